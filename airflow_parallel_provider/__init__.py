@@ -1,0 +1,80 @@
+"""A whole parallel pipeline inside one Airflow task.
+
+Everything public is exported from here, lazily: every Airflow process imports every provider, so importing this package
+must cost nothing (a test holds that).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.pipeline import Pipeline
+    from airflow_parallel_provider.engine.report import RunReport, StageReport
+    from airflow_parallel_provider.engine.retry import Retry
+    from airflow_parallel_provider.engine.sink import ChunkResult, DeadLetter, ListSink, Sink
+    from airflow_parallel_provider.engine.source import Source
+    from airflow_parallel_provider.engine.stage import Stage
+    from airflow_parallel_provider.engine.stop import StopToken
+    from airflow_parallel_provider.engine.values import DROP
+    from airflow_parallel_provider.errors import ParallelError, PlanError, RunFailed
+    from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+    from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
+    from airflow_parallel_provider.sinks.table import SinkTable
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "ChunkResult": "engine.sink",
+    "DROP": "engine.values",
+    "DeadLetter": "engine.sink",
+    "ListSink": "engine.sink",
+    "ParallelError": "errors",
+    "ParallelPipelineOperator": "operators.parallel_pipeline",
+    "Pipeline": "engine.pipeline",
+    "PlanError": "errors",
+    "Retry": "engine.retry",
+    "RunFailed": "errors",
+    "RunReport": "engine.report",
+    "Sink": "engine.sink",
+    "SinkTable": "sinks.table",
+    "SinkTableHook": "hooks.sink_table",
+    "Source": "engine.source",
+    "Stage": "engine.stage",
+    "StageReport": "engine.report",
+    "StopToken": "engine.stop",
+}
+
+__all__ = [
+    "DROP",
+    "ChunkResult",
+    "DeadLetter",
+    "ListSink",
+    "ParallelError",
+    "ParallelPipelineOperator",
+    "Pipeline",
+    "PlanError",
+    "Retry",
+    "RunFailed",
+    "RunReport",
+    "Sink",
+    "SinkTable",
+    "SinkTableHook",
+    "Source",
+    "Stage",
+    "StageReport",
+    "StopToken",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,111 @@
+"""Turning a run's counters into a report, at any moment of the run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_parallel_provider.engine.advice import Load, advise
+from airflow_parallel_provider.engine.report import RunReport, StageReport, State
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.run import Run
+    from airflow_parallel_provider.engine.stage_run import StageRun
+
+
+@dataclass(slots=True)
+class Clocks:
+    """When things began, and what was spent before."""
+
+    began: float
+    cpu_before: float
+    working_since: float | None = None
+    ended: float | None = None
+
+    @classmethod
+    def start(cls) -> Clocks:
+        """Now."""
+        return cls(time.monotonic(), time.process_time())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began, until it ended."""
+        return (self.ended or time.monotonic()) - self.began
+
+    @property
+    def working_seconds(self) -> float:
+        """Seconds since the workers began."""
+        if self.working_since is None:
+            return 0.0
+        return max(1e-9, (self.ended or time.monotonic()) - self.working_since)
+
+
+def make_report(run: Run, state: State) -> RunReport:
+    """The account of a run as of now."""
+    clocks, committer, feeder = run.clocks, run.committer, run.feeder
+    read = feeder.items_read if feeder else 0
+    seconds = clocks.seconds
+    stages = [_stage_report(stage, clocks.working_seconds) for stage in run.stages]
+    fates = committer.items_committed + committer.items_filtered + committer.items_dead_lettered
+    # Items that failed in chunks that are not committed (yet): in a run that ended early they are why it ended.
+    left = read - fates - run.items_skipped
+    failed_there = 0 if state == "success" else max(0, min(left, run.causes.total - committer.items_dead_lettered))
+    source_busy = max(0.0, feeder.seconds - feeder.waited) if feeder else 0.0
+    serial = sum(stage.busy_seconds for stage in stages) + committer.busy + source_busy
+    loads = [Load(stage.name, stage.kind, stage.workers, stage.busy_seconds) for stage in stages]
+    loads = [Load("source", "source", 1, source_busy), *loads, Load("sink", "sink", 1, committer.busy)]
+    bottleneck, advice = advise(loads, clocks.working_seconds)
+    return RunReport(
+        state=state,
+        name=run.plan.name,
+        items_read=read,
+        items_committed=committer.items_committed,
+        items_filtered=committer.items_filtered,
+        items_dead_lettered=committer.items_dead_lettered + failed_there,
+        items_skipped=run.items_skipped,
+        items_unfinished=left - failed_there,
+        rows_committed=committer.rows_committed,
+        chunks_committed=committer.chunks_committed,
+        chunks_skipped=run.chunks_skipped,
+        seconds=round(seconds, 4),
+        items_per_second=round((read - run.items_skipped) / seconds, 2) if seconds else 0.0,
+        cpu_seconds=round(run.cpu_seconds(), 4),
+        peak_rss_bytes=run.peak_rss(),
+        estimated_serial_seconds=round(serial, 4),
+        speedup=round(serial / seconds, 3) if seconds else 0.0,
+        bottleneck=bottleneck,
+        advice=advice,
+        failures=[cause.as_dict() for cause in run.causes.listed()],
+        stages=stages,
+        error=str(run.error) if run.error else None,
+        warnings=list(run.warnings),
+    )
+
+
+def _stage_report(stage: StageRun, seconds: float) -> StageReport:
+    meter, inline = stage.meter, stage.stage.kind == "inline"
+    p50, p95, p99 = meter.quantiles()
+    with meter.lock:
+        share = 1 / (seconds * max(1, stage.peak_workers)) if seconds else 0.0
+        return StageReport(
+            name=stage.stage.name,
+            kind=stage.stage.kind,
+            workers=stage.peak_workers,
+            items_in=meter.items_in,
+            items_out=meter.items_out,
+            failed=meter.failed,
+            retried=meter.retried,
+            timed_out=meter.timed_out,
+            workers_lost=meter.workers_lost,
+            busy_fraction=round(min(1.0, meter.busy * share), 4),
+            starved_fraction=round(min(1.0, meter.starved * share), 4),
+            blocked_fraction=round(min(1.0, meter.blocked * share), 4),
+            busy_seconds=round(meter.busy, 4),
+            queue_peak=0 if inline else stage.channel.peak,
+            queue_size=0 if inline else stage.channel.capacity,
+            queue_now=0 if inline else stage.channel.items,
+            p50_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+        )

@@ -1,0 +1,212 @@
+"""Making the calls of a stage's function, the same way in threads, processes and inline, and saying how each one ended.
+
+This module runs inside worker processes: it imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+import traceback
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.engine.parcel import JOINT, Shape
+from airflow_parallel_provider.engine.values import DROP
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.retry import Retry
+
+Page = Any
+"""A sequence of numbers, one per name below: a memory page shared with the task process, or a list inside it."""
+MESSAGE, CALL, BEGAN_NS, STATE, CPU_NS, PEAK_RSS = range(6)
+PAGE_SLOTS = 8
+IDLE, SETUP, DECODING, RUNNING, SENDING, TEARDOWN = range(6)
+
+_SPECIAL = frozenset({type(DROP), GeneratorType, CoroutineType})
+
+
+class BadReturn(Exception):
+    """The function returned something no stage may return: a mistake in the pipeline, not in an item."""
+
+
+@dataclass(slots=True)
+class CallFailure:
+    """How one call failed, in plain text, so that it survives any process border."""
+
+    error: str
+    """Type of the error, e.g. ``ValueError``."""
+    message: str
+    place: str = ""
+    """Where it was raised: ``file.py:31``; failures of one type and place are one cause."""
+    traceback: str = ""
+    retryable: bool = False
+    fatal: bool = False
+    """The pipeline itself is wrong: end the run."""
+    kind: str = "raised"
+    """raised | timeout | lost | transport"""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How the calls of one message ended."""
+
+    results: list[Any] = field(default_factory=list)
+    """Results of all calls, one after the other."""
+    shapes: list[Shape] | None = None
+    """What each call gave; None only without ``batch_size``: each item exactly one result."""
+    failures: dict[int, CallFailure] = field(default_factory=dict)
+    """By the call's number in the message."""
+    nanoseconds: array[int] = field(default_factory=lambda: array("Q"))
+    """Duration of each call that ended."""
+
+
+def describe_error(error: BaseException, *, retryable: bool = False, kind: str = "raised") -> CallFailure:
+    """Put an error into words; never raises, whatever the error's own methods do."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure
+        message = "(its text cannot be shown)"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "airflow_parallel_provider" not in frame.filename.replace("\\", "/").split("/")]
+    last = (own or list(frames) or [None])[-1]
+    place = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}" if last else ""
+    try:
+        text = "".join(traceback.format_exception(error, limit=-12))
+    except Exception:  # noqa: BLE001
+        text = ""
+    return CallFailure(
+        error=type(error).__qualname__,
+        message=message[:2000],
+        place=place,
+        traceback=text[-8000:],
+        retryable=retryable,
+        fatal=isinstance(error, BadReturn),
+        kind=kind,
+    )
+
+
+def failure_of(error: BaseException, retry: Retry) -> CallFailure:
+    """Describe an error a stage's function raised, and decide here, where the error is, whether it may be retried."""
+    if isinstance(error, BadReturn):
+        return describe_error(error)
+    try:
+        retryable = retry.accepts(error)
+    except Exception:  # noqa: BLE001 - a broken predicate means: no retry
+        retryable = False
+    return describe_error(error, retryable=retryable)
+
+
+def run_calls(
+    call: Callable[[Any], Any],
+    values: Sequence[Any],
+    *,
+    batched: bool,
+    retry: Retry,
+    page: Page,
+    outcome: Outcome | None = None,
+) -> Outcome:
+    """Call the function once per element of ``values`` and record how each call ended.
+
+    ``page`` tells whoever watches which call is running and since when: that is how a lost or stuck worker's guilty
+    item is known without a message per item. ``outcome`` is given where the watcher must see what is done so far.
+    """
+    outcome = outcome or Outcome()
+    outcome.shapes = [] if batched else None
+    results, durations, clock = outcome.results, outcome.nanoseconds, time.monotonic_ns
+    began = clock()
+    for number, value in enumerate(values):
+        page[CALL] = number
+        page[BEGAN_NS] = began
+        try:
+            result = call(value)
+            if batched:
+                record_batch(outcome, len(value), result)
+            elif type(result) in _SPECIAL or outcome.shapes is not None:
+                record_item(outcome, number, result)
+            else:
+                results.append(result)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and friends fail the item, not the worker
+            record_failure(outcome, number, failure_of(error, retry))
+        ended = clock()
+        durations.append(ended - began)
+        began = ended
+    return outcome
+
+
+def record_failure(outcome: Outcome, number: int, failure: CallFailure) -> None:
+    """Call ``number`` failed: it has no results."""
+    if outcome.shapes is None:
+        outcome.shapes = [1] * number
+    outcome.shapes.append(0)
+    outcome.failures[number] = failure
+
+
+def record_item(outcome: Outcome, number: int, result: Any) -> None:
+    """Call ``number`` of a stage without ``batch_size`` returned ``result``.
+
+    :raises BadReturn: when it is a coroutine.
+    """
+    made = _item_results(result)
+    if outcome.shapes is None:
+        outcome.shapes = [1] * number
+    outcome.results.extend(made)
+    outcome.shapes.append(len(made))
+
+
+def _item_results(result: Any) -> list[Any]:
+    if isinstance(result, CoroutineType):
+        result.close()
+        raise BadReturn('the function returned a coroutine: declare the stage with kind="async"')
+    if isinstance(result, GeneratorType):
+        return [each for each in result if each is not DROP]
+    return [] if result is DROP else [result]
+
+
+def record_batch(outcome: Outcome, size: int, result: Any) -> None:
+    """The next call, of a batch of ``size`` items, returned ``result``.
+
+    :raises BadReturn: when it is not an iterable of results.
+    """
+    made, shape = batch_results(result, size)
+    outcome.results.extend(made)
+    assert outcome.shapes is not None
+    outcome.shapes.append(shape)
+
+
+def is_table(value: object) -> bool:
+    """Whether a value is a table of rows (Arrow, pandas, polars): iterating one would give columns, not rows."""
+    return hasattr(value, "columns") and any(
+        hasattr(value, name) for name in ("__dataframe__", "__arrow_c_stream__", "__arrow_c_array__")
+    )
+
+
+def batch_results(result: Any, size: int) -> tuple[list[Any], Shape]:
+    """Check and list what a batch function returned for ``size`` items.
+
+    :raises BadReturn: when it is not an iterable of results.
+    """
+    if is_table(result):
+        return [result], JOINT
+    if result is None or isinstance(result, (str, bytes, Mapping, CoroutineType)) or not isinstance(result, Iterable):
+        if isinstance(result, CoroutineType):
+            result.close()
+        raise BadReturn(
+            f"the function returned {type(result).__name__} for a batch of {size} items; with batch_size it must "
+            "return an iterable of results (return [] to drop them all)"
+        )
+    made = result if isinstance(result, list) else list(result)
+    kept = [index for index, each in enumerate(made) if each is not DROP]
+    if len(kept) == len(made):
+        return made, len(made)
+    left = [made[index] for index in kept]
+    return left, (kept if len(made) == size else len(left))
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling the function gives something to await."""
+    target = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    return inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target)

@@ -1,0 +1,164 @@
+"""The sink's thread: one connection, one chunk after the other, rows and ledger together."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from airflow_parallel_provider.engine.flow import Chunk
+from airflow_parallel_provider.engine.parcel import JointKey, sort_key
+from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, Sink
+from airflow_parallel_provider.errors import RunFailed, SinkFailed
+
+
+class CommitterContext(Protocol):
+    """What the committer needs of its run."""
+
+    def fail(self, error: RunFailed) -> None:
+        """End the run with this error."""
+
+    def may_commit(self) -> bool:
+        """False once the run is ending: then nothing more is committed."""
+
+    def may_finish(self) -> bool:
+        """Judge the run as a whole, now that all is committed; False when it has failed."""
+
+    def chunk_finished(self, items: int) -> None:
+        """A chunk has been committed: its items leave the budget."""
+
+    def opened(self, committed: Mapping[str, CommittedChunk]) -> None:
+        """The sink is open; these chunks are in already."""
+
+    def sink_done(self) -> None:
+        """Everything is committed and sealed."""
+
+
+class Committer:
+    """Assembles complete chunks and commits them. Run :meth:`run` on a thread of its own.
+
+    :param ordered: commit the chunks in source order.
+    """
+
+    def __init__(self, sink: Sink, context: CommitterContext, *, ordered: bool) -> None:
+        self.items_committed = 0
+        self.items_filtered = 0
+        self.items_dead_lettered = 0
+        self.rows_committed = 0
+        self.chunks_committed = 0
+        self.busy = 0.0
+        self._sink = sink
+        self._context = context
+        self._ordered = ordered
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[int, Chunk | None]] = []  # heap by index; None: a chunk that was skipped
+        self._next = 0
+        self._total: int | None = None
+        self._broken = False
+
+    def complete(self, chunk: Chunk) -> None:
+        """A chunk's last item has found its fate."""
+        with self._changed:
+            heapq.heappush(self._waiting, (chunk.index, chunk))
+            self._changed.notify()
+
+    def skip(self, index: int) -> None:
+        """The chunk was committed by an earlier try."""
+        with self._changed:
+            heapq.heappush(self._waiting, (index, None))
+            self._changed.notify()
+
+    def end(self, chunks: int) -> None:
+        """The source gave ``chunks`` chunks, those skipped included."""
+        with self._changed:
+            self._total = chunks
+            self._changed.notify()
+
+    def break_(self) -> None:
+        """Tear down: commit nothing more."""
+        with self._changed:
+            self._broken = True
+            self._changed.notify()
+
+    def run(self) -> None:
+        """Open, commit everything, seal, close."""
+        try:
+            try:
+                self._context.opened(self._sink.open())
+                if self._commit_all() and self._context.may_finish():
+                    self._sink.finish()
+            finally:
+                self._sink.close()
+            if not self._broken:
+                self._context.sink_done()
+        except BaseException as error:  # noqa: BLE001 - whatever the sink raises ends the run, by name
+            failed = SinkFailed(f"the sink {self._sink.describe()} failed: {type(error).__name__}: {error}")
+            failed.__cause__ = error
+            self._context.fail(failed)
+
+    def _commit_all(self) -> bool:
+        done = 0
+        while True:
+            with self._changed:
+                while not self._broken and done != self._total and not self._ready():
+                    self._changed.wait()
+                if self._broken:
+                    return False
+                if done == self._total:
+                    return True
+                _, chunk = heapq.heappop(self._waiting)
+                self._next += 1
+            if chunk is not None:
+                if not self._context.may_commit():
+                    return False
+                self._commit(chunk)
+            done += 1
+
+    def _ready(self) -> bool:
+        return bool(self._waiting) and (not self._ordered or self._waiting[0][0] == self._next)
+
+    def _commit(self, chunk: Chunk) -> None:
+        began = time.monotonic()
+        committed = len(_owners(chunk) - chunk.dead)
+        filtered = chunk.size - committed - len(chunk.dead)
+        result = ChunkResult(
+            chunk_id=chunk.chunk_id,
+            index=chunk.index,
+            first_position=chunk.first_position,
+            items=chunk.size,
+            items_filtered=filtered,
+            rows=_in_order(chunk),
+            dead_letters=sorted(chunk.dead_letters, key=lambda letter: letter.position),
+        )
+        rows = self._sink.commit(result)
+        with self._changed:
+            self.items_committed += committed
+            self.items_filtered += filtered
+            self.items_dead_lettered += len(chunk.dead)
+            self.rows_committed += rows
+            self.chunks_committed += 1
+            self.busy += time.monotonic() - began
+        self._context.chunk_finished(chunk.size)
+
+
+def _in_order(chunk: Chunk) -> list[Any]:
+    """The chunk's rows in source order."""
+    keys: list[Any] = chunk.row_keys
+    if set(map(type, keys)) - {int}:
+        keys = [sort_key(key) for key in keys]
+    return [chunk.rows[at] for at in sorted(range(len(keys)), key=keys.__getitem__)]
+
+
+def _owners(chunk: Chunk) -> set[int]:
+    """Positions of the items that have at least one row."""
+    owners: set[int] = set()
+    for key in chunk.row_keys:
+        if isinstance(key, int):
+            owners.add(key)
+        elif isinstance(key, JointKey):
+            owners.update(key)
+        else:
+            owners.add(key[0])
+    return owners

@@ -1,0 +1,215 @@
+"""The source's thread: reads items, cuts them into chunks, skips chunks that have committed, waits for room.
+
+Items are collected into parcels, because handing over one trivial item at a time would cost more than the item. A slow
+source is not held up by that: a worker that finds the channel empty takes what has been collected so far.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_parallel_provider.engine.channel import ChannelBroken
+from airflow_parallel_provider.engine.flow import Chunk, Flow, chunk_id
+from airflow_parallel_provider.engine.parcel import Parcel
+from airflow_parallel_provider.engine.source import Source
+from airflow_parallel_provider.errors import RunFailed, SourceFailed
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.channel import Channel
+
+_NOTHING: Any = object()
+_PARCEL = 256
+
+
+class FeederContext(Protocol):
+    """What the feeder needs of its run."""
+
+    flow: Flow
+
+    def fail(self, error: RunFailed) -> None:
+        """End the run with this error."""
+
+    def crashed(self, error: BaseException) -> None:
+        """An error of the engine's own."""
+
+    def source_ended(self, chunks: int) -> None:
+        """All chunks have been given to the flow; ``chunks`` counts them with the skipped ones."""
+
+    def skip(self, index: int, items: int) -> None:
+        """A chunk that an earlier try committed has been passed over."""
+
+
+class Budget:
+    """Bounds the items that are read but not finished (``max_in_flight``)."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.peak = 0
+        self._changed = threading.Condition()
+        self._broken = False
+
+    def acquire(self, items: int) -> float:
+        """Wait until ``items`` more may be in flight; return the seconds waited. One chunk may always be."""
+        began = time.monotonic()
+        with self._changed:
+            while self.used and self.used + items > self.limit:
+                if self._broken:
+                    raise ChannelBroken
+                self._changed.wait()
+            if self._broken:
+                raise ChannelBroken
+            self.used += items
+            self.peak = max(self.peak, self.used)
+        return time.monotonic() - began
+
+    def release(self, items: int) -> None:
+        """Items have found their fate."""
+        with self._changed:
+            self.used -= items
+            self._changed.notify()
+
+    def break_(self) -> None:
+        """Tear down."""
+        with self._changed:
+            self._broken = True
+            self._changed.notify_all()
+
+
+class Feeder:
+    """Reads the source. Run :meth:`run` on a thread of its own.
+
+    :param committed: ids of the chunks to skip.
+    :param channel: the first stage's channel; None when the first stage takes items on this thread.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        chunk_size: int,
+        stages: int,
+        budget: Budget,
+        committed: Collection[str],
+        channel: Channel | None,
+        context: FeederContext,
+    ) -> None:
+        self.items_read = 0
+        self.waited = 0.0
+        self.began: float | None = None
+        self.ended: float | None = None
+        self._source = source
+        self._chunk_size = chunk_size
+        self._stages = stages
+        self._budget = budget
+        self._committed = committed
+        self._channel = channel
+        self._context = context
+        self._lock = threading.Lock()
+        self._chunk: Chunk | None = None
+        self._keys: list[int | tuple[int, ...]] = []
+        self._values: list[Any] = []
+        if channel is not None:
+            channel.refill = self._collected
+
+    def run(self) -> None:
+        """Read to the end."""
+        self.began = time.monotonic()
+        try:
+            items = iter(self._source)
+            index = 0
+            for index in itertools.count():  # noqa: B007 - used after the loop
+                first = next(items, _NOTHING)
+                if first is _NOTHING:
+                    break
+                if chunk_id(index) in self._committed:
+                    self._skip_chunk(index, items)
+                else:
+                    self._read_chunk(index, first, items)
+            self._context.source_ended(index)
+        except ChannelBroken:
+            pass
+        except _OwnError as own:
+            self._context.crashed(own.error)
+        except BaseException as error:  # noqa: BLE001 - anything the source raises ends the run, by name
+            failed = SourceFailed(f"the source raised {type(error).__name__}: {error}")
+            failed.__cause__ = error
+            self._context.fail(failed)
+        finally:
+            self.ended = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds the source has been read for, waiting for room included."""
+        return 0.0 if self.began is None else (self.ended or time.monotonic()) - self.began
+
+    def _skip_chunk(self, index: int, items: Iterator[Any]) -> None:
+        count = 1 + sum(1 for _ in itertools.islice(items, self._chunk_size - 1))
+        self.items_read += count
+        self._context.skip(index, count)
+
+    def _read_chunk(self, index: int, first: Any, items: Iterator[Any]) -> None:
+        self.waited += self._budget.acquire(self._chunk_size)
+        chunk = Chunk(index, index * self._chunk_size, self._stages)
+        with self._lock:
+            self._chunk = chunk
+        size = 0
+        for item in itertools.chain((first,), itertools.islice(items, self._chunk_size - 1)):
+            self._add(size, item)
+            size += 1
+        self._flush()
+        if size < self._chunk_size:
+            self._budget.release(self._chunk_size - size)
+        try:
+            self._context.flow.seal(chunk, size)
+        except ChannelBroken:
+            raise
+        except BaseException as error:
+            raise _OwnError(error) from error
+
+    def _add(self, key: int, item: Any) -> None:
+        channel = self._channel
+        with self._lock:
+            self._keys.append(key)
+            self._values.append(item)
+            self.items_read += 1
+            count = len(self._keys)
+        if channel is None or channel.waiting or count >= min(_PARCEL, max(1, channel.capacity // 2)):
+            self._flush()
+
+    def _flush(self) -> None:
+        """Hand on what has been collected; waits for room."""
+        with self._lock:
+            chunk, keys, values = self._chunk, self._keys, self._values
+            self._keys, self._values = [], []
+        if keys and chunk is not None:
+            try:
+                self.waited += self._context.flow.deliver(0, chunk, keys, values)
+            except ChannelBroken:
+                raise
+            except BaseException as error:
+                raise _OwnError(error) from error
+
+    def _collected(self) -> list[Parcel]:
+        """What has been collected, for a worker that found the channel empty; called under the channel's lock.
+
+        Booked in before the lock is released: the chunk must not be sealed while some of its items are in nobody's book.
+        """
+        with self._lock:
+            keys, values = self._keys, self._values
+            if not keys or self._chunk is None:
+                return []
+            self._keys, self._values = [], []
+            parcel = self._context.flow.admit(0, self._chunk, keys, values)
+        return [parcel] if parcel is not None else []
+
+
+class _OwnError(Exception):
+    """An error of the engine, not of the source."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error

@@ -1,0 +1,196 @@
+"""Where every chunk is on its way: which of its items are still open at which stage, and what has reached the sink.
+
+A stage is *finished with a chunk* when everything before it is, and none of the chunk's items are open at the stage.
+Only then may the stage after it flush a batch that is not full: so batches are as full as they can be and never mix
+two chunks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from airflow_parallel_provider.engine.parcel import Key, Parcel
+from airflow_parallel_provider.engine.sink import DeadLetter
+
+
+class Inlet(Protocol):
+    """What the flow needs to know of a stage."""
+
+    batch_size: int | None
+
+    def accept(self, parcel: Parcel) -> float:
+        """Take a parcel in; return the seconds spent waiting for room."""
+
+    def arrived(self, items: int) -> None:
+        """Count items on their first arrival."""
+
+    def close(self) -> None:
+        """Nothing more will arrive."""
+
+
+class Chunk:
+    """A run of consecutive items on its way through the stages."""
+
+    __slots__ = (
+        "dead",
+        "dead_letters",
+        "first_position",
+        "front",
+        "gathered_keys",
+        "gathered_values",
+        "index",
+        "lock",
+        "open",
+        "row_keys",
+        "rows",
+        "sealed",
+        "size",
+    )
+
+    def __init__(self, index: int, first_position: int, stages: int) -> None:
+        self.index = index
+        self.first_position = first_position
+        self.size = 0
+        self.sealed = False  # the source has given all its items
+        self.front = 0  # first stage that is not finished with it
+        self.lock = threading.Lock()
+        self.open = [0] * stages
+        self.gathered_keys: list[list[Key]] = [[] for _ in range(stages)]
+        self.gathered_values: list[list[Any]] = [[] for _ in range(stages)]
+        self.row_keys: list[Key] = []
+        self.rows: list[Any] = []
+        self.dead: set[int] = set()
+        self.dead_letters: list[DeadLetter] = []
+
+    @property
+    def chunk_id(self) -> str:
+        """Stable across tries; sorts in source order."""
+        return chunk_id(self.index)
+
+
+def chunk_id(index: int) -> str:
+    """Id of the chunk with an ordinal."""
+    return f"{index:08d}"
+
+
+class Flow:
+    """Moves results from stage to stage and notices when a chunk is complete.
+
+    :param inlets: the stages in order.
+    :param complete: called with each chunk whose last item has found its fate.
+    """
+
+    def __init__(self, inlets: list[Inlet], complete: Callable[[Chunk], None]) -> None:
+        self._inlets = inlets
+        self._complete = complete
+        self._lock = threading.Lock()
+        self._finished = [0] * len(inlets)
+        self._total: int | None = None
+
+    def deliver(self, stage: int, chunk: Chunk, keys: list[Key], values: list[Any]) -> float:
+        """Bring results to a stage, or to the sink after the last one; return the seconds spent waiting for room."""
+        parcel = self.admit(stage, chunk, keys, values)
+        return self._inlets[stage].accept(parcel) if parcel is not None else 0.0
+
+    def admit(self, stage: int, chunk: Chunk, keys: list[Key], values: list[Any]) -> Parcel | None:
+        """Book results in at a stage and return the calls that can be made with them now, if any."""
+        if not values:
+            return None
+        if stage == len(self._inlets):
+            with chunk.lock:
+                chunk.row_keys.extend(keys)
+                chunk.rows.extend(values)
+            return None
+        inlet = self._inlets[stage]
+        inlet.arrived(len(values))
+        with chunk.lock:
+            chunk.open[stage] += len(values)
+            if inlet.batch_size is None:
+                return Parcel(chunk, keys, values, len(values))
+            return self._gather(stage, chunk, inlet.batch_size, keys, values)
+
+    def _gather(self, stage: int, chunk: Chunk, size: int, keys: list[Key], values: list[Any]) -> Parcel | None:
+        """Add to the chunk's unfinished batch at this stage; cut off every full one. Called with the chunk's lock."""
+        held_keys, held_values = chunk.gathered_keys[stage], chunk.gathered_values[stage]
+        held_keys.extend(keys)
+        held_values.extend(values)
+        full = len(held_values) // size * size
+        if not full:
+            return None
+        cuts = range(0, full, size)
+        parcel = Parcel(
+            chunk, [held_keys[at : at + size] for at in cuts], [held_values[at : at + size] for at in cuts], full
+        )
+        del held_keys[:full], held_values[:full]
+        return parcel
+
+    def seal(self, chunk: Chunk, size: int) -> float:
+        """The source has given all ``size`` items of the chunk."""
+        chunk.size = size
+        chunk.sealed = True
+        return self.settle(0, chunk, 0)
+
+    def settle(self, stage: int, chunk: Chunk, items: int) -> float:
+        """``items`` of the chunk have left the stage (their results were delivered before); return seconds waited."""
+        waited = 0.0
+        while True:
+            with chunk.lock:
+                if items:
+                    chunk.open[stage] -= items
+                    items = 0
+                passed, rest = self._advance(chunk)
+            for done in passed:
+                self._count_finished(done)
+            if rest is None:
+                return waited
+            at, parcel = rest
+            if at == len(self._inlets):
+                self._complete(chunk)
+                return waited
+            waited += self._inlets[at].accept(parcel)
+            stage = at
+
+    def _advance(self, chunk: Chunk) -> tuple[list[int], tuple[int, Parcel] | None]:
+        """Move the chunk's front over the stages that are finished with it; called with the chunk's lock.
+
+        Returns the stages passed, and either the last batch of the stage at the front, flushed though not full, or the
+        mark that the chunk is complete.
+        """
+        passed: list[int] = []
+        if not chunk.sealed:
+            return passed, None
+        stages = len(self._inlets)
+        while chunk.front < stages:
+            at = chunk.front
+            if chunk.gathered_values[at]:
+                keys, values = chunk.gathered_keys[at], chunk.gathered_values[at]
+                chunk.gathered_keys[at], chunk.gathered_values[at] = [], []
+                return passed, (at, Parcel(chunk, [keys], [values], len(values)))
+            if chunk.open[at]:
+                return passed, None
+            chunk.front += 1
+            passed.append(at)
+        if chunk.front == stages:
+            chunk.front += 1  # completes once
+            return passed, (stages, Parcel(chunk, [], [], 0))
+        return passed, None
+
+    def _count_finished(self, stage: int) -> None:
+        with self._lock:
+            self._finished[stage] += 1
+            closes = self._finished[stage] == self._total
+        if closes and stage + 1 < len(self._inlets):
+            self._inlets[stage + 1].close()
+
+    def end(self, chunks: int) -> None:
+        """The source has ended after ``chunks`` chunks (the skipped ones are not counted)."""
+        with self._lock:
+            self._total = chunks
+            closes = [stage for stage, count in enumerate(self._finished) if count == chunks]
+        if self._inlets:
+            self._inlets[0].close()
+        for stage in closes:
+            if stage + 1 < len(self._inlets):
+                self._inlets[stage + 1].close()

@@ -1,0 +1,46 @@
+"""How many CPUs and how much memory this process may really use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+_CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+
+
+def usable_cpus() -> int:
+    """CPUs this process may use: the smaller of its affinity and its cgroup quota, at least 1.
+
+    ``os.cpu_count()`` counts the machine's, which in a container is the wrong number.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return max(1, min(count, math.ceil(quota)) if quota else count)
+
+
+def _cgroup_quota() -> float | None:
+    try:
+        quota, period = _CGROUP_V2.read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        quota_us, period_us = int(_CGROUP_V1.read_text()), int(_CGROUP_V1_PERIOD.read_text())
+        return quota_us / period_us if quota_us > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def default_threads() -> int:
+    """Threads of a stage that leaves the number to us: enough to hide waiting, few enough to be polite.
+
+    The same rule as ``concurrent.futures.ThreadPoolExecutor``.
+    """
+    return min(32, usable_cpus() + 4)
+
+
+DEFAULT_COROUTINES = 100
+"""Coroutines of an async stage that leaves the number to us."""

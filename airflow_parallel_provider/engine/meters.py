@@ -1,0 +1,74 @@
+"""What a stage did with its time: the numbers behind the report."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from typing import Any
+
+_EACH_ABOVE_NS = 20_000
+_EACH_UP_TO = 64
+
+
+class StageMeter:
+    """Counters of one stage. One lock: they are touched once per hand, not once per item."""
+
+    def __init__(self) -> None:
+        from ddsketch import DDSketch  # mergeable quantile sketch (Masson, Rim, Lee: VLDB 2019), 1 % relative error
+
+        self.lock = threading.Lock()
+        self.items_in = 0
+        self.items_out = 0
+        self.failed = 0
+        self.retried = 0
+        self.timed_out = 0
+        self.workers_lost = 0
+        self.calls = 0
+        self.busy = 0.0
+        self.starved = 0.0
+        self.blocked = 0.0
+        self.cpu = 0.0
+        self._sketch: Any = DDSketch(0.01)
+
+    def arrived(self, items: int) -> None:
+        """Items that reached the stage for the first time."""
+        with self.lock:
+            self.items_in += items
+
+    def waited(self, *, starved: float = 0.0, blocked: float = 0.0) -> None:
+        """Seconds a worker waited for input, or to hand on."""
+        with self.lock:
+            self.starved += starved
+            self.blocked += blocked
+
+    def called(self, nanoseconds: array[int]) -> float:
+        """Durations of calls that ended; return their sum in seconds."""
+        seconds = sum(nanoseconds) / 1e9
+        with self.lock:
+            self.busy += seconds
+            self.calls += len(nanoseconds)
+            self._add_durations(nanoseconds, seconds)
+        return seconds
+
+    def _add_durations(self, nanoseconds: array[int], seconds: float) -> None:
+        count = len(nanoseconds)
+        if not count:
+            return
+        if count <= _EACH_UP_TO or seconds * 1e9 / count > _EACH_ABOVE_NS:
+            for each in nanoseconds:
+                self._sketch.add(each / 1e6)
+            return
+        # Thousands of calls of a microsecond: sixteen slices keep the shape at a hundredth of the cost.
+        ordered = sorted(nanoseconds)
+        step = max(1, count // 16)
+        for at in range(0, count, step):
+            part = ordered[at : at + step]
+            self._sketch.add(sum(part) / len(part) / 1e6, len(part))
+
+    def quantiles(self) -> tuple[float | None, float | None, float | None]:
+        """Milliseconds of one call at 50, 95 and 99 %; None while nothing was called."""
+        with self.lock:
+            if not self._sketch.count:
+                return None, None, None
+            p50, p95, p99 = (self._sketch.get_quantile_value(at) for at in (0.5, 0.95, 0.99))
+        return round(p50, 4), round(p95, 4), round(p99, 4)

@@ -1,0 +1,42 @@
+"""First lines of the nursery: run by path with ``python -P``, before any path but the interpreter's own is known.
+
+It takes over ``sys.path`` of the task process, so that functions can be imported by reference, and hands over to
+:mod:`.parent`. ``__main__`` of the task process is never imported here: under Airflow it is the ``airflow`` command,
+whose import fails in a child.
+"""
+
+import json
+import socket
+import struct
+import sys
+
+
+def receive(control: socket.socket) -> bytes:
+    """One length-prefixed message."""
+    header = b""
+    while len(header) < 8:
+        more = control.recv(8 - len(header))
+        if not more:
+            raise SystemExit(0)
+        header += more
+    (size,) = struct.unpack("<Q", header)
+    data = bytearray()
+    while len(data) < size:
+        more = control.recv(min(1 << 20, size - len(data)))
+        if not more:
+            raise SystemExit(0)
+        data += more
+    return bytes(data)
+
+
+def main() -> None:
+    """Read the search path, then serve."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    sys.path[:] = json.loads(receive(control))
+    from airflow_parallel_provider.engine.nursery.parent import serve
+
+    serve(control, receive(control))
+
+
+if __name__ == "__main__":
+    main()

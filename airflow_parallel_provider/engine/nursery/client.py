@@ -1,0 +1,212 @@
+"""The task process's side of the nursery: start it, ask it for workers, learn how they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import mmap
+import os
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from airflow_parallel_provider.engine.calls import PAGE_SLOTS, CallFailure
+from airflow_parallel_provider.engine.nursery import wire
+from airflow_parallel_provider.engine.nursery.parent import ANSWER, KILL, PAGE_BYTES, REAP, REQUEST, SPAWN
+from airflow_parallel_provider.errors import ParallelError
+
+log = logging.getLogger("airflow_parallel_provider.workers")
+
+READY_SECONDS = 120.0
+"""How long the nursery may take to import the stages' modules."""
+
+
+class NurseryLost(ParallelError):
+    """The nursery died (or was ended): its workers died with it."""
+
+
+class WorkerProcess:
+    """One worker process as its slot sees it: a socket, a memory page, a process id."""
+
+    def __init__(self, pid: int, sock: socket.socket, page: memoryview, mapping: mmap.mmap) -> None:
+        self.pid = pid
+        self.sock = sock
+        self.page = page
+        self._mapping = mapping
+        self.inbox = wire.Inbox()
+        self.outbox = wire.Outbox()
+
+    def close(self) -> None:
+        """Let go of the socket and the page."""
+        self.sock.close()
+        self.page.release()
+        with contextlib.suppress(BufferError):
+            self._mapping.close()
+
+
+class NurseryClient:
+    """Starts and talks to one nursery.
+
+    Create it on a thread that outlives the run: the kernel's parent-death signal follows the creating *thread*. Asking
+    it for workers is allowed from any thread.
+
+    :param codes: pickled :class:`WorkerCode` by stage number.
+    :param environment: variables set in the nursery and its workers only.
+    """
+
+    def __init__(self, codes: Mapping[int, bytes], environment: Mapping[str, str]) -> None:
+        self._codes = dict(codes)
+        self._environment = dict(environment)
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._output: threading.Thread | None = None
+        self._lost = False
+
+    def start(self) -> dict[int, CallFailure]:
+        """Start it and wait until it has imported the stage functions; return the stages whose import failed."""
+        ours, theirs = socket.socketpair()
+        boot = Path(__file__).with_name("boot.py")
+        environment = {**os.environ, "PYTHON_OPERATORS_VIRTUAL_ENV_MODE": "1"}  # lets a worker `import airflow`
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(boot), str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                env=environment,
+            )
+        self._control = ours
+        assert self._process.stdout is not None
+        self._output = threading.Thread(
+            target=_relay_output, args=(self._process.stdout,), name="parallel-pipeline-output", daemon=True
+        )
+        self._output.start()
+        return self._hand_over(ours)
+
+    def _hand_over(self, control: socket.socket) -> dict[int, CallFailure]:
+        # The secrets among the environment travel over the socket: argv and environ of a process can be read.
+        boot = {"parent": os.getpid(), "environment": self._environment, "codes": self._codes}
+        control.settimeout(READY_SECONDS)
+        try:
+            for message in (json.dumps(_search_path()).encode(), pickle.dumps(boot)):
+                control.sendall(struct.pack("<Q", len(message)) + message)
+            (size,) = struct.unpack("<Q", _receive(control, 8))
+            failures: dict[int, CallFailure] = pickle.loads(_receive(control, size))  # noqa: S301 - our own child
+        except OSError as error:
+            self._lost = True
+            raise NurseryLost(f"the worker nursery did not start: {error or type(error).__name__}") from error
+        return failures
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, None before :meth:`start`."""
+        return self._process.pid if self._process else None
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is known to be dead."""
+        return self._lost
+
+    def spawn(self, stage: int, number: int) -> WorkerProcess:
+        """Fork a worker for a stage; about 2 ms.
+
+        :raises NurseryLost: when the nursery is dead.
+        :raises OSError: when the system allows no further process.
+        """
+        ours, theirs = socket.socketpair()
+        page_file = tempfile.TemporaryFile() if not hasattr(os, "memfd_create") else None  # noqa: SIM115
+        fd = page_file.fileno() if page_file else os.memfd_create("parallel-pipeline", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(fd, PAGE_BYTES)
+            mapping = mmap.mmap(fd, PAGE_BYTES)
+            for sock in (ours, theirs):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.SOCKET_BUFFER)
+            pid, status, _ = self._ask(SPAWN, stage, number, [theirs.fileno(), fd])
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            if page_file:
+                page_file.close()
+            else:
+                os.close(fd)
+        if pid < 0:
+            ours.close()
+            raise OSError(status, f"no worker process could be started: {os.strerror(status)}")
+        ours.setblocking(False)
+        return WorkerProcess(pid, ours, memoryview(mapping).cast("Q")[:PAGE_SLOTS], mapping)
+
+    def reap(self, pid: int, *, kill: bool) -> tuple[int | None, float]:
+        """Wait status and CPU seconds of a worker that has ended, or is ended now; status None when not to be had."""
+        with contextlib.suppress(NurseryLost):
+            done, status, cpu = self._ask(KILL if kill else REAP, pid, 0, [])
+            if done == pid:
+                return status, cpu
+        return None, 0.0
+
+    def _ask(self, operation: int, subject: int, number: int, fds: list[int]) -> tuple[int, int, float]:
+        with self._lock:
+            if self._lost or self._control is None:
+                raise NurseryLost("the worker nursery is gone")
+            try:
+                socket.send_fds(self._control, [REQUEST.pack(operation, subject, number, 0)], fds)
+                pid, status, cpu = ANSWER.unpack(_receive(self._control, ANSWER.size))
+            except OSError as error:
+                self._lost = True
+                raise NurseryLost("the worker nursery died") from error
+        return pid, status, cpu
+
+    def close(self) -> None:
+        """End the nursery and with it every worker. Takes milliseconds; never raises."""
+        if self._process is None:
+            return
+        if self._control is not None:
+            # Not under the lock: somebody may be waiting for an answer there, and this is what wakes him up.
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(2.0)
+        self._lost = True
+        if self._control is not None:
+            self._control.close()
+        if self._output is not None:
+            self._output.join(1.0)
+
+
+def _search_path() -> list[str]:
+    """``sys.path``, made absolute, with the place of this package on it whatever way it was imported."""
+    here = str(Path(__file__).parents[3])
+    paths = [str(Path(entry or ".").absolute()) for entry in sys.path]
+    return paths if here in paths else [*paths, here]
+
+
+def _receive(control: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = control.recv(size - len(data))
+        if not more:
+            raise ConnectionResetError("closed by the nursery")
+        data += more
+    return data
+
+
+def _relay_output(stream: IO[bytes]) -> None:
+    """What workers print goes to the log of the task, line by line: no worker holds the supervisor's own sockets."""
+    with stream:
+        for line in stream:
+            log.info("%s", line.decode(errors="replace").rstrip())

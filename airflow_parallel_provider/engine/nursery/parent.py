@@ -1,0 +1,153 @@
+"""The nursery process: single-threaded, imports the stage functions once, forks workers and collects the dead ones.
+
+Requests and answers have a fixed size, so that one read is one request and the descriptors sent along belong to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import mmap
+import os
+import pickle
+import signal
+import socket
+import struct
+import time
+from typing import Final, NoReturn
+
+from airflow_parallel_provider.engine.calls import PAGE_SLOTS, CallFailure, describe_error
+from airflow_parallel_provider.engine.nursery.system import die_with_parent, reset_signals
+from airflow_parallel_provider.engine.worker_code import WorkerCode
+
+REQUEST: Final = struct.Struct("<BxxxiiI")  # operation, stage or pid, worker number, unused
+ANSWER: Final = struct.Struct("<iid")  # pid or -1, wait status, CPU seconds
+SPAWN, REAP, KILL = range(1, 4)
+
+PAGE_BYTES: Final = mmap.PAGESIZE
+_REAP_SECONDS: Final = 5.0
+
+
+def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
+    """Become the nursery: load the stage functions, answer requests until the control socket closes."""
+    reset_signals()
+    boot = pickle.loads(bootstrap)  # noqa: S301 - written by the task process that started us
+    die_with_parent(boot["parent"])
+    os.environ.update(boot["environment"])
+    codes: dict[int, WorkerCode] = {}
+    failures: dict[int, CallFailure] = {}
+    for stage, data in boot["codes"].items():
+        try:
+            codes[stage] = pickle.loads(data)  # noqa: S301
+        except BaseException as error:  # noqa: BLE001 - an import may raise anything, SystemExit included
+            failures[stage] = describe_error(error)
+    _send(control, pickle.dumps(failures))
+    gc.collect()
+    gc.freeze()  # keeps the collector from writing to, and so copying, pages that workers share
+    Nursery(control, codes).run()
+
+
+def _send(control: socket.socket, data: bytes) -> None:
+    control.sendall(struct.pack("<Q", len(data)) + data)
+
+
+class Nursery:
+    """Answers requests one after the other."""
+
+    def __init__(self, control: socket.socket, codes: dict[int, WorkerCode]) -> None:
+        self.control = control
+        self.codes = codes
+        self.children: set[int] = set()
+
+    def run(self) -> NoReturn:
+        """Serve until the task process closes the control socket or dies; then end every worker and exit."""
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self.control, REQUEST.size, 2)
+            except OSError:
+                data, fds = b"", []
+            if len(data) < REQUEST.size:
+                self._end()
+            operation, subject, number, _ = REQUEST.unpack(data)
+            if operation == SPAWN:
+                answer = self._spawn(subject, number, fds)
+            else:
+                answer = self._reap(subject, kill=operation == KILL)
+            self.control.sendall(ANSWER.pack(*answer))
+
+    def _spawn(self, stage: int, number: int, fds: list[int]) -> tuple[int, int, float]:
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            for fd in fds:
+                os.close(fd)
+            return -1, error.errno or 0, 0.0
+        if pid == 0:
+            self._become_worker(stage, number, fds, parent)
+        for fd in fds:
+            os.close(fd)  # no sibling may inherit it: the end of file of a worker must be seen
+        self.children.add(pid)
+        return pid, 0, 0.0
+
+    def _become_worker(self, stage: int, number: int, fds: list[int], parent: int) -> NoReturn:
+        code = 1
+        try:
+            die_with_parent(parent)
+            self.control.close()
+            gc.unfreeze()
+            sock = socket.socket(fileno=fds[0])
+            page = memoryview(mmap.mmap(fds[1], PAGE_BYTES)).cast("Q")[:PAGE_SLOTS]
+            os.close(fds[1])
+            from airflow_parallel_provider.engine.nursery.worker import Worker
+
+            Worker(self.codes[stage], number, sock, page).run()
+            code = 0
+        except BaseException:  # noqa: BLE001 - nothing may return into the nursery's loop
+            import traceback
+
+            with contextlib.suppress(BaseException):
+                traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _reap(self, pid: int, *, kill: bool) -> tuple[int, int, float]:
+        """Collect one worker, ended before if asked; a worker that will not go is reported as pid -1."""
+        if pid not in self.children:
+            return -1, 0, 0.0
+        if kill:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + _REAP_SECONDS
+        while True:
+            done, status, usage = os.wait4(pid, os.WNOHANG)
+            if done:
+                self.children.discard(pid)
+                return pid, status, usage.ru_utime + usage.ru_stime
+            if time.monotonic() > deadline:
+                return -1, 0, 0.0
+            time.sleep(0.0005)  # only while a killed process is on its way out
+
+    def _end(self) -> NoReturn:
+        for pid in self.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os._exit(0)
+
+
+def exit_text(status: int) -> str:
+    """A wait status in words: ``exit code 3``, ``killed by SIGKILL``."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def was_signalled(status: int, *signals: signal.Signals) -> bool:
+    """Whether a process was ended by one of the signals."""
+    return -os.waitstatus_to_exitcode(status) in signals
+
+

@@ -1,0 +1,42 @@
+"""The few calls to the operating system that the standard library has no name for."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(expected_parent: int) -> None:
+    """Have the kernel kill this process when its parent dies; where that cannot be had, watch the parent instead.
+
+    The parent may have died before the call, hence the check after it.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:  # pragma: no cover - no such platform in CI
+        threading.Thread(target=_watch, args=(expected_parent,), daemon=True).start()
+    if os.getppid() != expected_parent:
+        os._exit(1)
+
+
+def _watch(expected_parent: int) -> None:  # pragma: no cover - see above
+    while os.getppid() == expected_parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def reset_signals() -> None:
+    """Default signal handling, whatever was inherited.
+
+    A forked child of an Airflow task inherits a SIGTERM handler that returns at once in any process but the task.
+    Ctrl-C reaches the whole group: the task process decides what it means, so children ignore it.
+    """
+    for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,164 @@
+"""The life of one worker process: set up, serve messages, tear down."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_parallel_provider.engine.calls import (
+    CPU_NS,
+    DECODING,
+    IDLE,
+    MESSAGE,
+    PEAK_RSS,
+    RUNNING,
+    SENDING,
+    SETUP,
+    STATE,
+    TEARDOWN,
+    BEGAN_NS,
+    CallFailure,
+    Outcome,
+    Page,
+    describe_error,
+    record_failure,
+    run_calls,
+)
+from airflow_parallel_provider.engine.nursery import wire
+from airflow_parallel_provider.engine.nursery.worker_log import SocketLogHandler
+from airflow_parallel_provider.engine.worker_code import WorkerCode
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class Worker:
+    """Serves one stage over one socket."""
+
+    def __init__(self, code: WorkerCode, number: int, sock: socket.socket, page: Page) -> None:
+        self.code = code
+        self.number = number
+        self.sock = sock
+        self.page = page
+        self.inbox = wire.Inbox()
+        self._sending = threading.Lock()  # log records of the user's own threads share the socket
+
+    def run(self) -> None:
+        """Live. Returns when the task process has closed its side of the socket and teardown is done."""
+        self._fresh_start()
+        live = self._set_up()
+        if live is None:
+            return
+        self.send(wire.READY, 0, b"")
+        while True:
+            self.page[STATE] = IDLE
+            try:
+                frame = self.inbox.poll(self.sock)
+            except (EOFError, OSError):
+                break
+            assert frame is not None  # the socket blocks
+            self._serve(frame, live.call)
+        self.page[STATE] = TEARDOWN
+        if live.finish is not None:
+            live.finish()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+
+    def _fresh_start(self) -> None:
+        """Undo what a fork shares that should not be shared."""
+        numpy = sys.modules.get("numpy")
+        if numpy is not None:  # `random` reseeds itself after a fork, NumPy's global generator does not
+            numpy.random.seed()
+        handler = SocketLogHandler(lambda payload: self.send(wire.LOG, 0, payload))
+        logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+
+    def _set_up(self) -> Any:
+        self.page[BEGAN_NS] = time.monotonic_ns()
+        self.page[STATE] = SETUP
+        try:
+            return self.code.begin()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the slot must hear of it
+            self.send(wire.SETUP_FAILED, 0, pickle.dumps(describe_error(error)))
+            return None
+
+    def _serve(self, frame: wire.Frame, call: Any) -> None:
+        page = self.page
+        page[MESSAGE] = frame.sequence
+        page[STATE] = DECODING
+        try:
+            values: Sequence[Any] = frame.load()
+        except BaseException as error:  # noqa: BLE001
+            self.send(wire.UNREADABLE, frame.sequence, pickle.dumps(describe_error(error, kind="transport")))
+            return
+        frame.buffers = []
+        page[STATE] = RUNNING
+        outcome = run_calls(call, values, batched=self.code.batched, retry=self.code.retry, page=page)
+        page[STATE] = SENDING
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        page[CPU_NS] = int((usage.ru_utime + usage.ru_stime) * 1e9)
+        page[PEAK_RSS] = usage.ru_maxrss * _RSS_UNIT
+        payload, buffers = self._encode(outcome)
+        self.send(wire.DONE, frame.sequence, payload, buffers)
+
+    def _encode(self, outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
+        try:
+            return _dump(outcome)
+        except BaseException:  # noqa: BLE001 - some result cannot be pickled: find which
+            self._drop_unpicklable(outcome)
+            return _dump(outcome)
+
+    def _drop_unpicklable(self, outcome: Outcome) -> None:
+        """Fail exactly the calls whose results cannot travel."""
+        old = Outcome(outcome.results, outcome.shapes, outcome.failures, outcome.nanoseconds)
+        shapes = old.shapes if old.shapes is not None else [1] * len(old.nanoseconds)
+        outcome.results, outcome.shapes, outcome.failures = [], [], {}
+        at = 0
+        for number, shape in enumerate(shapes):
+            count = len(shape) if isinstance(shape, list) else abs(shape)
+            results = old.results[at : at + count]
+            at += count
+            failure: CallFailure | None = old.failures.get(number)
+            if failure is None:
+                failure = _transport_failure(results)
+            if failure is None:
+                outcome.results.extend(results)
+                outcome.shapes.append(shape)
+            else:
+                record_failure(outcome, number, failure)
+
+    def send(self, kind: int, sequence: int, payload: wire.Part, buffers: Sequence[memoryview] = ()) -> None:
+        """Send one frame, whole. A task process that is gone ends this process too."""
+        try:
+            with self._sending:
+                for part in wire.parts_of(kind, sequence, payload, buffers):
+                    self.sock.sendall(part)
+        except OSError:
+            os._exit(1)
+
+
+def _dump(outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
+    plain = (outcome.results, outcome.shapes, outcome.failures, outcome.nanoseconds.tobytes())
+    try:
+        return wire.dump(plain)
+    except Exception:  # noqa: BLE001 - a class of the DAG file: this process can only name it, not import it
+        return wire.dump(plain, by_value=True)
+
+
+def _transport_failure(results: list[Any]) -> CallFailure | None:
+    try:
+        _dump(Outcome(results))
+    except BaseException as error:  # noqa: BLE001
+        failure = describe_error(error, kind="transport")
+        failure.message = f"the result cannot be sent back to the task process: {failure.message}"
+        failure.place = ""
+        return failure
+    return None

@@ -1,0 +1,119 @@
+"""What travels through channels: parcels of items with the keys that say where each one came from.
+
+An item's *key* is its position in its chunk. Where one call turns an item into several results, each result's key is
+the item's key with its number appended, so sorting a chunk's rows by key puts them in source order whatever the workers
+did (law 5), and the first number of a key is always the item that a result belongs to (law 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.flow import Chunk
+
+Key = int | tuple[int, ...]
+
+JOINT: Final = -1
+"""Shape of a call that returned one table for its whole batch."""
+
+Shape = int | list[int]
+"""What one call gave back: a number of results, the indexes of the items that were kept, or JOINT."""
+
+
+class JointKey(tuple[int, ...]):
+    """Key of one result that stands for several items (a table returned for a batch)."""
+
+    __slots__ = ()
+    # Holds the items' positions; sorts by the first one like any other key.
+
+
+class Parcel:
+    """Calls to be made at one stage, all of one chunk.
+
+    In a stage with ``batch_size`` each element of ``keys`` and ``values`` is the list of one batch, elsewhere one item.
+    """
+
+    __slots__ = ("alone", "attempt", "chunk", "keys", "size", "splitting", "values")
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        keys: list[Any],
+        values: list[Any],
+        size: int,
+        attempt: int = 1,
+        *,
+        splitting: bool = False,
+        alone: bool = False,
+    ) -> None:
+        self.chunk = chunk
+        self.keys = keys
+        self.values = values
+        self.size = size  # items in all calls together
+        self.attempt = attempt
+        self.splitting = splitting  # part of a batch that is being bisected: no further retries
+        self.alone = alone  # suspected of killing its worker: travels in a message of its own
+
+    def cut(self, calls: int, size: int) -> Parcel:
+        """Take the first ``calls`` calls (``size`` items) out into a parcel of their own."""
+        head = Parcel(
+            self.chunk,
+            self.keys[:calls],
+            self.values[:calls],
+            size,
+            self.attempt,
+            splitting=self.splitting,
+            alone=self.alone,
+        )
+        del self.keys[:calls], self.values[:calls]
+        self.size -= size
+        return head
+
+    def one(self, index: int, *, batched: bool) -> Parcel:
+        """Copy one call into a parcel of its own."""
+        size = len(self.values[index]) if batched else 1
+        return Parcel(
+            self.chunk,
+            [self.keys[index]],
+            [self.values[index]],
+            size,
+            self.attempt,
+            splitting=self.splitting,
+            alone=self.alone,
+        )
+
+
+def origins(key: Key) -> Iterable[int]:
+    """Positions in the chunk of the items a key stands for."""
+    if isinstance(key, JointKey):
+        return key
+    return (key if isinstance(key, int) else key[0],)
+
+
+def sort_key(key: Key) -> tuple[int, ...]:
+    """Make keys of different depth comparable."""
+    return (key,) if isinstance(key, int) else key
+
+
+def below(key: Key, count: int) -> list[Key]:
+    """Keys of ``count`` results of the one item or result ``key``."""
+    stem = sort_key(key)[:1] if isinstance(key, JointKey) else sort_key(key)
+    return [(*stem, number) for number in range(count)]
+
+
+def batch_keys(keys: Sequence[Key], shape: Shape) -> list[Key]:
+    """Keys of what a batch function returned for a batch with ``keys``.
+
+    As many results as items: one to one. More or fewer: result j of m belongs to item j*n//m of n, so every result has
+    an owner, order is kept, and with fewer results than items the rest ended without a row of their own.
+    """
+    if isinstance(shape, list):
+        return [keys[index] for index in shape]
+    if shape == JOINT:
+        return [JointKey(sorted({origin for key in keys for origin in origins(key)}))]
+    owners = [keys[number * len(keys) // shape] for number in range(shape)]
+    if shape <= len(keys):
+        return owners
+    return [(*sort_key(key), number) for number, key in enumerate(owners)]

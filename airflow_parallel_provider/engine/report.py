@@ -1,0 +1,100 @@
+"""The final account of a run: for machines (:meth:`RunReport.as_dict`) and for people (``str``)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+State = Literal["running", "success", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What one stage did."""
+
+    name: str
+    kind: str
+    workers: int
+    """Most workers it had at a time."""
+    items_in: int
+    """Items that reached it, each counted once however often it was tried."""
+    items_out: int
+    failed: int
+    """Items it gave up on (dead letters)."""
+    retried: int
+    """Calls made again."""
+    timed_out: int
+    """Calls that took longer than ``timeout``."""
+    workers_lost: int
+    busy_fraction: float
+    """Share of its workers' time spent in the function."""
+    starved_fraction: float
+    """Share spent waiting for items."""
+    blocked_fraction: float
+    """Share spent waiting for room in the next channel."""
+    busy_seconds: float
+    queue_peak: int
+    """Most items that waited in front of it."""
+    queue_size: int
+    """Bound of that number."""
+    queue_now: int
+    """Items that wait in front of it at this moment; 0 at the end."""
+    p50_ms: float | None
+    """Median duration of one call, milliseconds."""
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """The final account of a run. Items read are always the sum of their fates::
+
+        items_read = items_committed + items_filtered + items_dead_lettered + items_skipped + items_unfinished
+    """
+
+    state: State
+    name: str
+    items_read: int
+    items_committed: int
+    """Items with at least one row in the sink."""
+    items_filtered: int
+    """Items that ended without a row of their own (DROP, nothing yielded, a batch with fewer results than items)."""
+    items_dead_lettered: int
+    """Items a stage gave up on."""
+    items_skipped: int
+    """Items of chunks that an earlier try had committed."""
+    items_unfinished: int
+    """Items read but not committed; 0 unless the run ended early."""
+    rows_committed: int
+    chunks_committed: int
+    chunks_skipped: int
+    seconds: float
+    items_per_second: float
+    cpu_seconds: float
+    """CPU time of the task process and all workers."""
+    peak_rss_bytes: int
+    """Largest sum of the resident memory of the task process and its workers (pages they share count each time)."""
+    estimated_serial_seconds: float
+    """What one worker doing one thing after the other would have taken."""
+    speedup: float
+    bottleneck: str | None
+    """Name of the stage (or ``source``, ``sink``) that limits the run."""
+    advice: str
+    """What to change, one sentence."""
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """Causes, most frequent first: stage, cause, count, sample."""
+    stages: list[StageReport] = field(default_factory=list)
+    error: str | None = None
+    """Why the run ended early."""
+    warnings: list[str] = field(default_factory=list)
+    """What somebody should know although the run went on."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON: text, numbers, lists and dicts only, no NaN or infinity."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """What a person wants to read."""
+        from airflow_parallel_provider.engine.report_text import report_text
+
+        return report_text(self)

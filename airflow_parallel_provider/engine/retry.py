@@ -1,0 +1,72 @@
+"""How often a call is tried again, and how long to wait in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from types import SimpleNamespace
+
+from airflow_parallel_provider.errors import PlanError, TerminalError
+
+RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Repeat a failed call with growing pauses.
+
+    A call is one item, or one batch in a stage with ``batch_size``. While a call waits for its next attempt its worker
+    serves others. What it does not do: it never repeats a :class:`~airflow_parallel_provider.errors.TerminalError`.
+
+    :param attempts: how often a call is made at most, the first one included; 1 means no retry.
+    :param backoff: seconds before the second attempt; doubles with each further one.
+    :param max_backoff: seconds, upper bound of one pause.
+    :param jitter: draw each pause evenly from zero to its length, so that workers that failed together do not come
+        back together.
+    :param on: exception type, tuple of types, or a predicate of the exception; None: everything but terminal errors
+        and errors that are no :class:`Exception` (``SystemExit``, ``KeyboardInterrupt``).
+    :raises PlanError: when a number is out of range.
+    """
+
+    attempts: int = 3
+    _: KW_ONLY
+    backoff: float = 0.5
+    max_backoff: float = 60.0
+    jitter: bool = True
+    on: RetryOn | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+            raise PlanError("Retry.attempts", self.attempts, "give a whole number from 1 (1 = no retry)")
+        for name in ("backoff", "max_backoff"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise PlanError(f"Retry.{name}", value, "give seconds, 0 or more")
+        if self.on is not None and not _is_condition(self.on):
+            raise PlanError("Retry.on", self.on, "give an exception type, a tuple of them, or a function of the error")
+
+    def accepts(self, error: BaseException) -> bool:
+        """Whether a call that raised ``error`` may be tried again at all."""
+        if isinstance(error, TerminalError):
+            return False
+        if self.on is None:
+            return isinstance(error, Exception)
+        if isinstance(self.on, (type, tuple)):
+            return isinstance(error, self.on)
+        return bool(self.on(error))
+
+    def pause(self, attempt: int) -> float:
+        """Seconds to wait after attempt number ``attempt`` (from 1) failed."""
+        import tenacity  # 40 ms; only runs that do retry pay for it
+
+        kind = tenacity.wait_random_exponential if self.jitter else tenacity.wait_exponential
+        wait = kind(multiplier=self.backoff, max=self.max_backoff)
+        return float(wait(SimpleNamespace(attempt_number=attempt)))  # type: ignore[arg-type]  # reads only that
+
+
+def _is_condition(on: object) -> bool:
+    if isinstance(on, tuple):
+        return bool(on) and all(isinstance(each, type) and issubclass(each, BaseException) for each in on)
+    if isinstance(on, type):
+        return issubclass(on, BaseException)
+    return callable(on)

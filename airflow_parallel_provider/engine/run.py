@@ -1,0 +1,303 @@
+"""One run of a pipeline: starts everything, waits on the calling thread, ends everything.
+
+The calling thread (in Airflow the task's main thread) is the coordinator. It blocks only in waits that a signal can
+interrupt, and never joins without a deadline, so that ``execution_timeout`` and Ctrl-C take effect at once. Other
+threads, and signal handlers, reach it through a ``SimpleQueue``, whose ``put`` may be called from a signal handler.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.engine.accounting import Clocks, make_report
+from airflow_parallel_provider.engine.causes import Causes
+from airflow_parallel_provider.engine.committer import Committer
+from airflow_parallel_provider.engine.crew import Crew
+from airflow_parallel_provider.engine.feeder import Budget, Feeder
+from airflow_parallel_provider.engine.flow import Flow
+from airflow_parallel_provider.engine.nursery.client import NurseryClient
+from airflow_parallel_provider.engine.report import RunReport, State
+from airflow_parallel_provider.engine.sink import CommittedChunk, Sink
+from airflow_parallel_provider.engine.slots.base import Slot
+from airflow_parallel_provider.engine.slots.inline import InlineStageRun
+from airflow_parallel_provider.engine.source import source_length
+from airflow_parallel_provider.engine.stage_run import StageRun
+from airflow_parallel_provider.engine.stop import StopToken
+from airflow_parallel_provider.errors import RunFailed, RunStopped, ToleranceExceeded
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.pipeline import Pipeline
+
+log = logging.getLogger("airflow_parallel_provider")
+
+Observer = Callable[[dict[str, Any]], object]
+
+ABORT_SECONDS = 2.0
+"""How long an aborted run waits for threads; together with the nursery's end it stays well inside Airflow's 5 seconds."""
+
+END_SECONDS = 8.0
+"""How long a successful run waits for ``teardown`` of its workers."""
+
+
+class Run:
+    """Everything that lives while a pipeline runs. Use once."""
+
+    def __init__(
+        self,
+        plan: Pipeline,
+        sink: Sink,
+        *,
+        stop: StopToken | None = None,
+        observe: Observer | None = None,
+        observe_every: float = 2.0,
+    ) -> None:
+        self.plan = plan
+        self.sink = sink
+        self.asked = stop or StopToken()
+        self.stop = StopToken()  # set when the run is being torn down, for whatever reason
+        self.mail: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.causes = Causes()
+        self.warnings: list[str] = []
+        self.error: RunFailed | None = None
+        self.items_skipped = 0
+        self.chunks_skipped = 0
+        self.items_total = source_length(plan.source)
+        self.clocks = Clocks.start()
+        self.stages = [self._stage_run(index) for index in range(len(plan.stages))]
+        self.committer = Committer(sink, self, ordered=plan.ordered)
+        self.flow = Flow(list(self.stages), self.committer.complete)
+        self.budget = Budget(plan.max_in_flight)
+        self.feeder: Feeder | None = None
+        self.crew = Crew(self)
+        self._observe = observe
+        self._observe_every = observe_every
+        self._next_observation = time.monotonic() + min(observe_every, 0.5)
+        self._lock = threading.Lock()
+        self._committed: Mapping[str, CommittedChunk] = {}
+        self._dead_before = 0
+        self._over = False
+        self._threads: list[threading.Thread] = []
+
+    def _stage_run(self, index: int) -> StageRun:
+        stage = self.plan.stages[index]
+        kind = InlineStageRun if stage.kind == "inline" else StageRun
+        # Batches of a first stage are in source order anyway; further down only a whole chunk can be put in order.
+        return kind(index, stage, self, in_order=self.plan.ordered and index > 0)
+
+    # -- the calling thread -----------------------------------------------------------------------------------------
+
+    def execute(self) -> RunReport:
+        """Run to the end; see :meth:`Pipeline.run`."""
+        self.asked.listen(self._stop_was_asked)
+        state: State = "failed"
+        try:
+            self._begin()
+            self._coordinate()
+            state = self._outcome()
+        finally:
+            self.asked.forget(self._stop_was_asked)
+            self._end(success=state == "success")
+            self.clocks.ended = time.monotonic()
+            self._notify(final=True, state=state)
+        report = make_report(self, state)
+        if self.error is not None:
+            raise self._with_report(report)
+        return report
+
+    def _begin(self) -> None:
+        self.plan.source.prepare()
+        self.sink.prepare(self.plan.load_spec)
+        self._start_thread("sink", self.committer.run)
+        self.crew.begin()
+
+    def _coordinate(self) -> None:
+        while not self._over and self.error is None:
+            try:
+                message = self.mail.get(timeout=self._patience())
+            except queue.Empty:
+                pass
+            else:
+                message()
+            self.crew.check(time.monotonic())
+            self._check_total_timeout()
+            if time.monotonic() >= self._next_observation:
+                self._notify(final=False, state="running")
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        until = min(self._next_observation, self.crew.next_check)
+        if self.plan.timeout is not None:
+            until = min(until, self.clocks.began + self.plan.timeout)
+        return max(0.0, until - now)
+
+    def _check_total_timeout(self) -> None:
+        limit = self.plan.timeout
+        if limit is not None and self.clocks.seconds >= limit:
+            self.fail(RunStopped(f"the run took longer than Pipeline.timeout={limit:g} s", None, "timeout"))
+
+    def _outcome(self) -> State:
+        if self.error is None:
+            return "success"
+        return "stopped" if isinstance(self.error, RunStopped) else "failed"
+
+    def _end(self, *, success: bool) -> None:
+        """End everything, within a deadline; what does not end by then is left behind and said."""
+        deadline = time.monotonic() + (END_SECONDS if success else ABORT_SECONDS)
+        if not success:
+            self.stop.stop("the run is being torn down")
+            for stage in self.stages:
+                stage.channel.break_()
+            self.budget.break_()
+            self.committer.break_()
+            self.crew.interrupt()
+        self.crew.end(deadline)
+        for thread in self._threads:
+            thread.join(max(0.05, deadline - time.monotonic()))
+            if thread.is_alive():
+                self.warn(f"thread {thread.name} did not end and was left behind")
+
+    def _with_report(self, report: RunReport) -> RunFailed:
+        error = self.error
+        assert error is not None
+        lines = [error.message]
+        lines += [f"{each['count']:>9,}  {each['stage']}: {each['cause']}" for each in report.failures[:10]]
+        error.message = "\n".join(lines)
+        error.report = report
+        return error
+
+    def _notify(self, *, final: bool, state: State) -> None:
+        self.crew.sample_memory()
+        self._next_observation = time.monotonic() + self._observe_every
+        if self._observe is None:
+            return
+        snapshot = {**make_report(self, state).as_dict(), "items_total": self.items_total, "final": final}
+        try:
+            self._observe(snapshot)
+        except Exception:
+            log.warning("the observer of the run failed; the run goes on", exc_info=True)
+
+    # -- asked for by other threads -----------------------------------------------------------------------------------
+
+    def _stop_was_asked(self) -> None:
+        # May run in a signal handler: no locks here.
+        self.mail.put(lambda: self.fail(RunStopped(f"stopped: {self.asked.reason}", None, self.asked.reason)))
+
+    def fail(self, error: RunFailed) -> None:
+        """End the run with this error, unless it is ending already. From any thread."""
+        with self._lock:
+            if self.error is None and not self._over:
+                self.error = error
+        self.mail.put(lambda: None)
+
+    def crashed(self, error: BaseException) -> None:
+        """An error of the engine's own ends the run; nothing is swallowed."""
+        failed = RunFailed(f"internal error: {type(error).__name__}: {error}")
+        failed.__cause__ = error
+        log.error("internal error", exc_info=error)
+        self.fail(failed)
+
+    def warn(self, text: str) -> None:
+        """Put a line into the report."""
+        with self._lock:
+            if text not in self.warnings:
+                self.warnings.append(text)
+
+    def item_failed(self) -> None:
+        """Items were given up: is it still within the tolerance? From any worker's thread."""
+        read = self.feeder.items_read if self.feeder else 0
+        failed = self.causes.total + self._dead_before
+        if self.plan.tolerance.exceeded(failed, read, self.items_total):
+            self.fail(self._too_many(failed, read))
+
+    def _too_many(self, failed: int, read: int) -> ToleranceExceeded:
+        before = f" ({self._dead_before:,} in earlier tries)" if self._dead_before else ""
+        text = f"{failed:,} of {read:,} items failed{before}, tolerance is {self.plan.tolerance}"
+        return ToleranceExceeded(text)
+
+    def opened(self, committed: Mapping[str, CommittedChunk]) -> None:
+        """The sink is open: the source may be read. From the sink's thread."""
+        self._committed = committed
+        self._dead_before = sum(chunk.dead_letters for chunk in committed.values())
+        self.mail.put(self._start_reading)
+
+    def _start_reading(self) -> None:
+        self.clocks.working_since = time.monotonic()
+        self.crew.start()
+        first = self.stages[0] if self.stages else None
+        channel = None if first is None or isinstance(first, InlineStageRun) else first.channel
+        self.feeder = Feeder(
+            self.plan.source,
+            self.plan.chunk_size,
+            len(self.stages),
+            self.budget,
+            self._committed,
+            channel,
+            self,
+        )
+        self._start_thread("source", self.feeder.run)
+
+    def skip(self, index: int, items: int) -> None:
+        """A chunk of an earlier try was passed over. From the source's thread."""
+        self.items_skipped += items
+        self.chunks_skipped += 1
+        self.committer.skip(index)
+
+    def source_ended(self, chunks: int) -> None:
+        """From the source's thread."""
+        self.flow.end(chunks - self.chunks_skipped)
+        self.committer.end(chunks)
+
+    def may_commit(self) -> bool:
+        """From the sink's thread: nothing more is committed once the run is ending."""
+        return self.error is None and not self.asked.is_set and not self.stop.is_set
+
+    def may_finish(self) -> bool:
+        """From the sink's thread: the last look at the tolerance, now that the number of items is known."""
+        read = self.feeder.items_read if self.feeder else 0
+        failed = self.causes.total + self._dead_before
+        if self.plan.tolerance.exceeded(failed, read, self.items_total, final=True):
+            self.fail(self._too_many(failed, read))
+        return self.may_commit()
+
+    def chunk_finished(self, items: int) -> None:
+        """From the sink's thread."""
+        self.budget.release(items)
+
+    def sink_done(self) -> None:
+        """From the sink's thread: the run is a success."""
+        self.mail.put(self._finish)
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._over = True
+
+    # -- what slots ask for -------------------------------------------------------------------------------------------
+
+    def nursery(self, broken: NurseryClient | None = None) -> NurseryClient:
+        """The running nursery; from a slot's thread."""
+        return self.crew.nursery(broken)
+
+    def replace(self, slot: Slot) -> None:
+        """A slot was given up; from the coordinating thread."""
+        self.crew.replace(slot)
+
+    def cpu_seconds(self) -> float:
+        """CPU time of this process since the run began, and of its workers."""
+        return time.process_time() - self.clocks.cpu_before + sum(stage.meter.cpu for stage in self.stages)
+
+    def peak_rss(self) -> int:
+        """See :class:`RunReport`."""
+        return self.crew.peak_rss
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
+        import contextvars
+
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=lambda: run(target), name=f"parallel-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()

@@ -1,0 +1,125 @@
+"""Getting a stage's function to worker processes: importable ones by name, those of a DAG file by value.
+
+Airflow imports a DAG file under a made-up module name that no other process can import, so both ``pickle`` and plain
+``cloudpickle`` (which go by name) fail for its functions in a fresh process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterator
+from types import CodeType, ModuleType
+from typing import Any
+
+from airflow_parallel_provider.engine.stage import Stage
+from airflow_parallel_provider.engine.worker_code import WorkerCode
+from airflow_parallel_provider.errors import NotPicklable
+
+_registry_lock = threading.Lock()  # cloudpickle's registry is global
+
+
+def ship(stage: Stage) -> bytes:
+    """Pickle what a worker process needs of a stage.
+
+    :raises NotPicklable: naming the global that cannot travel, where one can be found.
+    """
+    import cloudpickle
+
+    code = WorkerCode.of(stage)
+    with by_value_modules(stage):
+        try:
+            return cloudpickle.dumps(code, protocol=5)
+        except Exception as error:
+            raise _explain(stage, error) from error
+
+
+@contextlib.contextmanager
+def by_value_modules(*stages: Stage) -> Iterator[None]:
+    """Have cloudpickle carry the modules that no worker can import inside the message."""
+    import cloudpickle
+
+    with _registry_lock:
+        known = cloudpickle.list_registry_pickle_by_value()
+        modules = [module for module in _unimportable(stages) if module.__name__ not in known]
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def _unimportable(stages: tuple[Stage, ...]) -> list[ModuleType]:
+    names = {name for name in sys.modules if name.startswith("unusual_prefix_")}
+    for stage in stages:
+        for part in (stage.function, stage.setup, stage.teardown):
+            name = getattr(part, "__module__", None) or getattr(type(part), "__module__", None)
+            if isinstance(name, str) and name in sys.modules and not _importable(name):
+                names.add(name)
+    return [sys.modules[name] for name in sorted(names) if name != "__main__"]
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
+
+
+def _explain(stage: Stage, error: Exception) -> NotPicklable:
+    field = f"Stage({stage.name}).function"
+    for part in (stage.function, stage.setup, stage.teardown):
+        function = getattr(part, "process", part)
+        for label, value in _references(function):
+            problem = _problem(value)
+            if problem:
+                cure = (
+                    f"{label} ({type(value).__name__}) cannot be sent to a worker process: {problem}. "
+                    'Create it in `setup`, once per worker, or use kind="thread"'
+                )
+                return NotPicklable(field, stage.function, cure)
+    cure = f'it cannot be sent to a worker process: {error}. Use a function of a module, or kind="thread"'
+    return NotPicklable(field, stage.function, cure)
+
+
+def _problem(value: Any) -> str:
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(value, protocol=5)
+    except Exception as error:  # noqa: BLE001 - any failure to pickle is the answer
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _references(function: Any, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """Globals, closure cells and defaults a function uses, those of the functions it calls first."""
+    seen = set() if seen is None else seen
+    code = getattr(function, "__code__", None)
+    if code is None or id(function) in seen:
+        return
+    seen.add(id(function))
+    scope = getattr(function, "__globals__", {})
+    found = [(f"its global {name!r}", scope[name]) for name in sorted(_names(code)) if name in scope]
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        with contextlib.suppress(ValueError):  # an empty cell
+            found.append((f"its variable {name!r}", cell.cell_contents))
+    found += [("a default argument", value) for value in function.__defaults__ or ()]
+    for label, value in found:
+        if hasattr(value, "__code__"):
+            if getattr(value, "__module__", None) == function.__module__:
+                yield from _references(value, seen)
+        elif not isinstance(value, ModuleType):
+            yield label, value
+
+
+def _names(code: CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names(constant)
+    return names

@@ -1,0 +1,70 @@
+"""An inline stage: one call at a time, on whatever thread brings the items; no channel, no worker of its own."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from airflow_parallel_provider.engine.calls import PAGE_SLOTS, describe_error, run_calls
+from airflow_parallel_provider.engine.channel import Channel, ChannelBroken
+from airflow_parallel_provider.engine.parcel import Parcel
+from airflow_parallel_provider.engine.stage_run import StageRun
+from airflow_parallel_provider.engine.worker_code import LiveCode
+from airflow_parallel_provider.errors import SetupFailed
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.slots.base import SlotContext
+    from airflow_parallel_provider.engine.stage import Stage
+
+
+class InlineStageRun(StageRun):
+    """Runs the calls inside :meth:`accept`. Retries wait there too, and stop waiting when the run stops."""
+
+    def __init__(self, index: int, stage: Stage, context: SlotContext, *, in_order: bool) -> None:
+        super().__init__(index, stage, context, in_order=in_order)  # type: ignore[arg-type]  # a run is both
+        self._slots = context
+        self._lock = threading.RLock()
+        self._page = [0] * PAGE_SLOTS
+        self._live: LiveCode | None = None
+        self.channel = Channel(1 << 62, batched=stage.batched)  # only for attempts that come back
+        self.peak_workers = 1
+
+    def accept(self, parcel: Parcel) -> float:
+        """Make the calls now, retries included."""
+        waited = self.channel.put(parcel)
+        with self._lock:
+            live = self._begin()
+            while True:
+                hand = self.channel.take(lambda _: 1 << 30, block=False)
+                if not hand:
+                    pause = self.channel.next_return()
+                    if pause is None:
+                        return waited
+                    if self._slots.stop.wait(pause):
+                        raise ChannelBroken
+                    continue
+                values = [value for each in hand for value in each.values]
+                code = self.code
+                outcome = run_calls(live.call, values, batched=code.batched, retry=code.retry, page=self._page)
+                waited += self.settle(hand, outcome)
+
+    def _begin(self) -> LiveCode:
+        if self._live is None:
+            try:
+                self._live = self.code.begin()
+            except Exception as error:
+                failure = describe_error(error)
+                text = f"stage {self.stage.name}: setup failed: {failure.error}: {failure.message}"
+                self.context.fail(SetupFailed(text))
+                raise ChannelBroken from error
+        return self._live
+
+    def finish(self) -> None:
+        """Tear down, at the end of the run."""
+        if self._live is None or self._live.finish is None:
+            return
+        try:
+            self._live.finish()
+        except Exception as error:  # noqa: BLE001 - the items are done
+            failure = describe_error(error)
+            self._slots.warn(f"stage {self.stage.name}: teardown failed: {failure.error}: {failure.message}")

@@ -1,0 +1,103 @@
+"""Where items come from: the contract of a source, and how plain iterables and functions become one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any
+
+from airflow_parallel_provider.errors import PlanError
+
+
+class Source:
+    """Something that yields items, the same ones in the same order each time it is asked.
+
+    Resume rests on that: a chunk is known by the position of its items, so a source whose order changes between two
+    tries would skip the wrong ones. Subclass and implement :meth:`__iter__`; the engine iterates on a thread of its own.
+    """
+
+    def prepare(self) -> None:
+        """Called once on the thread that called ``run`` (in Airflow: the task's main thread), before anything starts.
+
+        The only place where a source may talk to Airflow (connections, Variables).
+        """
+
+    def identity(self) -> str:
+        """A short text that changes when the items change; stored with the load and compared on a retry."""
+        return type(self).__qualname__
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the items."""
+        raise NotImplementedError
+
+
+class IterableSource(Source):
+    """An iterable, or a function without arguments that returns one.
+
+    :param origin: a list, range, tuple, generator object, any iterable; or a function (also a generator function).
+    """
+
+    def __init__(self, origin: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
+        if isinstance(origin, (str, bytes, bytearray)):
+            raise PlanError("Pipeline.source", origin, "a text is not a source of items; give a list, e.g. [text]")
+        if not callable(origin) and not isinstance(origin, Iterable):
+            raise PlanError("Pipeline.source", origin, "give an iterable, a function that returns one, or a Source")
+        self.origin = origin
+
+    def identity(self) -> str:
+        """Name of the function; for a sequence its type, length and ends. Not the content of every item."""
+        if callable(self.origin):
+            return f"function {getattr(self.origin, '__qualname__', type(self.origin).__qualname__)}"
+        kind = type(self.origin).__name__
+        if isinstance(self.origin, Sized) and hasattr(self.origin, "__getitem__"):
+            size = len(self.origin)
+            ends = [] if size == 0 else [_shown(self.origin, 0), _shown(self.origin, size - 1)]
+            digest = hashlib.blake2b(repr(ends).encode(), digest_size=6).hexdigest()
+            return f"{kind} of {size} {digest}"
+        return kind
+
+    def __len__(self) -> int:
+        """Number of items where it is known.
+
+        :raises TypeError: when it is not.
+        """
+        if isinstance(self.origin, Sized):
+            return len(self.origin)
+        raise TypeError(f"the length of {self.identity()} is not known")
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the items; a function is called first.
+
+        :raises PlanError: when the function returns something that cannot be iterated.
+        """
+        if not callable(self.origin):
+            return iter(self.origin)
+        items = self.origin()
+        if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+            raise PlanError("Pipeline.source", items, f"{self.identity()} must return an iterable of items")
+        return iter(items)
+
+
+def _shown(origin: Any, index: int) -> str:
+    try:
+        return repr(origin[index])
+    except (KeyError, IndexError, TypeError):  # a mapping, or something that only looks like a sequence
+        return ""
+
+
+def as_source(origin: object) -> Source:
+    """Turn what an author wrote into a :class:`Source`.
+
+    :raises PlanError: when it is none of: iterable, function, Source.
+    """
+    if isinstance(origin, Source):
+        return origin
+    return IterableSource(origin)  # type: ignore[arg-type]  # checked there
+
+
+def source_length(source: Source) -> int | None:
+    """Number of items, or None where the source does not know before it ends."""
+    try:
+        return len(source)  # type: ignore[arg-type]  # a Source may be Sized
+    except TypeError:
+        return None

@@ -1,0 +1,199 @@
+"""A stage as its author declares it, and everything that can be checked before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+
+from airflow_parallel_provider.engine import limits
+from airflow_parallel_provider.engine.calls import is_async
+from airflow_parallel_provider.engine.retry import Retry
+from airflow_parallel_provider.errors import PlanError
+
+Kind = Literal["thread", "process", "async", "inline"]
+KINDS: Final = get_args(Kind)
+Workers = int | tuple[int, int] | Literal["auto"]
+AUTO: Final = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a pipeline: a function with workers of its own.
+
+    Without ``batch_size`` the function takes one item and returns one result; a generator function returns any number;
+    returning :data:`DROP` filters the item. With ``batch_size=n`` it takes a list of up to n items of one chunk and
+    returns any iterable of results (DROP in an item's place filters it); an Arrow table or DataFrame counts as one
+    result that holds the rows of the whole batch.
+
+    What it does not do: share state between workers. Each worker has its own resource from ``setup``.
+
+    Known limitation: a thread cannot be killed. A thread call that passes ``timeout`` is given up and replaced, but its
+    thread goes on until it returns; use ``kind="process"`` where that matters.
+    """
+
+    function: Callable[..., Any]
+    """A function, or a class (or instance) with a ``process`` method and optional ``setup`` and ``teardown``."""
+    name: str = ""
+    """Shown in reports and errors; default: the function's name."""
+    kind: Kind = "thread"
+    """``thread`` for waiting (I/O), ``process`` for computing, ``async`` for coroutine functions, ``inline`` for small
+    glue that runs, one call at a time, on whatever thread brings the item."""
+    workers: Workers = AUTO
+    """Threads, processes or (async) coroutines at a time; ``(min, max)`` to adapt; ``"auto"``: what the machine has."""
+    batch_size: int | None = None
+    """Items handed to one call; None: single items."""
+    queue_size: int | None = None
+    """Most items that wait in front of the stage; None: automatic. At least ``batch_size``."""
+    timeout: float | None = None
+    """Seconds one call may take (one item, or one batch with ``batch_size``); None: no limit."""
+    retry: Retry = field(default_factory=lambda: Retry(1))
+    """How often a failed call is made again; default: not at all."""
+    setup: Callable[[], Any] | None = None
+    """Called once in each worker; what it returns is the function's second argument."""
+    teardown: Callable[[Any], Any] | None = None
+    """Called once in each worker at its end, with what ``setup`` returned."""
+    setup_timeout: float = 300.0
+    """Seconds ``setup`` may take before the worker is given up."""
+
+    def __post_init__(self) -> None:
+        _check_function(self)
+        if not self.name:
+            object.__setattr__(self, "name", _name_of(self.function))
+        if not isinstance(self.name, str):
+            raise PlanError("Stage.name", self.name, "give a text")
+        if self.kind not in KINDS:
+            raise PlanError(f"Stage({self.name}).kind", self.kind, f"choose one of {', '.join(KINDS)}")
+        _check_sizes(self)
+        _check_workers(self)
+        if not isinstance(self.retry, Retry):
+            raise PlanError(self._field("retry"), self.retry, "give a Retry, e.g. Retry(3)")
+        _check_kind(self)
+
+    def _field(self, name: str) -> str:
+        return f"Stage({self.name}).{name}"
+
+    @property
+    def batched(self) -> bool:
+        """Whether the function takes lists."""
+        return self.batch_size is not None
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Least and most workers, with ``"auto"`` resolved for this machine."""
+        if isinstance(self.workers, tuple):
+            return self.workers
+        if isinstance(self.workers, int):
+            return self.workers, self.workers
+        number = {
+            "process": limits.usable_cpus(),
+            "thread": limits.default_threads(),
+            "async": limits.DEFAULT_COROUTINES,
+            "inline": 1,
+        }[self.kind]
+        return number, number
+
+    def __repr__(self) -> str:
+        """Name, kind, workers and where the function is defined."""
+        parts = [self.name, f"kind={self.kind!r}", f"workers={self.workers!r}"]
+        if self.batched:
+            parts.append(f"batch_size={self.batch_size}")
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        if code is not None:
+            parts.append(f"at {code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno}")
+        return f"Stage({', '.join(parts)})"
+
+
+def _name_of(function: Any) -> str:
+    while hasattr(function, "func") and not hasattr(function, "__name__"):  # functools.partial
+        function = function.func
+    name = getattr(function, "__name__", None) or type(function).__name__
+    return "lambda" if name == "<lambda>" else str(name)
+
+
+def has_process_method(function: Any) -> bool:
+    """Whether a stage is given as a class, or an instance of one, with a ``process`` method."""
+    return not inspect.isroutine(function) and callable(getattr(function, "process", None))
+
+
+def _check_function(stage: Stage) -> None:
+    function: Any = stage.function
+    if inspect.isgenerator(function) or inspect.iscoroutine(function) or inspect.isasyncgen(function):
+        cure = "this is the result of a call; give the function itself, without parentheses"
+        raise PlanError("Stage.function", function, cure)
+    if has_process_method(function):
+        for name in ("setup", "teardown"):
+            if getattr(stage, name) is not None:
+                raise PlanError(f"Stage.{name}", getattr(stage, name), "a stage class brings its own; leave it out")
+        return
+    if isinstance(function, type) or not callable(function):
+        cure = "give a function, or a class with a `process` method"
+        raise PlanError("Stage.function", function, cure)
+    for name in ("setup", "teardown"):
+        hook = getattr(stage, name)
+        if hook is not None and not callable(hook):
+            raise PlanError(f"Stage.{name}", hook, "give a function")
+    if stage.teardown is not None and stage.setup is None:
+        raise PlanError("Stage.teardown", stage.teardown, "it is called with what setup returned: give setup= too")
+    _check_arguments(stage)
+
+
+def _check_arguments(stage: Stage) -> None:
+    """The function must take the item, and the resource where there is a ``setup``."""
+    given: tuple[object, ...] = ("item",) if stage.setup is None else ("item", "resource")
+    try:
+        signature = inspect.signature(stage.function)
+    except (TypeError, ValueError):  # some built-ins have none
+        return
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        wanted = "one argument, the item" if stage.setup is None else "two arguments: the item, and what setup returned"
+        raise PlanError("Stage.function", stage.function, f"it must take {wanted} ({error})") from None
+
+
+def _check_sizes(stage: Stage) -> None:
+    for name in ("batch_size", "queue_size"):
+        value = getattr(stage, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise PlanError(stage._field(name), value, "give a whole number of items, 1 or more, or leave it out")
+    for name in ("timeout", "setup_timeout"):
+        value = getattr(stage, name)
+        if value is None and name == "timeout":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise PlanError(stage._field(name), value, "give seconds, more than 0")
+    if stage.queue_size is not None and stage.batch_size is not None and stage.queue_size < stage.batch_size:
+        cure = f"a batch of {stage.batch_size} items must fit: give at least {stage.batch_size}"
+        raise PlanError(stage._field("queue_size"), stage.queue_size, cure)
+
+
+def _check_workers(stage: Stage) -> None:
+    workers = stage.workers
+    cure = 'give "auto", a whole number from 1, or (min, max)'
+    if isinstance(workers, list):
+        workers = tuple(workers)  # type: ignore[assignment]  # what JSON makes of a tuple
+        object.__setattr__(stage, "workers", workers)
+    if workers == AUTO:
+        return
+    bounds = workers if isinstance(workers, tuple) else (workers, workers)
+    whole = len(bounds) == 2 and all(isinstance(each, int) and not isinstance(each, bool) for each in bounds)
+    if not whole or not 1 <= bounds[0] <= bounds[1]:  # type: ignore[operator]
+        raise PlanError(stage._field("workers"), stage.workers, cure)
+
+
+def _check_kind(stage: Stage) -> None:
+    function: Any = stage.function
+    asynchronous = is_async(function.process if has_process_method(function) else function)
+    if asynchronous and stage.kind != "async":
+        raise PlanError(stage._field("kind"), stage.kind, 'the function is a coroutine function: use kind="async"')
+    if stage.kind == "async" and not asynchronous:
+        raise PlanError(stage._field("function"), function, 'kind="async" needs an `async def` function')
+    if stage.kind != "inline":
+        return
+    if stage.timeout is not None:
+        cure = 'an inline call cannot be interrupted: use kind="thread" or kind="process", or leave it out'
+        raise PlanError(stage._field("timeout"), stage.timeout, cure)
+    if stage.workers not in (AUTO, 1, (1, 1)):
+        raise PlanError(stage._field("workers"), stage.workers, "an inline stage has one worker; leave it out")

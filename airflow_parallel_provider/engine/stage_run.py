@@ -1,0 +1,209 @@
+"""One stage of a running pipeline: its channel, its counters, and what becomes of each call."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from airflow_parallel_provider.engine.calls import CallFailure, Outcome
+from airflow_parallel_provider.engine.causes import Causes, cause_text
+from airflow_parallel_provider.engine.channel import Channel, Hand
+from airflow_parallel_provider.engine.flow import Flow
+from airflow_parallel_provider.engine.grouping import Grouping
+from airflow_parallel_provider.engine.meters import StageMeter
+from airflow_parallel_provider.engine.parcel import Key, Parcel, Shape, batch_keys, below, origins
+from airflow_parallel_provider.engine.sink import DeadLetter
+from airflow_parallel_provider.engine.stage import Stage
+from airflow_parallel_provider.engine.worker_code import WorkerCode
+from airflow_parallel_provider.errors import RunFailed, WrongReturn
+
+_HAND_SECONDS = {"process": 0.008, "thread": 0.002, "async": 0.0, "inline": 0.0}
+"""Aim for the duration of one hand. A process hand costs about 0.1 ms to pass over, a thread hand 0.02 ms."""
+
+
+WIDEST = 20_000
+"""Items an automatic bound may grow to: enough for two full hands per worker of the fastest functions."""
+
+
+class RunContext(Protocol):
+    """What a stage needs of the run it belongs to."""
+
+    flow: Flow
+    causes: Causes
+
+    def fail(self, error: RunFailed) -> None:
+        """End the run with this error, unless it is ending already."""
+
+    def item_failed(self) -> None:
+        """Items were given up: check the tolerance."""
+
+
+class StageRun:
+    """Feeds the workers of one stage and settles what they bring back."""
+
+    def __init__(self, index: int, stage: Stage, context: RunContext, *, in_order: bool) -> None:
+        self.index = index
+        self.stage = stage
+        self.batch_size = stage.batch_size
+        self.in_order = in_order
+        self.context = context
+        self.code = WorkerCode.of(stage)
+        self.meter = StageMeter()
+        workers = stage.worker_range[1]
+        self.grouping = Grouping(_HAND_SECONDS[stage.kind], workers)
+        unit = stage.batch_size or 1
+        self._automatic = None if stage.queue_size else 4 * workers * unit
+        self.channel = Channel(stage.queue_size or 4 * workers * unit, batched=stage.batched)
+        self.peak_workers = 0
+
+    # -- what the flow asks for -------------------------------------------------------------------------------------
+
+    def accept(self, parcel: Parcel) -> float:
+        """Queue calls; return the seconds spent waiting for room."""
+        return self.channel.put(parcel)
+
+    def arrived(self, items: int) -> None:
+        """Count items on their first arrival."""
+        self.meter.arrived(items)
+
+    def close(self) -> None:
+        """Nothing more will arrive."""
+        self.channel.close()
+
+    # -- what its workers ask for -----------------------------------------------------------------------------------
+
+    def take(self, *, block: bool = True) -> Hand | None:
+        """Calls for one worker; see :meth:`Channel.take`."""
+        return self.channel.take(self.grouping.limit, block=block)
+
+    def take_up_to(self, calls: int) -> Hand | None:
+        """Like :meth:`take`, with a limit of the worker's own."""
+        return self.channel.take(lambda _: calls)
+
+    def settle(self, hand: Hand, outcome: Outcome) -> float:
+        """Deal with the answers to a hand; return the seconds spent waiting for room further down."""
+        seconds = self.meter.called(outcome.nanoseconds)
+        if outcome.nanoseconds:
+            self.grouping.observe(len(outcome.nanoseconds), seconds)
+            self._widen()
+        waited = 0.0
+        at_call = at_result = 0
+        for parcel in hand:
+            calls = len(parcel.values)
+            shapes = None if outcome.shapes is None else outcome.shapes[at_call : at_call + calls]
+            count = calls if shapes is None else sum(map(_length, shapes))
+            results = outcome.results
+            if len(hand) > 1:
+                results = results[at_result : at_result + count]
+            failures = {
+                number - at_call: failure
+                for number, failure in outcome.failures.items()
+                if at_call <= number < at_call + calls
+            }
+            waited += self._settle_parcel(parcel, shapes, results, failures)
+            at_call += calls
+            at_result += count
+        self.channel.settled(at_call)
+        self.meter.waited(blocked=waited)
+        return waited
+
+    def _widen(self) -> None:
+        """An automatic bound follows the size of a hand: fast items may queue in numbers, slow (large) ones may not."""
+        if self._automatic is not None and self.grouping.size > 1:
+            self.channel.widen(min(self._automatic * self.grouping.size, max(self._automatic, WIDEST)))
+
+    def _settle_parcel(
+        self, parcel: Parcel, shapes: list[Shape] | None, results: list[Any], failures: dict[int, CallFailure]
+    ) -> float:
+        left = parcel.size
+        for number, failure in failures.items():
+            left -= self._call_failed(parcel, number, failure)
+        waited = 0.0
+        if results:
+            keys = self._result_keys(parcel, shapes)
+            with self.meter.lock:
+                self.meter.items_out += len(results)
+            waited = self.context.flow.deliver(self.index + 1, parcel.chunk, keys, results)
+        return waited + self.context.flow.settle(self.index, parcel.chunk, left)
+
+    def _result_keys(self, parcel: Parcel, shapes: list[Shape] | None) -> list[Key]:
+        if shapes is None:
+            return parcel.keys
+        keys: list[Key] = []
+        for key, shape in zip(parcel.keys, shapes, strict=True):
+            if self.batch_size is not None:
+                if shape:
+                    keys.extend(batch_keys(key, shape))
+            elif shape == 1:
+                keys.append(key)
+            else:
+                assert isinstance(shape, int)
+                keys.extend(below(key, shape))
+        return keys
+
+    # -- failures ---------------------------------------------------------------------------------------------------
+
+    def call_failed(self, parcel: Parcel, number: int, failure: CallFailure) -> None:
+        """One call of a taken parcel ended without an answer (lost, timed out): deal with it and settle it."""
+        size = len(parcel.values[number]) if self.stage.batched else 1
+        stays = self._call_failed(parcel, number, failure)
+        self.context.flow.settle(self.index, parcel.chunk, size - stays)
+        self.channel.settled(1)
+
+    def put_back(self, parcel: Parcel) -> None:
+        """Calls of a taken parcel were never answered for no fault of their own: queue them again, uncounted."""
+        calls = len(parcel.values)
+        self.channel.give_back(parcel)
+        self.channel.settled(calls)
+
+    def _call_failed(self, parcel: Parcel, number: int, failure: CallFailure) -> int:
+        """Retry, split or give up one call. Returns how many of its items stay at the stage for another attempt."""
+        call = parcel.one(number, batched=self.stage.batched)
+        call.alone = False
+        with self.meter.lock:
+            self.meter.timed_out += failure.kind == "timeout"
+            self.meter.workers_lost += failure.kind == "lost"
+        if failure.fatal:
+            self.context.fail(WrongReturn(f"stage {self.stage.name}: {failure.message}"))
+            return call.size
+        if failure.retryable and not call.splitting and call.attempt < self.stage.retry.attempts:
+            self._again(call, self.stage.retry.pause(call.attempt))
+            return call.size
+        if self.stage.batched and call.size > 1:
+            self._bisect(call)
+            return call.size
+        self._give_up(call, failure)
+        return 0
+
+    def _again(self, call: Parcel, pause: float) -> None:
+        call.attempt += 1
+        with self.meter.lock:
+            self.meter.retried += 1
+        self.channel.give_back(call, pause)
+
+    def _bisect(self, call: Parcel) -> None:
+        """Halve a batch that failed for good: repeated, this leaves exactly the guilty items alone."""
+        keys, values = call.keys[0], call.values[0]
+        middle = len(values) // 2
+        for part in (slice(None, middle), slice(middle, None)):
+            half = Parcel(call.chunk, [keys[part]], [values[part]], len(values[part]), call.attempt, splitting=True)
+            self._again(half, 0.0)
+
+    def _give_up(self, call: Parcel, failure: CallFailure) -> None:
+        chunk = call.chunk
+        key, value = call.keys[0], call.values[0]
+        if self.stage.batched:
+            key, value = key[0], value[0]
+        guilty = list(origins(key))
+        position = chunk.first_position + guilty[0]
+        letter = DeadLetter(position, self.stage.name, cause_text(failure), call.attempt, failure.traceback, value)
+        with chunk.lock:
+            chunk.dead.update(guilty)
+            chunk.dead_letters.append(letter)
+        with self.meter.lock:
+            self.meter.failed += 1
+        self.context.causes.add(self.stage.name, failure, position=position, item=value, weight=len(guilty))
+        self.context.item_failed()
+
+
+def _length(shape: Shape) -> int:
+    return len(shape) if isinstance(shape, list) else abs(shape)

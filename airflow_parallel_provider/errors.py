@@ -1,0 +1,163 @@
+"""Every error of the package, at a glance.
+
+::
+
+    ParallelError
+    ├── PlanError (ValueError)         the pipeline as declared cannot run; known before anything starts
+    │   └── NotPicklable               a function or a global it uses cannot travel to a worker process
+    ├── RunFailed                      a run ended without success; ``.report`` says what happened
+    │   ├── ToleranceExceeded          more items failed than ``tolerance`` allows
+    │   ├── SourceFailed               the source raised
+    │   ├── SinkFailed                 the sink raised, or a chunk could not be committed
+    │   ├── SetupFailed                a stage's ``setup`` kept failing, or did not end in time
+    │   ├── WorkersExhausted           a stage ran out of workers it may replace
+    │   ├── WrongReturn                a stage's function returned what a stage may not return
+    │   └── RunStopped                 somebody asked the run to stop; ``.reason`` says who
+    ├── ItemError                      why one item failed; a run counts these, it does not raise them
+    │   ├── ItemTimeout                one call took longer than the stage's ``timeout``
+    │   └── WorkerLost                 the worker died without answering (exit code or signal is kept)
+    └── SinkError
+        ├── LoadMismatch (terminal)    this load was begun with another chunk size or source
+        ├── SchemaMismatch (terminal)  the rows do not fit the table
+        └── UnsafeTable (terminal)     the table cannot take part in a transaction
+
+*Terminal* errors can never succeed by trying again; *transient* ones may. Every error survives pickling.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.report import RunReport
+
+
+class TerminalError(Exception):
+    """Mixin: trying again cannot help. ``Retry`` never repeats a call that raised one."""
+
+
+class TransientError(Exception):
+    """Mixin: the same call may succeed later."""
+
+
+class ParallelError(Exception):
+    """Root of all errors of this package."""
+
+
+class PlanError(ParallelError, ValueError):
+    """The pipeline as declared cannot run.
+
+    :param field: the argument that is wrong, as the author wrote it (``Stage.batch_size``).
+    :param value: what was given.
+    :param cure: what to write instead, one sentence.
+    """
+
+    def __init__(self, field: str, value: object, cure: str) -> None:
+        super().__init__(field, value, cure)
+        self.field = field
+        self.value = value
+        self.cure = cure
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
+        if len(shown) > 120:
+            shown = shown[:117] + "..."
+        return f"{self.field}={shown}: {self.cure}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The value may be the very thing that cannot be pickled: its text is enough on the other side.
+        return type(self)._restore, (self.field, repr(self.value), self.cure)
+
+    @classmethod
+    def _restore(cls, field: str, value_text: str, cure: str) -> PlanError:
+        return cls(field, _Shown(value_text), cure)
+
+
+class _Shown(str):
+    """Text that stands for a value and is shown without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class NotPicklable(PlanError):
+    """A stage's function, or a global it uses, cannot travel to a worker process."""
+
+
+class RunFailed(ParallelError):
+    """A run ended without success.
+
+    :param message: one sentence, then the causes with their counts.
+    :param report: the full account; ``None`` only where the run ended before it began.
+    """
+
+    def __init__(self, message: str, report: RunReport | None = None) -> None:
+        super().__init__(message, report)
+        self.message = message
+        self.report = report
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ToleranceExceeded(RunFailed, TerminalError):
+    """More items failed than ``tolerance`` allows."""
+
+
+class SourceFailed(RunFailed):
+    """The source raised; ``__cause__`` is its error."""
+
+
+class SinkFailed(RunFailed):
+    """A chunk could not be committed; ``__cause__`` is the sink's error."""
+
+
+class SetupFailed(RunFailed):
+    """A stage's ``setup`` kept failing, or did not end in time."""
+
+
+class WorkersExhausted(RunFailed):
+    """A stage lost more workers than it may replace."""
+
+
+class WrongReturn(RunFailed, TerminalError):
+    """A stage's function returned what a stage may not return (``None`` for a batch, an un-awaited coroutine)."""
+
+
+class RunStopped(RunFailed):
+    """The run was asked to stop. ``reason`` says by whom and why."""
+
+    def __init__(self, message: str, report: RunReport | None = None, reason: str = "") -> None:
+        super().__init__(message, report)
+        self.reason = reason
+        self.args = (message, report, reason)
+
+
+class ItemError(ParallelError):
+    """Why one item failed. A run counts these by cause; it does not raise them."""
+
+
+class ItemTimeout(ItemError, TransientError):
+    """One call of a stage's function took longer than the stage's ``timeout``."""
+
+
+class WorkerLost(ItemError, TransientError):
+    """A worker died without answering; the text keeps its exit code or signal."""
+
+
+class SinkError(ParallelError):
+    """Something is wrong with the table or its ledger."""
+
+
+class LoadMismatch(SinkError, TerminalError):
+    """This load was begun with another chunk size or source: its chunks would not be the same chunks."""
+
+
+class SchemaMismatch(SinkError, TerminalError):
+    """The rows do not fit the table: a column is missing, unknown or of the wrong kind."""
+
+
+class UnsafeTable(SinkError, TerminalError):
+    """The table cannot take part in a transaction, so exactly-once cannot be kept."""
