@@ -72,7 +72,7 @@ def describe_error(error: BaseException, *, retryable: bool = False, kind: str =
         message = "(its text cannot be shown)"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "airflow_parallel_provider" not in frame.filename.replace("\\", "/").split("/")]
-    last = (own or list(frames) or [None])[-1]
+    last = own[-1] if own else frames[-1] if frames else None
     place = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}" if last else ""
     try:
         text = "".join(traceback.format_exception(error, limit=-12))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.engine.limits import usable_cpus
 from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.shipping import by_value_modules
 from airflow_parallel_provider.engine.slots.base import Slot
 from airflow_parallel_provider.engine.slots.coroutines import AsyncSlot
 from airflow_parallel_provider.engine.slots.inline import InlineStageRun
@@ -41,6 +43,7 @@ class Crew:
         self._nursery: NurseryClient | None = None
         self._nursery_changed = threading.Condition()
         self._restarts = 0
+        self._registered = contextlib.ExitStack()
 
     # -- beginning ----------------------------------------------------------------------------------------------------
 
@@ -53,6 +56,8 @@ class Crew:
         self.sample_memory()
         self._codes = self._run.plan.check_shipping()
         if self._codes:
+            processes = [stage for stage in self._run.plan.stages if stage.kind == "process"]
+            self._registered.enter_context(by_value_modules(processes))  # items of the DAG file's classes travel too
             self._start_nursery()
         self._warn_of_too_many()
 
@@ -104,7 +109,7 @@ class Crew:
         self.next_check = 0.0
         slot.start()
 
-    # -- while it runs --------------------------------------------------------------------------------------------------
+    # -- while it runs ------------------------------------------------------------------------------------------------
 
     def check(self, now: float) -> None:
         """Have every slot look at its deadlines, when one is due."""
@@ -139,7 +144,7 @@ class Crew:
         workers = sum(getattr(slot, "peak_rss", 0) for slot in self._slots)
         self.peak_rss = max(self.peak_rss, self._own_rss + workers)
 
-    # -- the nursery ------------------------------------------------------------------------------------------------------
+    # -- the nursery --------------------------------------------------------------------------------------------------
 
     def nursery(self, broken: NurseryClient | None = None) -> NurseryClient:
         """The running nursery; when ``broken`` is the current one, have the coordinating thread start another.
@@ -171,7 +176,7 @@ class Crew:
         except (NurseryLost, PlanError) as error:
             self._run.fail(SetupFailed(str(error)))
 
-    # -- the end ------------------------------------------------------------------------------------------------------------
+    # -- the end ------------------------------------------------------------------------------------------------------
 
     def interrupt(self) -> None:
         """The run is being torn down: wake every slot, end every process."""
@@ -196,3 +201,4 @@ class Crew:
         self.sample_memory()
         if self._nursery is not None:
             self._nursery.close()
+        self._registered.close()

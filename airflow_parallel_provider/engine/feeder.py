@@ -90,12 +90,13 @@ class Feeder:
     def __init__(
         self,
         source: Source,
+        context: FeederContext,
+        *,
         chunk_size: int,
         stages: int,
         budget: Budget,
         committed: Collection[str],
         channel: Channel | None,
-        context: FeederContext,
     ) -> None:
         self.items_read = 0
         self.waited = 0.0
@@ -121,7 +122,7 @@ class Feeder:
         try:
             items = iter(self._source)
             index = 0
-            for index in itertools.count():  # noqa: B007 - used after the loop
+            for index in itertools.count():
                 first = next(items, _NOTHING)
                 if first is _NOTHING:
                     break
@@ -196,7 +197,7 @@ class Feeder:
     def _collected(self) -> list[Parcel]:
         """What has been collected, for a worker that found the channel empty; called under the channel's lock.
 
-        Booked in before the lock is released: the chunk must not be sealed while some of its items are in nobody's book.
+        Booked in before the lock is released: the chunk must not be sealed while items of it are in nobody's book.
         """
         with self._lock:
             keys, values = self._keys, self._values

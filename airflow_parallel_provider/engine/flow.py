@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from airflow_parallel_provider.engine.parcel import Key, Parcel
+from airflow_parallel_provider.engine.parcel import Key, Parcel, sort_key
 from airflow_parallel_provider.engine.sink import DeadLetter
 
 
@@ -19,6 +19,8 @@ class Inlet(Protocol):
     """What the flow needs to know of a stage."""
 
     batch_size: int | None
+    in_order: bool
+    """Cut batches only when the chunk is complete, in source order (an ordered run needs that, see Flow)."""
 
     def accept(self, parcel: Parcel) -> float:
         """Take a parcel in; return the seconds spent waiting for room."""
@@ -78,6 +80,10 @@ def chunk_id(index: int) -> str:
 class Flow:
     """Moves results from stage to stage and notices when a chunk is complete.
 
+    In an ordered run a batch must hold neighbours: when its function returns fewer or more results than it got items,
+    only the place of the whole batch says where they belong. Items reach a later stage in any order, so there a chunk
+    is put in order as a whole before it is cut into batches.
+
     :param inlets: the stages in order.
     :param complete: called with each chunk whose last item has found its fate.
     """
@@ -116,6 +122,8 @@ class Flow:
         held_keys, held_values = chunk.gathered_keys[stage], chunk.gathered_values[stage]
         held_keys.extend(keys)
         held_values.extend(values)
+        if self._inlets[stage].in_order:
+            return None
         full = len(held_values) // size * size
         if not full:
             return None
@@ -125,6 +133,20 @@ class Flow:
         )
         del held_keys[:full], held_values[:full]
         return parcel
+
+    def _last_batches(self, stage: int, chunk: Chunk) -> Parcel:
+        """What is left of the chunk in front of a stage, cut into batches; called with the chunk's lock."""
+        inlet = self._inlets[stage]
+        keys, values = chunk.gathered_keys[stage], chunk.gathered_values[stage]
+        chunk.gathered_keys[stage], chunk.gathered_values[stage] = [], []
+        if inlet.in_order:
+            order = sorted(range(len(keys)), key=lambda at: sort_key(keys[at]))
+            keys, values = [keys[at] for at in order], [values[at] for at in order]
+        size = inlet.batch_size or 1
+        cuts = range(0, len(values), size)
+        return Parcel(
+            chunk, [keys[at : at + size] for at in cuts], [values[at : at + size] for at in cuts], len(values)
+        )
 
     def seal(self, chunk: Chunk, size: int) -> float:
         """The source has given all ``size`` items of the chunk."""
@@ -165,9 +187,7 @@ class Flow:
         while chunk.front < stages:
             at = chunk.front
             if chunk.gathered_values[at]:
-                keys, values = chunk.gathered_keys[at], chunk.gathered_values[at]
-                chunk.gathered_keys[at], chunk.gathered_values[at] = [], []
-                return passed, (at, Parcel(chunk, [keys], [values], len(values)))
+                return passed, (at, self._last_batches(at, chunk))
             if chunk.open[at]:
                 return passed, None
             chunk.front += 1

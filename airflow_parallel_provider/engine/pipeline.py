@@ -131,7 +131,9 @@ class Pipeline:
         from airflow_parallel_provider.engine.stream import stream_rows
 
         if self.sink is not None:
-            raise PlanError("Pipeline.sink", self.sink, "stream() hands the rows to you: leave the sink out, or use run()")
+            raise PlanError(
+                "Pipeline.sink", self.sink, "stream() hands the rows to you: leave the sink out, or use run()"
+            )
         return stream_rows(self, stop=stop or StopToken())
 
     def __repr__(self) -> str:

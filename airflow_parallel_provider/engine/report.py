@@ -49,7 +49,7 @@ class StageReport:
 class RunReport:
     """The final account of a run. Items read are always the sum of their fates::
 
-        items_read = items_committed + items_filtered + items_dead_lettered + items_skipped + items_unfinished
+    items_read = items_committed + items_filtered + items_dead_lettered + items_skipped + items_unfinished
     """
 
     state: State

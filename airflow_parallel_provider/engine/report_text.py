@@ -56,9 +56,7 @@ def _effort(report: RunReport) -> str:
 
 
 def _stage_table(stages: Sequence[StageReport]) -> list[str]:
-    rows = [
-        ("stage", "workers", "in", "out", "failed", "retried", "busy", "starved", "blocked", "queue", "p50", "p99")
-    ]
+    rows = [("stage", "workers", "in", "out", "failed", "retried", "busy", "starved", "blocked", "queue", "p50", "p99")]
     rows += [
         (
             stage.name[:24],

@@ -38,7 +38,7 @@ log = logging.getLogger("airflow_parallel_provider")
 Observer = Callable[[dict[str, Any]], object]
 
 ABORT_SECONDS = 2.0
-"""How long an aborted run waits for threads; together with the nursery's end it stays well inside Airflow's 5 seconds."""
+"""How long an aborted run waits for threads; with the nursery's end it stays well inside Airflow's 5 seconds."""
 
 END_SECONDS = 8.0
 """How long a successful run waits for ``teardown`` of its workers."""
@@ -89,7 +89,7 @@ class Run:
         # Batches of a first stage are in source order anyway; further down only a whole chunk can be put in order.
         return kind(index, stage, self, in_order=self.plan.ordered and index > 0)
 
-    # -- the calling thread -----------------------------------------------------------------------------------------
+    # -- the calling thread -------------------------------------------------------------------------------------------
 
     def execute(self) -> RunReport:
         """Run to the end; see :meth:`Pipeline.run`."""
@@ -232,12 +232,12 @@ class Run:
         channel = None if first is None or isinstance(first, InlineStageRun) else first.channel
         self.feeder = Feeder(
             self.plan.source,
-            self.plan.chunk_size,
-            len(self.stages),
-            self.budget,
-            self._committed,
-            channel,
             self,
+            chunk_size=self.plan.chunk_size,
+            stages=len(self.stages),
+            budget=self.budget,
+            committed=self._committed,
+            channel=channel,
         )
         self._start_thread("source", self.feeder.run)
 

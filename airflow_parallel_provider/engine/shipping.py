@@ -10,7 +10,7 @@ import contextlib
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -18,7 +18,8 @@ from airflow_parallel_provider.engine.stage import Stage
 from airflow_parallel_provider.engine.worker_code import WorkerCode
 from airflow_parallel_provider.errors import NotPicklable
 
-_registry_lock = threading.Lock()  # cloudpickle's registry is global
+_registry_lock = threading.Lock()
+_users: dict[str, int] = {}
 
 
 def ship(stage: Stage) -> bytes:
@@ -29,31 +30,38 @@ def ship(stage: Stage) -> bytes:
     import cloudpickle
 
     code = WorkerCode.of(stage)
-    with by_value_modules(stage):
+    with by_value_modules([stage]):
         try:
-            return cloudpickle.dumps(code, protocol=5)
+            data: bytes = cloudpickle.dumps(code, protocol=5)
         except Exception as error:
             raise _explain(stage, error) from error
+    return data
 
 
 @contextlib.contextmanager
-def by_value_modules(*stages: Stage) -> Iterator[None]:
-    """Have cloudpickle carry the modules that no worker can import inside the message."""
+def by_value_modules(stages: Iterable[Stage]) -> Iterator[None]:
+    """Have cloudpickle carry the modules that no worker process can import inside its pickles.
+
+    Its registry is global, and runs may overlap: whoever leaves last takes a module out again.
+    """
     import cloudpickle
 
+    modules = _unimportable(stages)
     with _registry_lock:
-        known = cloudpickle.list_registry_pickle_by_value()
-        modules = [module for module in _unimportable(stages) if module.__name__ not in known]
         for module in modules:
+            _users[module.__name__] = _users.get(module.__name__, 0) + 1
             cloudpickle.register_pickle_by_value(module)
-        try:
-            yield
-        finally:
+    try:
+        yield
+    finally:
+        with _registry_lock:
             for module in modules:
-                cloudpickle.unregister_pickle_by_value(module)
+                _users[module.__name__] -= 1
+                if not _users[module.__name__]:
+                    cloudpickle.unregister_pickle_by_value(module)
 
 
-def _unimportable(stages: tuple[Stage, ...]) -> list[ModuleType]:
+def _unimportable(stages: Iterable[Stage]) -> list[ModuleType]:
     names = {name for name in sys.modules if name.startswith("unusual_prefix_")}
     for stage in stages:
         for part in (stage.function, stage.setup, stage.teardown):

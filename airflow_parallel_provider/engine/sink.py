@@ -105,6 +105,10 @@ class Sink:
         """A short text for people: where the rows go."""
         return type(self).__name__
 
+    def __repr__(self) -> str:
+        # Part of a serialised DAG: an address in it would make a new DAG version with every parse.
+        return self.describe()
+
 
 class ListSink(Sink):
     """Keeps the rows in memory. For tests, notebooks and small results.

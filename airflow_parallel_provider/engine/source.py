@@ -13,7 +13,7 @@ class Source:
     """Something that yields items, the same ones in the same order each time it is asked.
 
     Resume rests on that: a chunk is known by the position of its items, so a source whose order changes between two
-    tries would skip the wrong ones. Subclass and implement :meth:`__iter__`; the engine iterates on a thread of its own.
+    tries would skip the wrong ones. Subclass and implement :meth:`__iter__`; the engine iterates on its own thread.
     """
 
     def prepare(self) -> None:
@@ -25,6 +25,10 @@ class Source:
     def identity(self) -> str:
         """A short text that changes when the items change; stored with the load and compared on a retry."""
         return type(self).__qualname__
+
+    def __repr__(self) -> str:
+        # Part of a serialised DAG: an address in it would make a new DAG version with every parse.
+        return self.identity()
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the items."""

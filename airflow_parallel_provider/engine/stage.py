@@ -173,13 +173,13 @@ def _check_workers(stage: Stage) -> None:
     workers = stage.workers
     cure = 'give "auto", a whole number from 1, or (min, max)'
     if isinstance(workers, list):
-        workers = tuple(workers)  # type: ignore[assignment]  # what JSON makes of a tuple
+        workers = tuple(workers)  # what JSON makes of a tuple
         object.__setattr__(stage, "workers", workers)
     if workers == AUTO:
         return
     bounds = workers if isinstance(workers, tuple) else (workers, workers)
     whole = len(bounds) == 2 and all(isinstance(each, int) and not isinstance(each, bool) for each in bounds)
-    if not whole or not 1 <= bounds[0] <= bounds[1]:  # type: ignore[operator]
+    if not whole or not 1 <= bounds[0] <= bounds[1]:
         raise PlanError(stage._field("workers"), stage.workers, cure)
 
 

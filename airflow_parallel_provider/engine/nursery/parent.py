@@ -149,5 +149,3 @@ def exit_text(status: int) -> str:
 def was_signalled(status: int, *signals: signal.Signals) -> bool:
     """Whether a process was ended by one of the signals."""
     return -os.waitstatus_to_exitcode(status) in signals
-
-

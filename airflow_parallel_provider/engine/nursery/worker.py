@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_parallel_provider.engine.calls import (
+    BEGAN_NS,
     CPU_NS,
     DECODING,
     IDLE,
@@ -25,7 +26,6 @@ from airflow_parallel_provider.engine.calls import (
     SETUP,
     STATE,
     TEARDOWN,
-    BEGAN_NS,
     CallFailure,
     Outcome,
     Page,

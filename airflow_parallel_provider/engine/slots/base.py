@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.stage_run import StageRun
 
 SETUP_ATTEMPTS = 3
-"""How often a worker's ``setup`` is tried before the run fails: a service that is just starting gets a second chance."""
+"""How often a worker's ``setup`` is tried before the run fails: a service that just starts gets a second chance."""
 
 
 class SlotContext(Protocol):

@@ -1,0 +1,227 @@
+"""The line between a process slot and its worker process: begin, send, receive within deadlines, end."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import select
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.engine.calls import (
+    BEGAN_NS,
+    CALL,
+    CPU_NS,
+    MESSAGE,
+    PEAK_RSS,
+    RUNNING,
+    STATE,
+    CallFailure,
+)
+from airflow_parallel_provider.engine.channel import ChannelBroken
+from airflow_parallel_provider.engine.nursery import wire
+from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost, WorkerProcess
+from airflow_parallel_provider.engine.nursery.parent import exit_text
+from airflow_parallel_provider.errors import SetupFailed
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.slots.base import SlotContext
+    from airflow_parallel_provider.engine.stage_run import StageRun
+
+TEARDOWN_SECONDS = 5.0
+"""How long a worker may take for ``teardown`` at the normal end before it is ended."""
+
+
+class WorkerGone(Exception):
+    """The worker is dead, or has to be ended; ``timed_out`` says for how many seconds its call had been running."""
+
+    def __init__(self, reason: str, timed_out: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.timed_out = timed_out
+
+
+class WorkerLink:
+    """One worker process at a time, for one slot. Every wait ends at once when the run is being torn down."""
+
+    def __init__(self, stage: StageRun, number: int, context: SlotContext) -> None:
+        self.peak_rss = 0
+        self._stage = stage
+        self._number = number
+        self._context = context
+        self._nursery: NurseryClient | None = None
+        self._worker: WorkerProcess | None = None
+
+    @property
+    def worker(self) -> WorkerProcess:
+        """The worker; there is one between :meth:`begin` and :meth:`drop`."""
+        assert self._worker is not None
+        return self._worker
+
+    @property
+    def nursery_died(self) -> bool:
+        """Whether the worker died with its nursery."""
+        return self._nursery is not None and self._nursery.lost
+
+    def begin(self) -> CallFailure | None:
+        """Start a worker and wait until it is set up; return why ``setup`` failed, if it did (the worker is gone then).
+
+        :raises ChannelBroken: when the run is being torn down.
+        """
+        while True:
+            try:
+                self._nursery = self._context.nursery()
+                self._worker = self._nursery.spawn(self._stage.index, self._number)
+            except NurseryLost:
+                if self._context.stop.is_set:
+                    raise ChannelBroken from None
+                self._context.nursery(self._nursery)
+                continue
+            if self._context.stop.is_set:
+                raise ChannelBroken
+            try:
+                failure = self._await_ready()
+            except WorkerGone as gone:
+                status = self.drop()
+                if self.nursery_died:
+                    continue
+                how = exit_text(status) if status is not None else gone.reason
+                return CallFailure("WorkerLost", f"the worker died in setup ({how})")
+            if failure is not None:
+                self.drop()
+            return failure
+
+    def _await_ready(self) -> CallFailure | None:
+        limit = self._stage.stage.setup_timeout
+        deadline = time.monotonic() + limit
+        while True:
+            frame = self.poll()
+            if frame is not None:
+                return pickle.loads(frame.payload) if frame.kind == wire.SETUP_FAILED else None  # noqa: S301
+            readable, _, _ = select.select([self.worker.sock], [], [], max(0.0, deadline - time.monotonic()))
+            if not readable:
+                name = self._stage.stage.name
+                self._context.fail(SetupFailed(f"stage {name}: setup took longer than setup_timeout={limit:g} s"))
+                raise ChannelBroken
+
+    def send(self, sequence: int, values: list[Any], *, by_value: bool) -> None:
+        """Send one message, as far as it can be sent without waiting; :meth:`receive` sends the rest.
+
+        :raises WorkerGone: when the worker has closed its socket.
+        """
+        payload, buffers = wire.dump(values, by_value=by_value)
+        self.worker.outbox.add(wire.parts_of(wire.WORK, sequence, payload, buffers))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what can be sent without waiting."""
+        try:
+            self.worker.outbox.flush(self.worker.sock)
+        except OSError:
+            raise WorkerGone("it closed its socket") from None
+
+    def receive(self) -> wire.Frame:
+        """Wait for the next answer, sending what is still to be sent, within the deadline of the running call.
+
+        :raises WorkerGone: when the worker died, or its call passed the deadline.
+        :raises ChannelBroken: when the run is being torn down.
+        """
+        worker = self.worker
+        while True:
+            frame = self.poll()
+            if frame is not None:
+                return frame
+            writers = [worker.sock] if worker.outbox else []
+            readable, writable, _ = select.select([worker.sock], writers, [], self._patience())
+            if writable:
+                self.flush()
+            if not readable:
+                self._check_deadline()
+
+    def poll(self) -> wire.Frame | None:
+        """The next answer if it is there; log records on the way are passed on."""
+        worker = self.worker
+        while True:
+            try:
+                frame = worker.inbox.poll(worker.sock)
+            except (EOFError, OSError):
+                if self._context.stop.is_set:
+                    raise ChannelBroken from None
+                raise WorkerGone("it died") from None
+            if frame is None or frame.kind != wire.LOG:
+                return frame
+            self._log(frame)
+
+    def _patience(self) -> float | None:
+        timeout = self._stage.stage.timeout
+        return None if timeout is None else max(0.001, timeout - self._running_for())
+
+    def _running_for(self) -> float:
+        page = self.worker.page
+        return time.monotonic() - page[BEGAN_NS] / 1e9 if page[STATE] == RUNNING else 0.0
+
+    def _check_deadline(self) -> None:
+        if self._context.stop.is_set:
+            raise ChannelBroken
+        timeout, running = self._stage.stage.timeout, self._running_for()
+        if timeout is not None and running >= timeout:
+            raise WorkerGone("timeout", timed_out=running)
+
+    def position(self) -> tuple[int, int, int]:
+        """What the worker says it is doing: state, sequence number of the message, number of the call."""
+        page = self.worker.page
+        return page[STATE], page[MESSAGE], page[CALL]
+
+    def _log(self, frame: wire.Frame) -> None:
+        level, name, text, dropped = pickle.loads(frame.payload)  # noqa: S301 - our own worker
+        logger = logging.getLogger(name)
+        where = f"{self._stage.stage.name}/{self._number}"
+        if dropped:
+            logger.warning("[%s] %d log records were dropped (rate limit)", where, dropped)
+        logger.log(level, "[%s] %s", where, text)
+
+    def end(self) -> None:
+        """Let the worker run ``teardown`` and go."""
+        worker = self.worker
+        worker.sock.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + TEARDOWN_SECONDS
+        try:
+            while True:
+                self.poll()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    name = self._stage.stage.name
+                    self._context.warn(f"stage {name}: teardown took longer than {TEARDOWN_SECONDS:g} s, worker ended")
+                    return
+                select.select([worker.sock], [], [], left)
+        except (WorkerGone, ChannelBroken):
+            self._report_end(self.drop(kill=False))
+
+    def _report_end(self, status: int | None) -> None:
+        if status and not self._context.stop.is_set:
+            self._context.warn(f"stage {self._stage.stage.name}: teardown failed in a worker ({exit_text(status)})")
+
+    def drop(self, *, kill: bool = True) -> int | None:
+        """End and collect the worker; return its wait status where it can be had."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return None
+        self.peak_rss = max(self.peak_rss, worker.page[PEAK_RSS])
+        cpu, status = worker.page[CPU_NS] / 1e9, None
+        if self._nursery is not None:
+            status, used = self._nursery.reap(worker.pid, kill=kill)
+            cpu = max(cpu, used)
+        with self._stage.meter.lock:
+            self._stage.meter.cpu += cpu
+        worker.close()
+        return status
+
+    def interrupt(self) -> None:
+        """Wake the slot's thread up from waiting for its worker. From another thread."""
+        worker = self._worker
+        if worker is not None:
+            try:
+                worker.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return
