@@ -87,11 +87,12 @@ class Committer:
         try:
             try:
                 self._context.opened(self._sink.open())
-                if self._commit_all() and self._context.may_finish():
+                sealed = self._commit_all() and self._context.may_finish()
+                if sealed:
                     self._sink.finish()
             finally:
                 self._sink.close()
-            if not self._broken:
+            if sealed:
                 self._context.sink_done()
         except BaseException as error:  # noqa: BLE001 - whatever the sink raises ends the run, by name
             failed = SinkFailed(f"the sink {self._sink.describe()} failed: {type(error).__name__}: {error}")

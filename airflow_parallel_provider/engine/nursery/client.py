@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import mmap
 import os
 import pickle
@@ -16,14 +15,12 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 from airflow_parallel_provider.engine.calls import PAGE_SLOTS, CallFailure
 from airflow_parallel_provider.engine.nursery import wire
+from airflow_parallel_provider.engine.nursery.output import OutputRelay
 from airflow_parallel_provider.engine.nursery.parent import ANSWER, KILL, PAGE_BYTES, REAP, REQUEST, SPAWN
 from airflow_parallel_provider.errors import ParallelError
-
-log = logging.getLogger("airflow_parallel_provider.workers")
 
 READY_SECONDS = 120.0
 """How long the nursery may take to import the stages' modules."""
@@ -68,7 +65,7 @@ class NurseryClient:
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._output: threading.Thread | None = None
+        self._relay: OutputRelay | None = None
         self._lost = False
 
     def start(self) -> dict[int, CallFailure]:
@@ -87,10 +84,7 @@ class NurseryClient:
             )
         self._control = ours
         assert self._process.stdout is not None
-        self._output = threading.Thread(
-            target=_relay_output, args=(self._process.stdout,), name="parallel-pipeline-output", daemon=True
-        )
-        self._output.start()
+        self._relay = OutputRelay(self._process.stdout)
         return self._hand_over(ours)
 
     def _hand_over(self, control: socket.socket) -> dict[int, CallFailure]:
@@ -168,7 +162,7 @@ class NurseryClient:
         return pid, status, cpu
 
     def close(self) -> None:
-        """End the nursery and with it every worker. Takes milliseconds; never raises."""
+        """End the nursery and with it every worker. Takes milliseconds; never raises; a second call does nothing."""
         if self._process is None:
             return
         if self._control is not None:
@@ -184,8 +178,9 @@ class NurseryClient:
         self._lost = True
         if self._control is not None:
             self._control.close()
-        if self._output is not None:
-            self._output.join(1.0)
+        if self._relay is not None:
+            self._relay.close()
+        self._process = None
 
 
 def _search_path() -> list[str]:
@@ -203,10 +198,3 @@ def _receive(control: socket.socket, size: int) -> bytes:
             raise ConnectionResetError("closed by the nursery")
         data += more
     return data
-
-
-def _relay_output(stream: IO[bytes]) -> None:
-    """What workers print goes to the log of the task, line by line: no worker holds the supervisor's own sockets."""
-    with stream:
-        for line in stream:
-            log.info("%s", line.decode(errors="replace").rstrip())

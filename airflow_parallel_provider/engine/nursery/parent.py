@@ -132,6 +132,9 @@ class Nursery:
         for pid in self.children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for pid in self.children:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)  # in a container nobody else may collect them
         os._exit(0)
 
 

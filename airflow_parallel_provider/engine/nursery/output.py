@@ -1,0 +1,60 @@
+"""What workers print: to the log of the task, line by line.
+
+Workers do not inherit the task's own stdout and stderr: under Airflow those are sockets of the supervisor, and a
+process that outlives the task while it holds one delays the task's final state by up to a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from typing import IO
+
+log = logging.getLogger("airflow_parallel_provider.workers")
+
+_LONGEST = 8000
+_READ = 1 << 16
+
+
+class OutputRelay:
+    """Reads the pipe on a thread of its own until :meth:`close`.
+
+    It does not wait for the end of the pipe: a process that a stage's function started may hold it open for ever.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._wake, self._waker = os.pipe()
+        self._thread = threading.Thread(target=self._relay, name="parallel-pipeline-output", daemon=True)
+        self._thread.start()
+
+    def _relay(self) -> None:
+        fd, rest = self._stream.fileno(), b""
+        while True:
+            readable, _, _ = select.select([fd, self._wake], [], [])
+            if fd not in readable:
+                break
+            data = os.read(fd, _READ)
+            if not data:
+                break
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                _log(line)
+            if len(rest) > _LONGEST:
+                _log(rest)
+                rest = b""
+        _log(rest)
+
+    def close(self) -> None:
+        """Pass on what has been printed so far and stop."""
+        os.close(self._waker)
+        self._thread.join(1.0)
+        os.close(self._wake)
+        self._stream.close()
+
+
+def _log(line: bytes) -> None:
+    if line.strip():
+        log.info("%s", line[:_LONGEST].decode(errors="replace").rstrip())
