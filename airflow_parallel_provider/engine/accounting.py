@@ -46,7 +46,7 @@ def make_report(run: Run, state: State) -> RunReport:
     clocks, committer, feeder = run.clocks, run.committer, run.feeder
     read = feeder.items_read if feeder else 0
     seconds = clocks.seconds
-    stages = [_stage_report(stage, clocks.working_seconds) for stage in run.stages]
+    stages = [_stage_report(stage) for stage in run.stages]
     fates = committer.items_committed + committer.items_filtered + committer.items_dead_lettered
     # Items that failed in chunks that are not committed (yet): in a run that ended early they are why it ended.
     left = read - fates - run.items_skipped
@@ -80,18 +80,20 @@ def make_report(run: Run, state: State) -> RunReport:
         stages=stages,
         error=str(run.error) if run.error else None,
         warnings=list(run.warnings),
+        decisions=[decision.as_dict() for decision in run.crew.decisions],
     )
 
 
-def _stage_report(stage: StageRun, seconds: float) -> StageReport:
+def _stage_report(stage: StageRun) -> StageReport:
     meter, inline = stage.meter, stage.stage.kind == "inline"
     p50, p95, p99 = meter.quantiles()
     with meter.lock:
-        share = 1 / (seconds * max(1, stage.peak_workers)) if seconds else 0.0
+        share = 1 / stage.worker_seconds if stage.worker_seconds else 0.0
         return StageReport(
             name=stage.stage.name,
             kind=stage.stage.kind,
             workers=stage.peak_workers,
+            workers_now=stage.workers,
             items_in=meter.items_in,
             items_out=meter.items_out,
             failed=meter.failed,

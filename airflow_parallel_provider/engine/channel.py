@@ -3,8 +3,8 @@
 *Closed* is the normal end: nothing more will be put, readers drain what is left. *Broken* means the run is being torn
 down: whoever waits in :meth:`Channel.put` or :meth:`Channel.take` gets :class:`ChannelBroken` at once.
 
-The bound counts items. Parcels that come back for another attempt have been let in before and are not counted again;
-``max_in_flight`` bounds them.
+The bound counts items, and an estimate of their bytes. Parcels that come back for another attempt have been let in
+before and are not counted again; ``max_in_flight`` bounds them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ from collections.abc import Callable
 from typing import Final
 
 from airflow_parallel_provider.engine.parcel import Parcel
+from airflow_parallel_provider.engine.rate import RateLimit
 
 Hand = list[Parcel]
 """What one worker takes at once."""
+
+
+MOST_BYTES: Final = 256 << 20
+"""Bytes (estimated) that wait in one channel at most; a single call may be larger, alone."""
 
 
 class ChannelBroken(Exception):
@@ -35,16 +40,20 @@ class Channel:
 
     :param capacity: items it holds at most.
     :param batched: whether each call of a parcel is a list of items.
+    :param rate: items per second that may be taken; None: no limit.
     """
 
-    def __init__(self, capacity: int, *, batched: bool = False) -> None:
+    def __init__(self, capacity: int, *, batched: bool = False, rate: float | None = None) -> None:
         self.capacity = capacity
         self.peak = 0
         self.items = 0
         self.calls = 0
+        self.bytes = 0
         self.waiting = 0
+        self.leaving = 0
         self.refill: Callable[[], list[Parcel]] | None = None
         self._batched = batched
+        self._rate = RateLimit(rate) if rate else None
         self._lock = threading.Lock()
         self._readable = threading.Condition(self._lock)
         self._writable = threading.Condition(self._lock)
@@ -96,6 +105,8 @@ class Channel:
     def _fitting(self, parcel: Parcel) -> tuple[int, int]:
         """How many calls of the parcel fit, and their size. An empty channel takes any one batch: progress first."""
         room = self.capacity - self.items
+        if self.items and self.bytes + parcel.bytes > MOST_BYTES:
+            return 0, 0
         if parcel.size <= room:
             return len(parcel.values), parcel.size
         if not self._batched:
@@ -111,6 +122,7 @@ class Channel:
     def _append(self, parcel: Parcel) -> None:
         self._parcels.append(parcel)
         self.items += parcel.size
+        self.bytes += parcel.bytes
         self.calls += len(parcel.values)
         self.peak = max(self.peak, self.items)
         self._readable.notify(min(len(parcel.values), self.waiting) or 1)
@@ -134,7 +146,7 @@ class Channel:
 
         :param limit: given the number of calls that wait, says how many to take at most.
         :param block: wait for work; otherwise return None when there is none.
-        :return: the parcels; END when nothing will ever come again.
+        :return: the parcels; END when nothing will ever come again, or when this worker is to leave.
         :raises ChannelBroken: when the run is being torn down.
         """
         with self._lock:
@@ -143,6 +155,9 @@ class Channel:
                 while True:
                     if self._broken:
                         raise ChannelBroken
+                    if self.leaving and block:
+                        self.leaving -= 1
+                        return END
                     hand, pause = self._ready(limit)
                     if hand:
                         self._unsettled += sum(len(parcel.values) for parcel in hand)
@@ -158,16 +173,28 @@ class Channel:
 
     def _ready(self, limit: Callable[[int], int]) -> tuple[Hand, float | None]:
         pause: float | None = None
+        if self._rate is not None:
+            pause = self._rate.pause(time.monotonic())
+            if pause > 0:
+                return [], pause
         if self._returned:
             pause = self._returned[0][0] - time.monotonic()
             if pause <= 0:
-                return [heapq.heappop(self._returned)[2]], None
+                return self._spend([heapq.heappop(self._returned)[2]]), None
         if not self._parcels and self.refill is not None:
             for parcel in self.refill():
                 self._append(parcel)
         if not self._parcels:
             return [], pause
-        return self._pop(max(1, limit(self.calls))), None
+        most = max(1, limit(self.calls))
+        if self._rate is not None:
+            most = min(most, self._rate.allowed)
+        return self._spend(self._pop(most)), None
+
+    def _spend(self, hand: Hand) -> Hand:
+        if self._rate is not None:
+            self._rate.spend(sum(parcel.size for parcel in hand))
+        return hand
 
     def _pop(self, limit: int) -> Hand:
         hand: Hand = []
@@ -184,8 +211,25 @@ class Channel:
             limit -= calls
             self.calls -= calls
             self.items -= parcel.size
+            self.bytes -= parcel.bytes
         self._writable.notify_all()
         return hand
+
+    def dismiss(self, workers: int) -> None:
+        """Have so many workers leave, those first that have nothing to do."""
+        with self._lock:
+            self.leaving += workers
+            self._readable.notify_all()
+
+    def may_leave(self) -> bool:
+        """For a worker that never waits: whether it is one of those to leave."""
+        if not self.leaving:
+            return False
+        with self._lock:
+            if self.leaving:
+                self.leaving -= 1
+                return True
+        return False
 
     def next_return(self) -> float | None:
         """Seconds until the next parcel that was given back is due; None when none is waiting."""

@@ -8,18 +8,25 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.engine.limits import usable_cpus
+from airflow_parallel_provider.engine.memory import LOOK_SECONDS as MEMORY_LOOK_SECONDS
+from airflow_parallel_provider.engine.memory import MemoryWatch
 from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.scaling import LOOK_SECONDS, MOST_DECISIONS, Decision, Scaler
 from airflow_parallel_provider.engine.shipping import by_value_modules
 from airflow_parallel_provider.engine.slots.base import Slot
 from airflow_parallel_provider.engine.slots.coroutines import AsyncSlot
 from airflow_parallel_provider.engine.slots.inline import InlineStageRun
 from airflow_parallel_provider.engine.slots.process import ProcessSlot
 from airflow_parallel_provider.engine.slots.thread import ThreadSlot
+from airflow_parallel_provider.engine.stage import AUTO, Stage
 from airflow_parallel_provider.errors import PlanError, SetupFailed, WorkersExhausted
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.run import Run
     from airflow_parallel_provider.engine.stage_run import StageRun
+
+FIRST_THREADS = 8
+"""Threads that a stage which leaves the number to us starts with."""
 
 NURSERY_RESTARTS = 3
 """How often a nursery that dies is started again; one that keeps dying (out of memory) fails the run."""
@@ -32,13 +39,15 @@ class Crew:
 
     def __init__(self, run: Run) -> None:
         self.next_check = _NEVER
-        self.peak_rss = 0
+        self.memory = MemoryWatch(run)
+        self.decisions: list[Decision] = []
         self._run = run
         self._slots: list[Slot] = []
         self._numbers: dict[int, int] = {}
         self._given_up: dict[int, int] = {}
-        self._left_behind = 0
-        self._own_rss = 0
+        self._scalers: dict[int, Scaler] = {}
+        self._next_look = _NEVER
+        self._next_memory_look = _NEVER
         self._codes: dict[int, bytes] = {}
         self._nursery: NurseryClient | None = None
         self._nursery_changed = threading.Condition()
@@ -53,7 +62,7 @@ class Crew:
         :raises NotPicklable: when a function cannot travel to a worker process.
         :raises PlanError: when a worker process cannot import a stage's function.
         """
-        self.sample_memory()
+        self.look_at_memory()
         self._codes = self._run.plan.check_shipping()
         if self._codes:
             processes = [stage for stage in self._run.plan.stages if stage.kind == "process"]
@@ -78,6 +87,13 @@ class Crew:
 
     def _warn_of_too_many(self) -> None:
         cpus = usable_cpus()
+        for stage in self._run.plan.stages:
+            most = stage.workers[1] if isinstance(stage.workers, tuple) else 0
+            if stage.kind == "process" and most > stage.worker_range[1]:
+                self._run.warn(
+                    f"stage {stage.name}: workers={stage.workers} was capped at {stage.worker_range[1]}, because this "
+                    f"task may use {cpus} CPUs (affinity and cgroup quota)"
+                )
         wanted = sum(stage.worker_range[1] for stage in self._run.plan.stages if stage.kind == "process")
         if wanted > cpus:
             self._run.warn(
@@ -86,16 +102,37 @@ class Crew:
             )
 
     def start(self) -> None:
-        """Start a slot for every worker."""
+        """Start the first workers of every stage."""
+        now = time.monotonic()
         for stage in self._run.stages:
             if isinstance(stage, InlineStageRun):
+                stage.set_workers(1)
                 continue
-            count = 1 if stage.stage.kind == "async" else stage.stage.worker_range[1]
+            low, high = stage.stage.worker_range
+            count = self._first_workers(stage.stage, low, high)
+            if stage.stage.kind == "async":  # one loop; its workers are coroutines
+                stage.set_workers(high)
+                self._add(stage)
+                continue
+            if low < high:
+                self._scalers[stage.index] = Scaler(stage, low, high)
+                self._next_look = now + LOOK_SECONDS
+            stage.set_workers(count)
             for _ in range(count):
                 self._add(stage)
-            stage.peak_workers = stage.stage.worker_range[1]
+        if self.memory.limited:
+            self._next_memory_look = now
 
-    def _add(self, stage: StageRun, left: object = None) -> None:
+    def _first_workers(self, stage: Stage, low: int, high: int) -> int:
+        """A range starts at its least. "auto" starts where most stages end up, so that short runs need not grow."""
+        if stage.workers != AUTO:
+            return low
+        if stage.kind != "process":
+            return min(high, FIRST_THREADS)
+        shares = sum(1 for each in self._run.plan.stages if each.kind == "process" and each.workers == AUTO)
+        return max(1, min(high, usable_cpus() // shares))
+
+    def _add(self, stage: StageRun, left: object = None, relieves: Slot | None = None) -> None:
         number = self._numbers[stage.index] = self._numbers.get(stage.index, 0) + 1
         kind = stage.stage.kind
         slot: Slot
@@ -105,6 +142,7 @@ class Crew:
             slot = AsyncSlot(stage, number, self._run, left)  # type: ignore[arg-type]  # left by one of its kind
         else:
             slot = ThreadSlot(stage, number, self._run, left)  # type: ignore[arg-type]
+        slot.relieves = relieves
         self._slots.append(slot)
         self.next_check = 0.0
         slot.start()
@@ -116,13 +154,48 @@ class Crew:
         if now < self.next_check:
             return
         dues = [slot.check(now) for slot in list(self._slots)]
-        self.next_check = min((due for due in dues if due is not None), default=_NEVER)
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self._scale(now)
+        if now >= self._next_memory_look:
+            self._next_memory_look = now + MEMORY_LOOK_SECONDS
+            self.look_at_memory()
+        due = min((due for due in dues if due is not None), default=_NEVER)
+        self.next_check = min(due, self._next_look, self._next_memory_look)
+
+    def _scale(self, now: float) -> None:
+        processes = sum(stage.workers for stage in self._run.stages if stage.stage.kind == "process")
+        for scaler in self._scalers.values():
+            stage = scaler.stage
+            room = usable_cpus() - processes if stage.stage.kind == "process" else scaler.high
+            decided = scaler.decide(now, room)
+            if decided is not None:
+                self._resize(stage, *decided, now)
+
+    def _resize(self, stage: StageRun, count: int, reason: str, now: float) -> None:
+        before = stage.workers
+        if len(self.decisions) < MOST_DECISIONS:
+            since = self._run.clocks.working_since or now
+            self.decisions.append(Decision(now - since, stage.stage.name, before, count, reason))
+        stage.set_workers(count)
+        if count < before:
+            stage.channel.dismiss(before - count)
+        for _ in range(count - before):
+            self._add(stage)
+
+    def relieve(self, slot: Slot) -> None:
+        """Start a successor for a slot whose worker has served its time; it ends the old one once it is ready."""
+        self._add(slot.stage, relieves=slot)
+
+    def look_at_memory(self) -> None:
+        """Take a sample of the memory of all processes, act on it."""
+        self._slots = [slot for slot in self._slots if slot.thread.is_alive()]
+        self.memory.look(self._slots)
 
     def replace(self, slot: Slot) -> None:
         """A slot with a stuck call was given up: another one takes its place, a limited number of times."""
         stage = slot.stage
         self._slots.remove(slot)
-        self._left_behind += 1
         count = self._given_up[stage.index] = self._given_up.get(stage.index, 0) + 1
         name, limit = stage.stage.name, self._replacements(stage)
         self._run.warn(f"stage {name}: calls passed their timeout and their threads were left behind")
@@ -135,14 +208,6 @@ class Crew:
     @staticmethod
     def _replacements(stage: StageRun) -> int:
         return 2 * stage.stage.worker_range[1] + 8
-
-    def sample_memory(self) -> None:
-        """Add up what is resident now."""
-        import psutil
-
-        self._own_rss = max(self._own_rss, psutil.Process().memory_info().rss)
-        workers = sum(getattr(slot, "peak_rss", 0) for slot in self._slots)
-        self.peak_rss = max(self.peak_rss, self._own_rss + workers)
 
     # -- the nursery --------------------------------------------------------------------------------------------------
 
@@ -189,16 +254,15 @@ class Crew:
 
     def end(self, deadline: float) -> None:
         """Wait for the slots until the deadline, tear the inline stages down, end the nursery."""
-        self.sample_memory()
+        self.look_at_memory()
         for slot in self._slots:
             slot.thread.join(max(0.0, deadline - time.monotonic()))
             if slot.thread.is_alive():
-                self._left_behind += 1
                 self._run.warn(f"thread {slot.thread.name} did not end and was left behind")
         for stage in self._run.stages:
             if isinstance(stage, InlineStageRun):
                 stage.finish()
-        self.sample_memory()
+            stage.set_workers(0)
         if self._nursery is not None:
             self._nursery.close()
         self._registered.close()

@@ -52,12 +52,13 @@ class Budget:
         self.peak = 0
         self._changed = threading.Condition()
         self._broken = False
+        self._paused = False
 
     def acquire(self, items: int) -> float:
         """Wait until ``items`` more may be in flight; return the seconds waited. One chunk may always be."""
         began = time.monotonic()
         with self._changed:
-            while self.used and self.used + items > self.limit:
+            while self.used and (self._paused or self.used + items > self.limit):
                 if self._broken:
                     raise ChannelBroken
                 self._changed.wait()
@@ -71,6 +72,12 @@ class Budget:
         """Items have found their fate."""
         with self._changed:
             self.used -= items
+            self._changed.notify()
+
+    def pause(self, *, paused: bool) -> None:
+        """Let nothing more in (memory is short), as long as something is in flight that can be finished."""
+        with self._changed:
+            self._paused = paused
             self._changed.notify()
 
     def break_(self) -> None:

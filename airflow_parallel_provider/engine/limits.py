@@ -34,13 +34,15 @@ def _cgroup_quota() -> float | None:
         return None
 
 
-def default_threads() -> int:
-    """Threads of a stage that leaves the number to us: enough to hide waiting, few enough to be polite.
-
-    The same rule as ``concurrent.futures.ThreadPoolExecutor``.
-    """
-    return min(32, usable_cpus() + 4)
-
+DEFAULT_THREADS = 32
+"""Most threads of a stage that leaves the number to us: enough to hide waiting, polite to an outside service."""
 
 DEFAULT_COROUTINES = 100
 """Coroutines of an async stage that leaves the number to us."""
+
+
+def default_workers(kind: str) -> int:
+    """Most workers of a stage of a kind that leaves the number to us."""
+    if kind == "process":
+        return usable_cpus()
+    return {"thread": DEFAULT_THREADS, "async": DEFAULT_COROUTINES}.get(kind, 1)

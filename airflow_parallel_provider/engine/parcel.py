@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_parallel_provider.engine.weight import weigh
+
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.flow import Chunk
 
@@ -35,7 +37,7 @@ class Parcel:
     In a stage with ``batch_size`` each element of ``keys`` and ``values`` is the list of one batch, elsewhere one item.
     """
 
-    __slots__ = ("alone", "attempt", "chunk", "keys", "size", "splitting", "values")
+    __slots__ = ("alone", "attempt", "bytes", "chunk", "keys", "size", "splitting", "values")
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class Parcel:
         self.keys = keys
         self.values = values
         self.size = size  # items in all calls together
+        self.bytes = weigh(values)
         self.attempt = attempt
         self.splitting = splitting  # part of a batch that is being bisected: no further retries
         self.alone = alone  # suspected of killing its worker: travels in a message of its own
@@ -69,6 +72,7 @@ class Parcel:
         )
         del self.keys[:calls], self.values[:calls]
         self.size -= size
+        self.bytes -= head.bytes
         return head
 
     def one(self, index: int, *, batched: bool) -> Parcel:

@@ -38,6 +38,8 @@ class Pipeline:
     :param labels: for people: where the load comes from.
     :param name: shown in the report.
     :param worker_env: environment variables set inside worker processes only.
+    :param memory_limit: bytes of resident memory of the task process and its workers together at which the source is
+        slowed (from 85 % on); None: not watched. A limit of one worker process is :attr:`Stage.memory_limit`.
     :raises PlanError: naming the field, the value and the cure.
     """
 
@@ -57,6 +59,7 @@ class Pipeline:
         labels: Mapping[str, str] | None = None,
         name: str = "",
         worker_env: Mapping[str, str] | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         self.source = as_source(source)
         self.stages = _checked_stages(stages)
@@ -71,6 +74,7 @@ class Pipeline:
         self.labels = dict(labels or {})
         self.name = name
         self.worker_env = dict(worker_env or {})
+        self.memory_limit = None if memory_limit is None else _whole("memory_limit", memory_limit)
 
     def _checked_in_flight(self, value: int | None) -> int:
         if value is None:
@@ -93,7 +97,13 @@ class Pipeline:
         """
         from airflow_parallel_provider.engine.shipping import ship
 
-        return {number: ship(stage) for number, stage in enumerate(self.stages) if stage.kind == "process"}
+        process = [stage.kind == "process" for stage in self.stages]
+        before, after = [False, *process[:-1]], [*process[1:], False]
+        return {
+            number: ship(stage, opens=before[number], seals=after[number])
+            for number, stage in enumerate(self.stages)
+            if process[number]
+        }
 
     def run(
         self,

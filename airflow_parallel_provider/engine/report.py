@@ -16,6 +16,8 @@ class StageReport:
     kind: str
     workers: int
     """Most workers it had at a time."""
+    workers_now: int
+    """Workers it has at this moment; 0 at the end."""
     items_in: int
     """Items that reached it, each counted once however often it was tried."""
     items_out: int
@@ -88,6 +90,8 @@ class RunReport:
     """Why the run ended early."""
     warnings: list[str] = field(default_factory=list)
     """What somebody should know although the run went on."""
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    """Changes of the number of workers: at (seconds), stage, before, after, reason."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON: text, numbers, lists and dicts only, no NaN or infinity."""

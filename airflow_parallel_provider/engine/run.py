@@ -171,7 +171,7 @@ class Run:
         return error
 
     def _notify(self, *, final: bool, state: State) -> None:
-        self.crew.sample_memory()
+        self.crew.look_at_memory()
         self._next_observation = time.monotonic() + self._observe_every
         if self._observe is None:
             return
@@ -286,13 +286,17 @@ class Run:
         """A slot was given up; from the coordinating thread."""
         self.crew.replace(slot)
 
+    def relieve(self, slot: Slot) -> None:
+        """A slot's worker has served its time: start a successor. From any thread."""
+        self.mail.put(lambda: self.crew.relieve(slot))
+
     def cpu_seconds(self) -> float:
         """CPU time of this process since the run began, and of its workers."""
         return time.process_time() - self.clocks.cpu_before + sum(stage.meter.cpu for stage in self.stages)
 
     def peak_rss(self) -> int:
         """See :class:`RunReport`."""
-        return self.crew.peak_rss
+        return self.crew.memory.peak
 
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:
         import contextvars

@@ -22,14 +22,14 @@ _registry_lock = threading.Lock()
 _users: dict[str, int] = {}
 
 
-def ship(stage: Stage) -> bytes:
-    """Pickle what a worker process needs of a stage.
+def ship(stage: Stage, *, opens: bool = False, seals: bool = False) -> bytes:
+    """Pickle what a worker process needs of a stage; ``opens`` and ``seals`` as in :class:`WorkerCode`.
 
     :raises NotPicklable: naming the global that cannot travel, where one can be found.
     """
     import cloudpickle
 
-    code = WorkerCode.of(stage)
+    code = WorkerCode.of(stage, opens=opens, seals=seals)
     with by_value_modules([stage]):
         try:
             data: bytes = cloudpickle.dumps(code, protocol=5)

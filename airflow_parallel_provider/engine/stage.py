@@ -41,7 +41,8 @@ class Stage:
     """``thread`` for waiting (I/O), ``process`` for computing, ``async`` for coroutine functions, ``inline`` for small
     glue that runs, one call at a time, on whatever thread brings the item."""
     workers: Workers = AUTO
-    """Threads, processes or (async) coroutines at a time; ``(min, max)`` to adapt; ``"auto"``: what the machine has."""
+    """Threads, processes or (async) coroutines at a time; ``(min, max)`` adapts to the load within these bounds;
+    ``"auto"`` adapts up to what the machine has (processes: the CPUs of this task)."""
     batch_size: int | None = None
     """Items handed to one call; None: single items."""
     queue_size: int | None = None
@@ -56,6 +57,13 @@ class Stage:
     """Called once in each worker at its end, with what ``setup`` returned."""
     setup_timeout: float = 300.0
     """Seconds ``setup`` may take before the worker is given up."""
+    rate_limit: float | None = None
+    """Items per second at most, of all its workers together; for outside services. None: no limit."""
+    worker_lifespan: int | None = None
+    """Calls after which a worker process is replaced (a cure for leaks); its successor is ready before it goes."""
+    memory_limit: int | None = None
+    """Bytes of resident memory one worker process may have: above it is replaced, between two calls if possible; a call
+    that is running then is ended and counts as failed."""
 
     def __post_init__(self) -> None:
         _check_function(self)
@@ -81,18 +89,14 @@ class Stage:
 
     @property
     def worker_range(self) -> tuple[int, int]:
-        """Least and most workers, with ``"auto"`` resolved for this machine."""
-        if isinstance(self.workers, tuple):
-            return self.workers
+        """Least and most workers on this machine.
+
+        A number given is taken at its word. A range, and ``"auto"``, never has more processes than CPUs.
+        """
         if isinstance(self.workers, int):
             return self.workers, self.workers
-        number = {
-            "process": limits.usable_cpus(),
-            "thread": limits.default_threads(),
-            "async": limits.DEFAULT_COROUTINES,
-            "inline": 1,
-        }[self.kind]
-        return number, number
+        low, high = self.workers if isinstance(self.workers, tuple) else (1, limits.default_workers(self.kind))
+        return low, max(low, min(high, limits.usable_cpus())) if self.kind == "process" else high
 
     def __repr__(self) -> str:
         """Name, kind, workers and where the function is defined."""
@@ -164,9 +168,24 @@ def _check_sizes(stage: Stage) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             raise PlanError(stage._field(name), value, "give seconds, more than 0")
+    _check_process_limits(stage)
     if stage.queue_size is not None and stage.batch_size is not None and stage.queue_size < stage.batch_size:
         cure = f"a batch of {stage.batch_size} items must fit: give at least {stage.batch_size}"
         raise PlanError(stage._field("queue_size"), stage.queue_size, cure)
+
+
+def _check_process_limits(stage: Stage) -> None:
+    rate = stage.rate_limit
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e9):
+        raise PlanError(stage._field("rate_limit"), rate, "give items per second, more than 0, or leave it out")
+    for name, unit in (("worker_lifespan", "calls"), ("memory_limit", "bytes")):
+        value = getattr(stage, name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise PlanError(stage._field(name), value, f"give a whole number of {unit}, 1 or more, or leave it out")
+        if stage.kind != "process":
+            raise PlanError(stage._field(name), value, 'only worker processes can be replaced: use kind="process"')
 
 
 def _check_workers(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Protocol
 
 from airflow_parallel_provider.engine.calls import CallFailure, Outcome
@@ -10,6 +11,7 @@ from airflow_parallel_provider.engine.channel import Channel, Hand
 from airflow_parallel_provider.engine.flow import Flow
 from airflow_parallel_provider.engine.grouping import Grouping
 from airflow_parallel_provider.engine.meters import StageMeter
+from airflow_parallel_provider.engine.nursery.sealed import opened
 from airflow_parallel_provider.engine.parcel import Key, Parcel, Shape, batch_keys, below, origins
 from airflow_parallel_provider.engine.sink import DeadLetter
 from airflow_parallel_provider.engine.stage import Stage
@@ -48,12 +50,28 @@ class StageRun:
         self.context = context
         self.code = WorkerCode.of(stage)
         self.meter = StageMeter()
-        workers = stage.worker_range[1]
-        self.grouping = Grouping(_HAND_SECONDS[stage.kind], workers)
+        most = stage.worker_range[1]
+        self.grouping = Grouping(_HAND_SECONDS[stage.kind], most)
         unit = stage.batch_size or 1
-        self._automatic = None if stage.queue_size else 4 * workers * unit
-        self.channel = Channel(stage.queue_size or 4 * workers * unit, batched=stage.batched)
+        self._automatic = None if stage.queue_size else 4 * most * unit
+        self.channel = Channel(stage.queue_size or 4 * most * unit, batched=stage.batched, rate=stage.rate_limit)
+        self.workers = 0
         self.peak_workers = 0
+        self._worker_seconds = 0.0
+        self._workers_since = time.monotonic()
+
+    def set_workers(self, count: int) -> None:
+        """The stage has ``count`` workers from now on."""
+        self._worker_seconds = self.worker_seconds
+        self._workers_since = time.monotonic()
+        self.workers = count
+        self.peak_workers = max(self.peak_workers, count)
+        self.grouping.workers = max(1, count)
+
+    @property
+    def worker_seconds(self) -> float:
+        """Seconds its workers have been there, added up."""
+        return self._worker_seconds + self.workers * (time.monotonic() - self._workers_since)
 
     # -- what the flow asks for -------------------------------------------------------------------------------------
 
@@ -193,6 +211,7 @@ class StageRun:
         key, value = call.keys[0], call.values[0]
         if self.stage.batched:
             key, value = key[0], value[0]
+        value = _shown(value)
         guilty = list(origins(key))
         position = chunk.first_position + guilty[0]
         letter = DeadLetter(position, self.stage.name, cause_text(failure), call.attempt, failure.traceback, value)
@@ -203,6 +222,14 @@ class StageRun:
             self.meter.failed += 1
         self.context.causes.add(self.stage.name, failure, position=position, item=value, weight=len(guilty))
         self.context.item_failed()
+
+
+def _shown(value: Any) -> Any:
+    """The value of a dead letter; one that came sealed from the stage before is opened now."""
+    try:
+        return opened(value)
+    except Exception:  # noqa: BLE001 - that it cannot be unpickled may be why it failed
+        return f"<{type(value).__name__} that cannot be read>"
 
 
 def _length(shape: Shape) -> int:

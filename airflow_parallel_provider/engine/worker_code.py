@@ -32,9 +32,13 @@ class WorkerCode:
     has_process: bool
     batched: bool
     retry: Retry
+    opens: bool = False
+    """Values may come sealed: the stage before is a process stage too."""
+    seals: bool = False
+    """Results may go sealed: the stage after is a process stage too."""
 
     @classmethod
-    def of(cls, stage: Stage) -> WorkerCode:
+    def of(cls, stage: Stage, *, opens: bool = False, seals: bool = False) -> WorkerCode:
         """Take it out of a stage."""
         from airflow_parallel_provider.engine.stage import has_process_method
 
@@ -46,6 +50,8 @@ class WorkerCode:
             has_process_method(stage.function),
             stage.batched,
             stage.retry,
+            opens,
+            seals,
         )
 
     def begin(self) -> LiveCode:

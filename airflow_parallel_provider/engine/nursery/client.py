@@ -11,13 +11,13 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from airflow_parallel_provider.engine.calls import PAGE_SLOTS, CallFailure
 from airflow_parallel_provider.engine.nursery import wire
+from airflow_parallel_provider.engine.nursery.arena import ARENA_BYTES, Receiver, Sender, create_memory
 from airflow_parallel_provider.engine.nursery.output import OutputRelay
 from airflow_parallel_provider.engine.nursery.parent import ANSWER, KILL, PAGE_BYTES, REAP, REQUEST, SPAWN
 from airflow_parallel_provider.errors import ParallelError
@@ -31,20 +31,23 @@ class NurseryLost(ParallelError):
 
 
 class WorkerProcess:
-    """One worker process as its slot sees it: a socket, a memory page, a process id."""
+    """One worker process as its slot sees it: a socket, a memory page, two arenas, a process id."""
 
-    def __init__(self, pid: int, sock: socket.socket, page: memoryview, mapping: mmap.mmap) -> None:
+    def __init__(self, pid: int, sock: socket.socket, memory: Sequence[mmap.mmap]) -> None:
         self.pid = pid
         self.sock = sock
-        self.page = page
-        self._mapping = mapping
-        self.inbox = wire.Inbox()
-        self.outbox = wire.Outbox()
+        self._mapping, outgoing, incoming = memory
+        self.page = memoryview(self._mapping).cast("Q")[:PAGE_SLOTS]
+        self._sender, self._receiver = Sender(outgoing), Receiver(incoming)
+        self.inbox = wire.Inbox(self._sender, self._receiver)
+        self.outbox = wire.Outbox(self._sender, self._receiver)
 
     def close(self) -> None:
-        """Let go of the socket and the page."""
+        """Let go of the socket and the memory; arrays that came from the worker stay valid."""
         self.sock.close()
         self.page.release()
+        self._sender.close()
+        self._receiver.close()
         with contextlib.suppress(BufferError):
             self._mapping.close()
 
@@ -111,50 +114,49 @@ class NurseryClient:
         """Whether it is known to be dead."""
         return self._lost
 
-    def spawn(self, stage: int, number: int) -> WorkerProcess:
+    def spawn(self, stage: int) -> WorkerProcess:
         """Fork a worker for a stage; about 2 ms.
 
         :raises NurseryLost: when the nursery is dead.
         :raises OSError: when the system allows no further process.
         """
         ours, theirs = socket.socketpair()
-        page_file = tempfile.TemporaryFile() if not hasattr(os, "memfd_create") else None  # noqa: SIM115
-        fd = page_file.fileno() if page_file else os.memfd_create("parallel-pipeline", os.MFD_CLOEXEC)
+        sizes = (PAGE_BYTES, ARENA_BYTES, ARENA_BYTES)
+        fds = [create_memory(size) for size in sizes]
+        memory: list[mmap.mmap] = []
         try:
-            os.ftruncate(fd, PAGE_BYTES)
-            mapping = mmap.mmap(fd, PAGE_BYTES)
+            memory = [mmap.mmap(fd, size) for fd, size in zip(fds, sizes, strict=True)]
             for sock in (ours, theirs):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.SOCKET_BUFFER)
-            pid, status, _ = self._ask(SPAWN, stage, number, [theirs.fileno(), fd])
+            pid, status, _ = self._ask(SPAWN, stage, [theirs.fileno(), *fds])
+            if pid < 0:
+                raise OSError(status, f"no worker process could be started: {os.strerror(status)}")
         except BaseException:
             ours.close()
+            for mapping in memory:
+                mapping.close()
             raise
         finally:
             theirs.close()
-            if page_file:
-                page_file.close()
-            else:
+            for fd in fds:
                 os.close(fd)
-        if pid < 0:
-            ours.close()
-            raise OSError(status, f"no worker process could be started: {os.strerror(status)}")
         ours.setblocking(False)
-        return WorkerProcess(pid, ours, memoryview(mapping).cast("Q")[:PAGE_SLOTS], mapping)
+        return WorkerProcess(pid, ours, memory)
 
     def reap(self, pid: int, *, kill: bool) -> tuple[int | None, float]:
         """Wait status and CPU seconds of a worker that has ended, or is ended now; status None when not to be had."""
         with contextlib.suppress(NurseryLost):
-            done, status, cpu = self._ask(KILL if kill else REAP, pid, 0, [])
+            done, status, cpu = self._ask(KILL if kill else REAP, pid, [])
             if done == pid:
                 return status, cpu
         return None, 0.0
 
-    def _ask(self, operation: int, subject: int, number: int, fds: list[int]) -> tuple[int, int, float]:
+    def _ask(self, operation: int, subject: int, fds: list[int]) -> tuple[int, int, float]:
         with self._lock:
             if self._lost or self._control is None:
                 raise NurseryLost("the worker nursery is gone")
             try:
-                socket.send_fds(self._control, [REQUEST.pack(operation, subject, number, 0)], fds)
+                socket.send_fds(self._control, [REQUEST.pack(operation, subject)], fds)
                 pid, status, cpu = ANSWER.unpack(_receive(self._control, ANSWER.size))
             except OSError as error:
                 self._lost = True

@@ -17,10 +17,11 @@ import time
 from typing import Final, NoReturn
 
 from airflow_parallel_provider.engine.calls import PAGE_SLOTS, CallFailure, describe_error
+from airflow_parallel_provider.engine.nursery.arena import ARENA_BYTES
 from airflow_parallel_provider.engine.nursery.system import die_with_parent, reset_signals
 from airflow_parallel_provider.engine.worker_code import WorkerCode
 
-REQUEST: Final = struct.Struct("<BxxxiiI")  # operation, stage or pid, worker number, unused
+REQUEST: Final = struct.Struct("<Bxxxi")  # operation, stage or process id
 ANSWER: Final = struct.Struct("<iid")  # pid or -1, wait status, CPU seconds
 SPAWN, REAP, KILL = range(1, 4)
 
@@ -63,19 +64,19 @@ class Nursery:
         """Serve until the task process closes the control socket or dies; then end every worker and exit."""
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(self.control, REQUEST.size, 2)
+                data, fds, _, _ = socket.recv_fds(self.control, REQUEST.size, 4)
             except OSError:
                 data, fds = b"", []
             if len(data) < REQUEST.size:
                 self._end()
-            operation, subject, number, _ = REQUEST.unpack(data)
+            operation, subject = REQUEST.unpack(data)
             if operation == SPAWN:
-                answer = self._spawn(subject, number, fds)
+                answer = self._spawn(subject, fds)
             else:
                 answer = self._reap(subject, kill=operation == KILL)
             self.control.sendall(ANSWER.pack(*answer))
 
-    def _spawn(self, stage: int, number: int, fds: list[int]) -> tuple[int, int, float]:
+    def _spawn(self, stage: int, fds: list[int]) -> tuple[int, int, float]:
         parent = os.getpid()
         try:
             pid = os.fork()
@@ -84,13 +85,13 @@ class Nursery:
                 os.close(fd)
             return -1, error.errno or 0, 0.0
         if pid == 0:
-            self._become_worker(stage, number, fds, parent)
+            self._become_worker(stage, fds, parent)
         for fd in fds:
             os.close(fd)  # no sibling may inherit it: the end of file of a worker must be seen
         self.children.add(pid)
         return pid, 0, 0.0
 
-    def _become_worker(self, stage: int, number: int, fds: list[int], parent: int) -> NoReturn:
+    def _become_worker(self, stage: int, fds: list[int], parent: int) -> NoReturn:
         code = 1
         try:
             die_with_parent(parent)
@@ -98,10 +99,12 @@ class Nursery:
             gc.unfreeze()
             sock = socket.socket(fileno=fds[0])
             page = memoryview(mmap.mmap(fds[1], PAGE_BYTES)).cast("Q")[:PAGE_SLOTS]
-            os.close(fds[1])
+            incoming, outgoing = (mmap.mmap(fd, ARENA_BYTES) for fd in fds[2:])
+            for fd in fds[1:]:
+                os.close(fd)
             from airflow_parallel_provider.engine.nursery.worker import Worker
 
-            Worker(self.codes[stage], number, sock, page).run()
+            Worker(self.codes[stage], sock, page, outgoing, incoming).run()
             code = 0
         except BaseException:  # noqa: BLE001 - nothing may return into the nursery's loop
             import traceback

@@ -1,8 +1,9 @@
 """Frames on the socket between a slot and its worker process.
 
-A frame is a header, the lengths of its out-of-band buffers, a pickle (protocol 5) and the buffers themselves. The task
-process never blocks on a send: while it still has bytes to send it also reads, because a worker that is blocked on
-sending a large result would otherwise wait for ever for a reader that waits for it.
+A frame is a header, a table, a pickle (protocol 5) and out-of-band buffers. The table says of each buffer how long it
+is and where it lies in shared memory, or that it follows in the frame; and which places of the other direction's shared
+memory are free again. The task process never blocks on a send: while it still has bytes to send it also reads, because
+a worker that is blocked on sending a large result would otherwise wait for ever for a reader that waits for it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-HEADER: Final = struct.Struct("<BxHIQ")  # kind, number of buffers, sequence number, length of the pickle
-LENGTH: Final = struct.Struct("<Q")
+from airflow_parallel_provider.engine.nursery.arena import SHARED_FROM, Receiver, Sender
+
+HEADER: Final = struct.Struct("<BHHIQ")  # kind, buffers, places freed, sequence number, length of the pickle
+BUFFER: Final = struct.Struct("<Qq")  # length, place in shared memory or INLINE
+PLACE: Final = struct.Struct("<Q")
+INLINE: Final = -1
 
 WORK, READY, SETUP_FAILED, DONE, UNREADABLE, LOG = range(1, 7)
 
@@ -25,6 +30,7 @@ SOCKET_BUFFER: Final = 1 << 19
 
 _READ_SIZE: Final = 1 << 16
 _MAX_PARTS: Final = 64  # far below IOV_MAX
+_MOST_FREED: Final = 1000  # in one frame
 
 Part = bytes | bytearray | memoryview
 
@@ -36,7 +42,7 @@ class Frame:
     kind: int
     sequence: int
     payload: Part
-    buffers: list[bytearray]
+    buffers: list[Any]
 
     def load(self) -> Any:
         """Unpickle. Raises whatever the objects' own code raises."""
@@ -58,24 +64,31 @@ def dump(value: Any, *, by_value: bool = False) -> tuple[Part, list[memoryview]]
     return data, [buffer.raw() for buffer in buffers]
 
 
-def parts_of(kind: int, sequence: int, payload: Part, buffers: Sequence[memoryview] = ()) -> list[Part]:
-    """The pieces of a frame, ready to be sent; large ones are not copied."""
-    head = HEADER.pack(kind, len(buffers), sequence, len(payload))
-    if buffers:
-        head += b"".join(LENGTH.pack(buffer.nbytes) for buffer in buffers)
-    if len(payload) < _READ_SIZE:
-        return [head + bytes(payload), *buffers]
-    return [head, payload, *buffers]
-
-
 class Outbox:
-    """Bytes that wait to be sent on a socket that must not block."""
+    """Builds frames, and keeps the bytes that wait to be sent on a socket that must not block."""
 
-    def __init__(self) -> None:
+    def __init__(self, sender: Sender, receiver: Receiver) -> None:
+        self._sender = sender
+        self._receiver = receiver
         self._parts: deque[memoryview] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._parts)
+
+    def frame(self, kind: int, sequence: int, payload: Part, buffers: Sequence[memoryview] = ()) -> list[Part]:
+        """The pieces of a frame, in the order in which they must be sent; large ones are not copied twice."""
+        table, inline = b"", []
+        for buffer in buffers:
+            place = self._sender.place(buffer) if buffer.nbytes >= SHARED_FROM else None
+            table += BUFFER.pack(buffer.nbytes, INLINE if place is None else place)
+            if place is None:
+                inline.append(buffer)
+        freed = self._receiver.take_released(_MOST_FREED) if self._receiver.released else []
+        table += b"".join(PLACE.pack(place) for place in freed)
+        head = HEADER.pack(kind, len(buffers), len(freed), sequence, len(payload)) + table
+        if len(payload) < _READ_SIZE:
+            return [head + bytes(payload), *inline]
+        return [head, payload, *inline]
 
     def add(self, parts: Sequence[Part]) -> None:
         """Queue the pieces of a frame."""
@@ -104,13 +117,16 @@ class Outbox:
 class Inbox:
     """Reads frames from a socket, blocking or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, sender: Sender, receiver: Receiver) -> None:
+        self._sender = sender
+        self._receiver = receiver
         self._raw = bytearray(_READ_SIZE)
         self._view = memoryview(self._raw)
         self._start = 0
         self._end = 0
-        self._head: tuple[int, int, int, int] | None = None
-        self._regions: list[bytearray] = []  # what the current frame consists of
+        self._head: tuple[int, int, int, int, int] | None = None
+        self._places: list[tuple[int, int]] | None = None  # of the current frame's buffers, once its table is read
+        self._regions: list[bytearray] = []  # what is being read: the table, then the pickle and the inline buffers
         self._region = 0
         self._filled = 0
 
@@ -124,17 +140,18 @@ class Inbox:
             frame = self._parse()
             if frame is not None:
                 return frame
-            if not self._fill(sock):
+            if not self._read(sock):
                 return None
 
-    def _fill(self, sock: socket.socket) -> bool:
+    def _read(self, sock: socket.socket) -> bool:
         try:
-            if self._regions:
-                target = memoryview(self._regions[self._region])[self._filled :]
-                count = sock.recv_into(target)
+            if self._region < len(self._regions):
+                count = sock.recv_into(memoryview(self._regions[self._region])[self._filled :])
                 self._filled += count
             else:
-                self._compact()
+                rest = self._end - self._start
+                self._raw[:rest] = self._raw[self._start : self._end]
+                self._start, self._end = 0, rest
                 count = sock.recv_into(self._view[self._end :])
                 self._end += count
         except BlockingIOError:
@@ -143,43 +160,48 @@ class Inbox:
             raise EOFError
         return True
 
-    def _compact(self) -> None:
-        if self._start:
-            rest = self._end - self._start
-            self._raw[:rest] = self._raw[self._start : self._end]
-            self._start, self._end = 0, rest
-
     def _parse(self) -> Frame | None:
         if self._head is None:
             if self._end - self._start < HEADER.size:
                 return None
             self._head = HEADER.unpack_from(self._raw, self._start)
             self._start += HEADER.size
-            if self._head[1]:
-                self._regions = [bytearray(self._head[1] * LENGTH.size)]
-            else:
-                self._open_regions([])
-        while True:
-            if not self._fill_regions_from_raw():
+            self._expect([self._head[1] * BUFFER.size + self._head[2] * PLACE.size])
+        if self._places is None:
+            if not self._complete():
                 return None
-            kind, count, sequence, _ = self._head
-            if count and len(self._regions) == 1:
-                lengths = [LENGTH.unpack_from(self._regions[0], at * LENGTH.size)[0] for at in range(count)]
-                self._open_regions(lengths, self._regions[0])
-                continue
-            body = self._regions[1:] if count else self._regions
-            self._head, self._regions, self._region, self._filled = None, [], 0, 0
-            return Frame(kind, sequence, body[0], body[1:])
+            self._read_table()
+        return self._frame() if self._complete() else None
 
-    def _open_regions(self, lengths: list[int], table: bytearray | None = None) -> None:
+    def _read_table(self) -> None:
         assert self._head is not None
-        body = [bytearray(self._head[3]), *(bytearray(length) for length in lengths)]
-        self._regions = body if table is None else [table, *body]
-        self._region = 0 if table is None else 1
+        table, (_, buffers, freed, _, size) = self._regions[0], self._head
+        self._places = [BUFFER.unpack_from(table, at * BUFFER.size) for at in range(buffers)]
+        for at in range(freed):
+            self._sender.free(PLACE.unpack_from(table, buffers * BUFFER.size + at * PLACE.size)[0])
+        self._expect([size, *(length for length, place in self._places if place == INLINE)])
+
+    def _frame(self) -> Frame:
+        assert self._head is not None
+        assert self._places is not None
+        payload, *inline = self._regions
+        rest = iter(inline)
+        buffers = [
+            next(rest) if place == INLINE else self._receiver.buffer(place, length) for length, place in self._places
+        ]
+        frame = Frame(self._head[0], self._head[3], payload, buffers)
+        self._head = self._places = None
+        self._regions = []
+        self._region = 0
+        return frame
+
+    def _expect(self, lengths: list[int]) -> None:
+        self._regions = [bytearray(length) for length in lengths]
+        self._region = 0
         self._filled = 0
 
-    def _fill_regions_from_raw(self) -> bool:
-        """Copy what was read ahead into the current frame; True when the frame's regions are full."""
+    def _complete(self) -> bool:
+        """Copy what was read ahead into what is expected; True when that is full."""
         while self._region < len(self._regions):
             region = self._regions[self._region]
             missing = len(region) - self._filled

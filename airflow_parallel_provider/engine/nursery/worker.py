@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
 import pickle
 import resource
@@ -34,6 +35,8 @@ from airflow_parallel_provider.engine.calls import (
     run_calls,
 )
 from airflow_parallel_provider.engine.nursery import wire
+from airflow_parallel_provider.engine.nursery.arena import Receiver, Sender
+from airflow_parallel_provider.engine.nursery.sealed import HEAVY, Sealed, open_all, out_of_band
 from airflow_parallel_provider.engine.nursery.worker_log import SocketLogHandler
 from airflow_parallel_provider.engine.worker_code import WorkerCode
 
@@ -43,12 +46,16 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 class Worker:
     """Serves one stage over one socket."""
 
-    def __init__(self, code: WorkerCode, number: int, sock: socket.socket, page: Page) -> None:
+    def __init__(
+        self, code: WorkerCode, sock: socket.socket, page: Page, outgoing: mmap.mmap, incoming: mmap.mmap
+    ) -> None:
         self.code = code
-        self.number = number
         self.sock = sock
         self.page = page
-        self.inbox = wire.Inbox()
+        sender, receiver = Sender(outgoing), Receiver(incoming)
+        self.inbox = wire.Inbox(sender, receiver)
+        self.outbox = wire.Outbox(sender, receiver)
+        self._seals = False
         self._sending = threading.Lock()  # log records of the user's own threads share the socket
 
     def run(self) -> None:
@@ -91,15 +98,17 @@ class Worker:
             return None
 
     def _serve(self, frame: wire.Frame, call: Any) -> None:
-        page = self.page
-        page[MESSAGE] = frame.sequence
+        page, sequence = self.page, frame.sequence
+        page[MESSAGE] = sequence
         page[STATE] = DECODING
         try:
             values: Sequence[Any] = frame.load()
+            if self.code.opens:
+                values = open_all(values, batched=self.code.batched)
         except BaseException as error:  # noqa: BLE001
-            self.send(wire.UNREADABLE, frame.sequence, pickle.dumps(describe_error(error, kind="transport")))
+            self.send(wire.UNREADABLE, sequence, pickle.dumps(describe_error(error, kind="transport")))
             return
-        frame.buffers = []
+        del frame  # its buffers go back as soon as nothing made of them is left
         page[STATE] = RUNNING
         outcome = run_calls(call, values, batched=self.code.batched, retry=self.code.retry, page=page)
         page[STATE] = SENDING
@@ -107,14 +116,21 @@ class Worker:
         page[CPU_NS] = int((usage.ru_utime + usage.ru_stime) * 1e9)
         page[PEAK_RSS] = usage.ru_maxrss * _RSS_UNIT
         payload, buffers = self._encode(outcome)
-        self.send(wire.DONE, frame.sequence, payload, buffers)
+        del outcome, values
+        self.send(wire.DONE, sequence, payload, buffers)
 
     def _encode(self, outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
         try:
-            return _dump(outcome)
+            if self._seals:
+                outcome.results = [sealed(result) for result in outcome.results]
+            payload, buffers = _dump(outcome)
         except BaseException:  # noqa: BLE001 - some result cannot be pickled: find which
             self._drop_unpicklable(outcome)
-            return _dump(outcome)
+            payload, buffers = _dump(outcome)
+        if self.code.seals and outcome.results:
+            heavy = len(payload) + sum(buffer.nbytes for buffer in buffers)
+            self._seals = heavy / len(outcome.results) > HEAVY  # from the next message on
+        return payload, buffers
 
     def _drop_unpicklable(self, outcome: Outcome) -> None:
         """Fail exactly the calls whose results cannot travel."""
@@ -139,14 +155,23 @@ class Worker:
         """Send one frame, whole. A task process that is gone ends this process too."""
         try:
             with self._sending:
-                for part in wire.parts_of(kind, sequence, payload, buffers):
+                for part in self.outbox.frame(kind, sequence, payload, buffers):
                     self.sock.sendall(part)
         except OSError:
             os._exit(1)
 
 
+def sealed(result: Any) -> Sealed:
+    """Pickle one result by itself, so that the task process can pass it on unopened."""
+    try:
+        return Sealed(*wire.dump(out_of_band(result)))
+    except Exception:  # noqa: BLE001 - a class of the DAG file
+        return Sealed(*wire.dump(result, by_value=True))
+
+
 def _dump(outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
-    plain = (outcome.results, outcome.shapes, outcome.failures, outcome.nanoseconds.tobytes())
+    results = [out_of_band(result) for result in outcome.results]
+    plain = (results, outcome.shapes, outcome.failures, outcome.nanoseconds.tobytes())
     try:
         return wire.dump(plain)
     except Exception:  # noqa: BLE001 - a class of the DAG file: this process can only name it, not import it

@@ -40,6 +40,9 @@ class SlotContext(Protocol):
     def replace(self, slot: Slot) -> None:
         """A slot was given up: start another one in its place."""
 
+    def relieve(self, slot: Slot) -> None:
+        """A slot's worker has served its time: start a successor, then let it end. From the slot's thread."""
+
 
 class Slot:
     """One worker's thread in the task process. Subclasses implement :meth:`serve`."""
@@ -49,7 +52,8 @@ class Slot:
         self.number = number
         self.context = context
         self.abandoned = False
-        self.starved = 0.0
+        self.relieved = False  # another one has taken its place: finish what is in hand and end
+        self.relieves: Slot | None = None  # the one whose place this one takes, once it is set up
         name = f"parallel-{stage.stage.name}-{number}"
         # A copy of the context: Airflow's log fields and the current OpenTelemetry span live in context variables.
         run = contextvars.copy_context().run

@@ -61,11 +61,29 @@ class ProcessSlot(Slot):
         self._sequence = 0
         self._idle_deaths = 0
         self._by_value = False
+        self._calls = 0
+        self._relief_asked = False
 
     @property
-    def peak_rss(self) -> int:
-        """Largest resident memory of a worker it had, bytes."""
-        return self._link.peak_rss
+    def pid(self) -> int | None:
+        """Process id of the worker it has now."""
+        return self._link.pid
+
+    def noted(self, rss: int) -> None:
+        """The worker's resident memory was seen to be ``rss`` bytes."""
+        self._link.last_rss = rss
+
+    def over_limit(self, rss: int, *, end_now: bool) -> None:
+        """The worker is over its ``memory_limit``: replace it; end it at once when it is far over. Coordinator only."""
+        if end_now:
+            self._link.end_over_limit(rss)
+        else:
+            self._ask_relief()
+
+    def _ask_relief(self) -> None:
+        if not self._relief_asked:
+            self._relief_asked = True
+            self.context.relieve(self)
 
     def interrupt(self) -> None:
         """The run is being torn down."""
@@ -91,11 +109,17 @@ class ProcessSlot(Slot):
         while (failure := self._link.begin()) is not None:
             attempt += 1
             self.setup_failed(failure, attempt)
+        self._calls = 0
+        predecessor, self.relieves = self.relieves, None
+        if predecessor is not None:
+            predecessor.relieved = True
 
     def _feed(self) -> None:
         watch = Stopwatch()
         while True:
-            while len(self._flight) < WINDOW:
+            leaving = self.relieved or self.stage.channel.may_leave()
+            self.relieved = leaving
+            while len(self._flight) < WINDOW and not leaving:
                 watch.lap()
                 hand = self.stage.take(block=not self._flight)
                 if not self._flight:
@@ -108,6 +132,8 @@ class ProcessSlot(Slot):
                     self._send(message)
             if self._flight:
                 self._answer(self._link.receive())
+            elif leaving:
+                return
 
     def _send(self, hand: Hand) -> None:
         values = hand[0].values if len(hand) == 1 else [value for parcel in hand for value in parcel.values]
@@ -141,6 +167,10 @@ class ProcessSlot(Slot):
             failure.message = f"the result cannot be read back in the task process: {failure.message}"
             self._untransportable(message.hand, failure)
             return
+        self._calls += message.calls
+        lifespan, limit = self.stage.stage.worker_lifespan, self.stage.stage.memory_limit
+        if (lifespan is not None and self._calls >= lifespan) or (limit is not None and self._link.rss_now > limit):
+            self._ask_relief()
         self.stage.settle(message.hand, outcome)
 
     def _untransportable(self, hand: Hand, failure: CallFailure) -> None:
@@ -226,7 +256,7 @@ class ProcessSlot(Slot):
     def _lost_failure(self, gone: WorkerGone, status: int | None) -> CallFailure:
         if gone.timed_out is not None:
             return timeout_failure(self.stage, gone.timed_out)
-        how = exit_text(status) if status is not None else gone.reason
+        how = self._link.cause_of_death(status) or gone.reason
         message = f"the worker process died while it worked on this ({how})"
         retryable = self.stage.stage.retry.accepts(WorkerLost(message))
         return CallFailure("WorkerLost", message, retryable=retryable, kind="lost")

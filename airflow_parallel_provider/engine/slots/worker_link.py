@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import pickle
 import select
+import signal
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,9 @@ from airflow_parallel_provider.engine.calls import (
 from airflow_parallel_provider.engine.channel import ChannelBroken
 from airflow_parallel_provider.engine.nursery import wire
 from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost, WorkerProcess
-from airflow_parallel_provider.engine.nursery.parent import exit_text
+from airflow_parallel_provider.engine.nursery.parent import exit_text, was_signalled
+from airflow_parallel_provider.engine.nursery.sealed import out_of_band
+from airflow_parallel_provider.engine.oom import kernel_kills
 from airflow_parallel_provider.errors import SetupFailed
 
 if TYPE_CHECKING:
@@ -47,6 +52,9 @@ class WorkerLink:
 
     def __init__(self, stage: StageRun, number: int, context: SlotContext) -> None:
         self.peak_rss = 0
+        self.last_rss = 0
+        self._ended_at_rss = 0
+        self._kernel_kills = 0
         self._stage = stage
         self._number = number
         self._context = context
@@ -58,6 +66,36 @@ class WorkerLink:
         """The worker; there is one between :meth:`begin` and :meth:`drop`."""
         assert self._worker is not None
         return self._worker
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the worker, None between two of them."""
+        worker = self._worker
+        return worker.pid if worker else None
+
+    @property
+    def rss_now(self) -> int:
+        """Largest resident memory the present worker has told of, bytes."""
+        return int(self.worker.page[PEAK_RSS])
+
+    def end_over_limit(self, rss: int) -> None:
+        """End the worker in the middle of a call: it is far over its memory limit. From the coordinating thread."""
+        worker = self._worker
+        if worker is not None and worker.page[STATE] == RUNNING:
+            self._ended_at_rss = rss
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def cause_of_death(self, status: int | None) -> str:
+        """In words, the memory it held included where that is why."""
+        if self._ended_at_rss:
+            limit = self._stage.stage.memory_limit or 0
+            return f"ended at {self._ended_at_rss:,} bytes of memory, memory_limit={limit:,}"
+        if status is None:
+            return ""
+        if was_signalled(status, signal.SIGKILL) and kernel_kills() > self._kernel_kills:
+            return f"killed by the kernel for lack of memory; it held {max(self.last_rss, self.peak_rss):,} bytes"
+        return exit_text(status)
 
     @property
     def nursery_died(self) -> bool:
@@ -72,12 +110,13 @@ class WorkerLink:
         while True:
             try:
                 self._nursery = self._context.nursery()
-                self._worker = self._nursery.spawn(self._stage.index, self._number)
+                self._worker = self._nursery.spawn(self._stage.index)
             except NurseryLost:
                 if self._context.stop.is_set:
                     raise ChannelBroken from None
                 self._context.nursery(self._nursery)
                 continue
+            self._ended_at_rss, self._kernel_kills = 0, kernel_kills()
             if self._context.stop.is_set:
                 raise ChannelBroken
             try:
@@ -110,8 +149,11 @@ class WorkerLink:
 
         :raises WorkerGone: when the worker has closed its socket.
         """
+        if not self._stage.stage.batched:
+            values = [out_of_band(value) for value in values]
         payload, buffers = wire.dump(values, by_value=by_value)
-        self.worker.outbox.add(wire.parts_of(wire.WORK, sequence, payload, buffers))
+        outbox = self.worker.outbox
+        outbox.add(outbox.frame(wire.WORK, sequence, payload, buffers))
         self.flush()
 
     def flush(self) -> None:
