@@ -36,6 +36,8 @@ class WorkerProcess:
     def __init__(self, pid: int, sock: socket.socket, memory: Sequence[mmap.mmap]) -> None:
         self.pid = pid
         self.sock = sock
+        # Readable when the worker is dead. Its socket alone does not tell: a process it started may hold that open.
+        self.death = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
         self._mapping, outgoing, incoming = memory
         self.page = memoryview(self._mapping).cast("Q")[:PAGE_SLOTS]
         self._sender, self._receiver = Sender(outgoing), Receiver(incoming)
@@ -45,6 +47,8 @@ class WorkerProcess:
     def close(self) -> None:
         """Let go of the socket and the memory; arrays that came from the worker stay valid."""
         self.sock.close()
+        if self.death is not None:
+            os.close(self.death)
         self.page.release()
         self._sender.close()
         self._receiver.close()

@@ -18,7 +18,12 @@ from typing import Final, NoReturn
 
 from airflow_parallel_provider.engine.calls import PAGE_SLOTS, CallFailure, describe_error
 from airflow_parallel_provider.engine.nursery.arena import ARENA_BYTES
-from airflow_parallel_provider.engine.nursery.system import die_with_parent, reset_signals
+from airflow_parallel_provider.engine.nursery.system import (
+    adopt_orphans,
+    children_of,
+    die_with_parent,
+    reset_signals,
+)
 from airflow_parallel_provider.engine.worker_code import WorkerCode
 
 REQUEST: Final = struct.Struct("<Bxxxi")  # operation, stage or process id
@@ -34,6 +39,7 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     reset_signals()
     boot = pickle.loads(bootstrap)  # noqa: S301 - written by the task process that started us
     die_with_parent(boot["parent"])
+    adopt_orphans()
     os.environ.update(boot["environment"])
     codes: dict[int, WorkerCode] = {}
     failures: dict[int, CallFailure] = {}
@@ -70,10 +76,7 @@ class Nursery:
             if len(data) < REQUEST.size:
                 self._end()
             operation, subject = REQUEST.unpack(data)
-            if operation == SPAWN:
-                answer = self._spawn(subject, fds)
-            else:
-                answer = self._reap(subject, kill=operation == KILL)
+            answer = self._spawn(subject, fds) if operation == SPAWN else self._reap(subject, kill=operation == KILL)
             self.control.sendall(ANSWER.pack(*answer))
 
     def _spawn(self, stage: int, fds: list[int]) -> tuple[int, int, float]:
@@ -126,19 +129,31 @@ class Nursery:
             done, status, usage = os.wait4(pid, os.WNOHANG)
             if done:
                 self.children.discard(pid)
+                self._end_orphans()
                 return pid, status, usage.ru_utime + usage.ru_stime
             if time.monotonic() > deadline:
                 return -1, 0, 0.0
             time.sleep(0.0005)  # only while a killed process is on its way out
 
+    def _end_orphans(self) -> None:
+        """End what a worker started and left behind: it became a child of this process when the worker died."""
+        while orphans := children_of(os.getpid()) - self.children:
+            _kill_and_collect(orphans)
+
     def _end(self) -> NoReturn:
-        for pid in self.children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in self.children:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)  # in a container nobody else may collect them
+        _kill_and_collect(self.children)  # collected, too: in a container nobody else may do that
+        self.children.clear()
+        self._end_orphans()
         os._exit(0)
+
+
+def _kill_and_collect(pids: set[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
 
 def exit_text(status: int) -> str:

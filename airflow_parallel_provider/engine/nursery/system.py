@@ -8,8 +8,10 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def die_with_parent(expected_parent: int) -> None:
@@ -23,6 +25,20 @@ def die_with_parent(expected_parent: int) -> None:
         threading.Thread(target=_watch, args=(expected_parent,), daemon=True).start()
     if os.getppid() != expected_parent:
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process that a worker leaves behind, so that it can be found and ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def children_of(pid: int) -> set[int]:
+    """Process ids of the living and dead children of a process; empty where the system does not tell."""
+    try:
+        return {int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    except (OSError, ValueError):
+        return set()
 
 
 def _watch(expected_parent: int) -> None:  # pragma: no cover - see above

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 STUCK_GRACE = 0.5
 """Seconds past a call's deadline after which the loop counts as stuck: a turning loop would have ended the call."""
 
+WIND_DOWN_SECONDS = 0.5
+"""How long cancelled coroutines may take to clean up."""
+
 _MERGED = 256
 
 
@@ -59,7 +62,7 @@ class AsyncSlot(Slot):
         self._places = stage.stage.worker_range[1]
         self._free = threading.Semaphore(self._places)
         self._lock = threading.Lock()
-        self._running: dict[Parcel, tuple[float, asyncio.Task[None]]] = {}
+        self._running: dict[Parcel, tuple[float, asyncio.Task[None] | None]] = {}
         self._done: queue.SimpleQueue[tuple[Parcel, Outcome] | None] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._ending = False
@@ -81,8 +84,8 @@ class AsyncSlot(Slot):
         finally:
             self._ending = True
             self._done.put(None)
-            if not self.abandoned:
-                self._loop.call_soon_threadsafe(self._cancel_all)
+            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._wind_down()))
+            if not self.abandoned:  # else the loop ends when the call that holds it returns, if ever
                 loop_thread.join(1.0)
                 settler.join(1.0)
 
@@ -104,7 +107,15 @@ class AsyncSlot(Slot):
             calls = [parcel.one(at, batched=batched) for parcel in hand for at in range(len(parcel.values))]
             if places > len(calls):
                 self._free.release(places - len(calls))
-            self._loop.call_soon_threadsafe(self._begin_calls, live, calls)
+            with self._lock:
+                if not self.abandoned:
+                    now = time.monotonic()
+                    self._running.update((call, (now, None)) for call in calls)
+                    self._loop.call_soon_threadsafe(self._begin_calls, live, calls)
+                    continue
+            for call in calls:
+                self.stage.put_back(call)
+            raise ChannelBroken
 
     def _set_up(self) -> LiveCode:
         attempt, limit = 0, self.stage.stage.setup_timeout
@@ -157,9 +168,9 @@ class AsyncSlot(Slot):
 
     def _begin_calls(self, live: LiveCode, calls: list[Parcel]) -> None:
         for call in calls:
-            task = self._loop.create_task(self._one(live, call))
             with self._lock:
-                self._running[call] = (time.monotonic(), task)
+                if call in self._running:
+                    self._running[call] = (time.monotonic(), self._loop.create_task(self._one(live, call)))
 
     async def _one(self, live: LiveCode, call: Parcel) -> None:
         stage, batched = self.stage.stage, self.stage.stage.batched
@@ -190,15 +201,13 @@ class AsyncSlot(Slot):
         if known is not None:
             self._done.put((call, outcome))
 
-    def _cancel_all(self) -> None:
-        tasks = asyncio.all_tasks(self._loop)
+    async def _wind_down(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         if tasks:
-            gathered = asyncio.gather(*tasks, return_exceptions=True)
-            gathered.add_done_callback(lambda _: self._loop.stop())
-        else:
-            self._loop.stop()
+            await asyncio.wait(tasks, timeout=WIND_DOWN_SECONDS)  # a coroutine may swallow its cancellation
+        self._loop.stop()
 
     # -- the settling thread ----------------------------------------------------------------------------------------
 
@@ -238,7 +247,10 @@ class AsyncSlot(Slot):
                 oldest = min((began for began, _ in self._running.values()), default=now)
                 return oldest + limit
             current = asyncio.current_task(self._loop)
-            guilty = [call for call, (_, task) in self._running.items() if task is current] or late
+            begun = {call: task for call, (_, task) in self._running.items() if task is not None}
+            guilty = [call for call, task in begun.items() if task is current] or [
+                call for call in late if call in begun
+            ]
             ages = [(call, now - self._running[call][0]) for call in guilty]
             others = [call for call in self._running if call not in guilty]
             self._running.clear()

@@ -138,8 +138,7 @@ class WorkerLink:
             frame = self.poll()
             if frame is not None:
                 return pickle.loads(frame.payload) if frame.kind == wire.SETUP_FAILED else None  # noqa: S301
-            readable, _, _ = select.select([self.worker.sock], [], [], max(0.0, deadline - time.monotonic()))
-            if not readable:
+            if not self._wait(max(0.0, deadline - time.monotonic())):
                 name = self._stage.stage.name
                 self._context.fail(SetupFailed(f"stage {name}: setup took longer than setup_timeout={limit:g} s"))
                 raise ChannelBroken
@@ -174,12 +173,22 @@ class WorkerLink:
             frame = self.poll()
             if frame is not None:
                 return frame
-            writers = [worker.sock] if worker.outbox else []
-            readable, writable, _ = select.select([worker.sock], writers, [], self._patience())
-            if writable:
-                self.flush()
-            if not readable:
+            if not self._wait(self._patience()):
                 self._check_deadline()
+            if worker.outbox:
+                self.flush()
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Wait until the worker has said something, takes more, or is dead; False when the time is over.
+
+        :raises WorkerGone: when it is dead and has nothing more to say.
+        """
+        worker = self.worker
+        readers: list[Any] = [worker.sock] if worker.death is None else [worker.sock, worker.death]
+        readable, writable, _ = select.select(readers, [worker.sock] if worker.outbox else [], [], seconds)
+        if worker.death in readable and worker.sock not in readable:
+            raise WorkerGone("it died")
+        return bool(readable or writable)
 
     def poll(self) -> wire.Frame | None:
         """The next answer if it is there; log records on the way are passed on."""
@@ -236,7 +245,7 @@ class WorkerLink:
                     name = self._stage.stage.name
                     self._context.warn(f"stage {name}: teardown took longer than {TEARDOWN_SECONDS:g} s, worker ended")
                     return
-                select.select([worker.sock], [], [], left)
+                self._wait(left)
         except (WorkerGone, ChannelBroken):
             self._report_end(self.drop(kill=False))
 
