@@ -199,9 +199,9 @@ def batch_results(result: Any, size: int) -> tuple[list[Any], Shape]:
             "return an iterable of results (return [] to drop them all)"
         )
     made = result if isinstance(result, list) else list(result)
-    kept = [index for index, each in enumerate(made) if each is not DROP]
-    if len(kept) == len(made):
+    if id(DROP) not in map(id, made):  # by identity: an array has opinions of its own about ==
         return made, len(made)
+    kept = [index for index, each in enumerate(made) if each is not DROP]
     left = [made[index] for index in kept]
     return left, (kept if len(made) == size else len(left))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import itertools
+import operator
 import threading
 import time
 from collections.abc import Mapping
@@ -149,11 +151,15 @@ def _in_order(chunk: Chunk) -> list[Any]:
     keys: list[Any] = chunk.row_keys
     if set(map(type, keys)) - {int}:
         keys = [sort_key(key) for key in keys]
+    if all(map(operator.le, keys, itertools.islice(keys, 1, None))):
+        return chunk.rows
     return [chunk.rows[at] for at in sorted(range(len(keys)), key=keys.__getitem__)]
 
 
 def _owners(chunk: Chunk) -> set[int]:
     """Positions of the items that have at least one row."""
+    if not set(map(type, chunk.row_keys)) - {int}:
+        return set(chunk.row_keys)  # type: ignore[arg-type]  # all are int
     owners: set[int] = set()
     for key in chunk.row_keys:
         if isinstance(key, int):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_parallel_provider.engine.channel import ChannelBroken
 from airflow_parallel_provider.engine.flow import Chunk, Flow, chunk_id
-from airflow_parallel_provider.engine.parcel import Parcel
+from airflow_parallel_provider.engine.parcel import Key, Parcel
 from airflow_parallel_provider.engine.source import Source
 from airflow_parallel_provider.errors import RunFailed, SourceFailed
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NOTHING: Any = object()
 _PARCEL = 256
+_BULK = 2000
 
 
 class FeederContext(Protocol):
@@ -118,7 +119,7 @@ class Feeder:
         self._context = context
         self._lock = threading.Lock()
         self._chunk: Chunk | None = None
-        self._keys: list[int | tuple[int, ...]] = []
+        self._keys: list[Key] = []
         self._values: list[Any] = []
         if channel is not None:
             channel.refill = self._collected
@@ -164,11 +165,8 @@ class Feeder:
         chunk = Chunk(index, index * self._chunk_size, self._stages)
         with self._lock:
             self._chunk = chunk
-        size = 0
-        for item in itertools.chain((first,), itertools.islice(items, self._chunk_size - 1)):
-            self._add(size, item)
-            size += 1
-        self._flush()
+        rest = itertools.chain((first,), itertools.islice(items, self._chunk_size - 1))
+        size = self._read_in_bulk(chunk, rest) if self._source.at_hand else self._read_one_by_one(rest)
         if size < self._chunk_size:
             self._budget.release(self._chunk_size - size)
         try:
@@ -177,6 +175,22 @@ class Feeder:
             raise
         except BaseException as error:
             raise _OwnError(error) from error
+
+    def _read_in_bulk(self, chunk: Chunk, items: Iterator[Any]) -> int:
+        size = 0
+        while values := list(itertools.islice(items, _BULK)):
+            self.items_read += len(values)
+            self._deliver(chunk, list(range(size, size + len(values))), values)
+            size += len(values)
+        return size
+
+    def _read_one_by_one(self, items: Iterator[Any]) -> int:
+        size = 0
+        for item in items:
+            self._add(size, item)
+            size += 1
+        self._flush()
+        return size
 
     def _add(self, key: int, item: Any) -> None:
         channel = self._channel
@@ -194,12 +208,15 @@ class Feeder:
             chunk, keys, values = self._chunk, self._keys, self._values
             self._keys, self._values = [], []
         if keys and chunk is not None:
-            try:
-                self.waited += self._context.flow.deliver(0, chunk, keys, values)
-            except ChannelBroken:
-                raise
-            except BaseException as error:
-                raise _OwnError(error) from error
+            self._deliver(chunk, keys, values)
+
+    def _deliver(self, chunk: Chunk, keys: list[Key], values: list[Any]) -> None:
+        try:
+            self.waited += self._context.flow.deliver(0, chunk, keys, values)
+        except ChannelBroken:
+            raise
+        except BaseException as error:
+            raise _OwnError(error) from error
 
     def _collected(self) -> list[Parcel]:
         """What has been collected, for a worker that found the channel empty; called under the channel's lock.

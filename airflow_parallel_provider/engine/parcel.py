@@ -117,6 +117,8 @@ def batch_keys(keys: Sequence[Key], shape: Shape) -> list[Key]:
         return [keys[index] for index in shape]
     if shape == JOINT:
         return [JointKey(sorted({origin for key in keys for origin in origins(key)}))]
+    if shape == len(keys):
+        return list(keys)
     owners = [keys[number * len(keys) // shape] for number in range(shape)]
     if shape <= len(keys):
         return owners

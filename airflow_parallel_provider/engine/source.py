@@ -22,6 +22,11 @@ class Source:
         The only place where a source may talk to Airflow (connections, Variables).
         """
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether the items are all there already, so that reading one never waits; they are then read in bulk."""
+        return False
+
     def identity(self) -> str:
         """A short text that changes when the items change; stored with the load and compared on a retry."""
         return type(self).__qualname__
@@ -47,6 +52,11 @@ class IterableSource(Source):
         if not callable(origin) and not isinstance(origin, Iterable):
             raise PlanError("Pipeline.source", origin, "give an iterable, a function that returns one, or a Source")
         self.origin = origin
+
+    @property
+    def at_hand(self) -> bool:
+        """True for the built-in sequences."""
+        return type(self.origin) in (list, tuple, range)
 
     def identity(self) -> str:
         """Name of the function; for a sequence its type, length and ends. Not the content of every item."""

@@ -58,8 +58,10 @@ class _Bytes:
         return type(self.value), (pickle.PickleBuffer(self.value),)
 
 
-def out_of_band(value: Any) -> Any:
-    """Have large bytes travel beside the pickle."""
-    if type(value) in (bytes, bytearray) and len(value) >= SHARED_FROM:
-        return _Bytes(value)
-    return value
+def out_of_band(values: list[Any]) -> list[Any]:
+    """Have large bytes among the values travel beside the pickle. Values of a stage are alike: the first one tells."""
+    if not values or type(values[0]) not in (bytes, bytearray):
+        return values
+    return [
+        _Bytes(value) if type(value) in (bytes, bytearray) and len(value) >= SHARED_FROM else value for value in values
+    ]

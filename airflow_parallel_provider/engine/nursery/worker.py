@@ -164,14 +164,13 @@ class Worker:
 def sealed(result: Any) -> Sealed:
     """Pickle one result by itself, so that the task process can pass it on unopened."""
     try:
-        return Sealed(*wire.dump(out_of_band(result)))
+        return Sealed(*wire.dump(out_of_band([result])[0]))
     except Exception:  # noqa: BLE001 - a class of the DAG file
         return Sealed(*wire.dump(result, by_value=True))
 
 
 def _dump(outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
-    results = [out_of_band(result) for result in outcome.results]
-    plain = (results, outcome.shapes, outcome.failures, outcome.nanoseconds.tobytes())
+    plain = (out_of_band(outcome.results), outcome.shapes, outcome.failures, outcome.nanoseconds.tobytes())
     try:
         return wire.dump(plain)
     except Exception:  # noqa: BLE001 - a class of the DAG file: this process can only name it, not import it

@@ -149,7 +149,7 @@ class WorkerLink:
         :raises WorkerGone: when the worker has closed its socket.
         """
         if not self._stage.stage.batched:
-            values = [out_of_band(value) for value in values]
+            values = out_of_band(values)
         payload, buffers = wire.dump(values, by_value=by_value)
         outbox = self.worker.outbox
         outbox.add(outbox.frame(wire.WORK, sequence, payload, buffers))
