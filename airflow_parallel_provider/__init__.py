@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.source import Source
     from airflow_parallel_provider.engine.stage import Stage
     from airflow_parallel_provider.engine.stop import StopToken
+    from airflow_parallel_provider.engine.subtasks import sub_map
     from airflow_parallel_provider.engine.values import DROP
     from airflow_parallel_provider.errors import ParallelError, PlanError, RunFailed
     from airflow_parallel_provider.hooks.sink_table import SinkTableHook
@@ -44,6 +45,7 @@ _WHERE = {
     "Stage": "engine.stage",
     "StageReport": "engine.report",
     "StopToken": "engine.stop",
+    "sub_map": "engine.subtasks",
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "Stage",
     "StageReport",
     "StopToken",
+    "sub_map",
 ]
 
 

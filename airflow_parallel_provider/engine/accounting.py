@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.engine.advice import Load, advise
 from airflow_parallel_provider.engine.report import RunReport, StageReport, State
+from airflow_parallel_provider.engine.tally import shown
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.run import Run
@@ -80,6 +81,7 @@ def make_report(run: Run, state: State) -> RunReport:
         stages=stages,
         error=str(run.error) if run.error else None,
         warnings=list(run.warnings),
+        workers=shown([tally for stage in run.stages for tally in stage.tallies]),
         decisions=[decision.as_dict() for decision in run.crew.decisions],
     )
 
@@ -87,6 +89,7 @@ def make_report(run: Run, state: State) -> RunReport:
 def _stage_report(stage: StageRun) -> StageReport:
     meter, inline = stage.meter, stage.stage.kind == "inline"
     p50, p95, p99 = meter.quantiles()
+    service = meter.deciles()
     with meter.lock:
         share = 1 / stage.worker_seconds if stage.worker_seconds else 0.0
         return StageReport(
@@ -110,4 +113,8 @@ def _stage_report(stage: StageRun) -> StageReport:
             p50_ms=p50,
             p95_ms=p95,
             p99_ms=p99,
+            calls=meter.calls,
+            service_ms=service,
+            longest_ms=round(stage.longest_ns / 1e6, 4),
+            longest_position=stage.longest_position,
         )

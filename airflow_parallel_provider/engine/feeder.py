@@ -179,9 +179,9 @@ class Feeder:
     def _read_in_bulk(self, chunk: Chunk, items: Iterator[Any]) -> int:
         size = 0
         while values := list(itertools.islice(items, _BULK)):
+            first, size = size, size + len(values)  # before delivery: a channel takes the list apart
             self.items_read += len(values)
-            self._deliver(chunk, list(range(size, size + len(values))), values)
-            size += len(values)
+            self._deliver(chunk, list(range(first, size)), values)
         return size
 
     def _read_one_by_one(self, items: Iterator[Any]) -> int:

@@ -65,6 +65,13 @@ class StageMeter:
             part = ordered[at : at + step]
             self._sketch.add(sum(part) / len(part) / 1e6, len(part))
 
+    def deciles(self) -> list[float]:
+        """Milliseconds of one call at 0, 10, ..., 100 %; empty while nothing was called."""
+        with self.lock:
+            if not self._sketch.count:
+                return []
+            return [round(self._sketch.get_quantile_value(at / 10), 4) for at in range(11)]
+
     def quantiles(self) -> tuple[float | None, float | None, float | None]:
         """Milliseconds of one call at 50, 95 and 99 %; None while nothing was called."""
         with self.lock:

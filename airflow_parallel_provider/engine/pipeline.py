@@ -15,6 +15,7 @@ from airflow_parallel_provider.errors import PlanError
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.run import Observer
+    from airflow_parallel_provider.engine.simulate import Prediction
 
 CHUNKS_IN_FLIGHT = 4
 """Chunks that may be under way at once where ``max_in_flight`` is left out: one that fills, two that are worked on,
@@ -145,6 +146,18 @@ class Pipeline:
                 "Pipeline.sink", self.sink, "stream() hands the rows to you: leave the sink out, or use run()"
             )
         return stream_rows(self, stop=stop or StopToken())
+
+    @staticmethod
+    def simulate(
+        report: RunReport, *, workers: Mapping[str, int] | None = None, machines: int = 1, cpus: int | None = None
+    ) -> Prediction:
+        """Predict what a run that was measured would take with other numbers of workers.
+
+        See :func:`airflow_parallel_provider.engine.simulate.simulate` for the method and its limits.
+        """
+        from airflow_parallel_provider.engine.simulate import simulate
+
+        return simulate(report, workers=workers, machines=machines, cpus=cpus)
 
     def __repr__(self) -> str:
         """Source, stages, sink."""

@@ -45,6 +45,13 @@ class StageReport:
     """Median duration of one call, milliseconds."""
     p95_ms: float | None
     p99_ms: float | None
+    calls: int = 0
+    """Calls of the function that ended."""
+    service_ms: list[float] = field(default_factory=list)
+    """Quantiles of a call's duration at 0, 10, ..., 90, 100 %, milliseconds."""
+    longest_ms: float = 0.0
+    longest_position: int | None = None
+    """Position in the source of the (first) item of the longest call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,8 @@ class RunReport:
     """What somebody should know although the run went on."""
     decisions: list[dict[str, Any]] = field(default_factory=list)
     """Changes of the number of workers: at (seconds), stage, before, after, reason."""
+    workers: list[dict[str, Any]] = field(default_factory=list)
+    """What each worker did: calls, failed, failure_rate, busy/starved/blocked/cpu seconds, peak_rss_bytes, lost."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON: text, numbers, lists and dicts only, no NaN or infinity."""

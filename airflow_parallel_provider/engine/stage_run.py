@@ -15,6 +15,7 @@ from airflow_parallel_provider.engine.nursery.sealed import opened
 from airflow_parallel_provider.engine.parcel import Key, Parcel, Shape, batch_keys, below, origins
 from airflow_parallel_provider.engine.sink import DeadLetter
 from airflow_parallel_provider.engine.stage import Stage
+from airflow_parallel_provider.engine.tally import WorkerTally
 from airflow_parallel_provider.engine.worker_code import WorkerCode
 from airflow_parallel_provider.errors import RunFailed, WrongReturn
 
@@ -55,6 +56,9 @@ class StageRun:
         unit = stage.batch_size or 1
         self._automatic = None if stage.queue_size else 4 * most * unit
         self.channel = Channel(stage.queue_size or 4 * most * unit, batched=stage.batched, rate=stage.rate_limit)
+        self.tallies: list[WorkerTally] = []
+        self.longest_ns = 0
+        self.longest_position: int | None = None
         self.workers = 0
         self.peak_workers = 0
         self._worker_seconds = 0.0
@@ -97,9 +101,18 @@ class StageRun:
         """Like :meth:`take`, with a limit of the worker's own."""
         return self.channel.take(lambda _: calls)
 
-    def settle(self, hand: Hand, outcome: Outcome) -> float:
+    def waited_for_work(self, seconds: float, tally: WorkerTally) -> None:
+        """A worker had nothing to do for so many seconds."""
+        self.meter.waited(starved=seconds)
+        tally.starved += seconds
+
+    def settle(self, hand: Hand, outcome: Outcome, tally: WorkerTally) -> float:
         """Deal with the answers to a hand; return the seconds spent waiting for room further down."""
         seconds = self.meter.called(outcome.nanoseconds)
+        tally.calls += len(outcome.nanoseconds)
+        tally.failed += len(outcome.failures)
+        tally.busy += seconds
+        self._note_longest(hand, outcome)
         if outcome.nanoseconds:
             self.grouping.observe(len(outcome.nanoseconds), seconds)
             self._widen()
@@ -122,7 +135,22 @@ class StageRun:
             at_result += count
         self.channel.settled(at_call)
         self.meter.waited(blocked=waited)
+        tally.blocked += waited
         return waited
+
+    def _note_longest(self, hand: Hand, outcome: Outcome) -> None:
+        """Keep where the longest call was."""
+        longest = max(outcome.nanoseconds, default=0)
+        if longest <= self.longest_ns:
+            return
+        at = outcome.nanoseconds.index(longest)
+        for parcel in hand:
+            if at < len(parcel.values):
+                key = parcel.keys[at][0] if self.stage.batched else parcel.keys[at]
+                self.longest_ns = longest
+                self.longest_position = parcel.chunk.first_position + next(iter(origins(key)))
+                return
+            at -= len(parcel.values)
 
     def _widen(self) -> None:
         """An automatic bound follows the size of a hand: fast items may queue in numbers, slow (large) ones may not."""
@@ -160,8 +188,17 @@ class StageRun:
 
     # -- failures ---------------------------------------------------------------------------------------------------
 
-    def call_failed(self, parcel: Parcel, number: int, failure: CallFailure) -> None:
+    def new_tally(self) -> WorkerTally:
+        """Counters for one more worker."""
+        tally = WorkerTally(self.stage.name, len(self.tallies) + 1)
+        self.tallies.append(tally)
+        return tally
+
+    def call_failed(self, parcel: Parcel, number: int, failure: CallFailure, tally: WorkerTally) -> None:
         """One call of a taken parcel ended without an answer (lost, timed out): deal with it and settle it."""
+        tally.failed += 1
+        tally.calls += 1
+        tally.lost += failure.kind == "lost"
         size = len(parcel.values[number]) if self.stage.batched else 1
         stays = self._call_failed(parcel, number, failure)
         self.context.flow.settle(self.index, parcel.chunk, size - stays)

@@ -51,6 +51,7 @@ class Slot:
         self.stage = stage
         self.number = number
         self.context = context
+        self.tally = stage.new_tally()
         self.abandoned = False
         self.relieved = False  # another one has taken its place: finish what is in hand and end
         self.relieves: Slot | None = None  # the one whose place this one takes, once it is set up

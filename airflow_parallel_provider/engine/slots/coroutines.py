@@ -100,7 +100,7 @@ class AsyncSlot(Slot):
             limit, began = places, time.monotonic()
             idle = self._places - len(self._running)
             hand = self.stage.take_up_to(limit)
-            self.stage.meter.waited(starved=(time.monotonic() - began) * idle)
+            self.stage.waited_for_work((time.monotonic() - began) * idle, self.tally)
             if hand is END or hand is None:
                 return
             batched = self.stage.stage.batched
@@ -225,7 +225,7 @@ class AsyncSlot(Slot):
                         break
                     calls.append(more[0])
                     outcomes.append(more[1])
-                self.stage.settle(calls, _merged(outcomes))
+                self.stage.settle(calls, _merged(outcomes), self.tally)
                 self._free.release(len(calls))
         except ChannelBroken:
             self._ending = True
@@ -267,7 +267,7 @@ class AsyncSlot(Slot):
         for call in others:
             self.stage.put_back(call)
         for call, seconds in guilty:
-            self.stage.call_failed(call, 0, timeout_failure(self.stage, seconds))
+            self.stage.call_failed(call, 0, timeout_failure(self.stage, seconds), self.tally)
 
     def interrupt(self) -> None:
         """The run is being torn down."""

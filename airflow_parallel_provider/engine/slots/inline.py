@@ -26,6 +26,7 @@ class InlineStageRun(StageRun):
         self._lock = threading.RLock()
         self._page = [0] * PAGE_SLOTS
         self._live: LiveCode | None = None
+        self._tally = self.new_tally()
         self.channel = Channel(1 << 62, batched=stage.batched)  # only for attempts that come back
         self.peak_workers = 1
 
@@ -46,7 +47,7 @@ class InlineStageRun(StageRun):
                 values = [value for each in hand for value in each.values]
                 code = self.code
                 outcome = run_calls(live.call, values, batched=code.batched, retry=code.retry, page=self._page)
-                waited += self.settle(hand, outcome)
+                waited += self.settle(hand, outcome, self._tally)
 
     def _begin(self) -> LiveCode:
         if self._live is None:

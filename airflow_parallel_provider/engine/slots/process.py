@@ -103,6 +103,7 @@ class ProcessSlot(Slot):
                 return
         finally:
             self._link.drop()
+            self.tally.cpu, self.tally.peak_rss = self._link.cpu, self._link.peak_rss
 
     def _begin_worker(self) -> None:
         attempt = 0
@@ -123,7 +124,7 @@ class ProcessSlot(Slot):
                 watch.lap()
                 hand = self.stage.take(block=not self._flight)
                 if not self._flight:
-                    self.stage.meter.waited(starved=watch.lap())
+                    self.stage.waited_for_work(watch.lap(), self.tally)
                 if hand is END and not self._flight:
                     return
                 if not hand:
@@ -171,7 +172,7 @@ class ProcessSlot(Slot):
         lifespan, limit = self.stage.stage.worker_lifespan, self.stage.stage.memory_limit
         if (lifespan is not None and self._calls >= lifespan) or (limit is not None and self._link.rss_now > limit):
             self._ask_relief()
-        self.stage.settle(message.hand, outcome)
+        self.stage.settle(message.hand, outcome, self.tally)
 
     def _untransportable(self, hand: Hand, failure: CallFailure) -> None:
         """Some item or result of a message cannot travel: have its calls travel one by one, charge the one that fails.
@@ -186,7 +187,7 @@ class ProcessSlot(Slot):
             self._return_alone(hand)
         else:
             failure.place = ""
-            self.stage.call_failed(hand[0], 0, failure)
+            self.stage.call_failed(hand[0], 0, failure, self.tally)
 
     def _return_all(self, hand: Hand) -> None:
         for parcel in hand:
@@ -249,7 +250,7 @@ class ProcessSlot(Slot):
         guilty = number if state == RUNNING else 0
         for at, call in enumerate(self._single_calls(message.hand)):
             if at == guilty:
-                self.stage.call_failed(call, 0, failure)
+                self.stage.call_failed(call, 0, failure, self.tally)
             else:
                 self.stage.put_back(call)
 

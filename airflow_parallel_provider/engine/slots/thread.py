@@ -67,7 +67,7 @@ class ThreadSlot(Slot):
         while True:
             watch.lap()
             hand = self.stage.take()
-            self.stage.meter.waited(starved=watch.lap())
+            self.stage.waited_for_work(watch.lap(), self.tally)
             if hand is None or hand is END:
                 break
             values = hand[0].values if len(hand) == 1 else [value for parcel in hand for value in parcel.values]
@@ -80,7 +80,7 @@ class ThreadSlot(Slot):
                 if self.abandoned:
                     return
                 self._hand = None
-            self.stage.settle(hand, outcome)
+            self.stage.settle(hand, outcome, self.tally)
         self._tear_down(live)
 
     def _set_up(self) -> LiveCode:
@@ -148,9 +148,9 @@ class ThreadSlot(Slot):
                     self.stage.put_back(call)
                 at += 1
         if stuck_call is not None:
-            self.stage.call_failed(stuck_call, 0, timeout_failure(self.stage, seconds))
+            self.stage.call_failed(stuck_call, 0, timeout_failure(self.stage, seconds), self.tally)
         if done:
-            self.stage.settle(done, outcome)
+            self.stage.settle(done, outcome, self.tally)
 
 
 def _finished(outcome: Outcome, calls: int) -> Outcome:

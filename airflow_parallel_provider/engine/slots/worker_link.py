@@ -53,6 +53,7 @@ class WorkerLink:
     def __init__(self, stage: StageRun, number: int, context: SlotContext) -> None:
         self.peak_rss = 0
         self.last_rss = 0
+        self.cpu = 0.0
         self._ended_at_rss = 0
         self._kernel_kills = 0
         self._stage = stage
@@ -265,6 +266,7 @@ class WorkerLink:
             cpu = max(cpu, used)
         with self._stage.meter.lock:
             self._stage.meter.cpu += cpu
+        self.cpu += cpu
         worker.close()
         return status
 

@@ -1,0 +1,52 @@
+"""Parallel sub-tasks of one item, inside a stage's function; results in order."""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from airflow_parallel_provider.errors import PlanError
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def sub_map(function: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int = 4) -> Iterator[_Result]:
+    """Call ``function`` for each of ``items`` on ``workers`` threads; yield the results in the order of the items.
+
+    For use inside a stage's function, where one item falls into parts (pages of a document, objects in an image)::
+
+        def enrich(order):
+            return {**order, "prices": list(sub_map(look_up, order["articles"], workers=8))}
+
+    At most twice ``workers`` sub-tasks are under way, so that ``items`` may be long. The first error ends it: sub-tasks
+    that have not begun are not begun, and the error says in a note which sub-task it came from.
+
+    :raises PlanError: when ``workers`` is not a whole number from 1.
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise PlanError("sub_map(workers)", workers, "give a whole number from 1")
+    return _results(function, iter(items), workers)
+
+
+def _results(function: Callable[[Any], Any], items: Iterator[Any], workers: int) -> Iterator[Any]:
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="parallel-subtask")
+    under_way: deque[Future[Any]] = deque()
+    try:
+        for number in itertools.count():
+            for item in itertools.islice(items, 2 * workers - len(under_way)):
+                under_way.append(pool.submit(contextvars.copy_context().run, function, item))
+            if not under_way:
+                return
+            try:
+                result = under_way.popleft().result()
+            except BaseException as error:
+                error.add_note(f"in sub-task {number}")
+                raise
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,47 @@
+"""What one worker did. Written by its slot's thread only, read by whoever makes a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+MOST_SHOWN = 64
+"""Workers listed in a report; with more, those that failed or worked most."""
+
+
+@dataclass(slots=True)
+class WorkerTally:
+    """Counters of one slot; a process slot keeps them when its worker process is replaced."""
+
+    stage: str
+    number: int
+    calls: int = 0
+    failed: int = 0
+    busy: float = 0.0
+    starved: float = 0.0
+    blocked: float = 0.0
+    cpu: float = 0.0
+    peak_rss: int = 0
+    lost: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON; seconds, bytes, and the share of its calls that failed."""
+        return {
+            "stage": self.stage,
+            "number": self.number,
+            "calls": self.calls,
+            "failed": self.failed,
+            "failure_rate": round(self.failed / self.calls, 6) if self.calls else 0.0,
+            "busy_seconds": round(self.busy, 4),
+            "starved_seconds": round(self.starved, 4),
+            "blocked_seconds": round(self.blocked, 4),
+            "cpu_seconds": round(self.cpu, 4),
+            "peak_rss_bytes": self.peak_rss,
+            "lost": self.lost,
+        }
+
+
+def shown(tallies: list[WorkerTally]) -> list[dict[str, Any]]:
+    """The tallies for a report, in the order of stages and workers."""
+    kept = sorted(tallies, key=lambda tally: (tally.failed, tally.lost, tally.busy), reverse=True)[:MOST_SHOWN]
+    return [tally.as_dict() for tally in tallies if tally in kept]
