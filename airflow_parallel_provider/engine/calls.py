@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 
 Page = Any
 """A sequence of numbers, one per name below: a memory page shared with the task process, or a list inside it."""
-MESSAGE, CALL, BEGAN_NS, STATE, CPU_NS, PEAK_RSS = range(6)
+MESSAGE, CALL, BEGAN_NS, STATE, CPU_NS, PEAK_RSS, LIMIT, RECALLED = range(8)
 PAGE_SLOTS = 8
 IDLE, SETUP, DECODING, RUNNING, SENDING, TEARDOWN = range(6)
 
 _SPECIAL = frozenset({type(DROP), GeneratorType, CoroutineType})
+
+
+def limit_word(sequence: int, calls: int) -> int:
+    """What the task process writes at LIMIT: of message ``sequence`` only the first ``calls`` calls may be made."""
+    return sequence << 32 | calls
 
 
 class BadReturn(Exception):
@@ -62,6 +67,15 @@ class Outcome:
     """By the call's number in the message."""
     nanoseconds: array[int] = field(default_factory=lambda: array("Q"))
     """Duration of each call that ended."""
+
+    def first(self, calls: int) -> Outcome:
+        """A copy of the first ``calls`` calls."""
+        if self.shapes is None:
+            return Outcome(self.results[:calls], None, {}, self.nanoseconds[:calls])
+        shapes = self.shapes[:calls]
+        count = sum(len(shape) if isinstance(shape, list) else abs(shape) for shape in shapes)
+        failures = {number: failure for number, failure in self.failures.items() if number < calls}
+        return Outcome(self.results[:count], shapes, failures, self.nanoseconds[:calls])
 
 
 def describe_error(error: BaseException, *, retryable: bool = False, kind: str = "raised") -> CallFailure:
@@ -108,12 +122,15 @@ def run_calls(
     retry: Retry,
     page: Page,
     outcome: Outcome | None = None,
+    sequence: int = 0,
 ) -> Outcome:
     """Call the function once per element of ``values`` and record how each call ended.
 
     ``page`` tells whoever watches which call is running and since when: that is how a lost or stuck worker's guilty
-    item is known without a message per item. ``outcome`` is given where the watcher must see what is done so far.
+    item is known without a message per item. ``outcome`` is given where the watcher must see what is done so far. With
+    a ``sequence`` number the watcher may end it early by writing LIMIT; then there are fewer durations than values.
     """
+    limit_from = limit_word(sequence, 0)
     outcome = outcome or Outcome()
     outcome.shapes = [] if batched else None
     results, durations, clock = outcome.results, outcome.nanoseconds, time.monotonic_ns
@@ -121,6 +138,8 @@ def run_calls(
     for number, value in enumerate(values):
         page[CALL] = number
         page[BEGAN_NS] = began
+        if page[LIMIT] > limit_from and number >= page[LIMIT] - limit_from:
+            break
         try:
             result = call(value)
             if batched:

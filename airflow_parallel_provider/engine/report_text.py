@@ -42,7 +42,7 @@ def _fates(report: RunReport) -> str:
     ):
         if count:
             parts.append(f"{count:,} {label}")
-    chunks = f"{report.chunks_committed:,} chunks committed"
+    chunks = f"{report.chunks_committed:,} {'chunk' if report.chunks_committed == 1 else 'chunks'} committed"
     if report.chunks_skipped:
         chunks += f", {report.chunks_skipped:,} skipped"
     return f"  items: {', '.join(parts)}; {chunks}"

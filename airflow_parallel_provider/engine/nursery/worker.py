@@ -17,11 +17,13 @@ from typing import Any
 
 from airflow_parallel_provider.engine.calls import (
     BEGAN_NS,
+    CALL,
     CPU_NS,
     DECODING,
     IDLE,
     MESSAGE,
     PEAK_RSS,
+    RECALLED,
     RUNNING,
     SENDING,
     SETUP,
@@ -109,8 +111,13 @@ class Worker:
             self.send(wire.UNREADABLE, sequence, pickle.dumps(describe_error(error, kind="transport")))
             return
         del frame  # its buffers go back as soon as nothing made of them is left
+        page[CALL] = 0
         page[STATE] = RUNNING
-        outcome = run_calls(call, values, batched=self.code.batched, retry=self.code.retry, page=page)
+        if sequence <= page[RECALLED]:  # taken back while it waited here
+            values = []
+        outcome = run_calls(
+            call, values, batched=self.code.batched, retry=self.code.retry, page=page, sequence=sequence
+        )
         page[STATE] = SENDING
         usage = resource.getrusage(resource.RUSAGE_SELF)
         page[CPU_NS] = int((usage.ru_utime + usage.ru_stime) * 1e9)

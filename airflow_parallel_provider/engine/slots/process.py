@@ -10,7 +10,6 @@ from __future__ import annotations
 import signal
 from array import array
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.calls import (
@@ -24,8 +23,16 @@ from airflow_parallel_provider.engine.calls import (
 from airflow_parallel_provider.engine.channel import END, ChannelBroken, Hand
 from airflow_parallel_provider.engine.nursery import wire
 from airflow_parallel_provider.engine.nursery.parent import exit_text, was_signalled
-from airflow_parallel_provider.engine.parcel import Parcel
 from airflow_parallel_provider.engine.slots.base import Slot, SlotContext, Stopwatch
+from airflow_parallel_provider.engine.slots.recall import (
+    LOOK_SECONDS,
+    STALLED_SECONDS,
+    Message,
+    answered,
+    recall,
+    single_calls,
+    worth_it,
+)
 from airflow_parallel_provider.engine.slots.thread import timeout_failure
 from airflow_parallel_provider.engine.slots.worker_link import WorkerGone, WorkerLink
 from airflow_parallel_provider.errors import WorkerLost, WorkersExhausted
@@ -40,15 +47,6 @@ IDLE_DEATHS = 5
 """Deaths in a row of workers that were doing nothing, before the run fails: something outside kills them."""
 
 _SIGNAL_GRACE = 1.0
-
-
-@dataclass(slots=True)
-class Message:
-    """One message with the worker."""
-
-    sequence: int
-    hand: Hand
-    calls: int
 
 
 class ProcessSlot(Slot):
@@ -132,14 +130,14 @@ class ProcessSlot(Slot):
                 for message in _messages(hand):
                     self._send(message)
             if self._flight:
-                self._answer(self._link.receive())
+                self._answer(self._link.receive(self._look_at_stall))
             elif leaving:
                 return
 
     def _send(self, hand: Hand) -> None:
         values = hand[0].values if len(hand) == 1 else [value for parcel in hand for value in parcel.values]
         self._sequence += 1
-        self._flight.append(Message(self._sequence, hand, len(values)))
+        self._flight.append(Message(self._sequence, hand, len(values), len(values)))
         try:
             self._link.send(self._sequence, values, by_value=self._by_value)
         except WorkerGone:
@@ -159,20 +157,30 @@ class ProcessSlot(Slot):
         if frame.kind == wire.UNREADABLE:
             failure: CallFailure = frame.load()
             failure.message = f"the item cannot be read in the worker process: {failure.message}"
-            self._untransportable(message.hand, failure)
+            self._untransportable(self._what_is_left(message).hand, failure)
             return
         try:
             outcome = _decode(frame)
         except BaseException as error:  # noqa: BLE001 - unpickling runs the objects' own code
             failure = describe_error(error, kind="transport")
             failure.message = f"the result cannot be read back in the task process: {failure.message}"
-            self._untransportable(message.hand, failure)
+            self._untransportable(self._what_is_left(message).hand, failure)
             return
-        self._calls += message.calls
+        hand, outcome = answered(self.stage, message, outcome)
+        self._calls += len(outcome.nanoseconds)
         lifespan, limit = self.stage.stage.worker_lifespan, self.stage.stage.memory_limit
         if (lifespan is not None and self._calls >= lifespan) or (limit is not None and self._link.rss_now > limit):
             self._ask_relief()
-        self.stage.settle(message.hand, outcome, self.tally)
+        if hand:
+            self.stage.settle(hand, outcome, self.tally)
+
+    def _look_at_stall(self, running: float) -> float | None:
+        """The worker's call has been running for so long; return when to look again, in seconds."""
+        if sum(message.kept for message in self._flight) <= 1:
+            return None
+        if running >= STALLED_SECONDS and worth_it(self.stage, self._flight):
+            recall(self.stage, self._link.worker, self._flight)
+        return LOOK_SECONDS
 
     def _untransportable(self, hand: Hand, failure: CallFailure) -> None:
         """Some item or result of a message cannot travel: have its calls travel one by one, charge the one that fails.
@@ -194,13 +202,9 @@ class ProcessSlot(Slot):
             self.stage.put_back(parcel)
 
     def _return_alone(self, hand: Hand) -> None:
-        for call in self._single_calls(hand):
+        for call in single_calls(hand, batched=self.stage.stage.batched):
             call.alone = True
             self.stage.put_back(call)
-
-    def _single_calls(self, hand: Hand) -> list[Parcel]:
-        batched = self.stage.stage.batched
-        return [parcel.one(number, batched=batched) for parcel in hand for number in range(len(parcel.values))]
 
     # -- lost workers -----------------------------------------------------------------------------------------------
 
@@ -211,7 +215,7 @@ class ProcessSlot(Slot):
         state, sequence, number = self._link.position()
         status = self._link.drop()
         self._stop_or_stay(status, ended_by_us=gone.timed_out is not None)
-        messages, self._flight = list(self._flight), deque()
+        messages, self._flight = [self._what_is_left(message) for message in self._flight], deque()
         running = state in (RUNNING, SENDING, DECODING) and bool(messages) and messages[0].sequence == sequence
         for message in messages[1:] if running else messages:
             self._return_all(message.hand)
@@ -221,6 +225,13 @@ class ProcessSlot(Slot):
             self._return_all(messages[0].hand)  # no fault of the item's: all workers died at once
         else:
             self._charge(messages[0], state, number, self._lost_failure(gone, status))
+
+    def _what_is_left(self, message: Message) -> Message:
+        """The message without the calls that were taken back."""
+        if message.kept == message.calls:
+            return message
+        hand = single_calls(message.hand, batched=self.stage.stage.batched)[: message.kept]
+        return Message(message.sequence, hand, message.kept, message.kept)
 
     def _drain(self) -> None:
         """Answers that were already on their way when the worker died are good."""
@@ -248,7 +259,7 @@ class ProcessSlot(Slot):
             self._return_alone(message.hand)
             return
         guilty = number if state == RUNNING else 0
-        for at, call in enumerate(self._single_calls(message.hand)):
+        for at, call in enumerate(single_calls(message.hand, batched=self.stage.stage.batched)):
             if at == guilty:
                 self.stage.call_failed(call, 0, failure, self.tally)
             else:

@@ -120,7 +120,7 @@ class ThreadSlot(Slot):
                 return now + timeout - running
             number = self._page[CALL]
             self.abandoned = True
-            self.left = (self._hand, _finished(self._outcome, number), number, running)
+            self.left = (self._hand, self._outcome.first(number), number, running)
         self.context.replace(self)
         return None
 
@@ -151,13 +151,3 @@ class ThreadSlot(Slot):
             self.stage.call_failed(stuck_call, 0, timeout_failure(self.stage, seconds), self.tally)
         if done:
             self.stage.settle(done, outcome, self.tally)
-
-
-def _finished(outcome: Outcome, calls: int) -> Outcome:
-    """A copy of the first ``calls`` calls, safe from the thread that may still come back and write to the original."""
-    if outcome.shapes is None:
-        return Outcome(outcome.results[:calls], None, {}, outcome.nanoseconds[:calls])
-    shapes = outcome.shapes[:calls]
-    count = sum(len(shape) if isinstance(shape, list) else abs(shape) for shape in shapes)
-    failures = {number: failure for number, failure in outcome.failures.items() if number < calls}
-    return Outcome(outcome.results[:count], shapes, failures, outcome.nanoseconds[:calls])

@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.calls import (
@@ -163,9 +164,10 @@ class WorkerLink:
         except OSError:
             raise WorkerGone("it closed its socket") from None
 
-    def receive(self) -> wire.Frame:
+    def receive(self, idle: Callable[[float], float | None]) -> wire.Frame:
         """Wait for the next answer, sending what is still to be sent, within the deadline of the running call.
 
+        :param idle: called while nothing comes, with the seconds the running call has taken; says when to call again.
         :raises WorkerGone: when the worker died, or its call passed the deadline.
         :raises ChannelBroken: when the run is being torn down.
         """
@@ -174,7 +176,8 @@ class WorkerLink:
             frame = self.poll()
             if frame is not None:
                 return frame
-            if not self._wait(self._patience()):
+            look, left = idle(self._running_for()), self._patience()
+            if not self._wait(look if left is None else left if look is None else min(look, left)):
                 self._check_deadline()
             if worker.outbox:
                 self.flush()
