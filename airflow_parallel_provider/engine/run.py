@@ -40,6 +40,11 @@ Observer = Callable[[dict[str, Any]], object]
 ABORT_SECONDS = 2.0
 """How long an aborted run waits for threads; with the nursery's end it stays well inside Airflow's 5 seconds."""
 
+SINK_THREAD = "parallel-sink"
+
+COMMIT_GRACE = 0.5
+"""How long an aborted run lets the commit that is going on end by itself, seconds."""
+
 END_SECONDS = 8.0
 """How long a successful run waits for ``teardown`` of its workers."""
 
@@ -112,7 +117,7 @@ class Run:
     def _begin(self) -> None:
         self.plan.source.prepare()
         self.sink.prepare(self.plan.load_spec)
-        self._start_thread("sink", self.committer.run)
+        self._start_thread(SINK_THREAD, self.committer.run)
         self.crew.begin()
 
     def _coordinate(self) -> None:
@@ -155,11 +160,20 @@ class Run:
             self.budget.break_()
             self.committer.break_()
             self.crew.interrupt()
+            self._interrupt_sink()
         self.crew.end(deadline)
         for thread in self._threads:
             thread.join(max(0.05, deadline - time.monotonic()))
             if thread.is_alive():
                 self.warn(f"thread {thread.name} did not end and was left behind")
+
+    def _interrupt_sink(self) -> None:
+        """A commit that goes on may end by itself; one that hangs (a lock, a dead network) is broken off."""
+        for thread in self._threads:
+            if thread.name == SINK_THREAD:
+                thread.join(COMMIT_GRACE)
+                if thread.is_alive():
+                    self.sink.interrupt()
 
     def _with_report(self, report: RunReport) -> RunFailed:
         error = self.error
@@ -239,7 +253,7 @@ class Run:
             committed=self._committed,
             channel=channel,
         )
-        self._start_thread("source", self.feeder.run)
+        self._start_thread("parallel-source", self.feeder.run)
 
     def skip(self, index: int, items: int) -> None:
         """A chunk of an earlier try was passed over. From the source's thread."""
@@ -302,6 +316,6 @@ class Run:
         import contextvars
 
         run = contextvars.copy_context().run
-        thread = threading.Thread(target=lambda: run(target), name=f"parallel-{name}", daemon=True)
+        thread = threading.Thread(target=lambda: run(target), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()

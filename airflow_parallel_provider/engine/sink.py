@@ -81,7 +81,8 @@ class Sink:
 
     ``prepare`` runs on the thread that called ``run`` (in Airflow the task's main thread, the only one that may talk to
     Airflow). All other methods run on the one sink thread, so a database connection opened in ``open`` never changes
-    threads. The order of calls is prepare, open, commit*, finish (only after success), close (always).
+    threads. The order of calls is prepare, open, commit*, finish (only after success), close (always). ``interrupt``
+    may come from any thread, while another call is going on.
     """
 
     def prepare(self, spec: LoadSpec) -> None:
@@ -100,6 +101,9 @@ class Sink:
 
     def close(self) -> None:
         """Let go of everything. Called on every path."""
+
+    def interrupt(self) -> None:
+        """The run is being torn down and a call has not come back: break it off. Called from another thread."""
 
     def describe(self) -> str:
         """A short text for people: where the rows go."""
