@@ -1,0 +1,102 @@
+# Everything a developer does here, each in one word. `make help` lists it.
+# Needs: GNU make and a Python 3.11, 3.12 or 3.13 with venv. All else is put into .venv by the first target that wants it.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# The first Python that fits; `make test PYTHON=python3.12` takes another one.
+PYTHON ?= $(shell for each in python3 python3.12 python3.13 python3.11; do \
+	$$each -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$each && break; \
+	done)
+PORT ?= 8080
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCH := .venv-bench
+BENCH_STAMP := $(BENCH)/.installed
+FAST := not airflow and not system and not slow
+
+# An Airflow of the caller must not reach into ours: neither its settings nor its connections, nor options of other tools.
+$(foreach name,$(filter AIRFLOW% _AIRFLOW% __AIRFLOW%,$(.VARIABLES)),$(eval unexport $(name)))
+unexport PYTHONPATH PYTHONHOME PYTEST_ADDOPTS VIRTUAL_ENV
+export AIRFLOW_HOME := $(CURDIR)/.airflow
+# Like pip, trust the certificates that this machine trusts: behind a company's proxy uv's own list is not enough.
+UV_SYSTEM_CERTS ?= 1
+export UV_SYSTEM_CERTS
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(STAMP) ## score 336 776 flights in a real Airflow, then look at the table (about a minute)
+	@$(BIN)/python -m dev.demo
+
+.PHONY: ui
+ui: $(STAMP) ## Airflow with the example DAGs on http://127.0.0.1:8080 until Ctrl-C (PORT=... for another port)
+	@$(BIN)/python -m dev.local_airflow --home .airflow --dags dags_examples --port $(PORT) \
+		--connection 'flights_db={"conn_type": "sqlite", "host": "$(CURDIR)/.airflow/demo.db"}' \
+		--connection 'examples_db={"conn_type": "sqlite", "host": "$(CURDIR)/.airflow/examples.db"}'
+
+.PHONY: test
+test: $(STAMP) ## all tests but the long forms marked slow (ARGS="-k name" to choose)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(STAMP) ## the long forms
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+.PHONY: check
+check: lint types ## what must be green before a commit: lint, types and the tests that take milliseconds
+	$(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.PHONY: types
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(STAMP) ## put the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: $(BENCH_STAMP) ## the engine and its peers side by side (ARGS="--quick" or a workload's name; --help says more)
+	@$(BENCH)/bin/python -m benchmarks $(ARGS)
+
+# The contestants' requirements must not decide what the project is tested with: an environment of its own.
+$(BENCH_STAMP): benchmarks/requirements.txt $(STAMP)
+	@$(BENCH)/bin/python -c '' 2>/dev/null || $(BIN)/python -m venv --clear $(BENCH)
+	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python -c constraints.txt -b constraints.txt -e '.[sqlite]'
+	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python -r benchmarks/requirements.txt
+	@touch $@
+
+.PHONY: install
+install: $(STAMP) ## make .venv; every other target does it when it has to
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found; say where one is: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt -e '.[dev,demo]'
+	@touch $@
+
+.PHONY: constraints
+constraints: $(STAMP) ## write constraints.txt anew for what pyproject.toml asks for (ARGS=--upgrade: newest versions)
+	@cp constraints.txt $(VENV)/pins.txt
+	printf 'uv\nhatchling\neditables\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
+		--no-header --no-annotate $(ARGS) pyproject.toml - -o $(VENV)/pins.txt >/dev/null
+	@{ sed '/^[^#]/,$$d' constraints.txt; sed -e '/^#/d' -e 's/ *;.*//' $(VENV)/pins.txt; } > $(VENV)/constraints.txt
+	@twice=$$(sed -n 's/==.*//p' $(VENV)/constraints.txt | uniq -d); test -z "$$twice" || \
+		{ echo "more than one version is needed, add markers by hand: $$twice" >&2; exit 1; }
+	@cp $(VENV)/constraints.txt constraints.txt
+
+.PHONY: clean
+clean: ## remove all that can be made again: .venv, .airflow, caches, builds
+	rm -rf $(VENV) $(BENCH) .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,50 @@
+"""Airflow connections for worker processes: looked up before anything starts, handed over in memory."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from airflow_parallel_provider.bridge import _compat
+from airflow_parallel_provider.errors import PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_USABLE = re.compile(r"[\w.\-]{1,250}")
+
+
+def check_connections(connections: object) -> tuple[str, ...]:
+    """The ids as a tuple, each once.
+
+    :raises PlanError: when it is not a collection of connection ids.
+    """
+    cure = 'give a list of connection ids, e.g. connections=["warehouse"]'
+    if isinstance(connections, (str, bytes)) or not hasattr(connections, "__iter__"):
+        raise PlanError("connections", connections, cure)
+    ids = tuple(connections)
+    for each in ids:
+        if not isinstance(each, str) or not _USABLE.fullmatch(each):
+            raise PlanError("connections", each, cure)
+    return tuple(dict.fromkeys(ids))
+
+
+def worker_environment(connections: Iterable[str]) -> dict[str, str]:
+    """Variables of worker processes, and only of these: they make the connections known there.
+
+    Airflow looks into ``AIRFLOW_CONN_<ID>`` first, so a hook in a worker finds them without a word to Airflow. The
+    look-up also tells Airflow to mask their secrets in the task log, whoever prints them. They are never put into the
+    environment of the task process, which every child it ever starts would inherit and anybody could read in ``/proc``.
+
+    :raises PlanError: when a connection is not defined.
+    """
+    found: dict[str, str] = dict(_compat.WORKER_VARIABLES)
+    for conn_id in connections:
+        try:
+            connection = _compat.find_connection(conn_id)
+        except Exception as error:
+            name = f"AIRFLOW_CONN_{conn_id.upper()}"
+            cure = f"Airflow cannot give us this connection ({error}); add it in Admin > Connections, or set {name}"
+            raise PlanError("connections", conn_id, cure) from error
+        found[f"AIRFLOW_CONN_{conn_id.upper()}"] = _compat.connection_text(connection)
+    return found

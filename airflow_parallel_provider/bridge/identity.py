@@ -1,0 +1,81 @@
+"""Which load a try of a task belongs to: a retry goes on with it, a Clear begins another one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+_READABLE = 160
+"""Most characters of a load key that are there for people; with the digest it stays under 200."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """Names one try of one task instance, and the load it works on.
+
+    A *generation* is what lies between two Clears. It is known by two values that Airflow keeps through every automatic
+    retry and changes with every Clear:
+
+    * ``max_tries`` of the task instance: set once from ``retries``, raised by a Clear to the tries made so far plus
+      ``retries``. It is compared as it is and nothing is subtracted from it, so that somebody who edits ``retries``
+      between two tries does not start a second load by accident.
+    * the start of the DAG run: a run that was deleted and made again under the same id, ``airflow dags test`` called
+      twice and a Clear of a finished run have another one.
+
+    ``ti.id`` is no use: it changes with every try.
+
+    What it does not do: tell a Clear from a retry where ``retries`` was lowered by exactly the number of tries made, in
+    a run that was still going on.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    """-1 for a task that is not mapped."""
+    attempt: int
+    """Airflow's try number, from 1."""
+    generation: str
+    """The same text for every try that belongs together."""
+
+    @classmethod
+    def from_context(cls, context: Context | Mapping[str, Any]) -> Self:
+        """Read it from the context that ``execute`` is given."""
+        ti: Any = context["ti"]
+        run: Any = context.get("dag_run")
+        started = getattr(run, "start_date", None)
+        map_index = ti.map_index
+        return cls(
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if map_index is None else int(map_index),
+            attempt=int(ti.try_number),
+            generation=f"{started.isoformat() if started else '-'}/{getattr(ti, 'max_tries', 0)}",
+        )
+
+    @property
+    def load_key(self) -> str:
+        """Readable, then a digest of all parts; at most 200 characters (Airflow's ids may have 250 each)."""
+        parts = [self.dag_id, self.run_id, self.task_id, self.map_index, self.generation]
+        digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
+        shard = f"[{self.map_index}]" if self.map_index >= 0 else ""
+        return f"{f'{self.dag_id}/{self.task_id}{shard}/{self.run_id}'[:_READABLE]}#{digest}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """For people who read the ledger."""
+        return {
+            "dag_id": self.dag_id,
+            "run_id": self.run_id,
+            "task_id": self.task_id,
+            "map_index": str(self.map_index),
+            "generation": self.generation,
+        }

@@ -1,0 +1,123 @@
+"""Live metrics: what the engine tells every second becomes an XCom every few seconds and a log line now and then."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_parallel_provider.bridge.history import History
+from airflow_parallel_provider.bridge.plain import json_size, to_plain
+from airflow_parallel_provider.bridge.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_parallel_provider.bridge.identity import RunIdentity
+    from airflow_parallel_provider.bridge.publisher import Publisher
+
+METRICS_KEY: Final = "pipeline_metrics"
+"""XCom key of the snapshot; on Airflow 3.3 and later also, with ``/try-<n>`` behind it, key in the task state store."""
+SIZE_LIMIT: Final = 30_000
+"""Bytes of one snapshot as JSON: it is written every few seconds and read by every open page."""
+OBSERVE_EVERY: Final = 1.0
+"""Seconds between two calls of :meth:`LiveMetrics.observe`."""
+_FAST, _SLOW, _FAST_FOR, _LOG_EVERY = 2.0, 5.0, 60.0, 10.0
+
+log = logging.getLogger(__name__)
+
+
+class LiveMetrics:
+    """Follows one run. All methods run on the task's main thread.
+
+    :param publisher: writes values where people see them; never raises.
+    :param identity: which try this is.
+    :param facts: further plain values for each snapshot (where the rows go, the load key).
+    :param clock: seconds; only tests give another one.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        identity: RunIdentity,
+        facts: Mapping[str, Any],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._publisher = publisher
+        self._identity = identity
+        self._facts = dict(facts)
+        self._clock = clock
+        self._began = clock()
+        self._logged = self._began
+        self._published = -math.inf  # the first snapshot goes out at once: a page that is open shows that it has begun
+        self._history = History()
+        self._progress = Progress()
+        self._last: Mapping[str, Any] = {}
+        self._ended = False
+
+    def observe(self, snapshot: Mapping[str, Any]) -> None:
+        """Take a snapshot of the engine; publish and log when it is time."""
+        self._last = snapshot
+        self._progress.add(snapshot)
+        if snapshot.get("final"):
+            return  # end() publishes it, once the state is known
+        now = self._clock()
+        if now - self._published >= (_FAST if now - self._began < _FAST_FOR else _SLOW):
+            self._published = now
+            self._publish(snapshot, final=False)
+        if now - self._logged >= _LOG_EVERY:
+            self._logged = now
+            log.info("%s", self._progress.line(snapshot))
+
+    def end(self, outcome: Mapping[str, Any] | None, state: str) -> None:
+        """Publish the last snapshot; only the first call does anything.
+
+        :param outcome: the report as a dict; None where the run was torn down before there was one.
+        :param state: how it ended; a report's own state wins.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            self._publish({**self._last, "state": state, **(outcome or {})}, final=True)
+        except Exception:  # figures about the work are not the work (the engine guards observe() in the same way)
+            log.warning("The last metrics could not be written", exc_info=True)
+
+    def _publish(self, snapshot: Mapping[str, Any], *, final: bool) -> None:
+        self._history.add(snapshot)
+        value = {
+            "format": 1,
+            "final": final,
+            "attempt": self._identity.attempt,
+            "updated_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "recent_items_per_second": round(self._progress.rate, 1),
+            "seconds_left": None if final else self._progress.seconds_left(snapshot),
+            **self._facts,
+            **{name: each for name, each in snapshot.items() if name != "final"},
+        }
+        bounded = fit(value, self._history)
+        self._publisher.push(METRICS_KEY, bounded)
+        self._publisher.store(f"{METRICS_KEY}/try-{self._identity.attempt}", bounded)
+
+
+def fit(value: Mapping[str, Any], history: History, limit: int = SIZE_LIMIT) -> dict[str, Any]:
+    """``value`` with the history as plain JSON of at most ``limit`` bytes.
+
+    What gives way first is the resolution of the history, then texts, then the rarer causes; the figures come last.
+    """
+    plain: dict[str, Any] = to_plain(dict(value))
+    while json_size({**plain, "history": history.as_dict()}) > limit and len(history) > 8:
+        history.halve()
+    plain["history"] = history.as_dict()
+    for texts, causes, stages in ((500, 50, 200), (200, 20, 100), (80, 5, 50)):
+        if json_size(plain) <= limit:
+            return plain
+        plain = to_plain(plain, text_limit=texts)
+        plain["failures"] = plain.get("failures", [])[:causes]
+        plain["stages"] = plain.get("stages", [])[:stages]
+        plain["history"] = {}
+    if json_size(plain) <= limit:
+        return plain
+    return {name: each for name, each in plain.items() if not isinstance(each, (list, dict, str)) or len(each) < 100}

@@ -1,0 +1,40 @@
+"""Makes anything fit for an XCom: plain JSON of a bounded size."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+TEXT_LIMIT = 500
+"""Characters of one text."""
+
+
+def to_plain(value: Any, text_limit: int = TEXT_LIMIT) -> Any:
+    """A copy of ``value`` made of dicts with text keys, lists, texts, numbers, bools and None only.
+
+    NaN and the infinities become None: Airflow accepts them in ``xcom_push`` and then fails the task when its HTTP
+    client writes the JSON, after all work is done. Anything else becomes its text. Long texts are cut.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {cut(str(key), text_limit): to_plain(each, text_limit) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_plain(each, text_limit) for each in value]
+    return cut(str(value), text_limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """At most ``limit`` characters. Characters that UTF-8 cannot hold are replaced: a file name may bring some."""
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def json_size(value: Any) -> int:
+    """Bytes of ``value`` as JSON on the wire."""
+    return len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())

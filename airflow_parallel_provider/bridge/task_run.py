@@ -1,0 +1,134 @@
+"""One try of a pipeline task, from the context it is given to the value it returns."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_parallel_provider.bridge import _compat
+from airflow_parallel_provider.bridge.comms import shared_with_threads
+from airflow_parallel_provider.bridge.connections import worker_environment
+from airflow_parallel_provider.bridge.identity import RunIdentity
+from airflow_parallel_provider.bridge.metrics import OBSERVE_EVERY, LiveMetrics
+from airflow_parallel_provider.bridge.publisher import Publisher
+from airflow_parallel_provider.bridge.summary import REPORT_KEY, summary_of
+from airflow_parallel_provider.errors import PlanError, RunFailed, TerminalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow.sdk import Context
+
+    from airflow_parallel_provider.engine.pipeline import Pipeline
+    from airflow_parallel_provider.engine.stop import StopToken
+
+log = logging.getLogger(__name__)
+
+
+class SupervisorWatch:
+    """Stops a run whose supervisor has died.
+
+    Nobody else would: the task process is not told, goes on for as long as it has work, and after some minutes without
+    a heartbeat Airflow starts the next try beside it.
+    """
+
+    def __init__(self, stop: StopToken) -> None:
+        self._stop = stop
+        self._supervisor = os.getppid() if _compat.has_supervisor_process() else None
+
+    def look(self) -> None:
+        """Look once; main thread only."""
+        if self._supervisor is not None and os.getppid() != self._supervisor:
+            self._stop.stop("the supervisor of this task is gone")
+
+
+class PipelineFactory(Protocol):
+    """Makes the pipeline once the run is known; what it is given are arguments of ``Pipeline``."""
+
+    def __call__(self, *, load_key: str, attempt: int, labels: dict[str, str], worker_env: dict[str, str]) -> Pipeline:
+        """Build it.
+
+        :raises PlanError: when a rendered value does not fit.
+        """
+
+
+def run_in_task(
+    context: Context | Mapping[str, Any],
+    build: PipelineFactory,
+    stop: StopToken,
+    *,
+    connections: Iterable[str] = (),
+    load_key: str | None = None,
+) -> dict[str, Any]:
+    """Run a pipeline inside the running task, on its main thread, and return the summary for XCom.
+
+    :param context: the context that ``execute`` was given.
+    :param build: makes the pipeline.
+    :param stop: set by ``on_kill``.
+    :param connections: ids of connections that worker processes may use.
+    :param load_key: the author's own name of the load; None: one load per task instance and generation.
+    :raises AirflowFailException: for an error that a retry cannot cure.
+    :raises RunFailed: for any other end without success; Airflow retries it as the task says.
+    """
+    identity = RunIdentity.from_context(context)
+    publisher = Publisher(context)
+    key = load_key or identity.load_key
+    worker_env = worker_environment(connections)
+    try:
+        pipeline = build(load_key=key, attempt=identity.attempt, labels=identity.labels, worker_env=worker_env)
+    except PlanError as error:
+        raise _no_retry(error) from error
+    facts = {"load_key": key, "attempt": identity.attempt, "sink": _describe(pipeline)}
+    log.info("Load %s, try %d, into %s", key, identity.attempt, facts["sink"])
+    metrics = LiveMetrics(publisher, identity, facts)
+    watch = SupervisorWatch(stop)
+
+    def observe(snapshot: dict[str, Any]) -> None:
+        watch.look()
+        metrics.observe(snapshot)
+
+    try:
+        with shared_with_threads():
+            report = pipeline.run(stop=stop, observe=observe, observe_every=OBSERVE_EVERY)
+    except RunFailed as error:
+        _account_of_failure(error, publisher, metrics, facts)
+        if is_terminal(error):
+            raise _no_retry(error) from error
+        raise
+    except BaseException as error:  # execution_timeout is no Exception; everything is already down when it gets here
+        metrics.end(None, "failed")
+        if is_terminal(error):
+            raise _no_retry(error) from error
+        raise
+    metrics.end(report.as_dict(), "success")
+    log.info("\n%s", report)
+    return summary_of(report, facts)
+
+
+def _account_of_failure(error: RunFailed, publisher: Publisher, metrics: LiveMetrics, facts: Mapping[str, Any]) -> None:
+    """Leave the report where people look; XCom first, since a task that is being killed may not get further."""
+    if error.report is None:
+        metrics.end(None, "failed")
+        return
+    publisher.push(REPORT_KEY, summary_of(error.report, facts))
+    metrics.end(error.report.as_dict(), error.report.state)
+    log.error("\n%s", error.report)
+
+
+def _no_retry(error: BaseException) -> Exception:
+    return _compat.fail_exception()(f"{type(error).__name__}: {error} (a retry cannot help)")
+
+
+def is_terminal(error: BaseException | None) -> bool:
+    """Whether the error, or what caused it, can never succeed by trying again."""
+    while error is not None:
+        if isinstance(error, (TerminalError, PlanError)):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _describe(pipeline: Pipeline) -> str | None:
+    sink = pipeline.sink
+    return None if sink is None else sink.describe()

@@ -1,0 +1,41 @@
+"""``run``: one pipeline, watched, then its report."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from typing import TYPE_CHECKING
+
+from airflow_parallel_provider.cli.counting import CountingSink
+from airflow_parallel_provider.cli.interrupts import Interrupts
+from airflow_parallel_provider.cli.view import make_view
+from airflow_parallel_provider.errors import RunFailed
+from airflow_parallel_provider.testing.rebuild import rebuilt
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.pipeline import Pipeline
+    from airflow_parallel_provider.engine.report import RunReport
+
+
+def run(pipeline: Pipeline, *, json: bool, quiet: bool) -> int:
+    """Run it, show progress, print the report. Returns the exit code.
+
+    :raises PlanError: when the pipeline cannot run as it is declared.
+    """
+    if pipeline.sink is None:
+        pipeline = rebuilt(pipeline, sink=CountingSink())
+    error: RunFailed | None = None
+    report: RunReport | None
+    with Interrupts() as interrupts, make_view(sys.stderr, quiet=quiet) as view:
+        try:
+            report = pipeline.run(stop=interrupts.token, observe=view.show, observe_every=view.every)
+        except RunFailed as failed:
+            error, report = failed, failed.report
+    if report is not None:
+        sys.stdout.write(json_format.dumps(report.as_dict(), indent=2) if json else str(report))
+        sys.stdout.write("\n")
+    if error is None:
+        return 0
+    sys.stdout.flush()  # so that the two streams stand in order where both are one terminal
+    sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    return interrupts.exit_code or 1

@@ -1,0 +1,201 @@
+"""What a person sees while a pipeline runs: a live table in a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
+
+from airflow_parallel_provider.bridge.history import items_done
+from airflow_parallel_provider.bridge.progress import Progress, duration
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+Snapshot = Mapping[str, Any]
+
+
+class View(AbstractContextManager["View"], Protocol):
+    """Shows snapshots of a run."""
+
+    every: float
+    """Seconds between two snapshots."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show where the run stands."""
+
+
+def make_view(stream: TextIO, *, quiet: bool = False, every: float | None = None) -> View:
+    """The view that suits where the output goes.
+
+    :param every: seconds between two snapshots; None: 0.2 in a terminal, 5 elsewhere.
+    """
+    if quiet:
+        return NoView(every or 5.0)
+    if stream.isatty():
+        from rich.console import Console
+
+        return LiveView(Console(file=stream), every or 0.2)
+    return LineView(stream, every or 5.0)
+
+
+class NoView:
+    """Shows nothing."""
+
+    def __init__(self, every: float) -> None:
+        self.every = every
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Speeds:
+    """What each stage does now, from two snapshots at least a second apart."""
+
+    def __init__(self) -> None:
+        self._old: Snapshot | None = None
+        self._new: Snapshot | None = None
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Note where the run stands."""
+        if self._new is None or snapshot["seconds"] - self._new["seconds"] >= 1.0:
+            self._old, self._new = self._new, snapshot
+
+    def of(self, snapshot: Snapshot, number: int) -> tuple[float, float]:
+        """Items per second that left stage ``number``, and the share of its workers' time spent in the function."""
+        stage = snapshot["stages"][number]
+        before = self._old or self._new
+        if before is None or snapshot["seconds"] <= before["seconds"]:
+            return 0.0, float(stage["busy_fraction"])
+        seconds = snapshot["seconds"] - before["seconds"]
+        then = before["stages"][number]
+        busy = (stage["busy_seconds"] - then["busy_seconds"]) / seconds / max(1, stage["workers"])
+        return (stage["items_out"] - then["items_out"]) / seconds, min(1.0, busy)
+
+
+class LineView:
+    """Writes a line every few seconds, and one at the end."""
+
+    def __init__(self, stream: TextIO, every: float) -> None:
+        self.every = every
+        self._stream = stream
+        self._progress = Progress()
+        self._speeds = Speeds()
+
+    def __enter__(self) -> Self:
+        logging.basicConfig(stream=self._stream, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, snapshot: Snapshot) -> None:
+        """One line."""
+        self._progress.add(snapshot)
+        self._speeds.add(snapshot)
+        clock = time.strftime("%H:%M:%S")
+        self._stream.write(f"{clock} {headline(snapshot, self._progress)}{self._stages(snapshot)}\n")
+        self._stream.flush()
+
+    def _stages(self, snapshot: Snapshot) -> str:
+        parts = []
+        for number, stage in enumerate(snapshot["stages"]):
+            _, busy = self._speeds.of(snapshot, number)
+            failed = f", {stage['failed']:,} failed" if stage["failed"] else ""
+            parts.append(f"{stage['name']} queue {stage['queue_now']}/{stage['queue_size']} busy {busy:.0%}{failed}")
+        return "; " + "; ".join(parts) if parts else ""
+
+
+def headline(snapshot: Snapshot, progress: Progress) -> str:
+    """How far the run is, how fast, and how long it will take."""
+    done, total = items_done(snapshot), snapshot.get("items_total")
+    parts = [f"{done:,} of {total:,} items ({done / total:.0%})" if total else f"{done:,} items"]
+    parts.append(f"{progress.rate:,.0f}/s")
+    left = progress.seconds_left(snapshot)
+    if left is not None and not snapshot.get("final"):
+        parts.append(f"about {duration(left)} left")
+    if snapshot["items_skipped"]:
+        parts.append(f"{snapshot['items_skipped']:,} were already in")
+    if snapshot["items_dead_lettered"]:
+        parts.append(f"{snapshot['items_dead_lettered']:,} failed")
+    return ", ".join(parts)
+
+
+class LiveView:
+    """A table that is drawn over and over.
+
+    Drawn by the thread that runs the pipeline whenever a snapshot comes: there is no thread of its own.
+    """
+
+    def __init__(self, console: Console, every: float) -> None:
+        from rich.live import Live
+
+        self.every = every
+        self._console = console
+        self._progress = Progress()
+        self._speeds = Speeds()
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> Self:
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=self._console, show_path=False)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Draw anew."""
+        self._progress.add(snapshot)
+        self._speeds.add(snapshot)
+        self._live.update(self.drawing(snapshot), refresh=True)
+
+    def drawing(self, snapshot: Snapshot) -> RenderableType:
+        """A progress bar and one line per stage."""
+        from rich import box
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        total = snapshot.get("items_total")
+        bar = ProgressBar(total=total, completed=items_done(snapshot), pulse=not total, width=None)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("stage", style="bold")
+        table.add_column("workers")
+        for name in ("in", "out", "items/s", "failed", "retried", "busy"):
+            table.add_column(name, justify="right")
+        table.add_column("waiting")
+        for number, stage in enumerate(snapshot["stages"]):
+            rate, busy = self._speeds.of(snapshot, number)
+            table.add_row(
+                Text(stage["name"]),
+                f"{stage['workers']} {stage['kind']}",
+                f"{stage['items_in']:,}",
+                f"{stage['items_out']:,}",
+                f"{rate:,.0f}",
+                Text(f"{stage['failed']:,}", style="red" if stage["failed"] else ""),
+                f"{stage['retried']:,}",
+                Text(f"{busy:.0%}", style="green" if busy > 0.8 else ""),
+                fill(stage["queue_now"], stage["queue_size"]),
+            )
+        return Group(Text(headline(snapshot, self._progress)), bar, table)
+
+
+def fill(now: int, size: int, width: int = 10) -> str:
+    """How full a channel is: ``█████░░░░░ 50/100``."""
+    if not size:
+        return "-"
+    full = min(width, round(width * now / size))
+    return f"{'█' * full}{'░' * (width - full)} {now:,}/{size:,}"

@@ -1,0 +1,143 @@
+"""``@task.parallel_pipeline``: a function of the DAG file as the source of a pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
+
+from airflow_parallel_provider.bridge import _compat
+from airflow_parallel_provider.engine.source import IterableSource, Source
+from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.operators import _arguments as arguments
+from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from airflow.sdk import Context
+    from airflow.sdk.bases.decorator import TaskDecorator
+
+
+class CallSource(Source):
+    """The items that a call of a function gives.
+
+    A plain function is called once, on the task's main thread before anything starts, so it may use hooks and
+    Variables freely. The body of a generator function runs on the source's thread, item by item.
+
+    :param given: the arguments that the author gave, without what Airflow adds; they are part of the identity, so a
+        retry that is given other ones is refused.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], given: object
+    ) -> None:
+        self._call = (function, args, kwargs)
+        self._given = given
+        self._items: IterableSource | None = None
+
+    def prepare(self) -> None:
+        """Call a plain function.
+
+        :raises PlanError: when it does not return items.
+        """
+        function, args, kwargs = self._call
+        if inspect.isgeneratorfunction(function):
+            self._items = IterableSource(lambda: function(*args, **kwargs))
+        else:
+            self._items = IterableSource(self._checked(function(*args, **kwargs)))
+
+    def _checked(self, items: Any) -> Any:
+        if items is None or callable(items):
+            name = self._call[0].__qualname__
+            raise PlanError("source", items, f"{name} must yield the items, or return a list of them")
+        return arguments.rendered_source(items)
+
+    def identity(self) -> str:
+        """Name of the function, a digest of its arguments and, where it returned a list, what identifies the list."""
+        function = self._call[0]
+        parts = [f"function {function.__qualname__}", _digest(self._given)]
+        if self._items is not None and not callable(self._items.origin):
+            parts.append(self._items.identity())
+        return " ".join(part for part in parts if part)
+
+    def __len__(self) -> int:
+        """Number of items, where the function returned a list.
+
+        :raises TypeError: when it is not known.
+        """
+        if self._items is None:
+            raise TypeError("the function was not called yet")
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the items."""
+        if self._items is None:
+            self.prepare()
+        assert self._items is not None
+        return iter(self._items)
+
+
+def _digest(given: object) -> str:
+    """Short text that changes with the arguments; empty where they have no stable text."""
+    try:
+        text = json.dumps(given, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError):
+        return ""
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+class _ParallelPipelineDecoratedOperator(DecoratedOperator, ParallelPipelineOperator):
+    """A :class:`ParallelPipelineOperator` whose source is the decorated function."""
+
+    custom_operator_name: str = "@task.parallel_pipeline"
+    template_fields: Sequence[str] = ("op_args", "op_kwargs", "sink", "chunk_size", "tolerance", "load_key")
+    template_fields_renderers = {"op_args": "py", "op_kwargs": "py"}  # noqa: RUF012 - as the base class declares it
+    shallow_copy_attrs: Sequence[str] = ("python_callable", *ParallelPipelineOperator.shallow_copy_attrs)
+
+    def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
+        if "source" in kwargs:
+            raise PlanError("source", kwargs["source"], "the decorated function is the source; leave it out")
+        arguments.check_function(python_callable)
+        super().__init__(python_callable=python_callable, kwargs_to_upstream={"source": ()}, **kwargs)
+
+    def _run_source(self, context: Context | Mapping[str, Any]) -> CallSource:
+        args = [arguments.materialised(value) for value in self.op_args]
+        given = {name: arguments.materialised(value) for name, value in self.op_kwargs.items()}
+        kwargs = _compat.wanted_arguments(self.python_callable, args, {**context, **given})
+        return CallSource(self.python_callable, args, kwargs, [args, given])
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the pipeline and return its summary."""
+        return ParallelPipelineOperator.execute(self, context)
+
+
+def parallel_pipeline_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Make a function the source of a pipeline that runs inside one task.
+
+    ::
+
+        @task.parallel_pipeline(stages=[Stage(download, workers=16)], sink=SinkTable("pages", conn_id="warehouse"))
+        def pages(urls, ds=None):
+            for url in urls:
+                yield f"{url}?day={ds}"
+
+        pages(list_urls())
+
+    The function takes what it is called with in the DAG file, also the output of other tasks, and by name what Airflow
+    knows (``ds``, ``params``, ``ti``, ...). It yields the items or returns a list of them.
+
+    :param kwargs: everything that :class:`ParallelPipelineOperator` takes but ``source``, and the arguments of
+        ``@task``.
+    :raises PlanError: when the DAG is parsed, for anything that can be seen then.
+    """
+    # Airflow would infer it from what the function returns, which is not what the task returns.
+    kwargs.setdefault("multiple_outputs", False)
+    return task_decorator_factory(
+        python_callable=python_callable,
+        decorated_operator_class=_ParallelPipelineDecoratedOperator,
+        **kwargs,
+    )

@@ -1,0 +1,61 @@
+"""The tables a load keeps its books in: made when absent, checked when there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.errors import UnsafeTable
+from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable
+from airflow_parallel_provider.sinks.ledger import Ledger
+from airflow_parallel_provider.sinks.target import check_name, create_table
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.sinks.database import Database
+    from airflow_parallel_provider.sinks.table import SinkTable
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The ledger, and the dead letters where they are kept."""
+
+    ledger: Ledger
+    letters: DeadLetterTable | None
+
+
+def open_books(database: Database, declared: SinkTable) -> Books:
+    """Make the tables that are absent, check those that are there, and prove that a rollback rolls back.
+
+    :raises UnsafeTable: when a table of that name is something else, or takes no part in transactions.
+    """
+    check_name(declared.table, "SinkTable.table", database.writer)
+    options = database.writer.table_options()
+    ledger = Ledger(declared.ledger_table, declared.schema, options)
+    letters = None
+    if declared.dead_letter_table is not None:
+        letters = DeadLetterTable(declared.dead_letter_table, declared.schema, options, declared.dead_letter_length)
+    _ensure(database, ledger.loads, "ledger_table")
+    _ensure(database, ledger.chunks, "ledger_table")
+    if letters is not None:
+        _ensure(database, letters.table, "dead_letters")
+    ledger.prove_transactional(database.connection(), database.writer.begin)
+    return Books(ledger, letters)
+
+
+def _ensure(database: Database, table: Any, field: str) -> None:
+    connection, writer = database.connection(), database.writer
+    name, schema = str(table.name), None if table.schema is None else str(table.schema)
+    check_name(name, f"SinkTable.{field}", writer)
+    found = writer.reflect(connection, name, schema)
+    connection.rollback()
+    if found is None:
+        create_table(connection, table, writer)
+    else:
+        missing = [str(column.name) for column in table.columns if str(column.name) not in found.by_name]
+        if missing:
+            raise UnsafeTable(
+                f"SinkTable.{field}: table {name!r} is there but is something else (it has no column {missing[0]!r}): "
+                f"give another name as {field}"
+            )
+    writer.check_transactional(connection, name, schema)
+    connection.rollback()

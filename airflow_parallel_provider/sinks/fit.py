@@ -1,0 +1,181 @@
+"""Make a block of rows fit a table, or say which column does not and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.sinks.convert import (
+    CONVERTERS,
+    Converter,
+    Unfit,
+    same,
+    within_bits,
+    within_digits,
+    within_significant,
+)
+from airflow_parallel_provider.sinks.kinds import KIND_OF_TYPE, Kind, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_parallel_provider.sinks.rows import Block
+    from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
+
+_PLAIN = frozenset(KIND_OF_TYPE)
+_NONE = type(None)
+
+
+def reduce_block(block: Block) -> tuple[list[Sequence[Any]], list[frozenset[type]], bool]:
+    """Columns of a block reduced to plain types, the types in each, and whether anything had to be changed."""
+    columns = block.columns()
+    kinds: list[frozenset[type]] = []
+    changed = False
+    for number, values in enumerate(columns):
+        present = frozenset(map(type, values))
+        if not present <= _PLAIN:
+            values = list(map(plain, values))  # noqa: PLW2901  # the reduced column takes the place of the first
+            columns[number] = values
+            present = frozenset(map(type, values))
+            changed = True
+        kinds.append(present)
+    return columns, kinds, changed
+
+
+def fit_block(block: Block, shape: TableShape, adapters: Mapping[Kind, Converter], where: str) -> list[tuple[Any, ...]]:
+    """The block's rows as the backend's driver takes them, columns in the block's order.
+
+    Rows that need no change come back as the very list that was given.
+
+    :param adapters: what the backend does with a value of a kind before its driver sees it.
+    :param where: which chunk, for error texts.
+    :raises SchemaMismatch: naming column, type and cure; never a value.
+    """
+    check_names(block, shape, where)
+    columns, kinds, changed = reduce_block(block)
+    for number, name in enumerate(block.names):
+        column = shape.by_name[name]
+        convert = _converter(column, kinds[number], adapters, f"table {shape.shown!r}", where)
+        if convert is not None:
+            columns[number] = _apply(convert, columns[number], column, f"table {shape.shown!r}", where)
+            changed = True
+    return list(zip(*columns, strict=True)) if changed else block.rows
+
+
+def check_names(block: Block, shape: TableShape, where: str) -> None:
+    """Every column of the rows is in the table, and every column that must be filled is in the rows."""
+    unknown = [name for name in block.names if name not in shape.by_name]
+    if unknown:
+        folded = {name.casefold(): name for name in shape.by_name}
+        meant = [folded[name.casefold()] for name in unknown if name.casefold() in folded]
+        hint = (
+            f"it has {meant[0]!r}: write it the same way"
+            if meant
+            else "add the column to the table, or drop it in a stage"
+        )
+        names = ", ".join(map(repr, unknown[:5]))
+        raise SchemaMismatch(f"table {shape.shown!r} has no column {names}, which the rows have ({where}): {hint}")
+    given = set(block.names)
+    missing = [c.name for c in shape.columns if c.name not in given and not c.nullable and not c.optional]
+    if missing:
+        raise SchemaMismatch(
+            f"table {shape.shown!r} needs column {', '.join(map(repr, missing[:5]))} (NOT NULL, no default), "
+            f"which the rows do not have ({where}): return it from the last stage"
+        )
+
+
+def _converter(
+    column: TableColumn, present: frozenset[type], adapters: Mapping[Kind, Converter], table: str, where: str
+) -> Converter | None:
+    """One function for all values of a column; None when they may stay as they are."""
+    steps: dict[type, Converter] = {}
+    for kind in present:
+        if kind is _NONE:
+            steps[kind] = same
+            continue
+        step = _step(column, kind)
+        if step is None:
+            raise SchemaMismatch(f"{table}, {_refusal(column, kind)} ({where})")
+        steps[kind] = _chain(_chain(step, _limit(column, kind)), adapters.get(column.kind, same))
+    if all(step is same for step in steps.values()):
+        return None
+    if len(steps) == 1:
+        return next(iter(steps.values()))
+    if len(steps) == 2 and _NONE in steps:
+        del steps[_NONE]
+        return _unless_none(next(iter(steps.values())))
+    return lambda value: steps[type(value)](value)
+
+
+def _step(column: TableColumn, kind: type) -> Converter | None:
+    if column.kind is Kind.OTHER:
+        return same
+    if kind not in KIND_OF_TYPE:
+        return None
+    known = CONVERTERS[Kind.INT if column.kind is Kind.HUGEINT else column.kind]
+    return known.get(kind)
+
+
+def _limit(column: TableColumn, kind: type) -> Converter:
+    """What the database would not check, or only round."""
+    if column.kind is Kind.DECIMAL and column.precision is not None:
+        return _unless_none(within_digits(column.precision, column.scale or 0))
+    if column.kind is Kind.DECIMAL and column.digits is not None:
+        return _unless_none(within_significant(column.digits))
+    if column.kind is Kind.INT and (kind is not int or column.bits < 64 or column.unsigned):
+        # Drivers refuse what is beyond 64 bit by themselves, but psycopg cuts what is beyond 32 and 16.
+        return _unless_none(within_bits(column.bits, unsigned=column.unsigned))
+    return same
+
+
+def _unless_none(check: Converter) -> Converter:
+    return lambda value: None if value is None else check(value)
+
+
+def _chain(first: Converter, second: Converter) -> Converter:
+    if second is same:
+        return first
+    if first is same:
+        return second
+
+    def both(value: Any) -> Any:
+        middle = first(value)
+        return None if middle is None else second(middle)
+
+    return both
+
+
+def _apply(convert: Converter, values: Sequence[Any], column: TableColumn, table: str, where: str) -> list[Any]:
+    try:
+        return list(map(convert, values))
+    except Unfit as reason:
+        row = _first_unfit(convert, values)
+        raise SchemaMismatch(
+            f"{table}, column {column.name!r} ({column.spell()}) cannot take {reason} ({where}, row {row}): "
+            f"{_cure(column)}"
+        ) from None
+
+
+def _first_unfit(convert: Converter, values: Sequence[Any]) -> int:
+    for row, value in enumerate(values):
+        try:
+            convert(value)
+        except Unfit:
+            return row
+    return -1
+
+
+def _refusal(column: TableColumn, kind: type) -> str:
+    if kind not in KIND_OF_TYPE:
+        return (
+            f"column {column.name!r}: a value of type {kind.__module__}.{kind.__qualname__} has no place in a table; "
+            "turn it into a number, text, bytes, date, dict or list in a stage"
+        )
+    return f"column {column.name!r} ({column.spell()}) cannot take a value of type {kind.__qualname__}: {_cure(column)}"
+
+
+def _cure(column: TableColumn) -> str:
+    return (
+        f"convert {column.name!r} in a stage, or declare its type before the table is made: "
+        f"SinkTable(columns={{{column.name!r}: ...}})"
+    )

@@ -1,0 +1,238 @@
+"""The ledger: which chunks of which load have committed, kept in the sink's own database.
+
+Two tables. ``<ledger>__loads`` has a row per load with the spec its chunks depend on; ``<ledger>`` has a row per chunk,
+written in the same transaction as the chunk's rows. Its primary key is what makes a second attempt at a chunk fail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from airflow_parallel_provider.engine.sink import CommittedChunk, LoadSpec
+from airflow_parallel_provider.errors import LoadMismatch, SinkError, UnsafeTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy.engine import Connection
+
+
+CHUNK_ID_LENGTH = 64
+LOAD_KEY_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReceipt(CommittedChunk):
+    """What the ledger says of a committed chunk."""
+
+    items_filtered: int = 0
+    first_position: int = 0
+    attempt: int = 1
+    """Which try of the load committed it."""
+    committed_at: datetime | None = None
+    """UTC, by the clock of the process that committed."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_id(load_key: str, table: str, schema: str | None) -> str:
+    """Short stable id of a load: of one load key into one table."""
+    text = json.dumps([load_key, schema or "", table])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def now() -> datetime:
+    """UTC without a zone: what a plain timestamp column keeps the same way on every backend."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Ledger:
+    """Statements on the two ledger tables. The caller begins and commits; a failed insert of a load rolls back."""
+
+    def __init__(self, name: str, schema: str | None, options: Mapping[str, Any]) -> None:
+        import sqlalchemy as sa
+
+        metadata = sa.MetaData()
+        place = None if schema is None else sa.sql.quoted_name(schema, quote=True)
+
+        def table(table_name: str, *columns: Any) -> Any:
+            quoted = sa.sql.quoted_name(table_name, quote=True)
+            return sa.Table(quoted, metadata, *columns, schema=place, **options)
+
+        def key(name: str, length: int) -> Any:
+            return sa.Column(name, sa.String(length), primary_key=True, nullable=False)
+
+        self.chunks = table(
+            name,
+            key("load_id", 32),
+            key("chunk_id", CHUNK_ID_LENGTH),
+            sa.Column("first_position", sa.BigInteger, nullable=False),
+            sa.Column("items", sa.BigInteger, nullable=False),
+            sa.Column("items_filtered", sa.BigInteger, nullable=False),
+            sa.Column("rows_committed", sa.BigInteger, nullable=False),
+            sa.Column("dead_letters", sa.BigInteger, nullable=False),
+            sa.Column("attempt", sa.Integer, nullable=False),
+            sa.Column("labels", sa.Text, nullable=False),
+            sa.Column("aggregates", sa.Text, nullable=True),
+            sa.Column("committed_at", sa.DateTime, nullable=False),
+        )
+        self.loads = table(
+            loads_name(name),
+            key("load_id", 32),
+            sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
+            sa.Column("table_name", sa.String(255), nullable=False),
+            sa.Column("spec", sa.Text, nullable=False),
+            sa.Column("labels", sa.Text, nullable=False),
+            sa.Column("attempt", sa.Integer, nullable=False),
+            sa.Column("state", sa.String(16), nullable=False),
+            sa.Column("begun_at", sa.DateTime, nullable=False),
+            sa.Column("completed_at", sa.DateTime, nullable=True),
+        )
+
+    def prove_transactional(self, connection: Connection, begin: Callable[[Connection], None]) -> None:
+        """Write a row, roll back, and look whether it is gone.
+
+        :param begin: starts a writing transaction.
+        :raises UnsafeTable: when it is still there: rows and ledger could then part ways.
+        """
+        import sqlalchemy as sa
+
+        probe = f"probe-{uuid4().hex[:26]}"
+        begin(connection)
+        connection.execute(self.loads.insert(), [_load_row(probe, LoadSpec("probe", 0, ""), "", {})])
+        connection.rollback()
+        mine = self.loads.c.load_id == probe
+        with connection.begin():
+            left = connection.execute(sa.select(sa.func.count()).select_from(self.loads).where(mine)).scalar()
+            if left:
+                connection.execute(self.loads.delete().where(mine))
+        if left:
+            raise UnsafeTable(
+                f"ledger table {str(self.loads.name)!r}: a rolled-back row is still there, so each statement commits "
+                "by itself; use a transactional table engine (InnoDB) and a connection without autocommit"
+            )
+
+    def begin_load(self, connection: Connection, load: str, spec: LoadSpec, table: str, frozen: dict[str, Any]) -> None:
+        """Write the load's row, or compare it with the one that is there.
+
+        :raises LoadMismatch: naming what changed.
+        """
+        import sqlalchemy as sa
+
+        found = self._find_load(connection, load)
+        if found is None:
+            row = _load_row(load, spec, table, frozen)
+            try:
+                connection.execute(self.loads.insert(), [row])
+            except sa.exc.DBAPIError:
+                connection.rollback()
+                found = self._find_load(connection, load)  # another attempt was faster
+                if found is None:
+                    raise
+            else:
+                return
+        _compare(json.loads(found.spec), frozen, spec.load_key or "", table)
+        # Open again, even if it was complete: until this try ends well nobody can say that it is.
+        labels = json.dumps(dict(spec.labels), sort_keys=True)
+        seen = {"attempt": spec.attempt, "labels": labels, "state": "open", "completed_at": None}
+        connection.execute(self.loads.update().where(self.loads.c.load_id == load).values(**seen))
+
+    def _find_load(self, connection: Connection, load: str) -> Any:
+        return connection.execute(self.loads.select().where(self.loads.c.load_id == load)).fetchone()
+
+    def committed(self, connection: Connection, load: str) -> dict[str, ChunkReceipt]:
+        """All chunks of a load that are in."""
+        found = connection.execute(self.chunks.select().where(self.chunks.c.load_id == load))
+        receipts = [_receipt(row) for row in found.fetchall()]
+        return {receipt.chunk_id: receipt for receipt in sorted(receipts, key=lambda receipt: receipt.chunk_id)}
+
+    def find(self, connection: Connection, load: str, chunk_id: str) -> ChunkReceipt | None:
+        """One chunk, if it is in."""
+        where = (self.chunks.c.load_id == load) & (self.chunks.c.chunk_id == chunk_id)
+        row = connection.execute(self.chunks.select().where(where)).fetchone()
+        return None if row is None else _receipt(row)
+
+    def claim(self, connection: Connection, load: str, receipt: ChunkReceipt) -> None:
+        """Insert a chunk's row: the first statement of its transaction. Waits for, and fails on, another's claim."""
+        row = {
+            "load_id": load,
+            "chunk_id": receipt.chunk_id,
+            "first_position": receipt.first_position,
+            "items": receipt.items,
+            "items_filtered": receipt.items_filtered,
+            "rows_committed": receipt.rows,
+            "dead_letters": receipt.dead_letters,
+            "attempt": receipt.attempt,
+            "labels": json.dumps(dict(receipt.labels), sort_keys=True),
+            "aggregates": None,
+            "committed_at": receipt.committed_at,
+        }
+        connection.execute(self.chunks.insert(), [row])
+
+    def complete(self, connection: Connection, load: str) -> None:
+        """Mark a load as complete."""
+        mine = self.loads.c.load_id == load
+        connection.execute(self.loads.update().where(mine).values(state="complete", completed_at=now()))
+
+    def forget(self, connection: Connection, load: str) -> int:
+        """Remove a load and its chunks; return how many chunks there were."""
+        gone = connection.execute(self.chunks.delete().where(self.chunks.c.load_id == load)).rowcount
+        connection.execute(self.loads.delete().where(self.loads.c.load_id == load))
+        return int(gone)
+
+    def complete_before(self, connection: Connection, age: timedelta) -> list[str]:
+        """Ids of the loads that were complete so long ago."""
+        import sqlalchemy as sa
+
+        done = (self.loads.c.state == "complete") & (self.loads.c.completed_at < now() - age)
+        return [row.load_id for row in connection.execute(sa.select(self.loads.c.load_id).where(done)).fetchall()]
+
+
+def loads_name(ledger: str) -> str:
+    """Name of the table of loads that goes with a ledger table."""
+    return f"{ledger}__loads"
+
+
+def _load_row(load: str, spec: LoadSpec, table: str, frozen: Mapping[str, Any]) -> dict[str, Any]:
+    if len(table) > 255:
+        raise SinkError(f"table name of {len(table)} characters: use one of at most 255")
+    return {
+        "load_id": load,
+        "load_key": spec.load_key,
+        "table_name": table,
+        "spec": json.dumps(frozen, sort_keys=True),
+        "labels": json.dumps(dict(spec.labels), sort_keys=True),
+        "attempt": spec.attempt,
+        "state": "open",
+        "begun_at": now(),
+        "completed_at": None,
+    }
+
+
+def _receipt(found: Any) -> ChunkReceipt:
+    row = found._mapping  # public in spite of its name; attributes would hit the methods of a tuple
+    return ChunkReceipt(
+        chunk_id=row["chunk_id"],
+        items=int(row["items"]),
+        rows=int(row["rows_committed"]),
+        dead_letters=int(row["dead_letters"]),
+        items_filtered=int(row["items_filtered"]),
+        first_position=int(row["first_position"]),
+        attempt=int(row["attempt"]),
+        committed_at=row["committed_at"],
+        labels=json.loads(row["labels"]),
+    )
+
+
+def _compare(was: Mapping[str, Any], now_is: Mapping[str, Any], load_key: str, table: str) -> None:
+    changed = [name for name in now_is if was.get(name) != now_is[name]]
+    if changed:
+        listed = "; ".join(f"{name} was {was.get(name)!r} and is {now_is[name]!r}" for name in changed)
+        raise LoadMismatch(
+            f"load {load_key!r} into table {table!r} was begun differently: {listed}. Its committed chunks would not "
+            "be the same chunks: put the first values back, use another load_key, or discard the load to start over"
+        )

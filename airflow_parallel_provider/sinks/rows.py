@@ -1,0 +1,185 @@
+"""Rows of any shape -> one block of column names and tuples.
+
+This is on the path of every row, so the common shapes (all dicts with the same keys, all tuples) are checked and turned
+over by C code (``map``, ``itemgetter``); only mixtures are walked row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from itertools import chain, groupby
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from airflow_parallel_provider.errors import SchemaMismatch
+
+_TABLE_LIBRARIES = frozenset({"pandas", "polars", "pyarrow"})
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows with the same columns."""
+
+    names: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+    def columns(self) -> list[Sequence[Any]]:
+        """The same turned over: one sequence per column."""
+        return list(zip(*self.rows, strict=True)) if self.rows else [() for _ in self.names]
+
+
+def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None) -> Block:
+    """Turn a chunk's rows into a block.
+
+    :param rows: dicts, tuples or lists (these need ``declared``), named tuples, dataclass, attrs or pydantic objects,
+        pandas or polars frames, Arrow tables or batches; also mixed. Keys that some rows lack are None there.
+    :param declared: column names for rows that have none.
+    :raises SchemaMismatch: for a row that has no columns, or not as many as declared.
+    """
+    blocks = []
+    start = 0
+    for kind, group in groupby(rows, type):
+        same = list(group)
+        blocks.append(_block_of(kind, same, declared, start))
+        start += len(same)
+    if len(blocks) == 1:
+        return blocks[0]
+    return _merge([block for block in blocks if block.rows])
+
+
+def _block_of(kind: type, rows: list[Any], declared: tuple[str, ...] | None, start: int) -> Block:
+    if kind is dict:
+        return _from_dicts(rows)
+    if kind.__module__.partition(".")[0] in _TABLE_LIBRARIES and not issubclass(kind, Mapping):
+        return _merge([_from_table(table, kind) for table in rows])
+    names = _field_names(kind)
+    if names is not None:
+        return Block(names, list(map(_getter(names), rows)))
+    if issubclass(kind, (tuple, list)):
+        return _from_sequences(rows, getattr(kind, "_fields", declared), start)
+    if issubclass(kind, Mapping):
+        return _from_dicts([dict(row) for row in rows])
+    raise SchemaMismatch(
+        f"row {start} of the chunk is of type {kind.__qualname__}, which has no columns: "
+        "return a dict, a dataclass object, or a tuple (with columns=[...]) from the last stage"
+    )
+
+
+def _from_dicts(rows: list[dict[Any, Any]]) -> Block:
+    names = tuple(rows[0])
+    if set(map(len, rows)) == {len(names)} and names:
+        try:
+            return Block(_texts(names), list(map(_item_getter(names), rows)))
+        except KeyError:
+            pass  # as many keys, but not the same ones
+    union = tuple(dict.fromkeys(chain.from_iterable(rows)))
+    return Block(_texts(union), [tuple(map(row.get, union)) for row in rows])
+
+
+def _texts(names: Iterable[Any]) -> tuple[str, ...]:
+    texts = tuple(names)
+    for name in texts:
+        if type(name) is not str:
+            if isinstance(name, str):
+                return tuple(str.__str__(n) if isinstance(n, str) else n for n in texts)
+            raise SchemaMismatch(
+                f"a row has a key of type {type(name).__qualname__}: column names are texts, make it a str in a stage"
+            )
+    return texts
+
+
+def _item_getter(names: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) == 1:
+        only = names[0]
+        return lambda row: (row[only],)
+    return itemgetter(*names)
+
+
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) == 1:
+        only = attrgetter(names[0])
+        return lambda row: (only(row),)
+    return attrgetter(*names)
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Names of the fields a class declares; None when it declares none."""
+    if is_dataclass(kind):
+        return tuple(f.name for f in fields(kind)) or None
+    attrs_fields = getattr(kind, "__attrs_attrs__", None)
+    if attrs_fields is not None:
+        return tuple(f.name for f in attrs_fields) or None
+    model_fields = getattr(kind, "model_fields", None)  # pydantic 2
+    return tuple(model_fields) or None if isinstance(model_fields, Mapping) else None
+
+
+def _from_sequences(rows: list[Any], names: tuple[str, ...] | None, start: int) -> Block:
+    if names is None:
+        raise SchemaMismatch(
+            f"row {start} of the chunk is a {type(rows[0]).__qualname__} of {len(rows[0])} values without names: "
+            "name them with SinkTable(columns=[...]), or return dicts"
+        )
+    width = len(names)
+    if set(map(len, rows)) != {width}:
+        number, row = next((n, row) for n, row in enumerate(rows, start) if len(row) != width)
+        raise SchemaMismatch(
+            f"row {number} of the chunk has {len(row)} values, but there are {width} columns ({', '.join(names)}): "
+            "return one value per column, None where there is none"
+        )
+    return Block(names, rows if type(rows[0]) is tuple else list(map(tuple, rows)))
+
+
+def _from_table(table: Any, kind: type) -> Block:
+    root = kind.__module__.partition(".")[0]
+    if root == "pandas":
+        return _from_pandas(table)
+    if root == "polars" and hasattr(table, "rows"):
+        return Block(_texts(table.columns), table.rows())
+    if (root == "pyarrow" and hasattr(table, "column_names")) or hasattr(table, "schema"):
+        names = _unique(table.schema.names)
+        columns = [table.column(i).to_pylist() for i in range(len(names))]
+        return Block(names, list(zip(*columns, strict=True)))
+    raise SchemaMismatch(
+        f"a row of type {kind.__qualname__} is not a table: return a DataFrame, an Arrow table or dicts"
+    )
+
+
+def _from_pandas(frame: Any) -> Block:
+    if not hasattr(frame, "columns"):
+        raise SchemaMismatch(
+            f"a row of type {type(frame).__qualname__} is not a table: return a DataFrame (series.to_frame()) or dicts"
+        )
+    names = _unique(_texts(frame.columns))
+    columns = []
+    for number in range(len(names)):
+        series = frame.iloc[:, number]
+        values = series.tolist()
+        if series.hasnans:  # pandas writes "missing" as NaN, NaT or NA, also into integer columns
+            values = [None if gone else value for value, gone in zip(values, series.isna().tolist(), strict=True)]
+        columns.append(values)
+    return Block(names, list(zip(*columns, strict=True)))
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    listed = tuple(names)
+    if len(set(listed)) != len(listed):
+        twice = next(name for name in listed if listed.count(name) > 1)
+        raise SchemaMismatch(f"column {twice!r} is in the table twice: rename one of the two in a stage")
+    return listed
+
+
+def _merge(blocks: list[Block]) -> Block:
+    if not blocks:
+        return Block((), [])
+    if all(block.names == blocks[0].names for block in blocks):
+        return Block(blocks[0].names, list(chain.from_iterable(block.rows for block in blocks)))
+    union = tuple(dict.fromkeys(chain.from_iterable(block.names for block in blocks)))
+    rows: list[tuple[Any, ...]] = []
+    for block in blocks:
+        place = {name: number for number, name in enumerate(block.names)}
+        order = [place.get(name, -1) for name in union]
+        rows.extend(tuple(row[i] if i >= 0 else None for i in order) for row in block.rows)
+    return Block(union, rows)

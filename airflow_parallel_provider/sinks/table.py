@@ -1,0 +1,258 @@
+"""``SinkTable``: what a DAG author writes to have the rows of a pipeline in a table, each chunk exactly once.
+
+Importing this module costs next to nothing: DAG files are parsed over and over. The work is done by
+:class:`~airflow_parallel_provider.hooks.sink_table.SinkTableHook`, which is imported when a run begins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, FrozenInstanceError, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from uuid import uuid4
+
+from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink
+from airflow_parallel_provider.errors import PlanError, SinkError
+from airflow_parallel_provider.sinks.kinds import Column, declared_columns
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+
+DISPOSITIONS = ("append", "merge")
+_DOTTED = re.compile(r"\w+(\.\w+)+")
+_LOAD_KEY_LENGTH = 200
+
+
+@dataclass(unsafe_hash=True)  # safe: __setattr__ lets nothing change but templates
+class SinkTable(Sink):
+    """A table that receives the rows of a pipeline.
+
+    Rows may be dicts, tuples (with ``columns``), named tuples, dataclass or pydantic objects, DataFrames or Arrow
+    tables.
+    The table is made from the first chunk when it is not there; a table that is there is never changed. All names are
+    quoted as they stand.
+
+    A declaration is frozen; only texts in ``template_fields`` change, when Airflow renders the template they hold.
+
+    What it does not do: keep a promise across two databases (the ledger lives beside the table), or make the functions
+    of the stages run only once: a retry may run them again for chunks that had not committed.
+
+    :raises PlanError: for an argument that cannot be right, naming it.
+    """
+
+    template_fields: ClassVar[tuple[str, ...]] = ("table", "conn_id", "schema", "dead_letters", "ledger_table")
+    """What Airflow renders when the sink is in a template field of an operator."""
+
+    table: str
+    """Name of the table, without its schema."""
+    _: KW_ONLY
+    conn_id: str
+    """Airflow connection of any SQL database."""
+    schema: str | None = None
+    """Schema of the table and of its ledger; None: the connection's default."""
+    write_disposition: Literal["append", "merge"] = "append"
+    """``append`` inserts; ``merge`` updates the row with the same ``primary_key`` if there is one."""
+    primary_key: str | Iterable[str] = ()
+    """Columns that make a row unique. Needed for ``merge``; the key of a table that is made."""
+    columns: Mapping[str, Any] | Iterable[str | Column] | None = None
+    """Names, or names and types (``{"id": int, "price": "decimal(18,4)"}``); None: taken from the rows."""
+    dead_letters: str | None = "{table}__dead_letters"
+    """Table of items that could not be processed; ``{table}`` stands for the table's name. None: only count them."""
+    ledger_table: str = "airflow_parallel_ledger"
+    """Table of committed chunks; ``<ledger_table>__loads`` goes with it. Any number of sinks may share one."""
+    lock_timeout: float = 60.0
+    """Seconds to wait for a lock somebody else holds, and to keep trying after errors that may pass."""
+    statement_timeout: float = 600.0
+    """Seconds one statement may take, where the database can limit it."""
+    dead_letter_length: int = 32_000
+    """Characters of a failed item's JSON that are kept, at most 60 000."""
+    _run: _Run | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check and normalise."""
+        self._check_names()
+        self._check_distinct()
+        if self.write_disposition not in DISPOSITIONS:
+            raise PlanError("SinkTable.write_disposition", self.write_disposition, "write 'append' or 'merge'")
+        object.__setattr__(self, "primary_key", _key(self.primary_key))
+        object.__setattr__(self, "columns", declared_columns(self.columns, "SinkTable.columns"))
+        if self.write_disposition == "merge" and not self.primary_key:
+            cure = "merge needs the columns that make a row unique, e.g. primary_key=['id']"
+            raise PlanError("SinkTable.primary_key", self.primary_key, cure)
+        self._check_key()
+        for name in ("lock_timeout", "statement_timeout"):
+            _check_number(name, getattr(self, name), 0.001, 86_400)
+        _check_number("dead_letter_length", self.dead_letter_length, 200, 60_000)
+        object.__setattr__(self, "_sealed", True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Frozen, but for the way Airflow renders templates: it sets each template field to what came out.
+
+        :raises FrozenInstanceError: for any other change.
+        """
+        if self.__dict__.get("_sealed"):
+            before = getattr(self, name, None)
+            if value == before:
+                return
+            if name not in self.template_fields or not _is_template(before):
+                raise FrozenInstanceError(f"a SinkTable is frozen: make a new one instead of setting {name!r}")
+        object.__setattr__(self, name, value)
+        if self.__dict__.get("_sealed"):
+            self._check_names()
+
+    def _check_names(self) -> None:
+        _check_name("table", self.table)
+        _check_name("conn_id", self.conn_id)
+        _check_name("ledger_table", self.ledger_table)
+        if self.schema is not None:
+            _check_name("schema", self.schema)
+        if self.dead_letters is not None:
+            _check_name("dead_letters", self.dead_letters)
+        if self.schema is None and _DOTTED.fullmatch(self.table):
+            schema, _, name = self.table.rpartition(".")
+            cure = f"names are quoted as they stand; write SinkTable({name!r}, schema={schema!r}, ...)"
+            raise PlanError("SinkTable.table", self.table, cure)
+
+    def _check_distinct(self) -> None:
+        names = [self.table, self.dead_letter_table, self.ledger_table, f"{self.ledger_table}__loads"]
+        if len(set(names)) != len(names):
+            raise PlanError(
+                "SinkTable.ledger_table", self.ledger_table, "table, dead_letters and ledger_table must differ"
+            )
+
+    def _check_key(self) -> None:
+        columns = self.declared
+        if columns is None or any(column.kind is None for column in columns):
+            return  # the rows may bring more columns
+        for name in self.key:
+            if name not in [column.name for column in columns]:
+                raise PlanError("SinkTable.primary_key", name, "it is not among columns; add it there with its type")
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """``primary_key`` as a tuple."""
+        return self.primary_key  # type: ignore[return-value]  # normalised at construction
+
+    @property
+    def declared(self) -> tuple[Column, ...] | None:
+        """``columns`` as a tuple of columns."""
+        return self.columns  # type: ignore[return-value]  # normalised at construction
+
+    @property
+    def dead_letter_table(self) -> str | None:
+        """Name of the table of dead letters."""
+        return None if self.dead_letters is None else self.dead_letters.replace("{table}", self.table)
+
+    @property
+    def shown(self) -> str:
+        """Name of the table for people."""
+        return f"{self.schema}.{self.table}" if self.schema else self.table
+
+    def describe(self) -> str:
+        """Where the rows go."""
+        return f"table {self.shown} ({self.write_disposition}, connection {self.conn_id})"
+
+    def prepare(self, spec: LoadSpec) -> None:
+        """Resolve the Airflow connection; the last time Airflow is talked to.
+
+        :raises PlanError: when the connection is missing or is not one of an SQL database.
+        """
+        from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+
+        self._check_distinct()
+        if self._run is not None:
+            raise PlanError("Pipeline.sink", self, "this SinkTable is in use by another run; give each run its own")
+        load_key = f"run-{uuid4().hex}" if spec.load_key is None else spec.load_key
+        if not load_key or len(load_key) > _LOAD_KEY_LENGTH:
+            raise PlanError(
+                "Pipeline.load_key", load_key, f"give a text of 1 to {_LOAD_KEY_LENGTH} characters, or None"
+            )
+        hook = SinkTableHook.of(self)
+        hook.resolve()
+        object.__setattr__(self, "_run", _Run(hook, replace(spec, load_key=load_key)))
+
+    def open(self) -> Mapping[str, CommittedChunk]:
+        """Connect, make the ledger if need be, and return the chunks that are in.
+
+        :raises LoadMismatch: when the load was begun with another spec.
+        :raises UnsafeTable: when rows and ledger could part ways.
+        :raises SchemaMismatch: when the table is there and cannot be what was declared.
+        """
+        run = self._running()
+        return run.hook.open(run.spec)
+
+    def commit(self, chunk: ChunkResult) -> int:
+        """Commit a chunk; see :meth:`SinkTableHook.write_chunk`."""
+        receipt = self._running().hook.write_chunk(
+            chunk.chunk_id,
+            chunk.rows,
+            items=chunk.items,
+            items_filtered=chunk.items_filtered,
+            first_position=chunk.first_position,
+            dead_letters=chunk.dead_letters,
+        )
+        return receipt.rows
+
+    def finish(self) -> None:
+        """Mark the load as complete."""
+        self._running().hook.consolidate()
+
+    def close(self) -> None:
+        """Let go of the connection; the sink may then serve another run."""
+        run = self._run
+        object.__setattr__(self, "_run", None)
+        if run is not None:
+            run.hook.close()
+
+    def interrupt(self) -> None:
+        """Break off the commit that is going on, from another thread; it then fails, and nothing of it is kept."""
+        run = self._run
+        if run is not None:
+            run.hook.interrupt()
+
+    def _running(self) -> _Run:
+        if self._run is None:
+            raise SinkError(f"{self.describe()} is not open: call prepare and open first, or let Pipeline.run do it")
+        return self._run
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels: the declaration, never a connection."""
+        return {**self.__dict__, "_run": None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a sink holds while it serves a run."""
+
+    hook: SinkTableHook
+    spec: LoadSpec
+
+
+def _key(given: object) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, Iterable) or isinstance(names, (bytes, Mapping)):
+        raise PlanError("SinkTable.primary_key", given, "give a column name or a list of column names")
+    listed = tuple(names)
+    for name in listed:
+        if not isinstance(name, str) or not name:
+            raise PlanError("SinkTable.primary_key", given, "a column's name is a text that is not empty")
+        if listed.count(name) > 1:
+            raise PlanError("SinkTable.primary_key", given, f"name {name!r} once")
+    return listed
+
+
+def _is_template(value: object) -> bool:
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
+
+
+def _check_name(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise PlanError(f"SinkTable.{name}", value, "give a name: a text that is not empty")
+    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise PlanError(f"SinkTable.{name}", value, "a name holds neither NUL nor halves of surrogate pairs")
+
+
+def _check_number(name: str, value: object, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise PlanError(f"SinkTable.{name}", value, f"give a number from {least:g} to {most:g}")

@@ -1,0 +1,27 @@
+"""One backend per database; see :mod:`airflow_parallel_provider.sinks.writers.base`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.sinks.writers.base import Writer
+
+
+def writer_class(dialect: str, driver: str) -> type[Writer]:
+    """The backend for a SQLAlchemy dialect name and the top module of the driver's connection."""
+    if dialect == "sqlite":
+        from airflow_parallel_provider.sinks.writers.sqlite import SqliteWriter
+
+        return SqliteWriter
+    if driver == "psycopg":  # psycopg 2 has another COPY; it is served by SQLAlchemy
+        from airflow_parallel_provider.sinks.writers.postgres import PostgresWriter
+
+        return PostgresWriter
+    if dialect in ("mysql", "mariadb"):
+        from airflow_parallel_provider.sinks.writers.mysql import MysqlWriter
+
+        return MysqlWriter
+    from airflow_parallel_provider.sinks.writers.base import Writer
+
+    return Writer

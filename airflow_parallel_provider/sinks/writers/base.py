@@ -1,0 +1,176 @@
+"""What a backend must be able to do, and how any SQLAlchemy dialect does it.
+
+::
+
+    Writer               SQLAlchemy Core executemany: right everywhere, fast nowhere
+    ├── SqliteWriter     raw executemany inside BEGIN IMMEDIATE
+    ├── PostgresWriter   COPY, binary where the column types allow it
+    └── MysqlWriter      the driver's multi-row INSERT
+
+A writer never begins a transaction that it was not told to begin and never commits: the claim, the rows and the dead
+letters of a chunk share one transaction, which belongs to :mod:`airflow_parallel_provider.sinks.commit`.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.errors import SinkError
+from airflow_parallel_provider.sinks.kinds import Kind
+from airflow_parallel_provider.sinks.shape import TableShape
+from airflow_parallel_provider.sinks.writers.sqltypes import column_of_sql, generic_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from airflow_parallel_provider.sinks.convert import Converter
+    from airflow_parallel_provider.sinks.kinds import Column
+
+Rows = list[tuple[Any, ...]]
+
+
+class Writer:
+    """The backend that works with every SQLAlchemy dialect, and the base of those that know their database.
+
+    :param lock_timeout: seconds to wait for a lock that another transaction holds.
+    :param statement_timeout: seconds one statement may take.
+    """
+
+    merges = False
+    """Whether :meth:`merge` works."""
+    folds_case = False
+    """Whether column names that differ only in case are the same column."""
+    takes_nul = True
+    """Whether a text may hold a NUL character."""
+    longest_name: int | None = None
+    """Bytes of the longest identifier that is kept whole."""
+    refused_in_names: re.Pattern[str] | None = None
+    """What no name may hold."""
+    adapters: Mapping[Kind, Converter] = {}
+    """What happens to a value of a kind before the driver sees it."""
+
+    def __init__(self, lock_timeout: float, statement_timeout: float) -> None:
+        self.lock_timeout = lock_timeout
+        self.statement_timeout = statement_timeout
+        self.stopped = threading.Event()
+        """Set when somebody asked to break off."""
+
+    def configure(self, raw: Any) -> None:
+        """Set up a new driver connection: time limits, no autocommit, plain tuples as results."""
+        # Snowflake's driver, among others, commits every statement unless told otherwise.
+        switch = getattr(raw, "autocommit", None)
+        if callable(switch):
+            switch(False)  # the DB-API's way
+        elif isinstance(switch, bool):
+            raw.autocommit = False
+
+    def interrupt(self, raw: Any, connect: Callable[[], Any]) -> None:  # noqa: ARG002  # some need a second one
+        """Break off what a driver connection is doing, from another thread.
+
+        :param connect: opens another connection to the same database.
+        """
+        self.stopped.set()
+        cancel = getattr(raw, "cancel", None)
+        if callable(cancel):
+            cancel()
+
+    def begin(self, connection: Connection) -> None:
+        """Start a transaction that is going to write."""
+        connection.begin()
+
+    def commit(self, connection: Connection) -> None:
+        """End a transaction that :meth:`begin` started."""
+        connection.commit()
+
+    def reflect(self, connection: Connection, table: str, schema: str | None) -> TableShape | None:
+        """Look the table up; None when it is not there."""
+        import sqlalchemy as sa
+
+        inspector = sa.inspect(connection)
+        name = sa.sql.quoted_name(table, quote=True)
+        place = None if schema is None else sa.sql.quoted_name(schema, quote=True)
+        if not inspector.has_table(name, schema=place):
+            return None
+        columns = tuple(column_of_sql(found) for found in inspector.get_columns(name, schema=place))
+        primary = inspector.get_pk_constraint(name, schema=place).get("constrained_columns") or []
+        uniques: list[Any] = [found["column_names"] for found in inspector.get_unique_constraints(name, schema=place)]
+        uniques += [
+            found["column_names"]
+            for found in inspector.get_indexes(name, schema=place)
+            if found.get("unique") and not _is_partial(found)
+        ]
+        keys = {frozenset(names) for names in [primary, *uniques] if names and None not in names}
+        return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)))
+
+    def check_disposition(self, disposition: str) -> None:
+        """Refuse a way of writing this backend does not know.
+
+        :raises SinkError: naming it and the cure.
+        """
+        if disposition == "merge" and not self.merges:
+            raise SinkError(
+                f"SinkTable.write_disposition={disposition!r}: not known for this database; write 'append', "
+                "or use a connection to PostgreSQL, MySQL, MariaDB or SQLite"
+            )
+
+    def check_transactional(self, connection: Connection, table: str, schema: str | None) -> None:
+        """Refuse a table that does not take part in transactions.
+
+        :raises UnsafeTable: naming the table and the cure.
+        """
+
+    def sql_type(self, column: Column, *, in_key: bool) -> Any:
+        """SQLAlchemy type for a column of a new table."""
+        return generic_type(column, in_key=in_key)
+
+    def table_options(self) -> dict[str, Any]:
+        """Keyword arguments for a new ``sqlalchemy.Table``."""
+        return {}
+
+    def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
+        """Append rows that :func:`~airflow_parallel_provider.sinks.fit.fit_block` has made fit."""
+        table, keys = core_table(shape, names)
+        connection.execute(table.insert(), [dict(zip(keys, row, strict=True)) for row in rows])
+
+    def merge(
+        self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, key: Sequence[str]
+    ) -> None:
+        """Insert rows, or update those whose key is there; of equal keys in one chunk the last row wins."""
+        raise NotImplementedError  # check_disposition comes first
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether the same chunk may go in on another try."""
+        import sqlalchemy as sa
+
+        return isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))
+
+    def explain(self, error: BaseException) -> str:
+        """The error as text, without any value of a row in it."""
+        return type(getattr(error, "orig", error)).__name__
+
+
+def _is_partial(index: Mapping[str, Any]) -> bool:
+    """Whether a unique index covers only some rows (``WHERE``) or only the beginning of a text: it guards no key."""
+    options = index.get("dialect_options") or {}
+    return any(name.endswith(("_where", "_length")) and bool(value) for name, value in options.items())
+
+
+def core_table(shape: TableShape, names: Sequence[str]) -> tuple[Any, list[str]]:
+    """A SQLAlchemy table of some columns, and the keys its bind parameters go by.
+
+    The keys are made up: a bind parameter named after a column called ``a:b`` or ``%(x)s`` would not survive.
+    """
+    import sqlalchemy as sa
+
+    keys = [f"c{number}" for number in range(len(names))]
+    columns = [
+        sa.Column(sa.sql.quoted_name(name, quote=True), shape.by_name[name].sql_type, key=key)
+        for name, key in zip(names, keys, strict=True)
+    ]
+    quoted = sa.sql.quoted_name(shape.name, quote=True)
+    place = None if shape.schema is None else sa.sql.quoted_name(shape.schema, quote=True)
+    return sa.Table(quoted, sa.MetaData(), *columns, schema=place), keys

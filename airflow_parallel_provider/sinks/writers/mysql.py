@@ -1,0 +1,242 @@
+"""MySQL and MariaDB: the driver's connection and INSERTs of many rows.
+
+What these servers do silently is switched off or checked before: a session outside strict mode cuts texts and invents
+numbers, DECIMAL rounds with no more than a note (see ``fit``), MyISAM ignores ROLLBACK, and a plain CREATE TABLE
+commits. LOAD DATA LOCAL would be three times faster, but it drops duplicates and cuts values with no more than a
+warning even in strict mode, so it is not used.
+
+Times have no zone here: an instant is stored in UTC, and the session's time zone is UTC. NaN becomes NULL, infinity is
+refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.errors import UnsafeTable
+from airflow_parallel_provider.sinks.convert import Unfit, to_json
+from airflow_parallel_provider.sinks.kinds import Column, Kind
+from airflow_parallel_provider.sinks.writers.base import Rows, Writer
+from airflow_parallel_provider.sinks.writers.sqltypes import KEY_LENGTH, generic_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from airflow_parallel_provider.sinks.convert import Converter
+    from airflow_parallel_provider.sinks.shape import TableShape
+
+_ROWS_PER_STATEMENT = 1_000
+_PASSING = frozenset({1020, 1040, 1203, 1205, 1213, 1317, 1927, 1969, 2002, 2003, 2006, 2013, 2055, 3024, 4031})
+"""Error numbers that may pass: record changed, too many connections, lock wait, deadlock, killed, gone away."""
+_QUOTED = re.compile(r"'[^']*'?")
+
+
+def _finite(value: float) -> float | None:
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        raise Unfit("an infinite float")
+    return value
+
+
+def quote(name: str) -> str:
+    """An identifier as SQL."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+class MysqlWriter(Writer):
+    """Writes to MySQL or MariaDB with mysqlclient, mysql-connector-python or PyMySQL."""
+
+    merges = True
+    folds_case = True
+    longest_name = 64
+    refused_in_names = re.compile("[%`\n\v\f\r\x1c-\x1e\x85\u2028\u2029\U00010000-\U0010ffff]")
+    """The drivers put values in by replacing ``%s`` wherever it stands, SQLAlchemy reads a backtick back as two and a
+    line end as the end of a definition, and the servers know no characters beyond the basic plane in names."""
+    adapters: Mapping[Kind, Converter] = {
+        Kind.FLOAT: _finite,
+        Kind.JSON: to_json,
+        Kind.TIME: lambda value: value.isoformat(timespec="microseconds"),
+        Kind.UUID: str,
+    }
+
+    def configure(self, raw: Any) -> None:
+        """Strict, in UTC, all of Unicode, with limits: for this session only."""
+        super().configure(raw)
+        for name in ("set_character_set", "set_charset_collation", "set_charset"):  # the drivers must know it too
+            if hasattr(raw, name):
+                getattr(raw, name)("utf8mb4")
+                break
+        cursor = raw.cursor()
+        # Out with NO_BACKSLASH_ESCAPES: not every driver notices that its way of quoting values no longer works.
+        cursor.execute(
+            "SET SESSION sql_mode = "
+            "CONCAT(REPLACE(@@SESSION.sql_mode, 'NO_BACKSLASH_ESCAPES', ''), ',STRICT_ALL_TABLES')"
+        )
+        cursor.execute("SET SESSION time_zone = '+00:00'")
+        cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, round(self.lock_timeout))}")
+        cursor.execute("SELECT VERSION()")
+        if "mariadb" in str(cursor.fetchone()[0]).lower():
+            cursor.execute(f"SET SESSION max_statement_time = {self.statement_timeout:.3f}")
+        cursor.close()
+        raw.commit()
+
+    def interrupt(self, raw: Any, connect: Callable[[], Any]) -> None:
+        """Kill the running statement from a second connection: the protocol has no other way."""
+        self.stopped.set()
+        number = raw.thread_id() if callable(getattr(raw, "thread_id", None)) else raw.connection_id
+        second = connect()
+        try:
+            cursor = second.cursor()
+            cursor.execute(f"KILL QUERY {int(number)}")
+            cursor.close()
+        finally:
+            second.close()
+
+    def reflect(self, connection: Connection, table: str, schema: str | None) -> TableShape | None:
+        """As ever, but MariaDB's JSON is a LONGTEXT that checks itself."""
+        import sqlalchemy as sa
+
+        shape = super().reflect(connection, table, schema)
+        if shape is None or not getattr(connection.dialect, "is_mariadb", False):
+            return shape
+        found = connection.execute(
+            sa.text(
+                "SELECT check_clause FROM information_schema.check_constraints "
+                "WHERE constraint_schema = COALESCE(:place, DATABASE()) AND table_name = :name"
+            ),
+            {"place": schema, "name": table},
+        )
+        clauses = {str(clause).casefold() for (clause,) in found.fetchall()}
+        columns = tuple(
+            replace(column, kind=Kind.JSON, length=None)
+            if f"json_valid({quote(column.name)})".casefold() in clauses
+            else column
+            for column in shape.columns
+        )
+        return replace(shape, columns=columns)
+
+    def check_transactional(self, connection: Connection, table: str, schema: str | None) -> None:
+        """The table's engine must know ROLLBACK."""
+        import sqlalchemy as sa
+
+        found = connection.execute(
+            sa.text(
+                "SELECT t.engine FROM information_schema.tables t JOIN information_schema.engines e "
+                "ON e.engine = t.engine WHERE t.table_schema = COALESCE(:place, DATABASE()) AND t.table_name = :name "
+                "AND COALESCE(e.transactions, 'NO') <> 'YES'"
+            ),
+            {"place": schema, "name": table},
+        ).scalar()
+        if found is not None:
+            raise UnsafeTable(
+                f"table {table!r} has the engine {found}, which cannot roll back: "
+                f"ALTER TABLE {quote(table)} ENGINE=InnoDB"
+            )
+
+    def sql_type(self, column: Column, *, in_key: bool) -> Any:
+        """The widest type of each kind; what is in a key must have a length."""
+        from sqlalchemy.dialects import mysql
+
+        if column.kind is Kind.TEXT:
+            length = column.length or (KEY_LENGTH if in_key else None)
+            return mysql.VARCHAR(length) if length else mysql.LONGTEXT()
+        if column.kind is Kind.BYTES:
+            length = column.length or (KEY_LENGTH if in_key else None)
+            return mysql.VARBINARY(length) if length else mysql.LONGBLOB()
+        if column.kind is Kind.DECIMAL:
+            return mysql.DECIMAL(column.precision or 65, column.scale if column.precision else 30)
+        own: Mapping[Kind, Any] = {
+            Kind.BOOL: mysql.TINYINT(1),
+            Kind.HUGEINT: mysql.DECIMAL(65, 0),
+            Kind.FLOAT: mysql.DOUBLE(asdecimal=False),
+            Kind.DATETIME: mysql.DATETIME(fsp=6),
+            Kind.DATETIMETZ: mysql.DATETIME(fsp=6),
+            Kind.TIME: mysql.TIME(fsp=6),
+            Kind.TIMEDELTA: mysql.DECIMAL(20, 6),
+            Kind.UUID: mysql.CHAR(36),
+            Kind.JSON: mysql.JSON(),
+        }
+        return own.get(column.kind or Kind.TEXT) or generic_type(column, in_key=in_key)
+
+    def table_options(self) -> dict[str, Any]:
+        """A transactional engine, all of Unicode, and keys that differ when their characters differ."""
+        options = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
+        return {f"{dialect}_{name}": value for dialect in ("mysql", "mariadb") for name, value in options.items()}
+
+    def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
+        """INSERTs of many rows each, none larger than the server takes."""
+        self._insert(connection, shape, names, rows, "")
+
+    def merge(
+        self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, key: Sequence[str]
+    ) -> None:
+        """ON DUPLICATE KEY UPDATE, in order, so of equal keys the last one wins. Never REPLACE: it deletes.
+
+        Known limitation: a row that meets another unique key than ``primary_key`` is updated as well.
+        """
+        rest = [name for name in names if name not in key] or list(key[:1])
+        updates = ", ".join(f"{quote(name)} = VALUES({quote(name)})" for name in rest)
+        self._insert(connection, shape, names, rows, f" ON DUPLICATE KEY UPDATE {updates}")
+
+    def _insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, tail: str) -> None:
+        raw: Any = connection.connection.driver_connection
+        place = f"{quote(shape.schema)}.{quote(shape.name)}" if shape.schema else quote(shape.name)
+        head = f"INSERT INTO {place} ({', '.join(map(quote, names))}) VALUES "  # noqa: S608  # quoted
+        marks = "(" + ", ".join(["%s"] * len(names)) + ")"
+        cursor = raw.cursor()
+        try:
+            cursor.execute("SELECT @@max_allowed_packet")
+            room = int(cursor.fetchone()[0]) // 2
+            for part in _parts(rows, room):
+                cursor.execute(head + ", ".join([marks] * len(part)) + tail, list(chain.from_iterable(part)))
+        finally:
+            cursor.close()
+
+    def is_transient(self, error: BaseException) -> bool:
+        """By error number; mysql-connector-python has none (-1) for a connection it has found closed."""
+        lost = type(getattr(error, "orig", error)).__name__ == "OperationalError"
+        number = _number(error)
+        return number in _PASSING or (lost and number in (None, -1, 0))
+
+    def explain(self, error: BaseException) -> str:
+        """Number and message, without what the message quotes: that may be a value."""
+        cause = getattr(error, "orig", error)
+        texts = [getattr(cause, "msg", None), *getattr(cause, "args", ())]
+        message = next((text for text in texts if isinstance(text, str)), "")
+        return f"{type(cause).__name__} {_number(error) or ''}: {_QUOTED.sub('...', message)[:200]}"
+
+
+def _number(error: BaseException) -> int | None:
+    cause = getattr(error, "orig", error)
+    number = getattr(cause, "errno", None)
+    if number is None and getattr(cause, "args", None):
+        number = cause.args[0]
+    return number if isinstance(number, int) else None
+
+
+def _parts(rows: Rows, room: int) -> Iterator[Rows]:
+    """Slices of rows that each fit into one packet."""
+    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+        yield from _halved(rows[start : start + _ROWS_PER_STATEMENT], room)
+
+
+def _halved(rows: Rows, room: int) -> Iterator[Rows]:
+    size = sum(map(_size, chain.from_iterable(rows)))
+    if size <= room or len(rows) == 1:
+        yield rows
+    else:
+        middle = len(rows) // 2
+        yield from _halved(rows[:middle], room)
+        yield from _halved(rows[middle:], room)
+
+
+def _size(value: Any) -> int:
+    # A character takes up to four bytes, a byte that must be escaped two.
+    return 4 * len(value) + 8 if isinstance(value, (str, bytes)) else 48

@@ -1,0 +1,105 @@
+"""Both ends of a pipeline under faults: the source tags its items, the sink takes the tags off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, DeadLetter, LoadSpec, Sink
+from airflow_parallel_provider.engine.source import Source
+from airflow_parallel_provider.testing.fault_wrap import Tagged, bare
+
+
+class TaggingSource(Source):
+    """Tags the items of another source.
+
+    :param begin: called before each run.
+    """
+
+    def __init__(self, inner: Source, begin: Callable[[], None]) -> None:
+        self.inner = inner
+        self.begin = begin
+
+    def around(self, inner: Source) -> TaggingSource:
+        """Around another source."""
+        return TaggingSource(inner, self.begin)
+
+    def prepare(self) -> None:
+        """Of the inner source."""
+        self.begin()
+        self.inner.prepare()
+
+    @property
+    def at_hand(self) -> bool:
+        """Of the inner source."""
+        return self.inner.at_hand
+
+    def identity(self) -> str:
+        """Of the inner source: a load may go on with or without faults."""
+        return self.inner.identity()
+
+    def __len__(self) -> int:
+        """Of the inner source."""
+        return len(self.inner)  # type: ignore[arg-type]  # a Source may be Sized
+
+    def __iter__(self) -> Iterator[Any]:
+        """The tagged items."""
+        return (Tagged(pair) for pair in enumerate(self.inner))
+
+
+class BareSink(Sink):
+    """Takes the tags off before another sink sees the rows.
+
+    :param end: called after each run.
+    """
+
+    def __init__(self, inner: Sink, end: Callable[[], None]) -> None:
+        self.inner = inner
+        self.end = end
+
+    def around(self, inner: Sink) -> BareSink:
+        """Around another sink."""
+        return BareSink(inner, self.end)
+
+    @property
+    def rows(self) -> list[Any]:
+        """Of the inner sink, where it keeps them."""
+        return kept_by(self.inner, "rows")
+
+    @property
+    def dead_letters(self) -> list[DeadLetter]:
+        """Of the inner sink, where it keeps them."""
+        return kept_by(self.inner, "dead_letters")
+
+    def prepare(self, spec: LoadSpec) -> None:
+        """Of the inner sink."""
+        self.inner.prepare(spec)
+
+    def open(self) -> Mapping[str, CommittedChunk]:
+        """Of the inner sink."""
+        return self.inner.open()
+
+    def commit(self, chunk: ChunkResult) -> int:
+        """Commit the bare rows and dead letters."""
+        letters = [replace(letter, item=bare(letter.item)) for letter in chunk.dead_letters]
+        return self.inner.commit(replace(chunk, rows=[bare(row) for row in chunk.rows], dead_letters=letters))
+
+    def finish(self) -> None:
+        """Of the inner sink."""
+        self.inner.finish()
+
+    def close(self) -> None:
+        """Of the inner sink."""
+        self.end()
+        self.inner.close()
+
+    def describe(self) -> str:
+        """Of the inner sink."""
+        return self.inner.describe()
+
+
+def kept_by(sink: Sink, what: str) -> list[Any]:
+    """What a sink that keeps its rows (or dead letters) has; nothing where it only counts them."""
+    kept = getattr(sink, what, None)
+    return list(kept) if isinstance(kept, list) else []

@@ -1,0 +1,159 @@
+"""A pipeline run inside one call: every stage, the source and the sink on the thread of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.engine.sink import DeadLetter, ListSink, Sink
+from airflow_parallel_provider.engine.worker_code import LiveCode, WorkerCode
+from airflow_parallel_provider.errors import RunFailed
+from airflow_parallel_provider.testing.clock import ClockedRetry, VirtualClock
+from airflow_parallel_provider.testing.fault_ends import kept_by
+from airflow_parallel_provider.testing.fault_site import RUNNING_INLINE
+from airflow_parallel_provider.testing.inline_run import InlineRun, is_interrupt
+from airflow_parallel_provider.testing.rebuild import rebuilt
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.pipeline import Pipeline
+    from airflow_parallel_provider.engine.report import RunReport
+    from airflow_parallel_provider.engine.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class InlineResult:
+    """What came out of :func:`run_inline`."""
+
+    rows: list[Any]
+    """The rows in source order; empty when ``run_inline`` was given a sink that does not keep them."""
+    dead_letters: list[DeadLetter]
+    """The items that could not be processed, in source order."""
+    report: RunReport
+    clock: VirtualClock
+    """The pauses between attempts, which were not waited for."""
+
+
+def run_inline(
+    pipeline: Pipeline,
+    items: Iterable[Any] | None = None,
+    *,
+    sink: Sink | None = None,
+    clock: VirtualClock | None = None,
+) -> InlineResult:
+    """Run a pipeline with every stage inline: no thread, no process, no event loop that stays.
+
+    The plan stays the same otherwise: batches, chunks, DROP, generators, retries, bisection, tolerance and dead letters
+    behave as in a real run. The functions are called on the thread of the caller, one call at a time, so breakpoints,
+    monkeypatches and connections that belong to one thread work.
+
+    :param items: read these instead of the pipeline's own source.
+    :param sink: commit here instead of into a list; the pipeline's own sink is never used.
+    :param clock: where the pauses between attempts are noted; they are not waited for.
+    :return: rows, dead letters and report; the report is of state ``success``.
+    :raises RunFailed: as ``Pipeline.run`` does, ``.report`` included.
+    :raises KeyboardInterrupt: at once, also from inside a stage; so do ``pytest.fail`` and its like.
+
+    What it does not do: enforce timeouts, rate limits and memory limits, or find out whether functions can travel to a
+    worker process (``pipeline.check_shipping()`` does). ``load_key`` is left out: nothing is skipped.
+    """
+    clock = clock or VirtualClock()
+    target: Sink = ListSink() if sink is None else sink
+    stages = [inline_stage(stage, clock) for stage in pipeline.stages]
+    plan = rebuilt(pipeline, source=items, stages=stages, sink=target, timeout=None, load_key=None, memory_limit=None)
+    token = RUNNING_INLINE.set(True)
+    try:
+        report = _execute(plan)
+    finally:
+        RUNNING_INLINE.reset(token)
+    return InlineResult(kept_by(target, "rows"), kept_by(target, "dead_letters"), report, clock)
+
+
+def _execute(plan: Pipeline) -> RunReport:
+    assert plan.sink is not None
+    run = InlineRun(plan, plan.sink)
+    try:
+        return run.execute()
+    except RunFailed as failed:
+        cause: BaseException | None = run.interrupted or failed.__cause__
+        if cause is not None and is_interrupt(cause):
+            raise cause from None
+        raise
+
+
+def inline_stage(stage: Stage, clock: VirtualClock) -> Stage:
+    """The same stage, to be run inline."""
+    changes: dict[str, Any] = {
+        "kind": "inline",
+        "workers": "auto",
+        "queue_size": None,
+        "timeout": None,
+        "rate_limit": None,
+        "worker_lifespan": None,
+        "memory_limit": None,
+        "retry": ClockedRetry.of(stage.retry, clock),
+    }
+    if stage.kind == "async":
+        changes |= {"function": OnLoop(stage), "setup": None, "teardown": None}
+    return replace(stage, **changes)
+
+
+class OnLoop:
+    """A stage object that makes the calls of an async stage one by one on an event loop of its own.
+
+    Known limitation: not inside a running event loop, so not in an ``async def`` test.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._code = WorkerCode.of(stage)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._live: LiveCode | None = None
+
+    def setup(self) -> None:
+        """Make the loop; set the worker up on it."""
+        loop = self._loop = asyncio.new_event_loop()
+        try:
+            self._live = loop.run_until_complete(self._begin())
+        except BaseException:
+            loop.close()
+            raise
+
+    async def _begin(self) -> LiveCode:
+        code = self._code
+        if code.has_process:
+            worker = code.worker_object()
+            if getattr(worker, "setup", None) is not None:
+                await _resolved(worker.setup())
+            return LiveCode(worker.process, getattr(worker, "teardown", None))
+        return code.begin() if code.setup is None else code.with_resource(await _resolved(code.setup()))
+
+    def process(self, value: Any) -> Any:
+        """Make one call."""
+        assert self._loop is not None
+        assert self._live is not None
+        yielded, result = self._loop.run_until_complete(_awaited(self._live.call(value)))
+        # A list is one result of a single item; a generator is any number of them.
+        return (each for each in result) if yielded and not self._code.batched else result
+
+    def teardown(self) -> None:
+        """Tear the worker down, end the loop."""
+        assert self._loop is not None
+        assert self._live is not None
+        try:
+            if self._live.finish is not None:
+                self._loop.run_until_complete(_resolved(self._live.finish()))
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+
+async def _awaited(result: Any) -> tuple[bool, Any]:
+    if inspect.isasyncgen(result):
+        return True, [each async for each in result]
+    return False, await result
+
+
+async def _resolved(result: Any) -> Any:
+    return await result if inspect.isawaitable(result) else result

@@ -1,0 +1,59 @@
+"""The same pipeline with another source, other stages or another sink."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+from airflow_parallel_provider.engine.pipeline import Pipeline
+from airflow_parallel_provider.engine.sink import Sink, as_sink
+from airflow_parallel_provider.engine.source import as_source
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.stage import Stage
+
+Part = TypeVar("Part")
+
+
+@runtime_checkable
+class Wrapper(Protocol):
+    """A source or sink that stands in front of another one and must stay there when that one is exchanged."""
+
+    def around(self, inner: Any) -> Any:
+        """The same wrapper around another part."""
+
+
+def rebuilt(
+    pipeline: Pipeline,
+    *,
+    source: Any = None,
+    stages: Sequence[Stage] | None = None,
+    sink: Any = None,
+    **settings: Any,
+) -> Pipeline:
+    """A copy of ``pipeline`` in which what is given is exchanged; the original is not touched.
+
+    :param settings: attributes of the pipeline, already checked.
+    """
+    # Copied, not constructed anew: settings that a later version adds come along.
+    made = copy.copy(pipeline)
+    if source is not None:
+        made.source = _exchanged(pipeline.source, as_source(source))
+    if stages is not None:
+        made.stages = tuple(stages)
+    if sink is not None:
+        new: Sink = as_sink(sink)
+        # A pipeline without a sink may still say what has to stand in front of one.
+        made.sink = _exchanged(pipeline.sink or getattr(pipeline, "sink_wrapper", None), new)
+    for name, value in settings.items():
+        assert hasattr(made, name), name
+        setattr(made, name, value)
+    return made
+
+
+def _exchanged(old: object, new: Part) -> Part:
+    if isinstance(old, Wrapper):
+        wrapped: Part = old.around(new)
+        return wrapped
+    return new

@@ -1,0 +1,32 @@
+"""The workloads, by name, in the order of the results table."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.spec import Workload
+
+_WHERE = {
+    "mixed": "mixed",
+    "cpu": "cpu",
+    "trivial-1000": "trivial",
+    "trivial-100": "trivial",
+    "trivial-single": "trivial_single",
+    "arrays": "arrays",
+    "start": "start",
+    "replacement": "start",
+    "overhead": "overhead",
+    "memory": "memory",
+    "workers": "workers",
+    "techniques": "techniques",
+    "simulation": "simulation",
+}
+NAMES = tuple(_WHERE)
+
+
+def load(name: str) -> Workload:
+    """The workload of that name."""
+    workload: Workload = importlib.import_module(f"benchmarks.workloads.{_WHERE[name]}").WORKLOADS[name]
+    return workload

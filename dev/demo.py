@@ -1,0 +1,166 @@
+"""``make demo``: score a year of flights in a real Airflow, watch it, then look at what is in the table.
+
+Starts an Airflow of its own in ``.airflow/``, runs the DAG ``nyc_flights``, draws the progress from the live metrics
+that the task publishes as XCom, prints the report and two looks at the table, and ends everything it started, on every
+way out.
+Exit code 0 only when every flight of the year is in the table exactly once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from airflow_parallel_provider.engine.report_text import duration
+from dev.airflow_client import AirflowTimeoutError
+from dev.local_airflow import AirflowStartError, LocalAirflow
+from dev.progress import progress_on, report_of
+
+if TYPE_CHECKING:
+    from dev.airflow_client import AirflowClient
+    from dev.progress import Progress
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DAG, TASK, TABLE = "nyc_flights", "score_flights", "flight_scores"
+FLIGHTS = 336_776
+RUN_TIMEOUT = 300.0
+"""Seconds the DAG run may take; about 40 on two cores."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m dev.demo", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--home", type=Path, default=REPOSITORY / ".airflow", help="AIRFLOW_HOME (default: .airflow)")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console(highlight=False)
+    try:
+        return run_demo(options.home.resolve(), console)
+    except KeyboardInterrupt:
+        console.print("Stopped; everything the demo had started has been ended.")
+        return 130
+    except (AirflowStartError, AirflowTimeoutError) as error:
+        console.print(f"The demo failed: {error}", markup=False)
+        return 1
+
+
+def run_demo(home: Path, console: Console) -> int:
+    """Run the DAG, print what came of it, return the exit code."""
+    database = fresh_database(home)
+    connection = json.dumps({"conn_type": "sqlite", "host": str(database)})
+    began = time.monotonic()
+    console.print(f"Starting Airflow in {home} ...", markup=False, soft_wrap=True)
+    with LocalAirflow(home, REPOSITORY / "dags_examples", connections={"flights_db": connection}) as airflow:
+        console.print(f"Airflow is up after {duration(time.monotonic() - began)}: {airflow.url} (no log-in)")
+        run_id = airflow.client.trigger(DAG)
+        console.print(f"DAG run {run_id} of {DAG} has been triggered.", markup=False, soft_wrap=True)
+        with progress_on(console, "score_flights") as progress:
+            state = watch(airflow.client, run_id, progress)
+        metrics = airflow.client.xcom(DAG, run_id, TASK, "pipeline_metrics")
+        if state != "success":
+            show_failure(airflow.client, run_id, console)
+    if metrics:
+        console.print(f"\n{report_of(metrics)}\n", markup=False, soft_wrap=True)
+    complete = show_table(database, console)
+    console.print(f"\nDAG run: {state}; {duration(time.monotonic() - began)} in all, start of Airflow included.")
+    return 0 if state == "success" and complete else 1
+
+
+def fresh_database(home: Path) -> Path:
+    """Path of the demo's database, with nothing left of an earlier demo."""
+    home.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        (home / f"demo.db{suffix}").unlink(missing_ok=True)
+    return home / "demo.db"
+
+
+def watch(client: AirflowClient, run_id: str, progress: Progress) -> str:
+    """Show the progress until the DAG run is over; return its state."""
+
+    def show() -> None:
+        metrics = client.xcom(DAG, run_id, TASK, "pipeline_metrics")
+        if metrics:
+            progress.show(metrics)
+
+    return client.wait_for_run(DAG, run_id, timeout=RUN_TIMEOUT, on_poll=show)
+
+
+def show_failure(client: AirflowClient, run_id: str, console: Console) -> None:
+    """Print the end of the log of each task that failed."""
+    for task_id in ("lay_out_days", TASK):
+        instance = client.task(DAG, run_id, task_id)
+        if instance["state"] == "failed":
+            console.print(f"\nThe end of the log of {task_id}:")
+            for line in client.log_lines(DAG, run_id, task_id, instance["try_number"])[-30:]:
+                console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def show_table(database: Path, console: Console) -> bool:
+    """Print what is in the table; return whether every flight is there exactly once."""
+    if not database.exists():
+        console.print(f"{database} was not made.", markup=False, soft_wrap=True)
+        return False
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (TABLE,)).fetchone():
+            console.print(f"There is no table {TABLE} in {database}.", markup=False, soft_wrap=True)
+            return False
+        counts = connection.execute(
+            f"SELECT count(*), count(DISTINCT flight_id), min(flight_id), max(flight_id) FROM {TABLE}"
+        ).fetchone()
+        complete = bool(counts == (FLIGHTS, FLIGHTS, 1, FLIGHTS))
+        console.print(f"{database}, table {TABLE}:", markup=False, soft_wrap=True)
+        verdict = "complete" if complete else f"NOT complete: {FLIGHTS:,} expected"
+        console.print(f"  {counts[0]:,} rows, {counts[1]:,} flights; {verdict}\n")
+        for title, query in LOOKS.items():
+            console.print(_as_table(title, connection.execute(query)))
+    return complete
+
+
+LOOKS = {
+    "Some flights": """
+        SELECT flight_id, day, carrier || flight AS flight, origin || '-' || dest AS route, status,
+               arr_delay AS late_min, great_circle_miles AS miles, delay_score AS score
+        FROM flight_scores WHERE flight_id IN (1, 472, 839, 7073, 234103, 275946) ORDER BY flight_id""",
+    "Carriers, best first": """
+        SELECT carrier, count(*) AS flights, sum(status = 'cancelled') AS cancelled,
+               round(avg(arr_delay), 1) AS mean_late_min, round(avg(delay_score), 2) AS mean_score
+        FROM flight_scores GROUP BY carrier ORDER BY mean_score""",
+}
+"""What the demo asks the table for."""
+
+
+def _as_table(title: str, cursor: sqlite3.Cursor) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    rows = cursor.fetchall()
+    for index, column in enumerate(cursor.description):
+        numbers = all(isinstance(row[index], (int, float, type(None))) for row in rows)
+        table.add_column(column[0], justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return table
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _interrupt(*_: Any) -> None:
+    """SIGTERM ends the demo as Ctrl-C does: through the context managers."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

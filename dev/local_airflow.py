@@ -1,0 +1,311 @@
+"""A whole Airflow on this machine, for the demo, for looking around and for the system tests.
+
+::
+
+    with LocalAirflow(home=Path(".airflow"), dags=Path("dags_examples")) as airflow:
+        run_id = airflow.client.trigger("nyc_flights")
+        state = airflow.client.wait_for_run("nyc_flights", run_id)
+
+    python -m dev.local_airflow --home .airflow --dags dags_examples --port 8080     # until Ctrl-C
+
+Scheduler (LocalExecutor), API server and DAG processor on SQLite, listening on 127.0.0.1 only, without log-in (anybody
+who can reach the port is admin). Configured through the environment alone, so no ``airflow.cfg`` of the user matters.
+``airflow standalone`` is not used: stopped with one signal it leaves its children running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+
+from dev import keeper
+from dev.airflow_client import AirflowClient
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+PROGRAMS = ("scheduler", "api-server", "dag-processor")
+START_TIMEOUT = 120.0
+"""Seconds until everything must be ready; 15 to 25 on two cores."""
+GRACE = 8.0
+"""Seconds between SIGTERM and SIGKILL at the end."""
+
+
+class AirflowStartError(RuntimeError):
+    """Airflow did not come up, or went down by itself; the text holds the end of its logs."""
+
+
+class LocalAirflow:
+    """Starts Airflow on entry, ends all of it on exit.
+
+    :param home: AIRFLOW_HOME; made when absent. Database, logs and generated secrets live there and are used again
+        the next time.
+    :param dags: folder with the DAG files.
+    :param port: port of the API server; None: a free one.
+    :param connections: connections by id, as URI or JSON text; set in the environment of Airflow (and so of tasks).
+    :param env: more variables for Airflow, e.g. ``{"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}``.
+    :param parallelism: most tasks at a time.
+    :raises AirflowStartError: when it does not come up, or another one already uses ``home``.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        dags: Path,
+        *,
+        port: int | None = None,
+        connections: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        parallelism: int = 4,
+    ) -> None:
+        self.home = home.resolve()
+        self.dags = dags.resolve()
+        self.port = port or _free_port()
+        self.parallelism = parallelism
+        self.connections = dict(connections or {})
+        self.extra_env = dict(env or {})
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = AirflowClient(self.url)
+        self._keeper: subprocess.Popen[bytes] | None = None
+
+    @property
+    def logs(self) -> Path:
+        """Folder with the logs of Airflow itself and, below ``tasks``, those of the tasks."""
+        return self.home / "logs"
+
+    @property
+    def session(self) -> int:
+        """Session id that all processes of this Airflow share, tasks included."""
+        assert self._keeper is not None
+        return self._keeper.pid
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Make the database, start the three programs and wait until all are healthy."""
+        (self.logs / "tasks").mkdir(parents=True, exist_ok=True)
+        self.command("db", "migrate")
+        spec = {
+            "programs": {name: self._argv(name) for name in PROGRAMS},
+            "logs": str(self.logs),
+            "lock": str(self.home / "keeper.lock"),
+            "grace": GRACE,
+        }
+        spec_file = self.home / "keeper.json"
+        spec_file.write_text(json.dumps(spec), encoding="utf-8")
+        self._keeper = subprocess.Popen(
+            [sys.executable, str(Path(keeper.__file__)), str(spec_file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self.environment(),
+            start_new_session=True,
+        )
+        self._wait_until_ready(time.monotonic() + START_TIMEOUT)
+        self.client.log_in()
+
+    def stop(self) -> None:
+        """End every process that was started; nothing is left when this returns."""
+        self.client.close()
+        process, self._keeper = self._keeper, None
+        if process is None:
+            return
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                process.communicate(timeout=GRACE + 10)  # closes its stdin: the keeper takes that as the end
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        finally:
+            keeper.end_session(process.pid, grace=0.0)
+
+    def wait(self) -> None:
+        """Block for as long as Airflow runs.
+
+        :raises AirflowStartError: when one of its programs has ended by itself.
+        """
+        assert self._keeper is not None
+        self._keeper.wait()
+        raise AirflowStartError(self._why_keeper_ended())
+
+    def command(self, *arguments: str, timeout: float = 180.0) -> str:
+        """Run ``airflow ARGUMENTS`` against this Airflow and return what it printed.
+
+        :raises AirflowStartError: when it fails; the text holds its output.
+        """
+        finished = subprocess.run(
+            [*_airflow(), *arguments],
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if finished.returncode != 0:
+            raise AirflowStartError(f"airflow {' '.join(arguments)} failed:\n{finished.stdout[-4000:]}")
+        return finished.stdout
+
+    def environment(self) -> dict[str, str]:
+        """Environment of every Airflow process: ours without any other Airflow's settings, plus the configuration."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+        connections = {f"AIRFLOW_CONN_{name.upper()}": value for name, value in self.connections.items()}
+        return inherited | self._settings() | connections | self.extra_env
+
+    def _settings(self) -> dict[str, str]:
+        secret = self._secrets()
+        return {
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": str(self.parallelism),
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__AUTH_MANAGER": (
+                "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+            ),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__FERNET_KEY": secret["fernet_key"],
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__SECRET_KEY": secret["secret_key"],
+            "AIRFLOW__API_AUTH__JWT_SECRET": secret["jwt_secret"],
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}",
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.logs / "tasks"),
+            "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(self.logs / "dag_processor"),
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        }
+
+    def _secrets(self) -> dict[str, str]:
+        """Keys that all programs must agree on; made once per home, readable by its owner only."""
+        file = self.home / "secrets.json"
+        if not file.exists():
+            self.home.mkdir(parents=True, exist_ok=True)
+            made = {
+                "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+                "secret_key": secrets.token_urlsafe(32),
+                "jwt_secret": secrets.token_urlsafe(64),
+            }
+            file.touch(mode=0o600)
+            file.write_text(json.dumps(made), encoding="utf-8")
+        read: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+        return read
+
+    def _argv(self, program: str) -> list[str]:
+        options = {
+            # The log server is a second port to keep free; the API server reads the files of this machine itself.
+            "scheduler": ["--skip-serve-logs"],
+            "api-server": ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"],
+        }
+        return [*_airflow(), program, *options.get(program, [])]
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        assert self._keeper is not None
+        missing = "no answer yet"
+        while time.monotonic() < deadline:
+            if self._keeper.poll() is not None:
+                raise AirflowStartError(self._why_keeper_ended())
+            missing = self._missing()
+            if not missing:
+                return
+            time.sleep(0.1)
+        raise AirflowStartError(f"not ready within {START_TIMEOUT:g} s: {missing}\n{self._log_ends()}")
+
+    def _missing(self) -> str:
+        """What is not healthy yet; empty when all is."""
+        try:
+            health = self.client.health()
+        except (httpx.HTTPError, ValueError) as error:
+            return f"API server: {type(error).__name__}"
+        parts = ("metadatabase", "scheduler", "dag_processor")
+        return ", ".join(part for part in parts if (health.get(part) or {}).get("status") != "healthy")
+
+    def _why_keeper_ended(self) -> str:
+        assert self._keeper is not None
+        said = self._keeper.communicate()[0].decode(errors="replace")
+        if self._keeper.returncode == keeper.LOCKED:
+            return f"another Airflow is already running in {self.home}; end it first or choose another folder"
+        return f"{said.strip()}\n{self._log_ends()}"
+
+    def _log_ends(self, characters: int = 2000) -> str:
+        ends = []
+        for name in PROGRAMS:
+            file = self.logs / f"{name}.log"
+            text = file.read_text(encoding="utf-8", errors="replace")[-characters:] if file.exists() else "(no log)"
+            ends.append(f"--- {file.name}\n{text}")
+        return "\n".join(ends)
+
+
+def _airflow() -> list[str]:
+    """The Airflow of this interpreter, whatever PATH says."""
+    return [sys.executable, "-m", "airflow"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m dev.local_airflow", description="Airflow in the foreground.")
+    parser.add_argument("--home", type=Path, required=True, help="AIRFLOW_HOME; made when absent")
+    parser.add_argument("--dags", type=Path, required=True, help="folder with the DAG files")
+    parser.add_argument("--port", type=int, default=8080, help="port on 127.0.0.1 (default: 8080; 0: a free one)")
+    parser.add_argument(
+        "--connection", action="append", default=[], metavar="ID=URI", help="an Airflow connection; may be repeated"
+    )
+    options = parser.parse_args(arguments)
+    connections = dict(pair.split("=", 1) for pair in options.connection)
+    signal.signal(signal.SIGTERM, _interrupt)
+    airflow = LocalAirflow(options.home, options.dags, port=options.port, connections=connections)
+    print("Starting Airflow ...", flush=True)
+    try:
+        with airflow:
+            print(f"Airflow is ready: {airflow.url} (no log-in; Ctrl-C ends it)", flush=True)
+            airflow.wait()
+    except AirflowStartError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Airflow has ended.", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""A pipeline's live metrics as a progress bar in a terminal, as log lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from airflow_parallel_provider.engine.report import RunReport, StageReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.console import Console
+
+LINE_EVERY = 2.0
+"""Seconds between two lines where there is no terminal."""
+
+
+class Progress(Protocol):
+    """Shows how far a pipeline is."""
+
+    def show(self, metrics: Mapping[str, Any]) -> None:
+        """Show one snapshot: the keys of ``RunReport.as_dict()`` and ``items_total``."""
+
+
+@contextmanager
+def progress_on(console: Console, title: str) -> Iterator[Progress]:
+    """A progress bar when the console is a terminal, else lines."""
+    if not console.is_terminal:
+        yield _Lines(console, title)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeElapsedColumn(),
+    )
+    with RichProgress(*columns, console=console, transient=False) as bar:
+        yield _Bar(bar, title)
+
+
+class _Bar:
+    def __init__(self, bar: RichProgress, title: str) -> None:
+        self.bar = bar
+        self.task = bar.add_task(title, total=None, detail="waiting for the task to start")
+
+    def show(self, metrics: Mapping[str, Any]) -> None:
+        self.bar.update(
+            self.task, total=metrics["items_total"], completed=items_done(metrics), detail=rows_and_rate(metrics)
+        )
+
+
+class _Lines:
+    def __init__(self, console: Console, title: str) -> None:
+        self.console = console
+        self.title = title
+        self.next_line = 0.0
+        self.last = ""
+
+    def show(self, metrics: Mapping[str, Any]) -> None:
+        total = metrics["items_total"]
+        of_total = f"/{total:,}" if total is not None else ""
+        line = (
+            f"{self.title}: {items_done(metrics):,}{of_total} items, {rows_and_rate(metrics)}, {busy_stages(metrics)}"
+        )
+        due = time.monotonic() >= self.next_line or metrics["final"]
+        if due and line != self.last:
+            self.console.print(line, markup=False, soft_wrap=True)
+            self.last = line
+            self.next_line = time.monotonic() + LINE_EVERY
+
+
+def items_done(metrics: Mapping[str, Any]) -> int:
+    """Items whose fate is known."""
+    fates = ("items_committed", "items_filtered", "items_dead_lettered", "items_skipped")
+    return sum(metrics[fate] for fate in fates)
+
+
+def rows_and_rate(metrics: Mapping[str, Any]) -> str:
+    """Rows in the table, and how many came in per second so far."""
+    rows = metrics["rows_committed"]
+    rate = rows / metrics["seconds"] if metrics["seconds"] else 0.0
+    return f"{rows:,} rows, {rate:,.0f} rows/s"
+
+
+def busy_stages(metrics: Mapping[str, Any]) -> str:
+    """How busy each stage is, which is where a bottleneck shows."""
+    return ", ".join(f"{stage['name']} {stage['busy_fraction']:.0%} busy" for stage in metrics["stages"])
+
+
+def report_of(metrics: Mapping[str, Any]) -> RunReport:
+    """The report a snapshot holds: ``str`` of it is what a person wants to read."""
+    stages = [StageReport(**_only_fields(StageReport, stage)) for stage in metrics["stages"]]
+    return RunReport(**(_only_fields(RunReport, metrics) | {"stages": stages}))
+
+
+def _only_fields(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in fields(kind) if field.name in values}

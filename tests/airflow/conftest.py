@@ -1,0 +1,72 @@
+"""Doubles of what Airflow hands to a task, and a metadata database for the tests that need a real one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import airflow_env
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+airflow_env.isolate()
+
+
+@dataclass
+class FakeTaskInstance:
+    """Remembers what is pushed; says no when it is told to."""
+
+    dag_id: str = "flights"
+    task_id: str = "score"
+    run_id: str = "manual__2026-11-21T08:00:00+00:00"
+    map_index: int | None = -1
+    try_number: int = 1
+    max_tries: int = 2
+    pushed: list[tuple[str, Any]] = field(default_factory=list)
+    refuse: Exception | None = None
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        self.pushed.append((key, value))
+
+    def values(self, key: str) -> list[Any]:
+        """Everything that was pushed under ``key``, oldest first."""
+        return [value for name, value in self.pushed if name == key]
+
+
+@dataclass
+class FakeStateStore:
+    """The task state store of Airflow 3.3."""
+
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def set(self, key: str, value: Any) -> None:
+        self.kept[key] = value
+
+
+STARTED = datetime(2026, 11, 21, 8, 0, 1, 500_000, tzinfo=UTC)
+
+
+@pytest.fixture
+def context_of() -> Callable[..., dict[str, Any]]:
+    """Makes a context as ``execute`` is given one: ``context_of(try_number=2)``."""
+
+    def make(*, started: datetime | None = STARTED, store: FakeStateStore | None = None, **ti: Any) -> dict[str, Any]:
+        context: dict[str, Any] = {"ti": FakeTaskInstance(**ti), "dag_run": SimpleNamespace(start_date=started)}
+        if store is not None:
+            context["task_state_store"] = store
+        return context
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def metadata_database() -> None:
+    """Airflow's own database, as ``dag.test()`` needs it."""
+    airflow_env.migrate()

@@ -1,0 +1,312 @@
+"""Live metrics: bounded, on time, plain JSON, and never the reason why a task fails."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_parallel_provider.bridge.history import History
+from airflow_parallel_provider.bridge.identity import RunIdentity
+from airflow_parallel_provider.bridge.metrics import SIZE_LIMIT, LiveMetrics, fit
+from airflow_parallel_provider.bridge.plain import json_size, to_plain
+from airflow_parallel_provider.bridge.progress import Progress, duration
+from airflow_parallel_provider.bridge.publisher import Publisher
+from tests.airflow.conftest import FakeStateStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.airflow.conftest import FakeTaskInstance
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def snapshot(seconds: float = 0.0, *, committed: int = 0, stages: int = 1, **more: Any) -> dict[str, Any]:
+    stage = {
+        "name": "score",
+        "kind": "process",
+        "workers": 2,
+        "items_in": committed,
+        "items_out": committed,
+        "failed": 0,
+        "queue_now": 3,
+        "queue_size": 64,
+        "busy_seconds": seconds / 3,
+    }
+    value = {
+        "state": "running",
+        "seconds": seconds,
+        "items_read": committed,
+        "items_committed": committed,
+        "items_filtered": 0,
+        "items_dead_lettered": 0,
+        "items_skipped": 0,
+        "rows_committed": committed,
+        "cpu_seconds": seconds / 2,
+        "peak_rss_bytes": 150_000_000,
+        "failures": [],
+        "stages": [{**stage, "name": f"score{number or ''}"} for number in range(stages)],
+        "items_total": None,
+        "final": False,
+    }
+    return {**value, **more}
+
+
+class Bench:
+    """A LiveMetrics with a clock in the hand of the test."""
+
+    def __init__(self, context: dict[str, Any]) -> None:
+        self.clock = FakeClock()
+        self.ti: FakeTaskInstance = context["ti"]
+        identity = RunIdentity.from_context(context)
+        self.metrics = LiveMetrics(Publisher(context, self.clock), identity, {"sink": "table scores"}, self.clock)
+
+    def run(self, seconds: int) -> list[float]:
+        """Observe every second; return when something was pushed, in seconds since the start."""
+        times = []
+        for second in range(1, seconds + 1):
+            self.clock.now += 1
+            before = len(self.ti.pushed)
+            self.metrics.observe(snapshot(float(second), committed=second * 10))
+            if len(self.ti.pushed) > before:
+                times.append(float(second))
+        return times
+
+
+@pytest.fixture
+def bench(context_of: Callable[..., dict[str, Any]]) -> Bench:
+    return Bench(context_of())
+
+
+# -- when -----------------------------------------------------------------------------------------
+
+
+def test_at_once_then_every_two_seconds_and_after_a_minute_every_five(bench: Bench) -> None:
+    times = bench.run(100)
+
+    assert times[:4] == [1, 3, 5, 7]
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == [2] * 29 + [5] * 8
+
+
+def test_one_line_in_the_log_every_ten_seconds(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "airflow_parallel_provider"):
+        bench.run(35)
+
+    assert len(caplog.messages) == 3
+    assert caplog.messages[-1] == "300 items, 10/s; waiting: score 3/64"
+
+
+def test_last_snapshot_carries_the_outcome_and_comes_once(bench: Bench) -> None:
+    bench.metrics.observe(snapshot(1.5, committed=15, final=True))
+
+    bench.metrics.end({"items_committed": 20, "state": "success"}, "success")
+    bench.metrics.end(None, "failed")
+
+    (last,) = bench.ti.values("pipeline_metrics")
+    assert last["final"] is True
+    assert last["state"] == "success"
+    assert last["items_committed"] == 20
+    assert last["sink"] == "table scores"
+
+
+def test_torn_down_run_leaves_its_last_figures(bench: Bench) -> None:
+    bench.run(5)
+
+    bench.metrics.end(None, "failed")
+
+    last = bench.ti.values("pipeline_metrics")[-1]
+    assert (last["final"], last["state"], last["items_committed"]) == (True, "failed", 50)
+
+
+def test_figures_nobody_expected_do_not_fail_the_task(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.metrics.end({"stages": [{"no": "name"}]}, "success")
+
+    assert "The last metrics could not be written" in caplog.text
+
+
+def test_run_that_never_began_still_says_so(bench: Bench) -> None:
+    bench.metrics.end(None, "failed")
+
+    (only,) = bench.ti.values("pipeline_metrics")
+    assert (only["final"], only["state"]) == (True, "failed")
+
+
+# -- where ----------------------------------------------------------------------------------------
+
+
+def test_state_store_keeps_each_try_apart(context_of: Callable[..., dict[str, Any]]) -> None:
+    store = FakeStateStore()
+    bench = Bench(context_of(store=store, try_number=3))
+
+    bench.run(2)
+
+    assert list(store.kept) == ["pipeline_metrics/try-3"]
+    assert store.kept["pipeline_metrics/try-3"] == bench.ti.values("pipeline_metrics")[-1]
+
+
+def test_refused_push_is_logged_once_and_tried_again_later(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.ti.refuse = RuntimeError("the API server is gone")
+
+    bench.run(20)
+    bench.ti.refuse = None
+    times = bench.run(20)
+
+    complaints = [each for each in caplog.messages if "could not be written" in each]
+    assert complaints == ["Metrics could not be written to XCom: RuntimeError: the API server is gone"]
+    assert times[0] == 11  # half a minute after the refusal at second 1
+
+
+def test_stop_of_the_task_passes_through_a_push(bench: Bench) -> None:
+    """execution_timeout is a BaseException; swallowing it would make the task endless."""
+
+    class TaskTimeout(BaseException):
+        pass
+
+    bench.ti.refuse = TaskTimeout()  # type: ignore[assignment]
+
+    with pytest.raises(TaskTimeout):
+        bench.run(3)
+
+
+# -- what -----------------------------------------------------------------------------------------
+
+
+def test_snapshot_is_plain_json(bench: Bench) -> None:
+    odd = {"cause": ValueError("x"), "ratio": math.nan, "speed": math.inf, "pair": (1, 2), 3: b"bytes"}
+
+    bench.clock.now += 5
+    bench.metrics.observe(snapshot(5.0, failures=[odd]))
+
+    (value,) = bench.ti.values("pipeline_metrics")
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+    assert value["failures"] == [{"cause": "x", "ratio": None, "speed": None, "pair": [1, 2], "3": "b'bytes'"}]
+
+
+def test_long_run_with_many_stages_stays_small(bench: Bench) -> None:
+    for second in range(1, 4000):
+        bench.clock.now += 1
+        bench.metrics.observe(snapshot(float(second), committed=second * 123_456, stages=6))
+
+    sizes = [json_size(each) for each in bench.ti.values("pipeline_metrics")]
+    last = bench.ti.values("pipeline_metrics")[-1]
+    assert max(sizes) <= SIZE_LIMIT
+    assert len(last["history"]["seconds"]) > 40  # bounded, but still a curve
+    assert set(last["history"]["stages"]) == {"score", "score1", "score2", "score3", "score4", "score5"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(snapshot(1.0, failures=[{"cause": "é" * 5000, "sample": "x" * 5000}] * 50), id="long texts"),
+        pytest.param(snapshot(1.0, stages=400), id="hundreds of stages"),
+        pytest.param(snapshot(1.0, warnings=["w" * 400] * 500), id="hundreds of warnings"),
+        pytest.param(snapshot(1.0, advice="a" * 100_000, error="e" * 100_000), id="endless texts"),
+    ],
+)
+def test_whatever_comes_is_made_to_fit(value: dict[str, Any]) -> None:
+    history = History()
+    for second in range(500):
+        history.add({**value, "seconds": float(second)})
+
+    bounded = fit(value, history)
+
+    assert json_size(bounded) <= SIZE_LIMIT
+    assert bounded["items_committed"] == 0
+    assert bounded["state"] == "running"
+
+
+def test_texts_that_utf8_cannot_hold_are_made_to_fit() -> None:
+    """A file name that is no UTF-8 reaches Python as lone surrogates, and JSON over HTTP refuses those."""
+    name = b"caf\xe9.csv".decode("utf-8", "surrogateescape")
+
+    assert to_plain({"sample": name}) == {"sample": "caf?.csv"}
+
+
+def test_booleans_and_number_subclasses_keep_their_value() -> None:
+    import enum
+
+    class Level(enum.IntEnum):
+        HIGH = 3
+
+    assert to_plain([True, Level.HIGH, 2**70, -0.0]) == [True, 3, 2**70, -0.0]
+
+
+# -- history --------------------------------------------------------------------------------------
+
+
+def test_history_keeps_the_whole_run_at_even_distances() -> None:
+    history = History(points=100)
+
+    for second in range(10_000):
+        history.add(snapshot(float(second), committed=second))
+
+    seconds = history.as_dict()["seconds"]
+    distances = {later - earlier for earlier, later in itertools.pairwise(seconds[1:])}
+    assert 50 <= len(history) <= 100
+    assert seconds[-1] >= 9_800
+    assert seconds[0] < 300
+    assert max(distances) <= 4 * min(distances)
+
+
+def test_halving_keeps_the_peak_of_a_queue_and_the_end_of_a_sum() -> None:
+    history = History()
+    for second, waiting in enumerate([0, 9, 0, 1, 5]):
+        value = snapshot(float(second), committed=second * 10)
+        value["stages"][0]["queue_now"] = waiting
+        history.add(value)
+
+    history.halve()
+
+    kept = history.as_dict()
+    assert kept["seconds"] == [0, 2, 4]
+    assert kept["items_done"] == [0, 20, 40]
+    assert kept["stages"]["score"]["queue_now"] == [0, 9, 5]
+
+
+# -- progress -------------------------------------------------------------------------------------
+
+
+def test_line_says_how_much_how_fast_and_how_long() -> None:
+    progress = Progress()
+    for second in range(11):
+        now = snapshot(float(second), committed=second * 4_000, items_total=336_776, items_dead_lettered=3)
+        progress.add(now)
+
+    assert progress.line(now) == (
+        "40 003 of 336 776 items (11 %), 4 000/s, about 74 s left, 3 failed; waiting: score 3/64"
+    )
+
+
+def test_rate_is_that_of_the_last_half_minute() -> None:
+    progress = Progress()
+    for second in range(100):
+        progress.add(snapshot(float(second), committed=min(second, 50) * 10))
+
+    assert progress.rate == 0.0
+    assert progress.seconds_left(snapshot(100.0, items_total=1000)) is None
+
+
+def test_chunks_that_were_already_in_are_said() -> None:
+    progress = Progress()
+    now = snapshot(1.0, committed=0, items_skipped=2_000, items_total=4_000)
+    progress.add(now)
+
+    assert progress.line(now) == "2 000 of 4 000 items (50 %), 0/s, 2 000 were already in; waiting: score 3/64"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (3600, "60 min"), (12_000, "3 h 20 min")]
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

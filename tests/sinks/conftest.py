@@ -1,0 +1,48 @@
+"""Databases for the tests of the sinks: SQLite files always, PostgreSQL and MariaDB where they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sinks.databases import MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
+from tests.support import airflow_env
+
+airflow_env.isolate()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    """A new SQLite file."""
+    database = SqliteDatabase(tmp_path / "warehouse.db")
+    yield database
+    database.drop()
+
+
+OWN = ["sqlite", "postgres", "mariadb"]
+"""Each database with the writer that knows it."""
+GENERIC = ["sqlite-generic", "postgres-generic", "mariadb-generic"]
+"""Each database with the writer that works everywhere."""
+
+
+@pytest.fixture(params=OWN + GENERIC)
+def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestDatabase]:
+    """Every database, with either writer; ``parametrize("database", OWN, indirect=True)`` takes some."""
+    name = request.param
+    database: TestDatabase
+    if name.startswith("postgres"):
+        database = PostgresDatabase()
+    elif name.startswith("mariadb"):
+        database = MariaDatabase()
+    else:
+        database = SqliteDatabase(tmp_path / "warehouse.db")
+    if name.endswith("generic"):
+        from airflow_parallel_provider.sinks import database as module
+        from airflow_parallel_provider.sinks.writers.base import Writer
+
+        monkeypatch.setattr(module, "writer_class", lambda dialect, driver: Writer)
+        database.generic = True
+    yield database
+    database.drop()

@@ -1,0 +1,222 @@
+"""Databases as the tests see them: where a hook connects to, and what is in a table, read without our code."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from airflow_parallel_provider.engine.sink import LoadSpec
+
+SPEC = LoadSpec(load_key="nightly", chunk_size=100, source="list of 1000")
+
+
+class TestDatabase:
+    """One empty place to put tables."""
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
+
+    name = ""
+    generic = False
+    schema: str | None = None
+    connection: Any
+
+    def hook(self, table: str = "scores", cls: Any = None, **options: Any) -> Any:
+        """A hook for a table in this place."""
+        from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+
+        options = {"schema": self.schema, "lock_timeout": 10, **options}
+        return (cls or SinkTableHook)("warehouse", table, connection=self.connection, **options)
+
+    def opened(self, table: str = "scores", spec: LoadSpec = SPEC, cls: Any = None, **options: Any) -> Any:
+        """The same, with the load open."""
+        hook = self.hook(table, cls, **options)
+        hook.open(spec)
+        return hook
+
+    def raw(self) -> Any:
+        """A driver connection of the test's own."""
+        raise NotImplementedError
+
+    def quote(self, name: str) -> str:
+        """An identifier as SQL."""
+        return '"' + name.replace('"', '""') + '"'
+
+    def place(self, table: str) -> str:
+        """A table as SQL."""
+        prefix = f"{self.quote(self.schema)}." if self.schema else ""
+        return prefix + self.quote(table)
+
+    def execute(self, *statements: str) -> None:
+        """Run statements and commit."""
+        with closing(self.raw()) as raw:
+            cursor = raw.cursor()
+            for statement in statements:
+                cursor.execute(statement)
+            cursor.close()
+            raw.commit()
+
+    def fetch(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        with closing(self.raw()) as raw:
+            cursor = raw.cursor()
+            cursor.execute(sql)
+            rows = [tuple(row) for row in cursor.fetchall()]
+            cursor.close()
+            return rows
+
+    def rows(self, table: str = "scores", columns: str = "*", order: str = "1") -> list[tuple[Any, ...]]:
+        """All rows of a table."""
+        return self.fetch(f"SELECT {columns} FROM {self.place(table)} ORDER BY {order}")
+
+    def ledger(self) -> list[tuple[Any, ...]]:
+        """Chunk id, items, rows, dead letters and attempt of every committed chunk."""
+        return self.rows("airflow_parallel_ledger", "chunk_id, items, rows_committed, dead_letters, attempt")
+
+    def exists(self, table: str) -> bool:
+        """Whether there is such a table."""
+        try:
+            self.fetch(f"SELECT count(*) FROM {self.place(table)}")
+        except Exception:
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Remove everything."""
+
+
+class SqliteDatabase(TestDatabase):
+    """A SQLite file."""
+
+    name = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        from airflow.sdk import Connection
+
+        self.path = path
+        self.connection = Connection(conn_id="warehouse", conn_type="sqlite", host=str(path))
+
+    def raw(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path)
+
+    def drop(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+class PostgresDatabase(TestDatabase):
+    """A schema of its own on a PostgreSQL server."""
+
+    name = "postgres"
+
+    def __init__(self) -> None:
+        from airflow.sdk import Connection
+
+        self._where = os.environ.get("PARALLEL_TESTS_POSTGRES", "host=127.0.0.1 port=5432 user=root dbname=test")
+        if not _answers("psycopg", self._where):
+            pytest.skip("no PostgreSQL answers; say where it is with PARALLEL_TESTS_POSTGRES")
+        parts = _parts(self._where)
+        self.connection = Connection(
+            conn_id="warehouse",
+            conn_type="postgres",
+            host=parts["host"],
+            port=int(parts["port"]),
+            login=parts["user"],
+            password=parts.get("password"),
+            schema=parts["dbname"],
+        )
+        self.schema = f"sink {uuid4().hex[:12]}"
+        self.execute(f'CREATE SCHEMA "{self.schema}"')
+
+    def raw(self) -> Any:
+        import psycopg
+
+        return psycopg.connect(self._where)
+
+    def drop(self) -> None:
+        self.execute(f'DROP SCHEMA "{self.schema}" CASCADE')
+
+
+class MariaHook:
+    """What the MySQL provider's hook does. The provider itself needs a compiler and a client library to install."""
+
+    def __init__(self, where: dict[str, Any]) -> None:
+        self.where = where
+
+    def get_conn(self) -> Any:
+        import mysql.connector
+
+        return mysql.connector.connect(**self.where)
+
+    def get_uri(self) -> str:
+        return "mysql+mysqlconnector://"
+
+    def get_sqlalchemy_engine(self) -> Any:
+        raise NotImplementedError
+
+
+class MariaDatabase(TestDatabase):
+    """A database of its own on a MariaDB or MySQL server."""
+
+    name = "mariadb"
+
+    def __init__(self) -> None:
+        from airflow.sdk import Connection
+
+        where = os.environ.get("PARALLEL_TESTS_MARIADB", "host=127.0.0.1 port=3306 user=root password=")
+        if not _answers("mysql.connector", where):
+            pytest.skip("no MariaDB answers; say where it is with PARALLEL_TESTS_MARIADB")
+        self._where: dict[str, Any] = _parts(where)
+        self._where["port"] = int(self._where["port"])
+        self.schema = f"sink_{uuid4().hex[:12]}"
+        self.execute(f"CREATE DATABASE {self.schema}")
+        hook = MariaHook({**self._where, "database": self.schema})
+
+        class MariaConnection(Connection):
+            def get_hook(self, *, hook_params: Any = None) -> Any:
+                return hook
+
+        self.connection = MariaConnection(conn_id="warehouse", conn_type="mysql", host=self._where["host"])
+
+    def raw(self) -> Any:
+        import mysql.connector
+
+        return mysql.connector.connect(**self._where)
+
+    def quote(self, name: str) -> str:
+        return "`" + name.replace("`", "``") + "`"
+
+    def drop(self) -> None:
+        self.execute(f"DROP DATABASE {self.schema}")
+
+
+def _parts(where: str) -> dict[str, Any]:
+    """``host=... port=...`` as a dict."""
+    parts: dict[str, Any] = {}
+    for part in where.split():
+        name, _, value = part.partition("=")
+        parts[name] = value
+    return parts
+
+
+@functools.cache
+def _answers(driver: str, where: str) -> bool:
+    if driver == "psycopg":
+        psycopg = pytest.importorskip("psycopg")
+        try:
+            psycopg.connect(where, connect_timeout=3).close()
+        except psycopg.Error:
+            return False
+        return True
+    connector = pytest.importorskip("mysql.connector")
+    parts = _parts(where)
+    try:
+        connector.connect(**{**parts, "port": int(parts["port"]), "connection_timeout": 3}).close()
+    except connector.Error:
+        return False
+    return True

@@ -1,0 +1,135 @@
+"""A ``SinkTable`` as the sink of a pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from airflow_parallel_provider import DROP, Pipeline, SinkTable, Stage
+from airflow_parallel_provider.engine.sink import ChunkResult, LoadSpec
+from airflow_parallel_provider.errors import LoadMismatch, PlanError, SinkFailed
+from tests.sinks.databases import SPEC, SqliteDatabase
+
+pytestmark = pytest.mark.airflow
+
+
+@pytest.fixture(autouse=True)
+def warehouse(sqlite: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SQLite file as the Airflow connection ``warehouse``."""
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f'{{"conn_type": "sqlite", "host": "{sqlite.path}"}}')
+
+
+def sink(**options: Any) -> SinkTable:
+    return SinkTable("scores", conn_id="warehouse", **options)
+
+
+def score(number: int) -> Any:
+    if number % 10 == 3:
+        return DROP
+    if number % 10 == 7:
+        raise ValueError(f"seven in {number}")
+    return {"id": number, "score": number / 4}
+
+
+def pipeline(load_key: str | None, stages: Any = None, **options: Any) -> Pipeline:
+    settings = {"chunk_size": 10, "tolerance": 1.0, "load_key": load_key, **options}
+    return Pipeline(range(95), stages or [Stage(score)], settings.pop("sink", None) or sink(), **settings)
+
+
+def good_ids(limit: int = 95) -> list[int]:
+    return [number for number in range(limit) if number % 10 not in (3, 7)]
+
+
+def test_pipeline_lands_in_the_table(sqlite: SqliteDatabase) -> None:
+    report = pipeline("nightly").run()
+
+    assert report.items_committed == report.rows_committed == len(good_ids())
+    assert report.items_dead_lettered == 9
+    assert [row[0] for row in sqlite.rows()] == good_ids()
+    assert [row[1] for row in sqlite.ledger()] == [10] * 9 + [5]
+    assert sum(row[3] for row in sqlite.ledger()) == 9
+    assert len(sqlite.rows("scores__dead_letters")) == 9
+    assert sqlite.rows("airflow_parallel_ledger__loads", "state") == [("complete",)]
+
+
+def test_same_load_key_goes_on(sqlite: SqliteDatabase) -> None:
+    def refuse(row: dict[str, Any]) -> dict[str, Any]:
+        if row["id"] == 55:
+            raise ValueError("not today")
+        return row
+
+    with pytest.raises(Exception, match="not today"):
+        pipeline("nightly", [Stage(score), Stage(refuse)], ordered=True, tolerance=5).run()
+    there = len(sqlite.rows())
+
+    report = pipeline("nightly", attempt=2).run()
+
+    assert 0 < there < len(good_ids())
+    assert report.chunks_skipped > 0
+    assert report.chunks_skipped + report.chunks_committed == 10
+    assert [row[0] for row in sqlite.rows()] == good_ids()
+
+
+def test_without_a_load_key_each_run_is_a_load_of_its_own(sqlite: SqliteDatabase) -> None:
+    for _ in range(2):
+        pipeline(None).run()
+
+    assert [row[0] for row in sqlite.rows()] == sorted(good_ids() * 2)
+    assert len(sqlite.rows("airflow_parallel_ledger__loads")) == 2
+
+
+def test_other_chunk_size_is_refused_by_name(sqlite: SqliteDatabase) -> None:
+    pipeline("nightly").run()
+
+    with pytest.raises(SinkFailed, match="chunk_size was 10 and is 20") as raised:
+        pipeline("nightly", chunk_size=20).run()
+
+    assert isinstance(raised.value.__cause__, LoadMismatch)
+    assert [row[0] for row in sqlite.rows()] == good_ids()
+
+
+def test_missing_connection_fails_before_the_first_item(mocker: Any) -> None:
+    called = mocker.Mock(return_value=[])
+    lost = SinkTable("scores", conn_id="nowhere")
+
+    with pytest.raises(PlanError, match=r"SinkTable\.conn_id='nowhere'"):
+        Pipeline(called, [Stage(score)], lost).run()
+
+    assert called.call_count == 0
+
+
+def test_sink_serves_one_run_after_the_other_and_not_two_at_once(sqlite: SqliteDatabase) -> None:
+    one = sink()
+    one.prepare(SPEC)
+    with pytest.raises(PlanError, match="in use by another run"):
+        one.prepare(SPEC)
+    one.close()
+
+    one.prepare(SPEC)
+    assert one.open() == {}
+    written = one.commit(ChunkResult("00000000", 0, 0, 2, 1, [{"id": 1}]))
+    one.finish()
+    one.close()
+    one.close()
+
+    one.prepare(dataclasses.replace(SPEC, attempt=2))
+    committed = one.open()
+    one.close()
+    assert written == 1
+    assert committed["00000000"].items == 2
+    assert one == sink()
+
+
+def test_labels_and_attempt_are_in_the_ledger(sqlite: SqliteDatabase) -> None:
+    one = sink()
+    one.prepare(LoadSpec("nightly", 10, "list", attempt=3, labels={"dag_id": "flights", "map_index": "-1"}))
+    one.open()
+    one.commit(ChunkResult("00000000", 0, 0, 1, 0, [{"id": 1}]))
+    one.close()
+
+    assert sqlite.rows("airflow_parallel_ledger", "attempt, labels") == [
+        (3, '{"dag_id": "flights", "map_index": "-1"}')
+    ]
+    assert sqlite.rows("airflow_parallel_ledger__loads", "load_key, attempt, state") == [("nightly", 3, "open")]

@@ -1,0 +1,216 @@
+"""What a test may leave behind: nothing. Snapshots of threads, processes, descriptors and shared memory.
+
+A snapshot must cost little (it is taken around every test), so it only lists; names and command lines are looked up
+when something is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import gc
+import multiprocessing.process
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_PR_SET_CHILD_SUBREAPER = 36
+_SHARED_MEMORY = Path("/dev/shm")
+
+_started: weakref.WeakSet[subprocess.Popen[Any]] = weakref.WeakSet()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What exists at one moment."""
+
+    threads: frozenset[threading.Thread]
+    processes: frozenset[int]
+    descriptors: dict[int, str]
+    segments: frozenset[str]
+
+    @classmethod
+    def take(cls) -> Snapshot:
+        """Look around."""
+        return cls(
+            frozenset(threading.enumerate()),
+            frozenset(_descendants()),
+            _open_descriptors(),
+            frozenset(each.name for each in os.scandir(_SHARED_MEMORY)) if _SHARED_MEMORY.is_dir() else frozenset(),
+        )
+
+
+@dataclass
+class Leftovers:
+    """What is there now and was not there before."""
+
+    threads: list[threading.Thread] = field(default_factory=list)
+    processes: list[int] = field(default_factory=list)
+    descriptors: dict[int, str] = field(default_factory=dict)
+    segments: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.threads or self.processes or self.descriptors or self.segments)
+
+    def describe(self) -> str:
+        """In words, with where each thread is."""
+        lines = [f"thread {each.name!r} {_where(each)}" for each in self.threads]
+        lines += [f"process {pid}: {_command(pid)}" for pid in self.processes]
+        lines += [f"descriptor {number} -> {target}" for number, target in self.descriptors.items()]
+        lines += [f"shared memory segment /dev/shm/{name}" for name in self.segments]
+        return "\n".join(lines)
+
+
+def since(before: Snapshot) -> Leftovers:
+    """Compare now with ``before``."""
+    now = Snapshot.take()
+    return Leftovers(
+        threads=[each for each in now.threads - before.threads if each.is_alive()],
+        processes=sorted(now.processes - before.processes),
+        descriptors={
+            number: target
+            for number, target in now.descriptors.items()
+            if before.descriptors.get(number) != target and not _foreign_descriptor(target)
+        },
+        segments=sorted(name for name in now.segments - before.segments if not _used_by_strangers(name)),
+    )
+
+
+def wait_until_gone(before: Snapshot, seconds: float) -> Leftovers:
+    """Leave what is on its way out time to go; return what is still there after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = since(before)
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.005)
+
+
+def only_garbage(left: Leftovers, before: Snapshot) -> bool:
+    """Whether the garbage collector makes the leftovers go: then somebody relied on it instead of closing."""
+    gc.collect()
+    return bool(left) and not since(before)
+
+
+def end_processes(pids: list[int]) -> None:
+    """Kill what a failed test left, so that it does not disturb the next one."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@functools.cache
+def adopt_orphans() -> bool:
+    """Become the parent of descendants whose own parent died, so that they can be seen; Linux only."""
+    if sys.platform != "linux":
+        return False
+    return ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+@contextlib.contextmanager
+def watching_children() -> Iterator[None]:
+    """Remember every child started through ``subprocess``: one that nobody waited for is a zombie."""
+    original = subprocess.Popen.__init__
+
+    @functools.wraps(original)
+    def remember(self: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        _started.add(self)
+
+    subprocess.Popen.__init__ = remember  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        subprocess.Popen.__init__ = original  # type: ignore[method-assign]
+
+
+def zombies(before: Snapshot) -> list[str]:
+    """Children that ended and that nobody has waited for."""
+    return [
+        f"process {each.pid} ended and was not waited for: {each.args!r}"
+        for each in list(_started)
+        if each.returncode is None and each.pid not in before.processes and _state(each.pid) == "Z"
+    ]
+
+
+def _descendants() -> Iterator[int]:
+    """Living processes below this one; an adopted orphan that has ended is collected on the way."""
+    children: dict[int, list[tuple[int, str]]] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            pid = int(entry.name)
+            state, parent = _stat(pid)
+            children.setdefault(parent, []).append((pid, state))
+    own = {each.pid for each in [*_started, *multiprocessing.process._children]}  # type: ignore[attr-defined]
+    for pid, state in children.get(os.getpid(), ()):
+        if state == "Z" and pid not in own:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+    todo = [os.getpid()]
+    while todo:
+        for pid, state in children.get(todo.pop(), ()):
+            if state not in "ZX":
+                yield pid
+                todo.append(pid)
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:2]
+    except OSError:
+        return "X", 0
+    return state.decode(), int(parent)
+
+
+def _state(pid: int) -> str:
+    return _stat(pid)[0]
+
+
+def _open_descriptors() -> dict[int, str]:
+    found = {}
+    for entry in os.scandir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
+            found[int(entry.name)] = str(Path(entry.path).readlink())
+    return found
+
+
+def _foreign_descriptor(target: str) -> bool:
+    """Opened once per process by the interpreter, the test tools or the kernel, and rightly kept."""
+    own_listing = target.startswith("/proc/") and target.endswith("/fd")
+    return own_listing or target.startswith(("/dev/urandom", "/dev/null")) or target.endswith((".pyc", "/.coverage"))
+
+
+def _used_by_strangers(segment: str) -> bool:
+    """Whether a process outside this test run maps the segment: the machine is shared."""
+    needle = str(_SHARED_MEMORY / segment)
+    ours = {os.getpid(), *_descendants()}
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            if needle in maps.read_text() and int(maps.parent.name) not in ours:
+                return True
+    return False
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return "(gone)"
+
+
+def _where(thread: threading.Thread) -> str:
+    frame = sys._current_frames().get(thread.ident or 0)
+    places = []
+    while frame is not None and len(places) < 6:
+        places.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
+        frame = frame.f_back
+    return " < ".join(places)

@@ -1,0 +1,156 @@
+"""One real Airflow for all system tests: scheduler, API server, DAG processor, SQLite, LocalExecutor."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import re
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from dev import keeper
+from dev.airflow_client import poll
+from dev.local_airflow import LocalAirflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dev.airflow_client import AirflowClient
+
+DAGS = Path(__file__).parent / "dags"
+TASK = "pipeline"
+NURSERY = "nursery/boot.py"
+
+
+class Site:
+    """The running Airflow and what the tests look at: the database, the gate, the processes."""
+
+    def __init__(self, airflow: LocalAirflow, database: Path, gate: Path) -> None:
+        self.airflow = airflow
+        self.client: AirflowClient = airflow.client
+        self.database = database
+        self.gate = gate
+        self._session = airflow.session
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def rows(self, table: str) -> list[tuple[Any, ...]]:
+        """All rows of a table in order; empty while there is no table."""
+        if not self.query(f"SELECT 1 FROM sqlite_master WHERE name = '{table}'"):
+            return []
+        return self.query(f"SELECT * FROM {table} ORDER BY number")
+
+    def committed(self, table: str, rows: int) -> None:
+        """Wait until at least this many rows are in the table."""
+        poll(f"{rows} rows in {table}", lambda: len(self.rows(table)) >= rows, timeout=30)
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether this Airflow has a task state store."""
+        return importlib.util.find_spec("airflow.state") is not None
+
+    def start(self, dag_id: str, **params: Any) -> Run:
+        return Run(self, dag_id, self.client.trigger(dag_id, conf=params))
+
+    def workers(self) -> list[str]:
+        """Command lines of all worker processes of ours, and of their nurseries, wherever they hang in the tree."""
+        found = []
+        for pid in keeper.session_members(self._session):
+            with contextlib.suppress(psutil.Error):
+                command = " ".join(psutil.Process(pid).cmdline())
+                if NURSERY in command:
+                    found.append(f"{pid} {command}")
+        return found
+
+
+class Run:
+    """A DAG run with one pipeline."""
+
+    def __init__(self, site: Site, dag_id: str, run_id: str) -> None:
+        self.site = site
+        self.dag_id = dag_id
+        self.run_id = run_id
+
+    def wait_for(self, *states: str, tries: int = 0, timeout: float = 40) -> dict[str, Any]:
+        """Wait for the pipeline task to be in one of these states."""
+        client = self.site.client
+        return client.wait_for_task(self.dag_id, self.run_id, TASK, states, tries=tries, timeout=timeout)
+
+    def processes(self) -> list[psutil.Process]:
+        """The running task process and everything below it, the task process first."""
+        pid = self.wait_for("running")["pid"]
+        task = psutil.Process(pid)
+        poll("the nursery", lambda: any(NURSERY in " ".join(each.cmdline()) for each in task.children()), timeout=10)
+        return [task, *task.children(recursive=True)]
+
+    def xcom(self, key: str = "return_value") -> Any:
+        return self.site.client.xcom(self.dag_id, self.run_id, TASK, key)
+
+    def metrics_of_try(self, number: int) -> Any:
+        return self.site.client.task_state(self.dag_id, self.run_id, TASK, f"pipeline_metrics/try-{number}")
+
+    def log(self, number: int = 1) -> str:
+        return "\n".join(self.site.client.log_lines(self.dag_id, self.run_id, TASK, number))
+
+    def load_key(self, number: int) -> str:
+        """The load that a try worked on, from its log."""
+        found = re.search(r"Load (\S+), try (\d+)", self.log(number))
+        assert found is not None
+        assert int(found[2]) == number
+        return found[1]
+
+    def mark(self, state: str) -> None:
+        self.site.client.set_task_state(self.dag_id, self.run_id, TASK, state)
+
+    def clear(self) -> None:
+        self.site.client.clear(self.dag_id, self.run_id, [TASK])
+
+
+def seconds_until_gone(processes: list[psutil.Process], limit: float = 20) -> float:
+    """How long it takes from now until all of them have ended; one that nobody has waited for yet counts as ended."""
+    began = time.monotonic()
+    poll(f"the end of {processes}", lambda: not any(map(_runs, processes)), timeout=limit, every=0.02)
+    return time.monotonic() - began
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(scope="session")
+def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    home = tmp_path_factory.mktemp("airflow")
+    database, gate = home / "system.db", home / "gate"
+    airflow = LocalAirflow(
+        home,
+        DAGS,
+        connections={"system_db": json.dumps({"conn_type": "sqlite", "host": str(database)})},
+        # One second instead of five: how soon a supervisor hears that its task was marked or cleared.
+        env={"SYSTEM_TESTS_GATE": str(gate), "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"},
+    )
+    with airflow:
+        airflow.client.add_connection("shop", conn_type="http", host="shop", login="alice", password="hush-hush-42")
+        session = airflow.session
+        yield Site(airflow, database, gate)
+    assert keeper.session_members(session) == []
+
+
+@pytest.fixture
+def site(_airflow: Site) -> Iterator[Site]:
+    """The Airflow with the gate closed; afterwards no worker of the test's run is left running."""
+    _airflow.gate.unlink(missing_ok=True)
+    yield _airflow
+    _airflow.gate.touch()
+    poll("the end of all workers", lambda: not _airflow.workers(), timeout=20)

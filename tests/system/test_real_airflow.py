@@ -1,0 +1,149 @@
+"""A real scheduler: the whole way of the data, and every way a task can be interrupted.
+
+One Airflow serves all tests; each test has a DAG run of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.conftest import seconds_until_gone
+
+if TYPE_CHECKING:
+    from tests.system.conftest import Site
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]  # the first test also waits for Airflow to start
+
+ITEMS = 200
+STOP_BUDGET = 5.0
+"""Seconds from the moment somebody marks or clears a task until everything is down; then Airflow would use SIGKILL."""
+SQUARES = [(number, number * number) for number in range(ITEMS)]
+
+
+# -- the whole way --------------------------------------------------------------------------------
+
+
+def test_rows_of_all_kinds_of_stages_are_in_the_table(site: Site) -> None:
+    run = site.start("all_kinds", table="all_rows")
+
+    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=60) == "success"
+
+    rows = site.query("SELECT number, login, text, seen_by_thread, pid FROM all_rows ORDER BY number")
+    assert [row[0] for row in rows] == list(range(ITEMS))
+    assert {row[1] for row in rows} == {"alice"}, "the hook in the worker did not get its connection"
+    assert rows[7][2] == "a global of the DAG file 7"
+    assert {row[3] for row in rows} == {0}, "the connection stands in the environment of the task process"
+    assert run.wait_for("success")["pid"] not in {row[4] for row in rows}
+
+    summary = run.xcom()
+    figures = ("state", "attempt", "items_read", "items_committed", "rows_committed", "chunks_committed")
+    assert [summary[each] for each in figures] == ["success", 1, ITEMS, ITEMS, ITEMS, 4]
+    assert [stage["kind"] for stage in summary["stages"]] == ["thread", "process"]
+    assert len(json.dumps(summary)) < 5_000
+
+    metrics = run.xcom("pipeline_metrics")
+    assert (metrics["final"], metrics["state"], metrics["rows_committed"]) == (True, "success", ITEMS)
+    if site.keeps_states:
+        assert run.metrics_of_try(1) == metrics
+
+    log = run.log()
+    assert "Pipeline pipeline: success" in log
+    assert "the worker says ***" in log
+    assert "hush-hush-42" not in log + json.dumps([summary, metrics])
+
+
+# -- interrupted ----------------------------------------------------------------------------------
+
+
+def test_mark_failed_ends_everything_in_time(site: Site) -> None:
+    run = site.start("never_retried")
+    site.committed("stopped_rows", 50)
+    processes = run.processes()
+
+    run.mark("failed")
+
+    assert seconds_until_gone(processes) < STOP_BUDGET
+    assert site.workers() == []
+    assert run.wait_for("failed", "running")["state"] == "failed"
+    assert "stopped: Airflow asked the task to end" in run.log()
+    metrics = run.xcom("pipeline_metrics")
+    assert (metrics["final"], metrics["state"]) == (True, "stopped")
+    fates = ("items_committed", "items_filtered", "items_dead_lettered", "items_skipped", "items_unfinished")
+    assert metrics["items_read"] == sum(metrics[each] for each in fates)
+    assert len(site.rows("stopped_rows")) == metrics["rows_committed"]
+
+
+def test_execution_timeout_is_on_time_and_leaves_nothing(site: Site) -> None:
+    run = site.start("timed_out")
+    processes = run.processes()
+
+    seconds_until_gone(processes)
+
+    run.wait_for("failed")
+    assert site.workers() == []
+    assert "Process timed out" in run.log()
+    metrics = run.xcom("pipeline_metrics")
+    assert (metrics["final"], metrics["state"]) == (True, "failed")
+    assert 2.9 <= metrics["seconds"] < 3.0 + STOP_BUDGET
+
+
+def test_killed_task_is_retried_and_the_table_is_that_of_an_undisturbed_run(site: Site) -> None:
+    killed = site.start("resumed", table="killed_rows")
+    site.committed("killed_rows", 50)
+    processes = killed.processes()
+    in_table = len(site.rows("killed_rows"))
+
+    processes[0].kill()
+    assert seconds_until_gone(processes) < STOP_BUDGET
+    site.gate.touch()
+
+    assert killed.wait_for("success", tries=2)["try_number"] == 2
+    summary = killed.xcom()
+    assert summary["items_skipped"] >= in_table
+    assert summary["items_skipped"] + summary["items_committed"] == ITEMS
+    assert summary["load_key"] == killed.load_key(1)
+
+    undisturbed = site.start("resumed", table="undisturbed_rows")
+    undisturbed.wait_for("success")
+    assert site.rows("killed_rows") == site.rows("undisturbed_rows") == SQUARES
+
+
+def test_clear_starts_over_while_running_and_afterwards(site: Site) -> None:
+    run = site.start("resumed", table="cleared_rows")
+    site.committed("cleared_rows", 50)
+    processes = run.processes()
+
+    run.clear()
+    assert seconds_until_gone(processes) < STOP_BUDGET
+    before = len(site.rows("cleared_rows"))
+    site.gate.touch()
+
+    assert run.wait_for("success", tries=2)["try_number"] == 2
+    second = run.xcom()
+    assert (second["items_skipped"], second["items_committed"]) == (0, ITEMS)
+    assert second["load_key"] != run.load_key(1)
+    assert len(site.rows("cleared_rows")) == before + ITEMS
+
+    run.clear()
+    run.wait_for("success", tries=3)
+    third = run.xcom()
+    assert (third["items_skipped"], third["items_committed"]) == (0, ITEMS)
+    assert len(site.rows("cleared_rows")) == before + 2 * ITEMS
+
+
+def test_task_ends_itself_when_its_supervisor_is_killed(site: Site) -> None:
+    """Comes last: this supervisor is a worker of the executor. Airflow itself would notice after five minutes."""
+    run = site.start("never_retried", table="orphaned_rows")
+    site.committed("orphaned_rows", 50)
+    processes = run.processes()
+    supervisor = processes[0].parent()
+    assert supervisor is not None
+
+    supervisor.kill()
+
+    assert seconds_until_gone(processes) < STOP_BUDGET
+    assert site.workers() == []
+    run.mark("failed")
