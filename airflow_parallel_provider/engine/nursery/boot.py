@@ -1,6 +1,6 @@
 """First lines of the nursery: run by path with ``python -P``, before any path but the interpreter's own is known.
 
-It takes over ``sys.path`` of the task process, so that functions can be imported by reference, and hands over to
+It takes over ``sys.path`` and ``sys.argv`` of the task process, so that functions can be imported by reference, and hands over to
 :mod:`.parent`. ``__main__`` of the task process is never imported here: under Airflow it is the ``airflow`` command,
 whose import fails in a child.
 """
@@ -32,7 +32,9 @@ def receive(control: socket.socket) -> bytes:
 def main() -> None:
     """Read the search path, then serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    sys.path[:] = json.loads(receive(control))
+    told = json.loads(receive(control))
+    sys.path[:] = told["path"]
+    sys.argv[:] = told["argv"]  # a function of a script may look at them
     from airflow_parallel_provider.engine.nursery.parent import serve
 
     serve(control, receive(control))

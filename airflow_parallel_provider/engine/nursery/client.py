@@ -99,7 +99,8 @@ class NurseryClient:
         boot = {"parent": os.getpid(), "environment": self._environment, "codes": self._codes}
         control.settimeout(READY_SECONDS)
         try:
-            for message in (json.dumps(_search_path()).encode(), pickle.dumps(boot)):
+            told = {"path": _search_path(), "argv": sys.argv}
+            for message in (json.dumps(told).encode(), pickle.dumps(boot)):
                 control.sendall(struct.pack("<Q", len(message)) + message)
             (size,) = struct.unpack("<Q", _receive(control, 8))
             failures: dict[int, CallFailure] = pickle.loads(_receive(control, size))  # noqa: S301 - our own child
