@@ -38,18 +38,18 @@ class Causes:
         self._causes: dict[tuple[str, str, str], Cause] = {}
         self.total = 0
 
-    def add(self, stage: str, failure: CallFailure, *, position: int | None, item: object, weight: int = 1) -> None:
-        """Count one failed item. Failures of one type raised at one place are one cause."""
+    def add(self, stage: str, failure: CallFailure, *, position: int | None, item: object) -> None:
+        """Count one dead letter. Failures of one type raised at one place are one cause."""
         key = (stage, failure.error, failure.place or _NUMBERS.sub("#", failure.message))
         with self._lock:
-            self.total += weight
+            self.total += 1
             if key not in self._causes and len(self._causes) >= MAX_CAUSES:
                 key = (stage, "other", "")
             known = self._causes.get(key)
             if known is not None:
-                known.count += weight
+                known.count += 1
                 return
-            self._causes[key] = Cause(stage, cause_text(failure), weight, _sample(failure, position, item))
+            self._causes[key] = Cause(stage, cause_text(failure), 1, _sample(failure, position, item))
 
     def listed(self) -> list[Cause]:
         """Most frequent first."""

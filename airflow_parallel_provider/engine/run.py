@@ -70,6 +70,7 @@ class Run:
         self.warnings: list[str] = []
         self.error: RunFailed | None = None
         self.items_skipped = 0
+        self.items_dead = 0  # given up, whether their chunk has committed or not
         self.chunks_skipped = 0
         self.items_total = source_length(plan.source)
         self.clocks = Clocks.start()
@@ -221,10 +222,12 @@ class Run:
             if text not in self.warnings:
                 self.warnings.append(text)
 
-    def item_failed(self) -> None:
-        """Items were given up: is it still within the tolerance? From any worker's thread."""
+    def items_failed(self, items: int) -> None:
+        """So many more items were given up: is it still within the tolerance? From any worker's thread."""
         read = self.feeder.items_read if self.feeder else 0
-        failed = self.causes.total + self._dead_before
+        with self._lock:
+            self.items_dead += items
+            failed = self.items_dead + self._dead_before
         if self.plan.tolerance.exceeded(failed, read, self.items_total):
             self.fail(self._too_many(failed, read))
 
@@ -273,7 +276,7 @@ class Run:
     def may_finish(self) -> bool:
         """From the sink's thread: the last look at the tolerance, now that the number of items is known."""
         read = self.feeder.items_read if self.feeder else 0
-        failed = self.causes.total + self._dead_before
+        failed = self.items_dead + self._dead_before
         if self.plan.tolerance.exceeded(failed, read, self.items_total, final=True):
             self.fail(self._too_many(failed, read))
         return self.may_commit()

@@ -36,8 +36,8 @@ class RunContext(Protocol):
     def fail(self, error: RunFailed) -> None:
         """End the run with this error, unless it is ending already."""
 
-    def item_failed(self) -> None:
-        """Items were given up: check the tolerance."""
+    def items_failed(self, items: int) -> None:
+        """So many more items were given up: check the tolerance."""
 
 
 class StageRun:
@@ -253,12 +253,13 @@ class StageRun:
         position = chunk.first_position + guilty[0]
         letter = DeadLetter(position, self.stage.name, cause_text(failure), call.attempt, failure.traceback, value)
         with chunk.lock:
+            items = len(set(guilty) - chunk.dead)  # another result of the same item may have failed before
             chunk.dead.update(guilty)
             chunk.dead_letters.append(letter)
         with self.meter.lock:
             self.meter.failed += 1
-        self.context.causes.add(self.stage.name, failure, position=position, item=value, weight=len(guilty))
-        self.context.item_failed()
+        self.context.causes.add(self.stage.name, failure, position=position, item=value)
+        self.context.items_failed(items)
 
 
 def _shown(value: Any) -> Any:

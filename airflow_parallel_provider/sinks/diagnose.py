@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.sinks.convert import limits_of
-from airflow_parallel_provider.sinks.fit import reduce_block
+from airflow_parallel_provider.sinks.fit import plain_column
 from airflow_parallel_provider.sinks.kinds import Kind
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ def diagnose(block: Block, shape: TableShape, where: str, *, takes_nul: bool) ->
 
     The text never holds a value.
     """
-    columns, _, _ = reduce_block(block)
-    for name, values in zip(block.names, columns, strict=True):
+    for number, name in enumerate(block.names):
         column = shape.by_name.get(name)
         if column is None:
             continue
-        for row, value in enumerate(values):
+        values, _ = plain_column(block, number)
+        for row, value in enumerate(values or block.column(number)):
             trouble = _trouble(value, column, takes_nul=takes_nul)
             if trouble is not None:
                 found, cure = trouble

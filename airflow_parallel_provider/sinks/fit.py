@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
@@ -17,29 +19,25 @@ from airflow_parallel_provider.sinks.convert import (
 from airflow_parallel_provider.sinks.kinds import KIND_OF_TYPE, Kind, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_parallel_provider.sinks.rows import Block
     from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
 
 _PLAIN = frozenset(KIND_OF_TYPE)
 _NONE = type(None)
+_TIMES = frozenset({datetime, _NONE})
+_ZONES = {Kind.DATETIME: None, Kind.DATETIMETZ: UTC}
+"""The zone of the values that a column of times takes."""
 
 
-def reduce_block(block: Block) -> tuple[list[Sequence[Any]], list[frozenset[type]], bool]:
-    """Columns of a block reduced to plain types, the types in each, and whether anything had to be changed."""
-    columns = block.columns()
-    kinds: list[frozenset[type]] = []
-    changed = False
-    for number, values in enumerate(columns):
-        present = frozenset(map(type, values))
-        if not present <= _PLAIN:
-            values = list(map(plain, values))  # noqa: PLW2901  # the reduced column takes the place of the first
-            columns[number] = values
-            present = frozenset(map(type, values))
-            changed = True
-        kinds.append(present)
-    return columns, kinds, changed
+def plain_column(block: Block, number: int) -> tuple[list[Any] | None, frozenset[type]]:
+    """A column's values reduced to plain types, None when they are plain already; and the types among them."""
+    present = frozenset(map(type, block.column(number)))
+    if present <= _PLAIN:
+        return None, present
+    values = list(map(plain, block.column(number)))
+    return values, frozenset(map(type, values))
 
 
 def fit_block(block: Block, shape: TableShape, adapters: Mapping[Kind, Converter], where: str) -> list[tuple[Any, ...]]:
@@ -52,14 +50,18 @@ def fit_block(block: Block, shape: TableShape, adapters: Mapping[Kind, Converter
     :raises SchemaMismatch: naming column, type and cure; never a value.
     """
     check_names(block, shape, where)
-    columns, kinds, changed = reduce_block(block)
+    table = f"table {shape.shown!r}"
+    changed: dict[int, list[Any]] = {}
     for number, name in enumerate(block.names):
         column = shape.by_name[name]
-        convert = _converter(column, kinds[number], adapters, f"table {shape.shown!r}", where)
+        values, present = plain_column(block, number)
+        if values is not None:
+            changed[number] = values
+        settled = _is_settled(column, present, values or block.column(number))
+        convert = _converter(column, present, adapters.get(column.kind, same), table, where, settled=settled)
         if convert is not None:
-            columns[number] = _apply(convert, columns[number], column, f"table {shape.shown!r}", where)
-            changed = True
-    return list(zip(*columns, strict=True)) if changed else block.rows
+            changed[number] = _apply(convert, values or list(block.column(number)), column, table, where)
+    return block.replaced(changed)
 
 
 def check_names(block: Block, shape: TableShape, where: str) -> None:
@@ -85,7 +87,7 @@ def check_names(block: Block, shape: TableShape, where: str) -> None:
 
 
 def _converter(
-    column: TableColumn, present: frozenset[type], adapters: Mapping[Kind, Converter], table: str, where: str
+    column: TableColumn, present: frozenset[type], adapter: Converter, table: str, where: str, *, settled: bool
 ) -> Converter | None:
     """One function for all values of a column; None when they may stay as they are."""
     steps: dict[type, Converter] = {}
@@ -93,10 +95,10 @@ def _converter(
         if kind is _NONE:
             steps[kind] = same
             continue
-        step = _step(column, kind)
+        step = same if settled else _step(column, kind)
         if step is None:
             raise SchemaMismatch(f"{table}, {_refusal(column, kind)} ({where})")
-        steps[kind] = _chain(_chain(step, _limit(column, kind)), adapters.get(column.kind, same))
+        steps[kind] = _chain(_chain(step, _limit(column, kind)), adapter)
     if all(step is same for step in steps.values()):
         return None
     if len(steps) == 1:
@@ -105,6 +107,17 @@ def _converter(
         del steps[_NONE]
         return _unless_none(next(iter(steps.values())))
     return lambda value: steps[type(value)](value)
+
+
+def _is_settled(column: TableColumn, present: frozenset[type], values: Iterable[Any]) -> bool:
+    """Whether the values of a column of times are in the zone they must be in already."""
+    zone = _ZONES.get(column.kind, ...)
+    if zone is ... or not present <= _TIMES:
+        return False
+    try:
+        return set(map(attrgetter("tzinfo"), filter(None, values))) == {zone}
+    except TypeError:  # some zones of dateutil cannot be in a set
+        return False
 
 
 def _step(column: TableColumn, kind: type) -> Converter | None:

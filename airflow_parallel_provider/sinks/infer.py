@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
-from airflow_parallel_provider.sinks.fit import reduce_block
+from airflow_parallel_provider.sinks.fit import plain_column
 from airflow_parallel_provider.sinks.kinds import INT64_MAX, INT64_MIN, KIND_OF_TYPE, Column, Kind
 
 if TYPE_CHECKING:
@@ -61,11 +61,12 @@ def _settle(column: Column, found: dict[str, Column]) -> Column:
 
 
 def _observed(block: Block, table: str, where: str) -> list[Column]:
-    columns, kinds, _ = reduce_block(block)
-    return [
-        Column(name, _common(_kinds_in(values, present, name, table, where), name, table, where))
-        for name, values, present in zip(block.names, columns, kinds, strict=True)
-    ]
+    columns = []
+    for number, name in enumerate(block.names):
+        values, present = plain_column(block, number)
+        kinds = _kinds_in(values or list(block.column(number)), present, name, table, where)
+        columns.append(Column(name, _common(kinds, name, table, where)))
+    return columns
 
 
 def _kinds_in(values: Sequence[Any], present: frozenset[type], name: str, table: str, where: str) -> frozenset[Kind]:

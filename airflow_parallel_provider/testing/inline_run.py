@@ -54,7 +54,6 @@ class InlineRun(Run):
         super().fail(error)
         for stage in self.stages:
             stage.channel.break_()
-        self.budget.break_()
 
     def interrupt(self, error: BaseException) -> None:
         """Somebody wants out: stop, and remember what to raise."""

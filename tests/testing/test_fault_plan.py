@@ -135,6 +135,17 @@ def test_a_result_of_several_items_meets_the_fault_of_any_of_them() -> None:
     assert result.report.items_filtered == 6
 
 
+def test_a_result_of_results_of_several_items_does_too() -> None:
+    stages = [Stage(functions.total, batch_size=4), Stage(functions.total, batch_size=2, name="again")]
+    plan = FaultPlan(Fail("last", at=6, times=None))
+    pipeline = Pipeline(range(16), [*stages, Stage(functions.same, name="last")], tolerance=16)
+
+    result = run_inline(plan.wrap(pipeline))
+
+    assert result.rows == [92]
+    assert len(plan.fired()) == 1
+
+
 def test_a_table_stays_a_table() -> None:
     stages = [Stage(functions.as_table, batch_size=4), Stage(functions.table_sum)]
     pipeline = Pipeline(range(8), stages, tolerance=4)

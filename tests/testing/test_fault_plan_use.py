@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider import ListSink, Pipeline, PlanError, Stage
+from airflow_parallel_provider import ListSink, Pipeline, PlanError, Retry, Stage
 from airflow_parallel_provider.testing import (
     Fail,
     FaultPlan,
@@ -57,6 +57,14 @@ def test_a_limit_holds_between_workers() -> None:
     report = plan.wrap(Pipeline(range(200), [stage], ListSink(), tolerance=200)).run()
 
     assert plan.count() == 5 == report.items_dead_lettered
+
+
+def test_a_call_that_is_let_pass_does_not_use_up_the_limit() -> None:
+    plan = FaultPlan(Fail("same", at=[0, 1], limit=2))
+
+    run_inline(plan.wrap(Pipeline([0, 1], [Stage(functions.same, retry=Retry(3))])))
+
+    assert [each.position for each in plan.fired()] == [0, 1]
 
 
 def test_a_second_try_does_not_meet_the_same_fault_until_reset() -> None:

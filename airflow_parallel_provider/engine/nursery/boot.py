@@ -1,8 +1,8 @@
 """First lines of the nursery: run by path with ``python -P``, before any path but the interpreter's own is known.
 
-It takes over ``sys.path`` and ``sys.argv`` of the task process, so that functions can be imported by reference, and hands over to
-:mod:`.parent`. ``__main__`` of the task process is never imported here: under Airflow it is the ``airflow`` command,
-whose import fails in a child.
+It takes over ``sys.path`` and ``sys.argv`` of the task process, so that functions can be imported by reference, and
+hands over to :mod:`.parent`. ``__main__`` of the task process is never imported here: under Airflow it is the
+``airflow`` command, whose import fails in a child.
 """
 
 import json

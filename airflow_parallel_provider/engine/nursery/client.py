@@ -20,7 +20,10 @@ from airflow_parallel_provider.engine.nursery import wire
 from airflow_parallel_provider.engine.nursery.arena import ARENA_BYTES, Receiver, Sender, create_memory
 from airflow_parallel_provider.engine.nursery.output import OutputRelay
 from airflow_parallel_provider.engine.nursery.parent import ANSWER, KILL, PAGE_BYTES, REAP, REQUEST, SPAWN
-from airflow_parallel_provider.errors import ParallelError
+from airflow_parallel_provider.errors import ParallelError, PlanError
+
+loading: str | None = None
+"""In a nursery: the stage whose function is being imported."""
 
 READY_SECONDS = 120.0
 """How long the nursery may take to import the stages' modules."""
@@ -76,7 +79,13 @@ class NurseryClient:
         self._lost = False
 
     def start(self) -> dict[int, CallFailure]:
-        """Start it and wait until it has imported the stage functions; return the stages whose import failed."""
+        """Start it and wait until it has imported the stage functions; return the stages whose import failed.
+
+        :raises PlanError: in a nursery, where every nursery would start another one without end.
+        """
+        if loading is not None:
+            cure = "its module runs a pipeline when it is imported: put that under `if __name__ == '__main__':`"
+            raise PlanError("Stage.function", loading, cure)
         ours, theirs = socket.socketpair()
         boot = Path(__file__).with_name("boot.py")
         environment = {**os.environ, "PYTHON_OPERATORS_VIRTUAL_ENV_MODE": "1"}  # lets a worker `import airflow`

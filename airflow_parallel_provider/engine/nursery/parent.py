@@ -36,6 +36,8 @@ _REAP_SECONDS: Final = 5.0
 
 def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     """Become the nursery: load the stage functions, answer requests until the control socket closes."""
+    from airflow_parallel_provider.engine.nursery import client
+
     reset_signals()
     boot = pickle.loads(bootstrap)  # noqa: S301 - written by the task process that started us
     die_with_parent(boot["parent"])
@@ -44,10 +46,12 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     codes: dict[int, WorkerCode] = {}
     failures: dict[int, CallFailure] = {}
     for stage, data in boot["codes"].items():
+        client.loading = f"of stage {stage}"
         try:
             codes[stage] = pickle.loads(data)  # noqa: S301
         except BaseException as error:  # noqa: BLE001 - an import may raise anything, SystemExit included
             failures[stage] = describe_error(error)
+    client.loading = None
     _send(control, pickle.dumps(failures))
     gc.collect()
     gc.freeze()  # keeps the collector from writing to, and so copying, pages that workers share

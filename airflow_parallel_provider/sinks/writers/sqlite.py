@@ -27,7 +27,6 @@ from airflow_parallel_provider.sinks.writers.base import Rows, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
@@ -73,10 +72,6 @@ _EXACT_DIGITS = 15
 """What SQLite keeps of a number in text when the column has NUMERIC affinity."""
 
 
-def _spaced(value: datetime) -> str:
-    return value.isoformat(sep=" ", timespec="microseconds")
-
-
 def _any(value: Any) -> Any:
     """A value for a column without a type that means anything to SQLite."""
     if isinstance(value, (dict, list)):
@@ -103,10 +98,11 @@ class SqliteWriter(Writer):
     folds_case = True
     adapters: Mapping[Kind, Converter] = {
         Kind.DECIMAL: str,
-        Kind.DATE: lambda value: value.isoformat(),
-        Kind.DATETIME: _spaced,
-        Kind.DATETIMETZ: _spaced,
-        Kind.TIME: lambda value: value.isoformat(timespec="microseconds"),
+        # The texts of Python are ISO texts, and sort as the times do: of one column all are in UTC, or none has a zone.
+        Kind.DATE: str,
+        Kind.DATETIME: str,
+        Kind.DATETIMETZ: str,
+        Kind.TIME: str,
         Kind.UUID: str,
         Kind.JSON: to_json,
         Kind.OTHER: _any,
