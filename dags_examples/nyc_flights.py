@@ -242,9 +242,9 @@ def delay_score(departure: int | None, arrival: int | None, severity: float | No
 
 
 @task
-def lay_out_days(params: dict[str, Any]) -> list[str]:
+def lay_out_days(params: Row | None = None) -> list[str]:
     """Write the year as daily files; return the paths of as many as were asked for."""
-    return write_days(data_dir())[: params["days"]]
+    return write_days(data_dir())[: (params or {}).get("days")]
 
 
 @dag(

@@ -57,12 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_demo(home: Path, console: Console) -> int:
     """Run the DAG, print what came of it, return the exit code."""
-    database = fresh_database(home)
+    database = home / "demo.db"
     connection = json.dumps({"conn_type": "sqlite", "host": str(database)})
     began = time.monotonic()
     console.print(f"Starting Airflow in {home} ...", markup=False, soft_wrap=True)
     with LocalAirflow(home, REPOSITORY / "dags_examples", connections={"flights_db": connection}) as airflow:
         console.print(f"Airflow is up after {duration(time.monotonic() - began)}: {airflow.url} (no log-in)")
+        remove(database)  # not before: only now is it sure that no other demo is using it
         run_id = airflow.client.trigger(DAG)
         console.print(f"DAG run {run_id} of {DAG} has been triggered.", markup=False, soft_wrap=True)
         with progress_on(console, "score_flights") as progress:
@@ -77,12 +78,10 @@ def run_demo(home: Path, console: Console) -> int:
     return 0 if state == "success" and complete else 1
 
 
-def fresh_database(home: Path) -> Path:
-    """Path of the demo's database, with nothing left of an earlier demo."""
-    home.mkdir(parents=True, exist_ok=True)
+def remove(database: Path) -> None:
+    """Leave nothing of an earlier demo."""
     for suffix in ("", "-wal", "-shm", "-journal"):
-        (home / f"demo.db{suffix}").unlink(missing_ok=True)
-    return home / "demo.db"
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
 
 
 def watch(client: AirflowClient, run_id: str, progress: Progress) -> str:
@@ -129,12 +128,12 @@ def show_table(database: Path, console: Console) -> bool:
 
 LOOKS = {
     "Some flights": """
-        SELECT flight_id, day, carrier || flight AS flight, origin || '-' || dest AS route, status,
-               arr_delay AS late_min, great_circle_miles AS miles, delay_score AS score
+        SELECT flight_id AS id, day, carrier || flight AS flight, origin || '-' || dest AS route, status,
+               arr_delay AS late, great_circle_miles AS miles, delay_score AS score
         FROM flight_scores WHERE flight_id IN (1, 472, 839, 7073, 234103, 275946) ORDER BY flight_id""",
     "Carriers, best first": """
         SELECT carrier, count(*) AS flights, sum(status = 'cancelled') AS cancelled,
-               round(avg(arr_delay), 1) AS mean_late_min, round(avg(delay_score), 2) AS mean_score
+               round(avg(arr_delay), 1) AS mean_late, round(avg(delay_score), 2) AS mean_score
         FROM flight_scores GROUP BY carrier ORDER BY mean_score""",
 }
 """What the demo asks the table for."""

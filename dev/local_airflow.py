@@ -16,11 +16,9 @@ who can reach the port is admin). Configured through the environment alone, so n
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -33,6 +31,7 @@ import httpx
 
 from dev import keeper
 from dev.airflow_client import AirflowClient
+from dev.airflow_settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,50 +174,8 @@ class LocalAirflow:
         """Environment of every Airflow process: ours without any other Airflow's settings, plus the configuration."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
         connections = {f"AIRFLOW_CONN_{name.upper()}": value for name, value in self.connections.items()}
-        return inherited | self._settings() | connections | self.extra_env
-
-    def _settings(self) -> dict[str, str]:
-        secret = self._secrets()
-        return {
-            "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": str(self.parallelism),
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__AUTH_MANAGER": (
-                "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
-            ),
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "AIRFLOW__CORE__FERNET_KEY": secret["fernet_key"],
-            "AIRFLOW__API__BASE_URL": self.url,
-            "AIRFLOW__API__SECRET_KEY": secret["secret_key"],
-            "AIRFLOW__API_AUTH__JWT_SECRET": secret["jwt_secret"],
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}",
-            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.logs / "tasks"),
-            "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(self.logs / "dag_processor"),
-            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
-            "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        }
-
-    def _secrets(self) -> dict[str, str]:
-        """Keys that all programs must agree on; made once per home, readable by its owner only."""
-        file = self.home / "secrets.json"
-        if not file.exists():
-            self.home.mkdir(parents=True, exist_ok=True)
-            made = {
-                "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-                "secret_key": secrets.token_urlsafe(32),
-                "jwt_secret": secrets.token_urlsafe(64),
-            }
-            file.touch(mode=0o600)
-            file.write_text(json.dumps(made), encoding="utf-8")
-        read: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-        return read
+        configured = settings(self.home, self.dags, self.url, self.parallelism)
+        return inherited | configured | connections | self.extra_env
 
     def _argv(self, program: str) -> list[str]:
         options = {
@@ -292,7 +249,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     connections = dict(pair.split("=", 1) for pair in options.connection)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, _interrupt)
     airflow = LocalAirflow(options.home, options.dags, port=options.port, connections=connections)
     print("Starting Airflow ...", flush=True)
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import leftovers
 
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 3.0
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.engine.advice import Load, advise
+from airflow_parallel_provider.engine.limits import usable_cpus
 from airflow_parallel_provider.engine.report import RunReport, StageReport, State
+from airflow_parallel_provider.engine.serial import Turns
 from airflow_parallel_provider.engine.tally import shown
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def make_report(run: Run, state: State) -> RunReport:
     left = read - fates - run.items_skipped
     failed_there = 0 if state == "success" else max(0, min(left, run.items_dead - committer.items_dead_lettered))
     source_busy = max(0.0, feeder.seconds - feeder.waited) if feeder else 0.0
-    serial = sum(stage.busy_seconds for stage in stages) + committer.busy + source_busy
+    serial = _serial_seconds(run, source_busy)
     loads = [Load(stage.name, stage.kind, stage.workers, stage.busy_seconds) for stage in stages]
     loads = [Load("source", "source", 1, source_busy), *loads, Load("sink", "sink", 1, committer.busy)]
     bottleneck, advice = advise(loads, clocks.working_seconds)
@@ -84,6 +86,28 @@ def make_report(run: Run, state: State) -> RunReport:
         workers=shown([tally for stage in run.stages for tally in stage.tallies]),
         decisions=[decision.as_dict() for decision in run.crew.decisions],
     )
+
+
+def _serial_seconds(run: Run, source_busy: float) -> float:
+    """See :mod:`.serial`."""
+    seconds, cpus = max(1e-9, run.clocks.working_seconds), usable_cpus()
+    processes = [stage for stage in run.stages if stage.stage.kind == "process"]
+    threads = sum(stage.peak_workers for stage in run.stages if stage.stage.kind in ("thread", "process")) + 2
+    own_cpu = run.cpu_seconds() - sum(stage.meter.cpu for stage in processes)
+    interpreter = Turns(threads, own_cpu / seconds)
+    machine = Turns((sum(stage.peak_workers for stage in processes) + 1) / cpus, run.cpu_seconds() / seconds / cpus)
+    total = interpreter.alone(run.committer.busy, run.committer.cpu)
+    if run.feeder:
+        total += interpreter.alone(source_busy, max(0.0, run.feeder.cpu))
+    for stage in run.stages:
+        meter = stage.meter
+        if stage.stage.kind == "process":
+            total += machine.alone(meter.busy, meter.cpu)
+        elif stage.stage.kind == "async":
+            total += meter.busy  # coroutines wait; what they compute is not told apart
+        else:
+            total += interpreter.alone(meter.busy, meter.call_cpu)
+    return total
 
 
 def _stage_report(stage: StageRun) -> StageReport:

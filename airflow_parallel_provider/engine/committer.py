@@ -51,6 +51,7 @@ class Committer:
         self.rows_committed = 0
         self.chunks_committed = 0
         self.busy = 0.0
+        self.cpu = 0.0
         self._sink = sink
         self._context = context
         self._ordered = ordered
@@ -123,7 +124,7 @@ class Committer:
         return bool(self._waiting) and (not self._ordered or self._waiting[0][0] == self._next)
 
     def _commit(self, chunk: Chunk) -> None:
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.thread_time()
         committed = len(_owners(chunk) - chunk.dead)
         filtered = chunk.size - committed - len(chunk.dead)
         result = ChunkResult(
@@ -143,6 +144,7 @@ class Committer:
             self.rows_committed += rows
             self.chunks_committed += 1
             self.busy += time.monotonic() - began
+            self.cpu += time.thread_time() - cpu
         self._context.chunk_finished(chunk.size)
 
 

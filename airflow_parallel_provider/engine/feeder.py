@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_parallel_provider.engine.channel import ChannelBroken
@@ -107,7 +107,8 @@ class Feeder:
         channel: Channel | None,
     ) -> None:
         self.items_read = 0
-        self.waited = 0.0
+        self.waited = 0.0  # for room, and while stages without workers of their own ran on this thread
+        self.cpu = 0.0
         self.began: float | None = None
         self.ended: float | None = None
         self._source = source
@@ -148,6 +149,7 @@ class Feeder:
             failed.__cause__ = error
             self._context.fail(failed)
         finally:
+            self.cpu += time.thread_time()
             self.ended = time.monotonic()
 
     @property
@@ -169,12 +171,7 @@ class Feeder:
         size = self._read_in_bulk(chunk, rest) if self._source.at_hand else self._read_one_by_one(rest)
         if size < self._chunk_size:
             self._budget.release(self._chunk_size - size)
-        try:
-            self._context.flow.seal(chunk, size)
-        except ChannelBroken:
-            raise
-        except BaseException as error:
-            raise _OwnError(error) from error
+        self._pass_on(lambda: self._context.flow.seal(chunk, size))
 
     def _read_in_bulk(self, chunk: Chunk, items: Iterator[Any]) -> int:
         size = 0
@@ -211,12 +208,20 @@ class Feeder:
             self._deliver(chunk, keys, values)
 
     def _deliver(self, chunk: Chunk, keys: list[Key], values: list[Any]) -> None:
+        self._pass_on(lambda: self._context.flow.deliver(0, chunk, keys, values))
+
+    def _pass_on(self, deliver: Callable[[], float]) -> None:
+        """Do something that is not the source's work: its time is not counted, its errors are the engine's."""
+        began, cpu = time.monotonic(), time.thread_time()
         try:
-            self.waited += self._context.flow.deliver(0, chunk, keys, values)
+            deliver()
         except ChannelBroken:
             raise
         except BaseException as error:
             raise _OwnError(error) from error
+        finally:
+            self.waited += time.monotonic() - began
+            self.cpu -= time.thread_time() - cpu
 
     def _collected(self) -> list[Parcel]:
         """What has been collected, for a worker that found the channel empty; called under the channel's lock.

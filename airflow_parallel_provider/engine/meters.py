@@ -28,6 +28,7 @@ class StageMeter:
         self.starved = 0.0
         self.blocked = 0.0
         self.cpu = 0.0
+        self.call_cpu = 0.0
         self._sketch: Any = DDSketch(0.01)
 
     def arrived(self, items: int) -> None:
@@ -40,6 +41,11 @@ class StageMeter:
         with self.lock:
             self.starved += starved
             self.blocked += blocked
+
+    def computed(self, seconds: float) -> None:
+        """CPU seconds that calls took in this process."""
+        with self.lock:
+            self.call_cpu += seconds
 
     def called(self, nanoseconds: array[int]) -> float:
         """Durations of calls that ended; return their sum in seconds."""

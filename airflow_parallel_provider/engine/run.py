@@ -72,7 +72,7 @@ class Run:
         self.items_skipped = 0
         self.items_dead = 0  # given up, whether their chunk has committed or not
         self.chunks_skipped = 0
-        self.items_total = source_length(plan.source)
+        self.items_total: int | None = None
         self.clocks = Clocks.start()
         self.stages = [self._stage_run(index) for index in range(len(plan.stages))]
         self.committer = Committer(sink, self, ordered=plan.ordered)
@@ -117,6 +117,7 @@ class Run:
 
     def _begin(self) -> None:
         self.plan.source.prepare()
+        self.items_total = source_length(self.plan.source)  # known to some sources only now
         self.sink.prepare(self.plan.load_spec)
         self._start_thread(SINK_THREAD, self.committer.run)
         self.crew.begin()

@@ -130,6 +130,8 @@ def _check_function(stage: Stage) -> None:
         for name in ("setup", "teardown"):
             if getattr(stage, name) is not None:
                 raise PlanError(f"Stage.{name}", getattr(stage, name), "a stage class brings its own; leave it out")
+        given = (function, "item") if isinstance(function, type) else ("item",)
+        _check_arguments(stage, function.process, given, "one argument beside self, the item")
         return
     if isinstance(function, type) or not callable(function):
         cure = "give a function, or a class with a `process` method"
@@ -140,20 +142,20 @@ def _check_function(stage: Stage) -> None:
             raise PlanError(f"Stage.{name}", hook, "give a function")
     if stage.teardown is not None and stage.setup is None:
         raise PlanError("Stage.teardown", stage.teardown, "it is called with what setup returned: give setup= too")
-    _check_arguments(stage)
+    if stage.setup is None:
+        _check_arguments(stage, function, ("item",), "one argument, the item")
+    else:
+        _check_arguments(stage, function, ("item", "resource"), "two arguments: the item, and what setup returned")
 
 
-def _check_arguments(stage: Stage) -> None:
-    """The function must take the item, and the resource where there is a ``setup``."""
-    given: tuple[object, ...] = ("item",) if stage.setup is None else ("item", "resource")
+def _check_arguments(stage: Stage, function: Any, given: tuple[object, ...], wanted: str) -> None:
     try:
-        signature = inspect.signature(stage.function)
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # some built-ins have none
         return
     try:
         signature.bind(*given)
     except TypeError as error:
-        wanted = "one argument, the item" if stage.setup is None else "two arguments: the item, and what setup returned"
         raise PlanError("Stage.function", stage.function, f"it must take {wanted} ({error})") from None
 
 

@@ -70,3 +70,35 @@ def context_of() -> Callable[..., dict[str, Any]]:
 def metadata_database() -> None:
     """Airflow's own database, as ``dag.test()`` needs it."""
     airflow_env.migrate()
+
+
+def snapshot(seconds: float = 0.0, *, committed: int = 0, stages: int = 1, **more: Any) -> dict[str, Any]:
+    """What the engine tells of a run after so many seconds."""
+    stage = {
+        "name": "score",
+        "kind": "process",
+        "workers": 2,
+        "items_in": committed,
+        "items_out": committed,
+        "failed": 0,
+        "queue_now": 3,
+        "queue_size": 64,
+        "busy_seconds": seconds / 3,
+    }
+    value = {
+        "state": "running",
+        "seconds": seconds,
+        "items_read": committed,
+        "items_committed": committed,
+        "items_filtered": 0,
+        "items_dead_lettered": 0,
+        "items_skipped": 0,
+        "rows_committed": committed,
+        "cpu_seconds": seconds / 2,
+        "peak_rss_bytes": 150_000_000,
+        "failures": [],
+        "stages": [{**stage, "name": f"score{number or ''}"} for number in range(stages)],
+        "items_total": None,
+        "final": False,
+    }
+    return {**value, **more}

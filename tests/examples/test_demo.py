@@ -139,7 +139,8 @@ def test_demo_starts_from_nothing(tmp_path: Path) -> None:
     for name in ("demo.db", "demo.db-wal", "airflow.db"):
         (tmp_path / name).touch()
 
-    assert demo.fresh_database(tmp_path) == tmp_path / "demo.db"
+    demo.remove(tmp_path / "demo.db")
+
     assert [file.name for file in tmp_path.iterdir()] == ["airflow.db"]
 
 

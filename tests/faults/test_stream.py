@@ -68,13 +68,13 @@ def test_a_consumer_that_stops_early_stops_everything(kind: Any) -> None:
     source = Counted()
     clock = Clock()
 
-    for row in Pipeline(source, [stage_of(kind)], chunk_size=10, max_in_flight=100, ordered=True).stream(max_rows=10):
+    for row in Pipeline(source, [stage_of(kind)], chunk_size=10, max_in_flight=100, ordered=True).stream():
         if row == 40:
             break
 
     del row
     assert clock.seconds < 5
-    assert source.drawn <= 10 * 2 + 100 + 10 + 1
+    assert source.drawn <= 50 + 10 + 100 + 1
     assert source.closed
 
 
@@ -110,11 +110,11 @@ def test_a_stream_nobody_reads_starts_nothing() -> None:
 
 def test_a_slow_consumer_slows_the_source() -> None:
     source = Counted()
-    stream = Pipeline(source, [Stage(bad.tenfold)], chunk_size=10, max_in_flight=50).stream(max_rows=10)
+    stream = Pipeline(source, [Stage(bad.tenfold)], chunk_size=10, max_in_flight=50).stream()
 
     for count in range(1, 201):
         next(stream)
-        # Taken by the consumer, waiting for it (max_rows and the chunk in its hands), in flight, and one looked ahead.
+        # The chunk in the consumer's hands, one that waits for it, what is in flight, and one item looked ahead.
         assert source.drawn <= count + 10 + 10 + 50 + 1
     stream.close()
 

@@ -67,7 +67,7 @@ RAISES = [
 RESULTS = [
     _at_bad(bad.return_lock, "TypeError", "lock"),
     _at_bad(bad.return_bomb, "ValueError", "cannot be put together again"),
-    _at_bad(bad.return_too_deep, "RecursionError"),
+    _at_bad(bad.return_too_deep, "recursion"),
 ]
 
 ALL = [*DEATHS, *STALLS, *RAISES, *RESULTS]

@@ -61,7 +61,7 @@ def test_same_load_key_goes_on(sqlite: SqliteDatabase) -> None:
         return row
 
     with pytest.raises(Exception, match="not today"):
-        pipeline("nightly", [Stage(score), Stage(refuse)], ordered=True, tolerance=5).run()
+        pipeline("nightly", [Stage(score), Stage(refuse)], ordered=True, tolerance=5, max_in_flight=20).run()
     there = len(sqlite.rows())
 
     report = pipeline("nightly", attempt=2).run()

@@ -58,6 +58,7 @@ class Worker:
         self.inbox = wire.Inbox(sender, receiver)
         self.outbox = wire.Outbox(sender, receiver)
         self._seals = False
+        self._pid = os.getpid()
         self._sending = threading.Lock()  # log records of the user's own threads share the socket
 
     def run(self) -> None:
@@ -118,6 +119,8 @@ class Worker:
         outcome = run_calls(
             call, values, batched=self.code.batched, retry=self.code.retry, page=page, sequence=sequence
         )
+        if os.getpid() != self._pid:
+            os._exit(0)  # a copy that the function forked and let return: there is one worker, not two
         page[STATE] = SENDING
         usage = resource.getrusage(resource.RUSAGE_SELF)
         page[CPU_NS] = int((usage.ru_utime + usage.ru_stime) * 1e9)
@@ -180,8 +183,11 @@ def _dump(outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
     plain = (out_of_band(outcome.results), outcome.shapes, outcome.failures, outcome.nanoseconds.tobytes())
     try:
         return wire.dump(plain)
-    except Exception:  # noqa: BLE001 - a class of the DAG file: this process can only name it, not import it
-        return wire.dump(plain, by_value=True)
+    except Exception as first:  # noqa: BLE001 - raised again below
+        try:  # perhaps only a class of the DAG file: this process can name it, not import it
+            return wire.dump(plain, by_value=True)
+        except Exception:  # noqa: BLE001 - it was not that
+            raise first from None
 
 
 def _transport_failure(results: list[Any]) -> CallFailure | None:

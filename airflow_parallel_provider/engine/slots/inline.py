@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.engine.calls import PAGE_SLOTS, describe_error, run_calls
@@ -46,7 +47,9 @@ class InlineStageRun(StageRun):
                     continue
                 values = [value for each in hand for value in each.values]
                 code = self.code
+                cpu = time.thread_time()
                 outcome = run_calls(live.call, values, batched=code.batched, retry=code.retry, page=self._page)
+                self.meter.computed(time.thread_time() - cpu)
                 waited += self.settle(hand, outcome, self._tally)
 
     def _begin(self) -> LiveCode:

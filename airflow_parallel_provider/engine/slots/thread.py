@@ -75,11 +75,15 @@ class ThreadSlot(Slot):
             with self._lock:
                 self._page[CALL], self._page[BEGAN_NS] = 0, time.monotonic_ns()
                 self._hand, self._outcome = hand, outcome
+            cpu = time.thread_time()
             run_calls(live.call, values, batched=code.batched, retry=code.retry, page=self._page, outcome=outcome)
+            cpu = time.thread_time() - cpu
             with self._lock:
                 if self.abandoned:
                     return
                 self._hand = None
+            self.stage.meter.computed(cpu)
+            self.tally.cpu += cpu
             self.stage.settle(hand, outcome, self.tally)
         self._tear_down(live)
 

@@ -1,0 +1,1 @@
+"""One file per module of the engine: small, fast, no Airflow."""

@@ -1,0 +1,92 @@
+"""Small stand-ins for what an engine module talks to, so that it can be tested alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from airflow_parallel_provider.engine.channel import Channel
+from airflow_parallel_provider.engine.flow import Chunk
+from airflow_parallel_provider.engine.parcel import Parcel
+from tests.support.sync import WAIT_SECONDS
+
+
+class FakeTime:
+    """Takes the place of the ``time`` module: stands still until it is told to go on."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def monotonic_ns(self) -> int:
+        return int(self.now * 1e9)
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Weighty:
+    """A value that says how many bytes it holds."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+
+class SeenCondition(threading.Condition):
+    """A condition that says when somebody has begun to wait."""
+
+    def __init__(self, lock: Any) -> None:
+        super().__init__(lock)
+        self.waited = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.set()
+        return super().wait(timeout)
+
+    def expect_waiter(self) -> None:
+        """Wait until somebody waits."""
+        assert self.waited.wait(WAIT_SECONDS), "nobody waited"
+
+
+def watch_writers(channel: Channel) -> SeenCondition:
+    """Have a channel tell when a writer waits for room."""
+    condition = channel._writable = SeenCondition(channel._lock)
+    return condition
+
+
+def watch_readers(channel: Channel) -> SeenCondition:
+    """Have a channel tell when a reader waits for work."""
+    condition = channel._readable = SeenCondition(channel._lock)
+    return condition
+
+
+def chunk(index: int = 0, stages: int = 1, first_position: int = 0) -> Chunk:
+    return Chunk(index, first_position, stages)
+
+
+def calls(*values: Any, of: Chunk | None = None) -> Parcel:
+    """A parcel of single calls."""
+    return Parcel(of or chunk(), list(range(len(values))), list(values), len(values))
+
+
+def batches(*values: list[Any], of: Chunk | None = None) -> Parcel:
+    """A parcel of batches."""
+    size, keys = 0, []
+    for batch in values:
+        keys.append(list(range(size, size + len(batch))))
+        size += len(batch)
+    return Parcel(of or chunk(), keys, list(values), size)
+
+
+def taken(hand: list[Parcel] | None) -> list[Any]:
+    """The values of a hand."""
+    assert hand is not None, "nothing was taken"
+    return [value for parcel in hand for value in parcel.values]
+
+
+def up_to(number: int) -> Callable[[int], int]:
+    """A limit that does not depend on what waits."""
+    return lambda waiting: number

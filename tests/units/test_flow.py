@@ -1,0 +1,310 @@
+"""Flow: every chunk completes exactly once, in whatever order its parcels settle; batches never mix chunks."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_parallel_provider.engine.flow import Chunk, Flow, chunk_id
+from airflow_parallel_provider.engine.parcel import Parcel, batch_keys, below, sort_key
+from tests.units.given import quick
+
+
+class Gathering:
+    """A stage that keeps the parcels it gets until the test settles them."""
+
+    def __init__(self, batch_size: int | None = None, *, in_order: bool = False) -> None:
+        self.batch_size = batch_size
+        self.in_order = in_order
+        self.waiting: list[Parcel] = []
+        self.seen: list[Parcel] = []
+        self.items = 0
+        self.closed = 0
+
+    def accept(self, parcel: Parcel) -> float:
+        assert not self.closed, "nothing may come after the close"
+        self.waiting.append(parcel)
+        self.seen.append(parcel)
+        return 0.25
+
+    def arrived(self, items: int) -> None:
+        self.items += items
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Line:
+    """A flow with its stages and what has completed."""
+
+    def __init__(self, *inlets: Gathering) -> None:
+        self.inlets = list(inlets)
+        self.complete: list[Chunk] = []
+        self.flow = Flow(list(inlets), self.complete.append)
+
+    def chunk(self, index: int = 0) -> Chunk:
+        return Chunk(index, index * 100, len(self.inlets))
+
+    def feed(self, index: int, *values: Any) -> Chunk:
+        """A whole chunk from the source."""
+        chunk = self.chunk(index)
+        self.flow.deliver(0, chunk, list(range(len(values))), list(values))
+        self.flow.seal(chunk, len(values))
+        return chunk
+
+    def settle(self, stage: int, parcel: Parcel, results: int = 1) -> None:
+        """Every call of a parcel gives so many results per item."""
+        batched = self.inlets[stage].batch_size is not None
+        keys: list[Any] = []
+        values: list[Any] = []
+        for key, value in zip(parcel.keys, parcel.values, strict=True):
+            made = batch_keys(key, results * len(key)) if batched else below(key, results) if results != 1 else [key]
+            keys += made
+            values += [value[0] if batched else value] * len(made)
+        self.flow.deliver(stage + 1, parcel.chunk, keys, values)
+        self.flow.settle(stage, parcel.chunk, parcel.size)
+
+
+def test_a_chunk_completes_when_sealed_and_nothing_of_it_is_open() -> None:
+    line = Line(Gathering())
+    chunk = line.chunk()
+    line.flow.deliver(0, chunk, [0, 1], ["a", "b"])
+    line.settle(0, line.inlets[0].waiting.pop())
+    assert line.complete == [], "the source may have more of it"
+
+    line.flow.seal(chunk, 2)
+
+    assert line.complete == [chunk]
+    assert (chunk.size, chunk.rows, chunk.row_keys) == (2, ["a", "b"], [0, 1])
+
+
+def test_a_sealed_chunk_waits_for_its_last_item() -> None:
+    line = Line(Gathering())
+    chunk = line.chunk()
+    line.flow.deliver(0, chunk, [0], ["a"])
+    line.flow.deliver(0, chunk, [1], ["b"])
+    line.flow.seal(chunk, 2)
+
+    line.settle(0, line.inlets[0].waiting.pop(0))
+    assert line.complete == []
+    line.settle(0, line.inlets[0].waiting.pop(0))
+
+    assert line.complete == [chunk]
+
+
+def test_without_stages_items_go_straight_to_the_sink() -> None:
+    line = Line()
+
+    chunk = line.feed(3, "a", "b")
+
+    assert line.complete == [chunk]
+    assert chunk.rows == ["a", "b"]
+
+
+def test_an_item_that_gives_nothing_ends_too() -> None:
+    line = Line(Gathering(), Gathering())
+
+    chunk = line.feed(0, "a", "b")
+    line.settle(0, line.inlets[0].waiting.pop(), results=0)
+
+    assert line.complete == [chunk]
+    assert chunk.rows == []
+    assert line.inlets[1].seen == []
+
+
+def test_full_batches_go_on_at_once_the_rest_when_the_stage_before_is_finished() -> None:
+    line = Line(Gathering(), Gathering(4))
+    chunk = line.chunk()
+    for number in range(6):
+        line.flow.deliver(0, chunk, [number], [number])
+    line.flow.seal(chunk, 6)
+
+    for _ in range(5):
+        line.settle(0, line.inlets[0].waiting.pop(0))
+    assert [parcel.values for parcel in line.inlets[1].seen] == [[[0, 1, 2, 3]]]
+    line.settle(0, line.inlets[0].waiting.pop(0))
+
+    assert [parcel.values for parcel in line.inlets[1].seen] == [[[0, 1, 2, 3]], [[4, 5]]]
+
+
+def test_many_full_batches_travel_in_one_parcel() -> None:
+    line = Line(Gathering(3))
+
+    line.feed(0, *range(10))
+
+    assert [parcel.values for parcel in line.inlets[0].seen] == [[[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[9]]]
+    assert [parcel.size for parcel in line.inlets[0].seen] == [9, 1]
+
+
+def test_batches_never_mix_chunks() -> None:
+    line = Line(Gathering(4))
+
+    line.feed(0, "a", "b", "c")
+    line.feed(1, "d", "e")
+
+    assert [parcel.values for parcel in line.inlets[0].seen] == [[["a", "b", "c"]], [["d", "e"]]]
+
+
+def test_in_order_a_batch_holds_neighbours_whatever_came_first() -> None:
+    line = Line(Gathering(), Gathering(3, in_order=True))
+    chunk = line.chunk()
+    for number in range(8):
+        line.flow.deliver(0, chunk, [number], [number])
+    line.flow.seal(chunk, 8)
+    parcels = list(line.inlets[0].waiting)
+    random.Random(5).shuffle(parcels)
+
+    for parcel in parcels[:-1]:
+        line.settle(0, parcel)
+    assert line.inlets[1].seen == [], "a whole chunk only can be put in order"
+    line.settle(0, parcels[-1])
+
+    assert [parcel.values for parcel in line.inlets[1].seen] == [[[0, 1, 2], [3, 4, 5], [6, 7]]]
+
+
+def test_a_stage_closes_when_the_one_before_is_finished_with_all_chunks() -> None:
+    line = Line(Gathering(), Gathering())
+    line.feed(0, "a")
+    line.feed(1, "b")
+    first, second = line.inlets[0].waiting
+
+    line.settle(0, first)
+    line.flow.end(2)
+    assert [inlet.closed for inlet in line.inlets] == [1, 0]
+    line.settle(0, second)
+
+    assert [inlet.closed for inlet in line.inlets] == [1, 1]
+
+
+def test_an_end_that_comes_last_closes_everything() -> None:
+    line = Line(Gathering(), Gathering(), Gathering())
+    line.feed(0, "a")
+    for stage in range(3):
+        line.settle(stage, line.inlets[stage].waiting.pop())
+
+    line.flow.end(1)
+
+    assert [inlet.closed for inlet in line.inlets] == [1, 1, 1]
+
+
+def test_no_chunk_at_all_closes_everything() -> None:
+    line = Line(Gathering(), Gathering())
+
+    line.flow.end(0)
+
+    assert [inlet.closed for inlet in line.inlets] == [1, 1]
+
+
+def test_time_spent_waiting_for_room_is_told() -> None:
+    line = Line(Gathering(), Gathering(5))
+    chunk = line.chunk()
+
+    assert line.flow.deliver(0, chunk, [0], ["a"]) == 0.25
+    line.flow.seal(chunk, 1)
+    line.flow.deliver(1, chunk, [0], ["a"])
+
+    assert line.flow.settle(0, chunk, 1) == 0.25, "the last batch was flushed"
+
+
+def test_items_are_counted_on_arrival() -> None:
+    line = Line(Gathering(4))
+
+    line.feed(0, *range(6))
+
+    assert line.inlets[0].items == 6
+
+
+@pytest.mark.parametrize(("index", "text"), [(0, "00000000"), (41, "00000041"), (123_456_789, "123456789")])
+def test_chunk_ids_are_stable_and_sort(index: int, text: str) -> None:
+    assert chunk_id(index) == Chunk(index, 0, 1).chunk_id == text
+
+
+STAGE = st.tuples(st.sampled_from([None, 1, 2, 3, 7]), st.booleans(), st.integers(0, 3))
+
+
+@quick
+@given(
+    st.lists(STAGE, max_size=4),
+    st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    st.randoms(use_true_random=False),
+)
+def test_every_chunk_completes_once_and_whole_in_whatever_order_things_settle(
+    stages: list[tuple[int | None, bool, int]], sizes: list[int], dice: random.Random
+) -> None:
+    """The source, and every stage, go on in random order; results per item differ from stage to stage."""
+    line = Line(*[Gathering(batch, in_order=ordered and batch is not None) for batch, ordered, _ in stages])
+    chunks = [line.chunk(index) for index in range(len(sizes))]
+    to_feed = [(at, number) for at, size in enumerate(sizes) for number in range(size)]
+    unsealed = set(range(len(sizes)))
+
+    while to_feed or unsealed or any(inlet.waiting for inlet in line.inlets):
+        step = dice.randrange(len(stages) + 2)
+        if step < len(stages):
+            waiting = line.inlets[step].waiting
+            if waiting:
+                line.settle(step, waiting.pop(dice.randrange(len(waiting))), stages[step][2])
+        elif to_feed and step == len(stages):
+            at, number = to_feed.pop(0)
+            line.flow.deliver(0, chunks[at], [number], [(at, number)])
+        else:
+            fed = {at for at in unsealed if all(each != at for each, _ in to_feed)}
+            for at in fed:
+                unsealed.discard(at)
+                line.flow.seal(chunks[at], sizes[at])
+    line.flow.end(len(sizes))
+
+    assert sorted(chunk.index for chunk in line.complete) == list(range(len(sizes)))
+    per_item = 1
+    for _, _, results in stages:
+        per_item *= results
+    for chunk, size in zip(chunks, sizes, strict=True):
+        assert len(chunk.rows) == size * per_item
+        assert len(set(chunk.row_keys)) == len(chunk.row_keys), "no two rows have one place"
+        assert chunk.open == [0] * len(stages)
+    assert all(inlet.closed == 1 for inlet in line.inlets)
+    for inlet in line.inlets:
+        check_batches(inlet)
+
+
+def check_batches(inlet: Gathering) -> None:
+    if inlet.batch_size is None:
+        return
+    assert all(1 <= len(batch) <= inlet.batch_size for parcel in inlet.seen for batch in parcel.values)
+    per_chunk: dict[int, list[int]] = {}
+    for parcel in inlet.seen:
+        per_chunk.setdefault(parcel.chunk.index, []).extend(len(batch) for batch in parcel.values)
+        if inlet.in_order:
+            keys = [sort_key(key) for batch in parcel.keys for key in batch]
+            assert keys == sorted(keys)
+    for lengths in per_chunk.values():
+        assert all(length == inlet.batch_size for length in lengths[:-1]), "as full as can be"
+
+
+def test_settled_from_many_threads_a_chunk_completes_once() -> None:
+    line = Line(Gathering(), Gathering(3))
+    chunks = [line.chunk(index) for index in range(20)]
+    for chunk in chunks:
+        for number in range(10):
+            line.flow.deliver(0, chunk, [number], [number])
+        line.flow.seal(chunk, 10)
+    parcels = list(line.inlets[0].waiting)
+
+    def work(part: list[Parcel]) -> None:
+        for parcel in part:
+            line.settle(0, parcel)
+
+    threads = [threading.Thread(target=work, args=(parcels[at::4],)) for at in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for parcel in list(line.inlets[1].waiting):
+        line.settle(1, parcel)
+
+    assert sorted(chunk.index for chunk in line.complete) == list(range(20))
+    assert all(sorted(chunk.row_keys, key=sort_key) == list(range(10)) for chunk in chunks)

@@ -1,0 +1,114 @@
+"""What a stage did with its time, and what each worker did."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_parallel_provider.engine.meters import StageMeter
+from airflow_parallel_provider.engine.tally import MOST_SHOWN, WorkerTally, shown
+from tests.units.given import quick
+
+
+def milliseconds(*durations: float) -> array[int]:
+    return array("Q", [round(each * 1e6) for each in durations])
+
+
+def test_nothing_called_has_no_quantiles() -> None:
+    meter = StageMeter()
+
+    assert meter.quantiles() == (None, None, None)
+    assert meter.deciles() == []
+    assert meter.called(milliseconds()) == 0.0
+
+
+def test_durations_are_counted_and_added_up() -> None:
+    meter = StageMeter()
+
+    assert meter.called(milliseconds(1, 2, 3)) == pytest.approx(0.006)
+    meter.called(milliseconds(4))
+
+    assert meter.calls == 4
+    assert meter.busy == pytest.approx(0.010)
+
+
+def test_quantiles_are_within_one_percent() -> None:
+    meter = StageMeter()
+    meter.called(milliseconds(*range(1, 1001)))
+
+    p50, p95, p99 = meter.quantiles()
+
+    assert p50 == pytest.approx(500, rel=0.02)
+    assert p95 == pytest.approx(950, rel=0.02)
+    assert p99 == pytest.approx(990, rel=0.02)
+
+
+def test_deciles_go_from_the_shortest_to_the_longest() -> None:
+    meter = StageMeter()
+    meter.called(milliseconds(*range(1, 101)))
+
+    deciles = meter.deciles()
+
+    assert len(deciles) == 11
+    assert deciles == sorted(deciles)
+    assert deciles[0] == pytest.approx(1, rel=0.02)
+    assert deciles[10] == pytest.approx(100, rel=0.02)
+
+
+def test_thousands_of_tiny_calls_keep_their_shape() -> None:
+    """They are put in sixteen slices; 1 in 10 takes ten times as long."""
+    meter = StageMeter()
+    for _ in range(5):
+        meter.called(array("Q", [1000] * 1800 + [10_000] * 200))
+
+    assert meter.calls == 10_000
+    p50, p95, _ = meter.quantiles()
+    assert p50 == pytest.approx(0.001, rel=0.05)
+    assert p95 == pytest.approx(0.010, rel=0.2)
+
+
+@quick
+@given(st.lists(st.integers(0, 19_999), min_size=1, max_size=300))
+def test_slices_lose_no_call(durations: list[int]) -> None:
+    meter = StageMeter()
+
+    meter.called(array("Q", durations))
+
+    assert meter._sketch.count == len(durations) == meter.calls
+
+
+def test_waiting_is_kept_apart() -> None:
+    meter = StageMeter()
+
+    meter.waited(starved=1.0)
+    meter.waited(blocked=0.5)
+    meter.arrived(7)
+
+    assert (meter.starved, meter.blocked, meter.items_in) == (1.0, 0.5, 7)
+
+
+def test_a_tally_is_plain_json_with_its_rate() -> None:
+    tally = WorkerTally("score", 2, calls=40, failed=1, busy=1.23456, peak_rss=5, lost=1)
+
+    plain = tally.as_dict()
+
+    assert plain["failure_rate"] == 0.025
+    assert plain["busy_seconds"] == 1.2346
+    assert (plain["stage"], plain["number"], plain["peak_rss_bytes"], plain["lost"]) == ("score", 2, 5, 1)
+    assert WorkerTally("score", 1).as_dict()["failure_rate"] == 0.0
+
+
+def test_of_many_workers_those_that_failed_or_worked_most_are_shown_in_their_order() -> None:
+    tallies = [WorkerTally("score", number, busy=float(number)) for number in range(200)]
+    tallies[3].failed = 1
+    tallies[5].lost = 1
+
+    numbers = [each["number"] for each in shown(tallies)]
+
+    assert len(numbers) == MOST_SHOWN
+    assert numbers == sorted(numbers)
+    assert {3, 5, 199, 198} <= set(numbers)
+    assert 10 not in numbers
