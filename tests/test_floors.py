@@ -172,9 +172,10 @@ def test_the_engine_uses_no_multiprocessing() -> None:
 
 @pytest.mark.parametrize("path", python_files(PACKAGE, "tests", "dags_examples", "dev"), ids=lambda path: path.name)
 def test_files_stay_readable(path: Path) -> None:
+    """A file of tests is read one test at a time and may be longer."""
     lines = path.read_text().count("\n")
 
-    assert lines <= 330, "split it"
+    assert lines <= (500 if path.is_relative_to(ROOT / "tests") else 330), "split it"
 
 
 def test_imports_inside_functions_are_seen(tmp_path: Path) -> None:

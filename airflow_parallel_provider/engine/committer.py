@@ -87,20 +87,27 @@ class Committer:
 
     def run(self) -> None:
         """Open, commit everything, seal, close."""
+        sealed = False
         try:
-            try:
-                self._context.opened(self._sink.open())
-                sealed = self._commit_all() and self._context.may_finish()
-                if sealed:
-                    self._sink.finish()
-            finally:
-                self._sink.close()
+            self._context.opened(self._sink.open())
+            sealed = self._commit_all() and self._context.may_finish()
             if sealed:
-                self._context.sink_done()
+                self._sink.finish()
         except BaseException as error:  # noqa: BLE001 - whatever the sink raises ends the run, by name
-            failed = SinkFailed(f"the sink {self._sink.describe()} failed: {type(error).__name__}: {error}")
-            failed.__cause__ = error
-            self._context.fail(failed)
+            sealed = False
+            self._failed(error)
+        try:
+            self._sink.close()
+        except BaseException as error:  # noqa: BLE001 - told only where nothing was told before
+            sealed = False
+            self._failed(error)
+        if sealed:
+            self._context.sink_done()
+
+    def _failed(self, error: BaseException) -> None:
+        failed = SinkFailed(f"the sink {self._sink.describe()} failed: {type(error).__name__}: {error}")
+        failed.__cause__ = error
+        self._context.fail(failed)
 
     def _commit_all(self) -> bool:
         done = 0

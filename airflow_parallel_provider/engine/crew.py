@@ -153,6 +153,7 @@ class Crew:
         """Have every slot look at its deadlines, when one is due."""
         if now < self.next_check:
             return
+        self.next_check = _NEVER  # a slot that is added meanwhile sets it back
         dues = [slot.check(now) for slot in list(self._slots)]
         if now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
@@ -161,7 +162,7 @@ class Crew:
             self._next_memory_look = now + MEMORY_LOOK_SECONDS
             self.look_at_memory()
         due = min((due for due in dues if due is not None), default=_NEVER)
-        self.next_check = min(due, self._next_look, self._next_memory_look)
+        self.next_check = min(self.next_check, due, self._next_look, self._next_memory_look)
 
     def _scale(self, now: float) -> None:
         processes = sum(stage.workers for stage in self._run.stages if stage.stage.kind == "process")

@@ -33,7 +33,7 @@ class Stage:
     thread goes on until it returns; use ``kind="process"`` where that matters.
     """
 
-    function: Callable[..., Any]
+    function: Any
     """A function, or a class (or instance) with a ``process`` method and optional ``setup`` and ``teardown``."""
     name: str = ""
     """Shown in reports and errors; default: the function's name."""

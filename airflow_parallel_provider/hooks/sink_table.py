@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow.sdk import BaseHook
@@ -12,7 +11,13 @@ from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.sinks.books import Books, open_books
 from airflow_parallel_provider.sinks.commit import Committer
 from airflow_parallel_provider.sinks.database import Database, bound_hook
-from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, ChunkReceipt, load_id, now
+from airflow_parallel_provider.sinks.ledger import (
+    CHUNK_ID_LENGTH,
+    ChunkReceipt,
+    LoadSummary,
+    load_id,
+    now,
+)
 from airflow_parallel_provider.sinks.rows import Block
 from airflow_parallel_provider.sinks.table import SinkTable
 from airflow_parallel_provider.sinks.target import Target
@@ -38,18 +43,6 @@ class SinkTableOptions(TypedDict, total=False):
     lock_timeout: float
     statement_timeout: float
     dead_letter_length: int
-
-
-@dataclass(frozen=True, slots=True)
-class LoadSummary:
-    """What the ledger says of a whole load."""
-
-    load_key: str
-    chunks: int
-    items: int
-    items_filtered: int
-    rows: int
-    dead_letters: int
 
 
 class SinkTableHook(BaseHook):
@@ -143,7 +136,7 @@ class SinkTableHook(BaseHook):
             database.writer.check_disposition(declared.write_disposition)
             books = open_books(database, declared)
             target = Target(declared, database.writer)
-            shape = target.ensure(database.connection(), Block((), []), "at the start")
+            target.look(database.connection())  # a table that cannot do is refused before anything is written down
         load = load_id(spec.load_key, declared.table, declared.schema)
         with database.transaction() as connection:
             books.ledger.begin_load(connection, load, spec, declared.shown, self._frozen(spec))
@@ -153,11 +146,14 @@ class SinkTableHook(BaseHook):
         )
         committed = self.committed_chunks()
         rows = sum(receipt.rows for receipt in committed.values())
-        if rows and shape is None:
-            raise LoadMismatch(
-                f"load {spec.load_key!r}: the ledger says that {rows} rows are in table {declared.shown!r}, but there "
-                "is no such table. Discard the load to write them again"
-            )
+        with database.guarded() as connection:
+            # In this order: another attempt makes the table before it commits to the ledger.
+            if rows and target.look(connection) is None:
+                raise LoadMismatch(
+                    f"load {spec.load_key!r}: the ledger says that {rows} rows are in table {declared.shown!r}, but "
+                    "there is no such table. Discard the load to write them again"
+                )
+            target.ensure(connection, Block((), []), "at the start")
         return committed
 
     def _frozen(self, spec: LoadSpec) -> dict[str, Any]:
@@ -225,14 +221,7 @@ class SinkTableHook(BaseHook):
         chunks = self.committed_chunks().values()
         with committer.database.transaction() as connection:
             committer.books.ledger.complete(connection, committer.load)
-        return LoadSummary(
-            load_key=committer.load_key,
-            chunks=len(chunks),
-            items=sum(chunk.items for chunk in chunks),
-            items_filtered=sum(chunk.items_filtered for chunk in chunks),
-            rows=sum(chunk.rows for chunk in chunks),
-            dead_letters=sum(chunk.dead_letters for chunk in chunks),
-        )
+        return LoadSummary.of(committer.load_key, chunks)
 
     def discard(self, load_key: str) -> int:
         """Forget a load, its dead letters included, so that it can be loaded again; return how many chunks it had.

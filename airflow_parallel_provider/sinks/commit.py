@@ -87,6 +87,8 @@ class Committer:
 
     def _try(self, receipt: ChunkReceipt, block: Block, letters: Sequence[DeadLetter], where: str) -> ChunkReceipt:
         self._claimed = False
+        if self.stopped.is_set():
+            raise SinkError(f"{where} was not begun: the run was asked to stop")
         connection = self.database.connection()
         shape = self.target.ensure(connection, block, where)
         rows = self.target.fit(block, shape, where) if shape is not None and block.rows else []

@@ -17,7 +17,7 @@ from airflow_parallel_provider.engine.sink import CommittedChunk, LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, SinkError, UnsafeTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from sqlalchemy.engine import Connection
 
@@ -37,6 +37,24 @@ class ChunkReceipt(CommittedChunk):
     committed_at: datetime | None = None
     """UTC, by the clock of the process that committed."""
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSummary:
+    """What the ledger says of a whole load."""
+
+    load_key: str
+    chunks: int
+    items: int
+    items_filtered: int
+    rows: int
+    dead_letters: int
+
+    @classmethod
+    def of(cls, load_key: str, chunks: Collection[ChunkReceipt]) -> LoadSummary:
+        """The sums over all chunks."""
+        parts = ("items", "items_filtered", "rows", "dead_letters")
+        return cls(load_key, len(chunks), *(sum(getattr(chunk, part) for chunk in chunks) for part in parts))
 
 
 def load_id(load_key: str, table: str, schema: str | None) -> str:
@@ -119,6 +137,8 @@ class Ledger:
     def begin_load(self, connection: Connection, load: str, spec: LoadSpec, table: str, frozen: dict[str, Any]) -> None:
         """Write the load's row, or compare it with the one that is there.
 
+        As long as no chunk is in, a load may be begun anew in another way.
+
         :raises LoadMismatch: naming what changed.
         """
         import sqlalchemy as sa
@@ -135,11 +155,24 @@ class Ledger:
                     raise
             else:
                 return
-        _compare(json.loads(found.spec), frozen, spec.load_key or "", table)
+        if self._has_chunks(connection, load):
+            _compare(json.loads(found.spec), frozen, spec.load_key or "", table)
         # Open again, even if it was complete: until this try ends well nobody can say that it is.
         labels = json.dumps(dict(spec.labels), sort_keys=True)
-        seen = {"attempt": spec.attempt, "labels": labels, "state": "open", "completed_at": None}
+        seen = {
+            "attempt": spec.attempt,
+            "labels": labels,
+            "spec": json.dumps(frozen, sort_keys=True),
+            "state": "open",
+            "completed_at": None,
+        }
         connection.execute(self.loads.update().where(self.loads.c.load_id == load).values(**seen))
+
+    def _has_chunks(self, connection: Connection, load: str) -> bool:
+        import sqlalchemy as sa
+
+        found = connection.execute(sa.select(self.chunks.c.chunk_id).where(self.chunks.c.load_id == load).limit(1))
+        return found.fetchone() is not None
 
     def _find_load(self, connection: Connection, load: str) -> Any:
         return connection.execute(self.loads.select().where(self.loads.c.load_id == load)).fetchone()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import Retry, Stage
-from airflow_parallel_provider.errors import ToleranceExceeded
+from airflow_parallel_provider.errors import ToleranceExceeded, WorkersExhausted
 from tests.faults.zoo import RAISES, Fault
 from tests.support import saboteurs as bad
 from tests.support.running import Ran, run_pipeline
@@ -131,11 +131,11 @@ def test_all_threads_stuck_for_ever_fail_the_run_in_the_end() -> None:
     gate = Gate()
     stage = Stage(lambda item: gate.pass_through(), name="stuck", workers=2, timeout=0.05)
     try:
-        ran = run_pipeline(range(400), [stage], tolerance=1.0, timeout=30.0)
+        ran = run_pipeline(range(400), [stage], tolerance=1.0, timeout=20.0)
     finally:
         gate.open()
 
-    assert ran.error is not None
+    assert isinstance(ran.error, WorkersExhausted)
     assert "stuck" in str(ran.error)
     assert ran.report.stages[0].timed_out < 400
 

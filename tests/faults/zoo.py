@@ -49,6 +49,7 @@ STALLS = [
     _at_bad(bad.spin, "ItemTimeout", timeout=1.0),
     _at_bad(bad.block_in_c, "ItemTimeout", timeout=1.0),
     _at_bad(bad.stop_self, "ItemTimeout", timeout=1.0),
+    _at_bad(bad.return_hang_on_dump, "ItemTimeout", timeout=1.0),
 ]
 
 RAISES = [

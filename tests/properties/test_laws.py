@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from airflow_parallel_provider import Pipeline
@@ -22,6 +22,7 @@ COMMON = {
     "database": None,
     "deadline": None,
     "suppress_health_check": [HealthCheck.too_slow],
+    "phases": [Phase.explicit, Phase.generate],  # shrinking an example that hangs would take minutes
 }
 QUICK = settings(max_examples=250, **COMMON)  # type: ignore[arg-type]
 FEW = settings(max_examples=20, **COMMON)  # type: ignore[arg-type]

@@ -21,8 +21,8 @@ def sqlite(tmp_path: Path) -> Iterator[SqliteDatabase]:
     database.drop()
 
 
-OWN = ["sqlite", "postgres", "mariadb"]
-"""Each database with the writer that knows it."""
+OWN = ["sqlite", "postgres", "postgres-psycopg2", "mariadb"]
+"""Each database with the writers that know it."""
 GENERIC = ["sqlite-generic", "postgres-generic", "mariadb-generic"]
 """Each database with the writer that works everywhere."""
 
@@ -33,7 +33,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     name = request.param
     database: TestDatabase
     if name.startswith("postgres"):
-        database = PostgresDatabase()
+        database = PostgresDatabase("psycopg2" if name.endswith("psycopg2") else "psycopg")
     elif name.startswith("mariadb"):
         database = MariaDatabase()
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import sqlite3
 from contextlib import closing
@@ -114,7 +115,7 @@ class PostgresDatabase(TestDatabase):
 
     name = "postgres"
 
-    def __init__(self) -> None:
+    def __init__(self, driver: str = "psycopg") -> None:
         from airflow.sdk import Connection
 
         self._where = os.environ.get("PARALLEL_TESTS_POSTGRES", "host=127.0.0.1 port=5432 user=root dbname=test")
@@ -130,6 +131,8 @@ class PostgresDatabase(TestDatabase):
             password=parts.get("password"),
             schema=parts["dbname"],
         )
+        if driver == "psycopg2":
+            self.connection = connection_with(Psycopg2Hook(self._where))
         self.schema = f"sink {uuid4().hex[:12]}"
         self.execute(f'CREATE SCHEMA "{self.schema}"')
 
@@ -140,6 +143,34 @@ class PostgresDatabase(TestDatabase):
 
     def drop(self) -> None:
         self.execute(f'DROP SCHEMA "{self.schema}" CASCADE')
+
+
+def connection_with(hook: Any, like: Any = None) -> Any:
+    """An Airflow connection that has this hook, otherwise like another."""
+    from airflow.sdk import Connection
+
+    class HookedConnection(Connection):
+        def get_hook(self, *, hook_params: Any = None) -> Any:
+            return hook
+
+    parts = ("conn_type", "host", "port", "login", "password", "schema", "extra")
+    return HookedConnection(conn_id="warehouse", **{part: getattr(like, part, None) for part in parts})
+
+
+class Psycopg2Hook:
+    """What the PostgreSQL provider's hook does as long as SQLAlchemy is 1.4."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def get_conn(self) -> Any:
+        return importlib.import_module("psycopg2").connect(self.where)
+
+    def get_uri(self) -> str:
+        return "postgresql://"
+
+    def get_sqlalchemy_engine(self) -> Any:
+        raise NotImplementedError
 
 
 class MariaHook:
@@ -166,8 +197,6 @@ class MariaDatabase(TestDatabase):
     name = "mariadb"
 
     def __init__(self) -> None:
-        from airflow.sdk import Connection
-
         where = os.environ.get("PARALLEL_TESTS_MARIADB", "host=127.0.0.1 port=3306 user=root password=")
         if not _answers("mysql.connector", where):
             pytest.skip("no MariaDB answers; say where it is with PARALLEL_TESTS_MARIADB")
@@ -175,13 +204,7 @@ class MariaDatabase(TestDatabase):
         self._where["port"] = int(self._where["port"])
         self.schema = f"sink_{uuid4().hex[:12]}"
         self.execute(f"CREATE DATABASE {self.schema}")
-        hook = MariaHook({**self._where, "database": self.schema})
-
-        class MariaConnection(Connection):
-            def get_hook(self, *, hook_params: Any = None) -> Any:
-                return hook
-
-        self.connection = MariaConnection(conn_id="warehouse", conn_type="mysql", host=self._where["host"])
+        self.connection = connection_with(MariaHook({**self._where, "database": self.schema}))
 
     def raw(self) -> Any:
         import mysql.connector

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_parallel_provider.errors import PlanError, SinkError, UnsafeTable
+from airflow_parallel_provider.errors import PlanError, SchemaMismatch, SinkError, UnsafeTable
 from airflow_parallel_provider.sinks.table import SinkTable
 from tests.sinks.conftest import OWN
-from tests.sinks.databases import SPEC, SqliteDatabase, TestDatabase
+from tests.sinks.databases import SPEC, SqliteDatabase, TestDatabase, connection_with
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_mock import MockerFixture
 
 pytestmark = pytest.mark.airflow
@@ -144,8 +148,17 @@ def test_password_is_not_in_the_engine(database: TestDatabase) -> None:
 def test_each_database_gets_its_own_writer(database: TestDatabase) -> None:
     with database.opened() as hook:
         name = type(hook._database.writer).__name__
+        driver = hook._database._engine.driver
 
-    assert name == {"sqlite": "SqliteWriter", "postgres": "PostgresWriter", "mariadb": "MysqlWriter"}[database.name]
+    assert (
+        name
+        == {
+            "pysqlite": "SqliteWriter",
+            "psycopg": "PostgresWriter",
+            "psycopg2": "Postgres2Writer",  # as long as SQLAlchemy is 1.4
+            "mysqlconnector": "MysqlWriter",
+        }[driver]
+    )
 
 
 @pytest.mark.parametrize("database", ["sqlite-generic", "postgres-generic", "mariadb-generic"], indirect=True)
@@ -191,3 +204,63 @@ def test_conn_is_a_connection_for_statements_of_ones_own(sqlite: SqliteDatabase)
 
     assert raw.execute("SELECT 1").fetchone() == (1,)
     raw.close()
+
+
+def meddled(connection: Any, meddle: Callable[[Any], object]) -> Any:
+    """An Airflow connection whose hook does something to each connection it hands out."""
+    hook = connection.get_hook()
+    connect = hook.get_conn
+
+    def get_conn() -> Any:
+        raw = connect()
+        meddle(raw)
+        return raw
+
+    hook.get_conn = get_conn
+    return connection_with(hook, connection)
+
+
+@pytest.mark.parametrize(
+    "database", ["postgres", "postgres-psycopg2", "postgres-generic", "mariadb", "mariadb-generic"], indirect=True
+)
+def test_connection_that_commits_each_statement_is_told_not_to(database: TestDatabase) -> None:
+    def commit_each(raw: Any) -> None:
+        raw.autocommit = True
+
+    database.connection = meddled(database.connection, commit_each)
+
+    with database.opened(primary_key="id") as hook:
+        hook.write_chunk("00000000", [{"id": 1}])
+        with pytest.raises(SchemaMismatch):
+            hook.write_chunk("00000001", [{"id": 2}, {"id": 1}], first_position=100)
+
+    assert database.rows() == [(1,)]
+    assert [row[0] for row in database.ledger()] == ["00000000"]
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_session_that_is_not_strict_is_made_so(database: TestDatabase) -> None:
+    """Without strict mode the server cuts a text with no more than a warning."""
+
+    def be_lax(raw: Any) -> None:
+        raw.cmd_query("SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'")
+
+    database.connection = meddled(database.connection, be_lax)
+    database.execute(f"CREATE TABLE {database.place('scores')} (name VARCHAR(5))")
+
+    with database.opened() as hook:
+        hook.write_chunk("00000000", [{"name": "a'\\b"}])
+        with pytest.raises(SchemaMismatch, match="a text of more than 5 characters"):
+            hook.write_chunk("00000001", [{"name": "longer"}], first_position=100)
+
+    assert database.rows() == [("a'\\b",)]
+
+
+def test_write_lock_of_a_sqlite_file_is_taken_at_once(sqlite: SqliteDatabase) -> None:
+    """A transaction that reads first and writes later fails as soon as another has written in between."""
+    with sqlite.opened() as hook:
+        database = hook._database
+        with database.transaction(), closing(sqlite.raw()) as other:
+            other.execute("PRAGMA busy_timeout = 0")
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")

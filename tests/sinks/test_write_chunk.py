@@ -153,6 +153,20 @@ def test_load_begun_differently_is_refused(
     assert [row[0] for row in database.rows()] == [1]
 
 
+def test_load_without_a_chunk_may_begin_in_another_way(database: TestDatabase) -> None:
+    """A first try that fails on its first chunk is mended by a change of the declaration."""
+    with database.opened() as hook, pytest.raises(SchemaMismatch):
+        hook.write_chunk("00000000", [{"id": 1, "score": object()}])
+
+    with database.hook(columns={"id": int, "score": float}) as hook:
+        hook.open(dataclasses.replace(SPEC, chunk_size=50))
+        hook.write_chunk("00000000", numbered(1))
+        with pytest.raises(LoadMismatch, match="chunk_size was 50 and is 100"):
+            hook.open(SPEC)
+
+    assert database.rows() == [(1, 0.25)]
+
+
 def test_other_items_under_the_same_chunk_id_are_refused(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", numbered(1, 2))

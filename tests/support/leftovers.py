@@ -37,6 +37,8 @@ class Snapshot:
     processes: frozenset[int]
     descriptors: dict[int, str]
     segments: frozenset[str]
+    started: frozenset[int]
+    """Identities of the children that were started through ``subprocess`` before."""
 
     @classmethod
     def take(cls) -> Snapshot:
@@ -46,6 +48,7 @@ class Snapshot:
             frozenset(_descendants()),
             _open_descriptors(),
             frozenset(each.name for each in os.scandir(_SHARED_MEMORY)) if _SHARED_MEMORY.is_dir() else frozenset(),
+            frozenset(map(id, _started)),
         )
 
 
@@ -138,7 +141,7 @@ def zombies(before: Snapshot) -> list[str]:
     return [
         f"process {each.pid} ended and was not waited for: {each.args!r}"
         for each in list(_started)
-        if each.returncode is None and each.pid not in before.processes and _state(each.pid) == "Z"
+        if each.returncode is None and id(each) not in before.started and _state(each.pid) == "Z"
     ]
 
 
@@ -211,7 +214,7 @@ def _command(pid: int) -> str:
 
 def _where(thread: threading.Thread) -> str:
     frame = sys._current_frames().get(thread.ident or 0)
-    places = []
+    places: list[str] = []
     while frame is not None and len(places) < 6:
         places.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
         frame = frame.f_back

@@ -244,6 +244,18 @@ class ExitOnDump:
         os._exit(6)
 
 
+class HangOnDump:
+    """Is never done being pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sleep_for_ever()
+        return int, ()
+
+
+def return_hang_on_dump() -> HangOnDump:
+    return HangOnDump()
+
+
 def return_lock() -> Any:
     return threading.Lock()
 

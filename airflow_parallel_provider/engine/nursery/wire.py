@@ -23,7 +23,7 @@ BUFFER: Final = struct.Struct("<Qq")  # length, place in shared memory or INLINE
 PLACE: Final = struct.Struct("<Q")
 INLINE: Final = -1
 
-WORK, READY, SETUP_FAILED, DONE, UNREADABLE, LOG = range(1, 7)
+WORK, READY, SETUP_FAILED, DONE, UNREADABLE, LOG, TEARDOWN_FAILED = range(1, 8)
 
 SOCKET_BUFFER: Final = 1 << 19
 """Bytes the kernel holds per direction: a message of ordinary size goes out without a second wake-up."""

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow_parallel_provider.engine.calls import (
@@ -78,10 +78,16 @@ class Worker:
             self._serve(frame, live.call)
         self.page[STATE] = TEARDOWN
         if live.finish is not None:
-            live.finish()
+            self._tear_down(live.finish)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
+
+    def _tear_down(self, finish: Callable[[], Any]) -> None:
+        try:
+            finish()
+        except BaseException as error:  # noqa: BLE001 - the items are done; it is only told
+            self.send(wire.TEARDOWN_FAILED, 0, pickle.dumps(describe_error(error)))
 
     def _fresh_start(self) -> None:
         """Undo what a fork shares that should not be shared."""

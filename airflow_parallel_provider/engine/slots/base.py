@@ -20,6 +20,10 @@ SETUP_ATTEMPTS = 3
 """How often a worker's ``setup`` is tried before the run fails: a service that just starts gets a second chance."""
 
 
+SETUP_PAUSE = 0.1
+"""Seconds, doubled with each attempt, before ``setup`` is tried again."""
+
+
 class SlotContext(Protocol):
     """What a slot needs of its run."""
 
@@ -84,15 +88,22 @@ class Slot:
         """The run is being torn down: stop waiting for the worker. Called from another thread, must not block."""
 
     def setup_failed(self, failure: CallFailure, attempt: int) -> None:
-        """Wait before ``setup`` is tried again, or fail the run after the last attempt."""
-        name = self.stage.stage.name
-        if attempt >= SETUP_ATTEMPTS:
-            where = f" ({failure.place})" if failure.place else ""
-            text = f"stage {name}: setup failed {attempt} times: {failure.error}: {failure.message}{where}"
-            self.context.fail(SetupFailed(text))
-            raise ChannelBroken
-        if self.context.stop.wait(0.1 * 2**attempt):
-            raise ChannelBroken
+        """See :func:`setup_failed`."""
+        setup_failed(self.stage.stage.name, failure, attempt, self.context)
+
+
+def setup_failed(stage: str, failure: CallFailure, attempt: int, context: SlotContext) -> None:
+    """Wait before ``setup`` is tried again, or fail the run after the last attempt.
+
+    :raises ChannelBroken: when it will not be tried again.
+    """
+    if attempt >= SETUP_ATTEMPTS:
+        where = f" ({failure.place})" if failure.place else ""
+        text = f"stage {stage}: setup failed {attempt} times: {failure.error}: {failure.message}{where}"
+        context.fail(SetupFailed(text))
+        raise ChannelBroken
+    if context.stop.wait(SETUP_PAUSE * 2**attempt):
+        raise ChannelBroken
 
 
 class Stopwatch:

@@ -127,7 +127,7 @@ class AsyncSlot(Slot):
                 name = self.stage.stage.name
                 self.context.fail(SetupFailed(f"stage {name}: setup took longer than setup_timeout={limit:g} s"))
                 raise ChannelBroken from None
-            except Exception as error:  # noqa: BLE001 - whatever setup raises is told and tried again
+            except BaseException as error:  # noqa: BLE001 - whatever setup raises is told and tried again
                 attempt += 1
                 self.setup_failed(describe_error(error), attempt)
 
@@ -152,7 +152,7 @@ class AsyncSlot(Slot):
 
         try:
             asyncio.run_coroutine_threadsafe(end(), self._loop).result(5.0)
-        except Exception as error:  # noqa: BLE001 - the items are done; the run must not fail now
+        except BaseException as error:  # noqa: BLE001 - the items are done; the run must not fail now
             failure = describe_error(error)
             self.context.warn(f"stage {self.stage.stage.name}: teardown failed: {failure.error}: {failure.message}")
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from airflow_parallel_provider.engine.calls import PAGE_SLOTS, describe_error, run_calls
 from airflow_parallel_provider.engine.channel import Channel, ChannelBroken
 from airflow_parallel_provider.engine.parcel import Parcel
+from airflow_parallel_provider.engine.slots.base import setup_failed
 from airflow_parallel_provider.engine.stage_run import StageRun
 from airflow_parallel_provider.engine.worker_code import LiveCode
-from airflow_parallel_provider.errors import SetupFailed
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.slots.base import SlotContext
@@ -53,14 +53,13 @@ class InlineStageRun(StageRun):
                 waited += self.settle(hand, outcome, self._tally)
 
     def _begin(self) -> LiveCode:
-        if self._live is None:
+        attempt = 0
+        while self._live is None:
             try:
                 self._live = self.code.begin()
-            except Exception as error:
-                failure = describe_error(error)
-                text = f"stage {self.stage.name}: setup failed: {failure.error}: {failure.message}"
-                self.context.fail(SetupFailed(text))
-                raise ChannelBroken from error
+            except BaseException as error:  # noqa: BLE001 - whatever setup raises is told and tried again
+                attempt += 1
+                setup_failed(self.stage.name, describe_error(error), attempt, self._slots)
         return self._live
 
     def finish(self) -> None:
@@ -69,6 +68,6 @@ class InlineStageRun(StageRun):
             return
         try:
             self._live.finish()
-        except Exception as error:  # noqa: BLE001 - the items are done
+        except BaseException as error:  # noqa: BLE001 - the items are done
             failure = describe_error(error)
             self._slots.warn(f"stage {self.stage.name}: teardown failed: {failure.error}: {failure.message}")

@@ -93,7 +93,7 @@ class ThreadSlot(Slot):
             self._setting_up = time.monotonic()
             try:
                 return self.stage.code.begin()
-            except Exception as error:  # noqa: BLE001 - whatever setup raises is told and tried again
+            except BaseException as error:  # noqa: BLE001 - whatever setup raises is told and tried again
                 attempt += 1
                 self.setup_failed(describe_error(error), attempt)
             finally:
@@ -104,7 +104,7 @@ class ThreadSlot(Slot):
             return
         try:
             live.finish()
-        except Exception as error:  # noqa: BLE001 - the items are done; the run must not fail now
+        except BaseException as error:  # noqa: BLE001 - the items are done; the run must not fail now
             failure = describe_error(error)
             self.context.warn(f"stage {self.stage.stage.name}: teardown failed: {failure.error}: {failure.message}")
 

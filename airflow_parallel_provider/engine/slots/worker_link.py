@@ -243,7 +243,11 @@ class WorkerLink:
         deadline = time.monotonic() + TEARDOWN_SECONDS
         try:
             while True:
-                self.poll()
+                frame = self.poll()
+                if frame is not None and frame.kind == wire.TEARDOWN_FAILED:
+                    failure: CallFailure = frame.load()
+                    text = f"stage {self._stage.stage.name}: teardown failed: {failure.error}: {failure.message}"
+                    self._context.warn(text)
                 left = deadline - time.monotonic()
                 if left <= 0:
                     name = self._stage.stage.name

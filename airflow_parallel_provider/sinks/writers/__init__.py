@@ -14,10 +14,14 @@ def writer_class(dialect: str, driver: str) -> type[Writer]:
         from airflow_parallel_provider.sinks.writers.sqlite import SqliteWriter
 
         return SqliteWriter
-    if driver == "psycopg":  # psycopg 2 has another COPY; it is served by SQLAlchemy
+    if driver == "psycopg":
         from airflow_parallel_provider.sinks.writers.postgres import PostgresWriter
 
         return PostgresWriter
+    if driver == "psycopg2":
+        from airflow_parallel_provider.sinks.writers.postgres2 import Postgres2Writer
+
+        return Postgres2Writer
     if dialect in ("mysql", "mariadb"):
         from airflow_parallel_provider.sinks.writers.mysql import MysqlWriter
 

@@ -5,6 +5,7 @@
     Writer               SQLAlchemy Core executemany: right everywhere, fast nowhere
     ├── SqliteWriter     raw executemany inside BEGIN IMMEDIATE
     ├── PostgresWriter   COPY, binary where the column types allow it
+    │   └── Postgres2Writer  COPY as text, for psycopg 2
     └── MysqlWriter      the driver's multi-row INSERT
 
 A writer never begins a transaction that it was not told to begin and never commits: the claim, the rows and the dead

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from airflow_parallel_provider.sinks.convert import Converter
     from airflow_parallel_provider.sinks.shape import TableShape
 
 _BINARY_OIDS = frozenset(
@@ -38,6 +39,22 @@ _BINARY_OIDS = frozenset(
 _PASSING = ("08", "40", "53", "57")
 """Classes of SQLSTATE that may pass: connection, serialisation and deadlock, resources, shutdown and cancel."""
 _LOCK_NOT_AVAILABLE = "55P03"
+_STAGE = '"parallel_stage"'
+
+
+def quote(name: str) -> str:
+    """An identifier as SQL. The statements here have no parameters, so that a ``%`` in a name means nothing."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def listed(names: Sequence[str]) -> str:
+    """Identifiers as SQL."""
+    return ", ".join(map(quote, names))
+
+
+def place(shape: TableShape) -> str:
+    """A table as SQL."""
+    return f"{quote(shape.schema)}.{quote(shape.name)}" if shape.schema else quote(shape.name)
 
 
 class PostgresWriter(Writer):
@@ -48,26 +65,35 @@ class PostgresWriter(Writer):
     longest_name = 63
 
     def __init__(self, lock_timeout: float, statement_timeout: float) -> None:
+        super().__init__(lock_timeout, statement_timeout)
+        self.adapters = {Kind.JSON: self.json_adapter()}
+
+    def json_adapter(self) -> Converter:
+        """What becomes of a value of a JSON column."""
         from psycopg.types.json import Jsonb
 
-        super().__init__(lock_timeout, statement_timeout)
         # psycopg makes JSON of whatever goes into such a column, of our text too unless it is told that it is JSON.
-        self.adapters = {Kind.JSON: lambda value: Jsonb(to_json(value), dumps=str)}
+        return lambda value: Jsonb(to_json(value), dumps=str)
 
     def configure(self, raw: Any) -> None:
         """Limits on this session only; a session whose client is gone gives its locks back."""
-        from psycopg.rows import tuple_row
-
         raw.autocommit = False
-        raw.row_factory = tuple_row  # the Airflow connection's `cursor` extra may have made it dicts
+        self.plain_results(raw)
         limits = {
             "lock_timeout": self.lock_timeout,
             "statement_timeout": self.statement_timeout,
             "idle_in_transaction_session_timeout": self.statement_timeout,
         }
-        for name, seconds in limits.items():
-            raw.execute("SELECT set_config(%s, %s, false)", (name, f"{max(1, int(seconds * 1000))}ms"))
+        with raw.cursor() as cursor:
+            for name, seconds in limits.items():
+                cursor.execute("SELECT set_config(%s, %s, false)", (name, f"{max(1, int(seconds * 1000))}ms"))
         raw.commit()
+
+    def plain_results(self, raw: Any) -> None:
+        """Tuples as results: the Airflow connection's ``cursor`` extra may have made them dicts."""
+        from psycopg.rows import tuple_row
+
+        raw.row_factory = tuple_row
 
     def interrupt(self, raw: Any, connect: Callable[[], Any]) -> None:  # noqa: ARG002  # the protocol can cancel
         """Ask the server to cancel the running statement."""
@@ -95,7 +121,7 @@ class PostgresWriter(Writer):
 
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """COPY into the table itself."""
-        _copy(_raw(connection), _place(shape), names, rows)
+        self.copy(_raw(connection), place(shape), names, rows)
 
     def merge(
         self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, key: Sequence[str]
@@ -104,44 +130,53 @@ class PostgresWriter(Writer):
 
         Which keys are equal is the database's to say (collations, citext), so it is the database that picks the last.
         """
-        from psycopg import sql
-
         raw = _raw(connection)
         number = "n"
         while number in names:
             number += "_"
-        stage = sql.Identifier("parallel_stage")
-        columns = _listed(names)
-        fill = {"stage": stage, "place": _place(shape), "columns": columns, "number": sql.Identifier(number)}
-        make = "CREATE TEMPORARY TABLE {stage} ON COMMIT DROP AS SELECT {columns}, 0::bigint AS {number} FROM {place}"
-        raw.execute(sql.SQL(make + " WITH NO DATA").format(**fill))
-        numbered = [(*row, at) for at, row in enumerate(rows)]
-        _copy(raw, sql.SQL("pg_temp.{}").format(stage), [*names, number], numbered)
+        target, columns, by = place(shape), listed(names), listed(key)
         rest = [name for name in names if name not in key]
-        updates = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in rest)
-        action = sql.SQL("UPDATE SET {}").format(updates) if rest else sql.SQL("NOTHING")
-        merge = (
-            "INSERT INTO {place} ({columns}) SELECT DISTINCT ON ({key}) {columns} FROM pg_temp.{stage} "
-            "ORDER BY {key}, {number} DESC ON CONFLICT ({key}) DO {action}"
-        )
-        raw.execute(sql.SQL(merge).format(**fill, key=_listed(key), action=action))
+        action = "UPDATE SET " + ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in rest) if rest else "NOTHING"
+        with raw.cursor() as cursor:
+            cursor.execute(
+                f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS "  # noqa: S608  # quoted, here and below
+                f"SELECT {columns}, 0::bigint AS {quote(number)} FROM {target} WITH NO DATA"
+            )
+            numbered = [(*row, at) for at, row in enumerate(rows)]
+            self.copy(raw, f"pg_temp.{_STAGE}", [*names, number], numbered)
+            cursor.execute(
+                f"INSERT INTO {target} ({columns}) SELECT DISTINCT ON ({by}) {columns} FROM pg_temp.{_STAGE} "  # noqa: S608
+                f"ORDER BY {by}, {quote(number)} DESC ON CONFLICT ({by}) DO {action}"
+            )
+
+    def copy(self, raw: Any, target: str, names: Sequence[str], rows: Rows) -> None:
+        """COPY rows into a table."""
+        with raw.cursor() as cursor:
+            cursor.execute(f"SELECT {listed(names)} FROM {target} WHERE false")  # noqa: S608  # quoted
+            oids = [column.type_code for column in cursor.description]
+            binary = _BINARY_OIDS.issuperset(oids)
+            form = "BINARY" if binary else "TEXT"
+            with cursor.copy(f"COPY {target} ({listed(names)}) FROM STDIN (FORMAT {form})") as copy:
+                if binary:
+                    copy.set_types(oids)
+                write = copy.write_row
+                for row in rows:
+                    write(row)
 
     def is_transient(self, error: BaseException) -> bool:
         """By SQLSTATE; an operational error without one is a lost connection."""
-        import psycopg
-
-        cause = getattr(error, "orig", error)
-        state = getattr(cause, "sqlstate", None)
+        cause: Any = getattr(error, "orig", error)
+        state = sqlstate(cause)
         if state is None:
-            return isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError))
-        return str(state)[:2] in _PASSING or state == _LOCK_NOT_AVAILABLE
+            return type(cause).__name__ in ("OperationalError", "InterfaceError")
+        return state[:2] in _PASSING or state == _LOCK_NOT_AVAILABLE
 
     def explain(self, error: BaseException) -> str:
         """SQLSTATE and the names the server gives; its message and detail would quote values."""
         cause: Any = getattr(error, "orig", error)
         text = type(cause).__name__
-        if getattr(cause, "sqlstate", None):
-            text += f", SQLSTATE {cause.sqlstate}"
+        if sqlstate(cause):
+            text += f", SQLSTATE {sqlstate(cause)}"
         diagnosis = getattr(cause, "diag", None)
         for part in ("table", "column", "constraint"):
             name = getattr(diagnosis, f"{part}_name", None)
@@ -150,35 +185,9 @@ class PostgresWriter(Writer):
         return text
 
 
-def _copy(raw: Any, place: Any, names: Sequence[str], rows: Rows) -> None:
-    from psycopg import sql
-
-    fill = {"place": place, "columns": _listed(names)}
-    with raw.cursor() as cursor:
-        cursor.execute(sql.SQL("SELECT {columns} FROM {place} WHERE false").format(**fill))
-        oids = [column.type_code for column in cursor.description]
-        binary = _BINARY_OIDS.issuperset(oids)
-        form = sql.SQL("BINARY" if binary else "TEXT")
-        with cursor.copy(
-            sql.SQL("COPY {place} ({columns}) FROM STDIN (FORMAT {form})").format(**fill, form=form)
-        ) as copy:
-            if binary:
-                copy.set_types(oids)
-            write = copy.write_row
-            for row in rows:
-                write(row)
-
-
-def _listed(names: Sequence[str]) -> Any:
-    from psycopg import sql
-
-    return sql.SQL(", ").join(map(sql.Identifier, names))
-
-
-def _place(shape: TableShape) -> Any:
-    from psycopg import sql
-
-    return sql.Identifier(shape.schema, shape.name) if shape.schema else sql.Identifier(shape.name)
+def sqlstate(cause: Any) -> str | None:
+    """SQLSTATE of an error of psycopg 3 or 2."""
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
 
 
 def _raw(connection: Connection) -> Any:
