@@ -132,10 +132,10 @@ def undisturbed(
         run = bench.run(workload, contestant, params)
         after = busy_cores()
         run.update({"busy_before": before, "busy_after": after})
-        if max(before, after) <= DISTURBED or not patience:
+        if max(before, after) <= DISTURBED:
             return run
         run.update({"disturbed": True, "repeats": repeat})
-        if "failed" in run:
+        if "failed" in run or not patience:
             return run
     return run
 

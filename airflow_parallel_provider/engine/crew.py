@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -224,13 +225,14 @@ class Crew:
                 current = self._nursery
                 if current is not None and current is not broken:
                     return current
-                if current is broken:
+                if current is not None:
                     self._nursery = None
-                    self._run.mail.put(self._restart)
+                    self._run.mail.put(functools.partial(self._restart, current))
                 self._nursery_changed.wait()
 
-    def _restart(self) -> None:
+    def _restart(self, dead: NurseryClient) -> None:
         """On the coordinating thread: the parent-death signal follows the thread that starts the nursery."""
+        dead.close()
         self._restarts += 1
         if self._restarts > NURSERY_RESTARTS:
             text = f"the worker nursery died {self._restarts} times; perhaps the kernel ended it for lack of memory"

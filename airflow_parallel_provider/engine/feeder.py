@@ -9,14 +9,15 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_parallel_provider.engine.channel import ChannelBroken
 from airflow_parallel_provider.engine.flow import Chunk, Flow, chunk_id
 from airflow_parallel_provider.engine.parcel import Key, Parcel
+from airflow_parallel_provider.engine.sink import CommittedChunk
 from airflow_parallel_provider.engine.source import Source
-from airflow_parallel_provider.errors import RunFailed, SourceFailed
+from airflow_parallel_provider.errors import LoadMismatch, RunFailed, SourceFailed
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.channel import Channel
@@ -91,7 +92,7 @@ class Budget:
 class Feeder:
     """Reads the source. Run :meth:`run` on a thread of its own.
 
-    :param committed: ids of the chunks to skip.
+    :param committed: the chunks to skip, by id.
     :param channel: the first stage's channel; None when the first stage takes items on this thread.
     """
 
@@ -103,7 +104,7 @@ class Feeder:
         chunk_size: int,
         stages: int,
         budget: Budget,
-        committed: Collection[str],
+        committed: Mapping[str, CommittedChunk],
         channel: Channel | None,
     ) -> None:
         self.items_read = 0
@@ -159,6 +160,12 @@ class Feeder:
 
     def _skip_chunk(self, index: int, items: Iterator[Any]) -> None:
         count = 1 + sum(1 for _ in itertools.islice(items, self._chunk_size - 1))
+        was = self._committed[chunk_id(index)].items
+        if count != was:
+            raise LoadMismatch(
+                f"chunk {chunk_id(index)} has {count} items, but an earlier try of this load committed it with {was}: "
+                "the source has changed. Give the new items a load of their own (another load_key)"
+            )
         self.items_read += count
         self._context.skip(index, count)
 

@@ -141,7 +141,7 @@ def test_ordered_chunks_arrive_in_order_whatever_is_complete_first_or_skipped(
 def test_unordered_chunks_need_not_wait_for_earlier_ones() -> None:
     sink, run = Notebook(), FakeRun()
     committer = Committer(sink, run, ordered=False)
-    thread = threading.Thread(target=committer.run)
+    thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
 
     committer.complete(chunk(5))
@@ -156,7 +156,7 @@ def test_unordered_chunks_need_not_wait_for_earlier_ones() -> None:
 def test_ordered_chunks_wait_for_a_skip_that_comes_late() -> None:
     sink, run = Notebook(), FakeRun()
     committer = Committer(sink, run, ordered=True)
-    thread = threading.Thread(target=committer.run)
+    thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
 
     committer.complete(chunk(1))
@@ -256,7 +256,7 @@ def test_a_committer_that_waits_ends_when_the_run_is_torn_down() -> None:
     sink, run = Notebook(), FakeRun()
     committer = Committer(sink, run, ordered=True)
     committer.complete(chunk(3))
-    thread = threading.Thread(target=committer.run)
+    thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
 
     committer.break_()

@@ -119,6 +119,11 @@ def test_tables_of_neighbouring_batches_sort_like_the_batches(sizes: list[int]) 
     assert sorted(mixed, key=sort_key) == joints
 
 
+def test_results_are_shared_out_evenly_among_the_items() -> None:
+    assert batch_keys([10, 11, 12], 6) == [(10, 0), (10, 1), (11, 2), (11, 3), (12, 4), (12, 5)]
+    assert batch_keys([10, 11, 12, 13], 2) == [10, 12]
+
+
 def test_no_result_at_all() -> None:
     assert batch_keys([1, 2, 3], 0) == []
     assert below(4, 0) == []

@@ -109,6 +109,7 @@ class Worker:
     def _serve(self, frame: wire.Frame, call: Any) -> None:
         page, sequence = self.page, frame.sequence
         page[MESSAGE] = sequence
+        page[BEGAN_NS] = time.monotonic_ns()  # pickling may hang, too
         page[STATE] = DECODING
         try:
             values: Sequence[Any] = frame.load()
@@ -127,6 +128,7 @@ class Worker:
         )
         if os.getpid() != self._pid:
             os._exit(0)  # a copy that the function forked and let return: there is one worker, not two
+        page[BEGAN_NS] = time.monotonic_ns()
         page[STATE] = SENDING
         usage = resource.getrusage(resource.RUSAGE_SELF)
         page[CPU_NS] = int((usage.ru_utime + usage.ru_stime) * 1e9)

@@ -17,9 +17,11 @@ from airflow_parallel_provider.engine.calls import (
     BEGAN_NS,
     CALL,
     CPU_NS,
+    DECODING,
     MESSAGE,
     PEAK_RSS,
     RUNNING,
+    SENDING,
     STATE,
     CallFailure,
 )
@@ -214,7 +216,7 @@ class WorkerLink:
 
     def _running_for(self) -> float:
         page = self.worker.page
-        return time.monotonic() - page[BEGAN_NS] / 1e9 if page[STATE] == RUNNING else 0.0
+        return time.monotonic() - page[BEGAN_NS] / 1e9 if page[STATE] in (DECODING, RUNNING, SENDING) else 0.0
 
     def _check_deadline(self) -> None:
         if self._context.stop.is_set:

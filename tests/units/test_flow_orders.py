@@ -1,0 +1,98 @@
+"""Flow: whatever the order in which things settle, every chunk completes once and whole."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_parallel_provider.engine.parcel import Parcel, sort_key
+from tests.units.given import quick
+from tests.units.test_flow import Gathering, Line
+
+STAGE = st.tuples(st.sampled_from([None, 1, 2, 3, 7]), st.booleans(), st.integers(0, 3))
+
+
+@quick
+@given(
+    st.lists(STAGE, max_size=4),
+    st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    st.randoms(use_true_random=False),
+)
+def test_every_chunk_completes_once_and_whole_in_whatever_order_things_settle(
+    stages: list[tuple[int | None, bool, int]], sizes: list[int], dice: random.Random
+) -> None:
+    """The source, and every stage, go on in random order; results per item differ from stage to stage."""
+    line = Line(*[Gathering(batch, in_order=ordered and batch is not None) for batch, ordered, _ in stages])
+    chunks = [line.chunk(index) for index in range(len(sizes))]
+    to_feed = [(at, number) for at, size in enumerate(sizes) for number in range(size)]
+    unsealed = set(range(len(sizes)))
+
+    while to_feed or unsealed or any(inlet.waiting for inlet in line.inlets):
+        step = dice.randrange(len(stages) + 2)
+        if step < len(stages):
+            waiting = line.inlets[step].waiting
+            if waiting:
+                line.settle(step, waiting.pop(dice.randrange(len(waiting))), stages[step][2])
+        elif to_feed and step == len(stages):
+            at, number = to_feed.pop(0)
+            line.flow.deliver(0, chunks[at], [number], [(at, number)])
+        else:
+            fed = {at for at in unsealed if all(each != at for each, _ in to_feed)}
+            for at in fed:
+                unsealed.discard(at)
+                line.flow.seal(chunks[at], sizes[at])
+    line.flow.end(len(sizes))
+
+    assert sorted(chunk.index for chunk in line.complete) == list(range(len(sizes)))
+    per_item = 1
+    for _, _, results in stages:
+        per_item *= results
+    for chunk, size in zip(chunks, sizes, strict=True):
+        assert len(chunk.rows) == size * per_item
+        assert len(set(chunk.row_keys)) == len(chunk.row_keys), "no two rows have one place"
+        assert chunk.open == [0] * len(stages)
+    assert all(inlet.closed == 1 for inlet in line.inlets)
+    for inlet in line.inlets:
+        check_batches(inlet)
+
+
+def check_batches(inlet: Gathering) -> None:
+    if inlet.batch_size is None:
+        return
+    assert all(1 <= len(batch) <= inlet.batch_size for parcel in inlet.seen for batch in parcel.values)
+    per_chunk: dict[int, list[int]] = {}
+    for parcel in inlet.seen:
+        per_chunk.setdefault(parcel.chunk.index, []).extend(len(batch) for batch in parcel.values)
+        if inlet.in_order:
+            keys = [sort_key(key) for batch in parcel.keys for key in batch]
+            assert keys == sorted(keys)
+    for lengths in per_chunk.values():
+        assert all(length == inlet.batch_size for length in lengths[:-1]), "as full as can be"
+
+
+def test_settled_from_many_threads_a_chunk_completes_once() -> None:
+    line = Line(Gathering(), Gathering(3))
+    chunks = [line.chunk(index) for index in range(20)]
+    for chunk in chunks:
+        for number in range(10):
+            line.flow.deliver(0, chunk, [number], [number])
+        line.flow.seal(chunk, 10)
+    parcels = list(line.inlets[0].waiting)
+
+    def work(part: list[Parcel]) -> None:
+        for parcel in part:
+            line.settle(0, parcel)
+
+    threads = [threading.Thread(target=work, args=(parcels[at::4],)) for at in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for parcel in list(line.inlets[1].waiting):
+        line.settle(1, parcel)
+
+    assert sorted(chunk.index for chunk in line.complete) == list(range(20))
+    assert all(sorted(chunk.row_keys, key=sort_key) == list(range(10)) for chunk in chunks)
