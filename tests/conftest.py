@@ -5,13 +5,28 @@ Airflow is not imported here: engine tests must start in milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.support import leftovers
 
 _GRACE_SECONDS = 3.0
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Report a failure without garbage collection in between.
+
+    Python 3.11 raises SystemError (CPython issue 106905) when a finaliser formats a traceback while another one is
+    being formatted: the first test that hung then ended the whole session.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

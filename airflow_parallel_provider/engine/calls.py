@@ -82,7 +82,7 @@ def describe_error(error: BaseException, *, retryable: bool = False, kind: str =
     """Put an error into words; never raises, whatever the error's own methods do."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure
+    except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the failure
         message = "(its text cannot be shown)"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "airflow_parallel_provider" not in frame.filename.replace("\\", "/").split("/")]
@@ -90,7 +90,7 @@ def describe_error(error: BaseException, *, retryable: bool = False, kind: str =
     place = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}" if last else ""
     try:
         text = "".join(traceback.format_exception(error, limit=-12))
-    except Exception:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001
         text = ""
     return CallFailure(
         error=type(error).__qualname__,

@@ -43,13 +43,15 @@ class Causes:
         key = (stage, failure.error, failure.place or _NUMBERS.sub("#", failure.message))
         with self._lock:
             self.total += 1
-            if key not in self._causes and len(self._causes) >= MAX_CAUSES:
+            other = key not in self._causes and len(self._causes) >= MAX_CAUSES
+            if other:
                 key = (stage, "other", "")
             known = self._causes.get(key)
             if known is not None:
                 known.count += 1
                 return
-            self._causes[key] = Cause(stage, cause_text(failure), 1, _sample(failure, position, item))
+            text = f"other causes (more than {MAX_CAUSES} in all)" if other else cause_text(failure)
+            self._causes[key] = Cause(stage, text, 1, _sample(failure, position, item))
 
     def listed(self) -> list[Cause]:
         """Most frequent first."""

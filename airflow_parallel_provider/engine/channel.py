@@ -105,8 +105,8 @@ class Channel:
     def _fitting(self, parcel: Parcel) -> tuple[int, int]:
         """How many calls of the parcel fit, and their size. An empty channel takes any one batch: progress first."""
         room = self.capacity - self.items
-        if self.items and self.bytes + parcel.bytes > MOST_BYTES:
-            return 0, 0
+        if self.bytes + parcel.bytes > MOST_BYTES:
+            return self._fitting_bytes(parcel)
         if parcel.size <= room:
             return len(parcel.values), parcel.size
         if not self._batched:
@@ -117,6 +117,18 @@ class Channel:
                 break
             calls += 1
             size += len(batch)
+        return calls, size
+
+    def _fitting_bytes(self, parcel: Parcel) -> tuple[int, int]:
+        """Like :meth:`_fitting` for a parcel that is too heavy as a whole; a single call may always go, alone."""
+        each = max(1, parcel.bytes // len(parcel.values))
+        calls = min(len(parcel.values), (MOST_BYTES - self.bytes) // each)
+        if calls <= 0:
+            calls = 0 if self.items else 1
+        size = sum(map(len, parcel.values[:calls])) if self._batched else calls
+        while calls and self.items and self.items + size > self.capacity:
+            calls -= 1
+            size = sum(map(len, parcel.values[:calls])) if self._batched else calls
         return calls, size
 
     def _append(self, parcel: Parcel) -> None:
@@ -177,6 +189,7 @@ class Channel:
             pause = self._rate.pause(time.monotonic())
             if pause > 0:
                 return [], pause
+            pause = None
         if self._returned:
             pause = self._returned[0][0] - time.monotonic()
             if pause <= 0:

@@ -150,6 +150,7 @@ class Feeder:
             failed.__cause__ = error
             self._context.fail(failed)
         finally:
+            self._chunk = None  # the run outlives it, and it holds the last chunk's rows
             self.cpu += time.thread_time()
             self.ended = time.monotonic()
 

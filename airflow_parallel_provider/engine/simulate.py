@@ -78,9 +78,9 @@ def simulate(
     for name, count in wanted.items():
         if name not in known:
             raise PlanError("simulate(workers)", name, f"no such stage; the report has {', '.join(sorted(known))}")
-        if count < 1:
+        if not _whole(count):
             raise PlanError(f"simulate(workers[{name!r}])", count, "give a whole number from 1")
-    if machines < 1:
+    if not _whole(machines):
         raise PlanError("simulate(machines)", machines, "give a whole number from 1")
     stages = [stage for stage in report.stages if stage.calls]
     if not stages:
@@ -91,6 +91,10 @@ def simulate(
     seconds, scale = _Simulation(lines, tokens).run(), items / tokens
     busy = {line.name: line.busy / max(1e-12, seconds * line.workers) for line in lines}
     return Prediction(seconds * scale, max(busy, key=lambda name: busy[name]), busy)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _lines(

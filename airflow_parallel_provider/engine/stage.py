@@ -216,5 +216,8 @@ def _check_kind(stage: Stage) -> None:
     if stage.timeout is not None:
         cure = 'an inline call cannot be interrupted: use kind="thread" or kind="process", or leave it out'
         raise PlanError(stage._field("timeout"), stage.timeout, cure)
+    if stage.rate_limit is not None:
+        cure = 'an inline stage has no queue to wait in: use kind="thread", or leave it out'
+        raise PlanError(stage._field("rate_limit"), stage.rate_limit, cure)
     if stage.workers not in (AUTO, 1, (1, 1)):
         raise PlanError(stage._field("workers"), stage.workers, "an inline stage has one worker; leave it out")

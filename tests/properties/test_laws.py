@@ -172,7 +172,9 @@ def test_a_second_try_does_the_rest(plan: Plan, mask: int) -> None:
     class Resumed(_WatchedSink):
         def open(self) -> Mapping[str, CommittedChunk]:
             return {
-                f"{index:08d}": CommittedChunk(f"{index:08d}", plan.chunk_size, 0)
+                f"{index:08d}": CommittedChunk(
+                    f"{index:08d}", min(plan.chunk_size, plan.items - index * plan.chunk_size), 0
+                )
                 for index in range(plan.items // plan.chunk_size + 1)
                 if mask >> (index % 13) & 1
             }

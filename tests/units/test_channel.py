@@ -6,26 +6,16 @@ import itertools
 import threading
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine import channel as channel_module
 from airflow_parallel_provider.engine.channel import END, MOST_BYTES, Channel
 from airflow_parallel_provider.engine.parcel import Parcel
 from tests.support.sync import WAIT_SECONDS, in_background
-from tests.units.fakes import FakeTime, Weighty, batches, calls, taken, up_to, watch_writers
+from tests.units.fakes import Weighty, batches, calls, taken, up_to, watch_writers
 from tests.units.given import quick
 
 ALL = up_to(1 << 30)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    """The time channels see."""
-    fake = FakeTime()
-    monkeypatch.setattr(channel_module, "time", fake)
-    return fake
 
 
 def drain(channel: Channel, limit: int = 1 << 30) -> list[Any]:

@@ -13,8 +13,9 @@ from airflow_parallel_provider.engine.channel import Channel, ChannelBroken
 from airflow_parallel_provider.engine.feeder import Budget, Feeder
 from airflow_parallel_provider.engine.flow import Chunk, Flow, chunk_id
 from airflow_parallel_provider.engine.parcel import Parcel
+from airflow_parallel_provider.engine.sink import CommittedChunk
 from airflow_parallel_provider.engine.source import as_source
-from airflow_parallel_provider.errors import RunFailed, SourceFailed
+from airflow_parallel_provider.errors import LoadMismatch, RunFailed, SourceFailed
 from tests.support.sync import Gate, in_background
 from tests.units.fakes import SeenCondition, taken, up_to, watch_readers
 from tests.units.given import quick
@@ -44,6 +45,11 @@ class Inlet:
         self.run.closed = True
 
 
+def _committed(source: Any, index: int, size: int) -> CommittedChunk:
+    items = len(source) if hasattr(source, "__len__") else source.__length_hint__()
+    return CommittedChunk(chunk_id(index), max(0, min(size, items - index * size)), 0)
+
+
 class FakeRun:
     """What a feeder tells its run."""
 
@@ -63,7 +69,7 @@ class FakeRun:
             "chunk_size": chunk_size,
             "stages": 1,
             "budget": self.budget,
-            "committed": {chunk_id(index) for index in skip},
+            "committed": {chunk_id(index): _committed(source, index, chunk_size) for index in skip},
         }
         self._source = as_source(source)
 
@@ -279,3 +285,16 @@ def test_who_waits_for_room_is_told_when_the_run_is_torn_down() -> None:
         condition.expect_waiter()
         budget.break_()
     wait()
+
+
+def test_a_committed_chunk_with_other_items_is_told() -> None:
+    """A source that grew between two tries would lose what was added to a chunk that is in already."""
+    grown = FakeRun([1, 2, 3], chunk_size=4)
+    grown._options["committed"] = {chunk_id(0): CommittedChunk(chunk_id(0), 2, 2)}
+
+    grown.read()
+
+    assert isinstance(grown.failed, SourceFailed)
+    assert isinstance(grown.failed.__cause__, LoadMismatch)
+    assert "3 items" in str(grown.failed)
+    assert "with 2" in str(grown.failed)

@@ -27,14 +27,17 @@ class OutputRelay:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._wake, self._waker = os.pipe()
+        self._closing = False
         self._thread = threading.Thread(target=self._relay, name="parallel-pipeline-output", daemon=True)
         self._thread.start()
 
     def _relay(self) -> None:
         fd, rest = self._stream.fileno(), b""
         while True:
-            readable, _, _ = select.select([fd, self._wake], [], [])
-            if fd not in readable:
+            poller = select.poll()
+            poller.register(fd, select.POLLIN)
+            poller.register(self._wake, select.POLLIN)
+            if fd not in dict(poller.poll()) or self._closing:
                 break
             data = os.read(fd, _READ)
             if not data:
@@ -42,13 +45,14 @@ class OutputRelay:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 _log(line)
-            if len(rest) > _LONGEST:
-                _log(rest)
-                rest = b""
+            while len(rest) > _LONGEST:
+                _log(rest[:_LONGEST])
+                rest = rest[_LONGEST:]
         _log(rest)
 
     def close(self) -> None:
         """Pass on what has been printed so far and stop."""
+        self._closing = True
         os.close(self._waker)
         self._thread.join(1.0)
         os.close(self._wake)
@@ -57,4 +61,4 @@ class OutputRelay:
 
 def _log(line: bytes) -> None:
     if line.strip():
-        log.info("%s", line[:_LONGEST].decode(errors="replace").rstrip())
+        log.info("%s", line.decode(errors="replace").rstrip())

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from airflow_parallel_provider.engine.nursery.arena import SHARED_FROM, Receiver, Sender
 
-HEADER: Final = struct.Struct("<BHHIQ")  # kind, buffers, places freed, sequence number, length of the pickle
+HEADER: Final = struct.Struct("<BIHIQ")  # kind, buffers, places freed, sequence number, length of the pickle
 BUFFER: Final = struct.Struct("<Qq")  # length, place in shared memory or INLINE
 PLACE: Final = struct.Struct("<Q")
 INLINE: Final = -1
@@ -77,15 +77,15 @@ class Outbox:
 
     def frame(self, kind: int, sequence: int, payload: Part, buffers: Sequence[memoryview] = ()) -> list[Part]:
         """The pieces of a frame, in the order in which they must be sent; large ones are not copied twice."""
-        table, inline = b"", []
+        table, inline = [], []
         for buffer in buffers:
             place = self._sender.place(buffer) if buffer.nbytes >= SHARED_FROM else None
-            table += BUFFER.pack(buffer.nbytes, INLINE if place is None else place)
+            table.append(BUFFER.pack(buffer.nbytes, INLINE if place is None else place))
             if place is None:
                 inline.append(buffer)
         freed = self._receiver.take_released(_MOST_FREED) if self._receiver.released else []
-        table += b"".join(PLACE.pack(place) for place in freed)
-        head = HEADER.pack(kind, len(buffers), len(freed), sequence, len(payload)) + table
+        table += [PLACE.pack(place) for place in freed]
+        head = HEADER.pack(kind, len(buffers), len(freed), sequence, len(payload)) + b"".join(table)
         if len(payload) < _READ_SIZE:
             return [head + bytes(payload), *inline]
         return [head, payload, *inline]

@@ -95,7 +95,7 @@ class Worker:
         if numpy is not None:  # `random` reseeds itself after a fork, NumPy's global generator does not
             numpy.random.seed()
         handler = SocketLogHandler(lambda payload: self.send(wire.LOG, 0, payload))
-        logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+        logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(message)s", force=True)
 
     def _set_up(self) -> Any:
         self.page[BEGAN_NS] = time.monotonic_ns()

@@ -188,6 +188,8 @@ class ProcessSlot(Slot):
         Before any is charged all are sent by value: perhaps it is only a class of the DAG file, which a worker process
         cannot import.
         """
+        if not hand:
+            return  # all of it was taken back
         if not self._by_value:
             self._by_value = True
             self._return_all(hand)

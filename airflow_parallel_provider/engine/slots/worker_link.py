@@ -190,11 +190,14 @@ class WorkerLink:
         :raises WorkerGone: when it is dead and has nothing more to say.
         """
         worker = self.worker
-        readers: list[Any] = [worker.sock] if worker.death is None else [worker.sock, worker.death]
-        readable, writable, _ = select.select(readers, [worker.sock] if worker.outbox else [], [], seconds)
-        if worker.death in readable and worker.sock not in readable:
+        poller = select.poll()  # select() knows only the first 1 024 descriptors
+        poller.register(worker.sock, select.POLLIN | (select.POLLOUT if worker.outbox else 0))
+        if worker.death is not None:
+            poller.register(worker.death, select.POLLIN)
+        ready = dict(poller.poll(None if seconds is None else max(0.0, seconds) * 1000))
+        if worker.death in ready and worker.sock.fileno() not in ready:
             raise WorkerGone("it died")
-        return bool(readable or writable)
+        return bool(ready)
 
     def poll(self) -> wire.Frame | None:
         """The next answer if it is there; log records on the way are passed on."""
