@@ -141,7 +141,7 @@ class Committer:
             items=chunk.size,
             items_filtered=filtered,
             rows=_in_order(chunk),
-            dead_letters=sorted(chunk.dead_letters, key=lambda letter: letter.position),
+            dead_letters=[letter for _, letter in sorted(chunk.dead_letters, key=lambda each: each[0])],
         )
         rows = self._sink.commit(result)
         with self._changed:

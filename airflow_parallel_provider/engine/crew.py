@@ -250,6 +250,9 @@ class Crew:
         """The run is being torn down: wake every slot, end every process."""
         for slot in self._slots:
             slot.interrupt()
+        for stage in self._run.stages:
+            if isinstance(stage, InlineStageRun):
+                stage.interrupt()
         if self._nursery is not None:
             self._nursery.close()
         with self._nursery_changed:

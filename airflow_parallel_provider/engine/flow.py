@@ -64,7 +64,7 @@ class Chunk:
         self.row_keys: list[Key] = []
         self.rows: list[Any] = []
         self.dead: set[int] = set()
-        self.dead_letters: list[DeadLetter] = []
+        self.dead_letters: list[tuple[tuple[int, ...], DeadLetter]] = []  # with what puts them in source order
 
     @property
     def chunk_id(self) -> str:
@@ -163,16 +163,17 @@ class Flow:
                     chunk.open[stage] -= items
                     items = 0
                 passed, rest = self._advance(chunk)
+            if rest is not None and rest[0] < len(self._inlets):
+                # Before the stages are counted: that may close this very channel, and its readers would leave.
+                waited += self._inlets[rest[0]].accept(rest[1])
             for done in passed:
                 self._count_finished(done)
             if rest is None:
                 return waited
-            at, parcel = rest
-            if at == len(self._inlets):
+            if rest[0] == len(self._inlets):
                 self._complete(chunk)
                 return waited
-            waited += self._inlets[at].accept(parcel)
-            stage = at
+            stage = rest[0]
 
     def _advance(self, chunk: Chunk) -> tuple[list[int], tuple[int, Parcel] | None]:
         """Move the chunk's front over the stages that are finished with it; called with the chunk's lock.

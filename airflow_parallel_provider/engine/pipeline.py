@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,9 @@ class Pipeline:
         self.timeout = _seconds("timeout", timeout)
         self.load_key = _checked_key(load_key)
         self.attempt = _whole("attempt", attempt)
-        self.labels = dict(labels or {})
+        self.labels = _texts("labels", labels)
         self.name = name
-        self.worker_env = dict(worker_env or {})
+        self.worker_env = _texts("worker_env", worker_env)
         self.memory_limit = None if memory_limit is None else _whole("memory_limit", memory_limit)
 
     def _checked_in_flight(self, value: int | None) -> int:
@@ -126,6 +127,9 @@ class Pipeline:
         if self.sink is None:
             cure = "run() needs one; without a sink, iterate over stream()"
             raise PlanError("Pipeline.sink", None, cure)
+        if stop is not None and not isinstance(stop, StopToken):
+            raise PlanError("Pipeline.run(stop)", stop, "give a StopToken")
+        _seconds("run(observe_every)", observe_every)
         return Run(self, self.sink, stop=stop, observe=observe, observe_every=observe_every).execute()
 
     def stream(self, *, stop: StopToken | None = None) -> Generator[Any, None, RunReport]:
@@ -180,6 +184,14 @@ def _seconds(field: str, value: Any) -> float | None:
     return float(value)
 
 
+def _texts(field: str, value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(each, str) for pair in value.items() for each in pair):
+        raise PlanError(f"Pipeline.{field}", value, "give a dict of texts, or leave it out")
+    return dict(value)
+
+
 def _checked_key(value: Any) -> str | None:
     if value is not None and (not isinstance(value, str) or not 1 <= len(value) <= 200):
         raise PlanError("Pipeline.load_key", value, "give a text of 1 to 200 characters, or leave it out")
@@ -190,13 +202,18 @@ def _checked_stages(stages: Any) -> tuple[Stage, ...]:
     if isinstance(stages, Stage) or not isinstance(stages, Iterable):
         raise PlanError("Pipeline.stages", stages, "give a list of Stage objects")
     made: list[Stage] = []
-    seen: dict[str, int] = {}
+    taken: set[str] = set()
     for stage in stages:
         if not isinstance(stage, Stage):
             cure = "wrap the function: Stage(function)" if callable(stage) else "give Stage objects"
             raise PlanError(f"Pipeline.stages[{len(made)}]", stage, cure)
-        seen[stage.name] = seen.get(stage.name, 0) + 1
-        made.append(stage if seen[stage.name] == 1 else _renamed(stage, f"{stage.name}_{seen[stage.name]}"))
+        made.append(stage)
+    names = {stage.name for stage in made}
+    for at, stage in enumerate(made):
+        if stage.name in taken:
+            numbered = (f"{stage.name}_{number}" for number in itertools.count(2))
+            made[at] = _renamed(stage, next(name for name in numbered if name not in taken | names))
+        taken.add(made[at].name)
     return tuple(made)
 
 

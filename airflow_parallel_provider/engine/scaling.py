@@ -73,6 +73,7 @@ class Scaler:
         self._hold_until = 0.0
         self._hold = HOLD_SECONDS
         self._starved_looks = 0
+        self._since: tuple[float, int] | None = None  # time and calls when the present workers began
 
     def decide(self, now: float, room: int) -> tuple[int, str] | None:
         """The number of workers the stage should have from now on, and why; None to leave it.
@@ -83,6 +84,7 @@ class Scaler:
         with meter.lock:
             calls, busy, starved = meter.calls, meter.busy, meter.starved
         last, self._last = self._last, (now, calls, busy, starved)
+        since = self._since = self._since or (now, calls)
         if last is None or now <= last[0] or not workers:
             return None
         seconds = (now - last[0]) * workers
@@ -91,12 +93,15 @@ class Scaler:
             return self._judge(now, calls, workers)
         self._starved_looks = self._starved_looks + 1 if starved_share > 0.5 else 0
         if self._starved_looks >= _STARVED_LOOKS and workers > self.low:
-            self._starved_looks = 0
+            self._starved_looks, self._since = 0, None
             fewer = max(self.low, workers - max(1, math.floor(workers * starved_share / 2)))
             return fewer, f"its workers waited for items {min(1.0, starved_share):.0%} of the time"
         waiting = self.stage.channel.calls
         if waiting >= workers and busy_share > 0.6 and now >= self._hold_until and workers < self.high and room > 0:
-            self._trial = (workers, (calls - last[1]) / (now - last[0]))
+            if calls - since[1] < 2 * workers:
+                return None  # too few calls have ended to know what these workers finish per second
+            self._trial = (workers, (calls - since[1]) / (now - since[0]))
+            self._since = None
             self._trial_calls, self._trial_began, self._judged_from = calls, now, now
             more = min(self.high, workers + room, workers * 2)
             return more, f"{waiting} calls waited while its workers were busy"
@@ -112,7 +117,7 @@ class Scaler:
         done, passed = calls - self._trial_calls, now - self._judged_from
         if passed < _JUDGE_SECONDS or (done < _CALLS_TO_JUDGE * workers and passed < _JUDGE_AT_LAST):
             return None
-        self._trial = None
+        self._trial, self._since = None, None
         rate = done / passed
         wanted = rate_before * (1 + _GAIN * (workers / before - 1))
         if rate >= wanted or not self.stage.channel.calls:

@@ -7,6 +7,7 @@ Airflow imports a DAG file under a made-up module name that no other process can
 from __future__ import annotations
 
 import contextlib
+import dis
 import importlib.util
 import sys
 import threading
@@ -81,8 +82,7 @@ def _importable(name: str) -> bool:
 def _explain(stage: Stage, error: Exception) -> NotPicklable:
     field = f"Stage({stage.name}).function"
     for part in (stage.function, stage.setup, stage.teardown):
-        function = getattr(part, "process", part)
-        for label, value in _references(function):
+        for label, value in _all_references(part):
             problem = _problem(value)
             if problem:
                 cure = (
@@ -104,6 +104,19 @@ def _problem(value: Any) -> str:
     return ""
 
 
+def _all_references(part: Any) -> Iterator[tuple[str, Any]]:
+    """What a function uses, or all methods of a stage class, and what an instance of one holds."""
+    if not hasattr(part, "process"):
+        yield from _references(part)
+        return
+    kind = part if isinstance(part, type) else type(part)
+    for method in vars(kind).values():
+        yield from _references(method)
+    if kind is not part:
+        for name, value in vars(part).items():
+            yield f"its attribute {name!r}", value
+
+
 def _references(function: Any, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
     """Globals, closure cells and defaults a function uses, those of the functions it calls first."""
     seen = set() if seen is None else seen
@@ -116,7 +129,8 @@ def _references(function: Any, seen: set[int] | None = None) -> Iterator[tuple[s
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
         with contextlib.suppress(ValueError):  # an empty cell
             found.append((f"its variable {name!r}", cell.cell_contents))
-    found += [("a default argument", value) for value in function.__defaults__ or ()]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    found += [("a default argument", value) for value in defaults]
     for label, value in found:
         if hasattr(value, "__code__"):
             if getattr(value, "__module__", None) == function.__module__:
@@ -126,7 +140,7 @@ def _references(function: Any, seen: set[int] | None = None) -> Iterator[tuple[s
 
 
 def _names(code: CodeType) -> set[str]:
-    names = set(code.co_names)
+    names = {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             names |= _names(constant)

@@ -106,6 +106,9 @@ def as_source(origin: object) -> Source:
     """
     if isinstance(origin, Source):
         return origin
+    if isinstance(origin, type) and issubclass(origin, Source):
+        cure = f"this is the class; give an instance: {origin.__name__}(...)"
+        raise PlanError("Pipeline.source", origin, cure)
     return IterableSource(origin)  # type: ignore[arg-type]  # checked there
 
 

@@ -12,7 +12,7 @@ from airflow_parallel_provider.engine.flow import Flow
 from airflow_parallel_provider.engine.grouping import Grouping
 from airflow_parallel_provider.engine.meters import StageMeter
 from airflow_parallel_provider.engine.nursery.sealed import opened
-from airflow_parallel_provider.engine.parcel import Key, Parcel, Shape, batch_keys, below, origins
+from airflow_parallel_provider.engine.parcel import Key, Parcel, Shape, batch_keys, below, origins, sort_key
 from airflow_parallel_provider.engine.sink import DeadLetter
 from airflow_parallel_provider.engine.stage import Stage
 from airflow_parallel_provider.engine.tally import WorkerTally
@@ -255,7 +255,7 @@ class StageRun:
         with chunk.lock:
             items = len(set(guilty) - chunk.dead)  # another result of the same item may have failed before
             chunk.dead.update(guilty)
-            chunk.dead_letters.append(letter)
+            chunk.dead_letters.append(((*sort_key(key), self.index), letter))
         with self.meter.lock:
             self.meter.failed += 1
         self.context.causes.add(self.stage.name, failure, position=position, item=value)

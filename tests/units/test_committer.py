@@ -89,7 +89,7 @@ def chunk(index: int, keys: list[Key] | None = None, *, size: int = 2, dead: tup
     made.row_keys = list(range(size)) if keys is None else keys
     made.rows = [(index, key) for key in made.row_keys]
     made.dead = set(dead)
-    made.dead_letters = [DeadLetter(index * size + at, "s", "c", 1, "", None) for at in dead]
+    made.dead_letters = [((at,), DeadLetter(index * size + at, "s", "c", 1, "", None)) for at in dead]
     return made
 
 

@@ -17,6 +17,9 @@ log = logging.getLogger("airflow_parallel_provider.workers")
 _LONGEST = 8000
 _READ = 1 << 16
 
+LAST_BYTES = 1 << 20
+"""Bytes that are still passed on after the end; a process that never stops printing must not hold it up."""
+
 
 class OutputRelay:
     """Reads the pipe on a thread of its own until :meth:`close`.
@@ -32,16 +35,17 @@ class OutputRelay:
         self._thread.start()
 
     def _relay(self) -> None:
-        fd, rest = self._stream.fileno(), b""
+        fd, rest, left = self._stream.fileno(), b"", LAST_BYTES
         while True:
             poller = select.poll()
             poller.register(fd, select.POLLIN)
             poller.register(self._wake, select.POLLIN)
-            if fd not in dict(poller.poll()) or self._closing:
+            if fd not in dict(poller.poll()) or left <= 0:
                 break
             data = os.read(fd, _READ)
             if not data:
                 break
+            left -= len(data) if self._closing else 0
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 _log(line)

@@ -79,6 +79,7 @@ class Worker:
         self.page[STATE] = TEARDOWN
         if live.finish is not None:
             self._tear_down(live.finish)
+        self._log.tell_dropped()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
@@ -94,8 +95,8 @@ class Worker:
         numpy = sys.modules.get("numpy")
         if numpy is not None:  # `random` reseeds itself after a fork, NumPy's global generator does not
             numpy.random.seed()
-        handler = SocketLogHandler(lambda payload: self.send(wire.LOG, 0, payload))
-        logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(message)s", force=True)
+        self._log = SocketLogHandler(lambda payload: self.send(wire.LOG, 0, payload))
+        logging.basicConfig(handlers=[self._log], level=logging.INFO, format="%(message)s", force=True)
 
     def _set_up(self) -> Any:
         self.page[BEGAN_NS] = time.monotonic_ns()

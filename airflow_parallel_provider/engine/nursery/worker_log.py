@@ -27,6 +27,12 @@ class SocketLogHandler(logging.Handler):
         self._dropped = 0
         self._guard = threading.local()
 
+    def tell_dropped(self) -> None:
+        """Say how many records were dropped since the last one that passed."""
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            self._send(pickle.dumps((logging.WARNING, __name__, "", dropped)))
+
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record, or count it as dropped."""
         if getattr(self._guard, "busy", False):

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from airflow_parallel_provider.engine.calls import PAGE_SLOTS, describe_error, run_calls
+from airflow_parallel_provider.engine.calls import LIMIT, PAGE_SLOTS, describe_error, run_calls
 from airflow_parallel_provider.engine.channel import Channel, ChannelBroken
 from airflow_parallel_provider.engine.parcel import Parcel
 from airflow_parallel_provider.engine.slots.base import setup_failed
@@ -61,6 +61,10 @@ class InlineStageRun(StageRun):
                 attempt += 1
                 setup_failed(self.stage.name, describe_error(error), attempt, self._slots)
         return self._live
+
+    def interrupt(self) -> None:
+        """The run is being torn down: make no further call."""
+        self._page[LIMIT] = 1
 
     def finish(self) -> None:
         """Tear down, at the end of the run."""

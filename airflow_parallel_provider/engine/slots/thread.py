@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from airflow_parallel_provider.engine.calls import (
     BEGAN_NS,
     CALL,
+    LIMIT,
     PAGE_SLOTS,
     CallFailure,
     Outcome,
@@ -124,9 +125,14 @@ class ThreadSlot(Slot):
                 return now + timeout - running
             number = self._page[CALL]
             self.abandoned = True
+            self._page[LIMIT] = number + 1  # when it does come back it makes no further call
             self.left = (self._hand, self._outcome.first(number), number, running)
         self.context.replace(self)
         return None
+
+    def interrupt(self) -> None:
+        """The run is being torn down: make no further call."""
+        self._page[LIMIT] = 1
 
     def _check_setup(self, since: float, now: float) -> float | None:
         limit = self.stage.stage.setup_timeout

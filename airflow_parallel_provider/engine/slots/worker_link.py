@@ -239,7 +239,8 @@ class WorkerLink:
         where = f"{self._stage.stage.name}/{self._number}"
         if dropped:
             logger.warning("[%s] %d log records were dropped (rate limit)", where, dropped)
-        logger.log(level, "[%s] %s", where, text)
+        if text or not dropped:
+            logger.log(level, "[%s] %s", where, text)
 
     def end(self) -> None:
         """Let the worker run ``teardown`` and go."""
