@@ -72,7 +72,7 @@ class Crew:
         self._warn_of_too_many()
 
     def _start_nursery(self) -> None:
-        client = NurseryClient(self._codes, self._run.plan.worker_env)
+        client = NurseryClient(self._codes, self._run.plan.worker_env, lambda: self._run.asked.is_set)
         try:
             failures = client.start()
         except BaseException:

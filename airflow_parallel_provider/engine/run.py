@@ -20,7 +20,7 @@ from airflow_parallel_provider.engine.committer import Committer
 from airflow_parallel_provider.engine.crew import Crew
 from airflow_parallel_provider.engine.feeder import Budget, Feeder
 from airflow_parallel_provider.engine.flow import Flow
-from airflow_parallel_provider.engine.nursery.client import NurseryClient
+from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
 from airflow_parallel_provider.engine.report import RunReport, State
 from airflow_parallel_provider.engine.sink import CommittedChunk, Sink
 from airflow_parallel_provider.engine.slots.base import Slot
@@ -120,7 +120,12 @@ class Run:
         self.items_total = source_length(self.plan.source)  # known to some sources only now
         self.sink.prepare(self.plan.load_spec)
         self._start_thread(SINK_THREAD, self.committer.run)
-        self.crew.begin()
+        try:
+            self.crew.begin()
+        except NurseryLost:
+            if not self.asked.is_set:
+                raise
+            self.fail(RunStopped(f"stopped: {self.asked.reason}", None, self.asked.reason))
 
     def _coordinate(self) -> None:
         while not self._over and self.error is None:

@@ -7,12 +7,14 @@ import json
 import mmap
 import os
 import pickle
+import select
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from airflow_parallel_provider.engine.calls import PAGE_SLOTS, CallFailure
@@ -27,6 +29,9 @@ loading: str | None = None
 
 READY_SECONDS = 120.0
 """How long the nursery may take to import the stages' modules."""
+
+
+LOOK_SECONDS = 0.1
 
 
 class NurseryLost(ParallelError):
@@ -67,9 +72,16 @@ class NurseryClient:
 
     :param codes: pickled :class:`WorkerCode` by stage number.
     :param environment: variables set in the nursery and its workers only.
+    :param stopped: asked while its imports are waited for: whether to give up.
     """
 
-    def __init__(self, codes: Mapping[int, bytes], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        codes: Mapping[int, bytes],
+        environment: Mapping[str, str],
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._stopped = stopped
         self._codes = dict(codes)
         self._environment = dict(environment)
         self._lock = threading.Lock()
@@ -111,12 +123,24 @@ class NurseryClient:
             told = {"path": _search_path(), "argv": sys.argv}
             for message in (json.dumps(told).encode(), pickle.dumps(boot)):
                 control.sendall(struct.pack("<Q", len(message)) + message)
+            self._await_answer(control)
             (size,) = struct.unpack("<Q", _receive(control, 8))
             failures: dict[int, CallFailure] = pickle.loads(_receive(control, size))  # noqa: S301 - our own child
         except OSError as error:
             self._lost = True
             raise NurseryLost(f"the worker nursery did not start: {error or type(error).__name__}") from error
         return failures
+
+    def _await_answer(self, control: socket.socket) -> None:
+        """Imports may take long; a stop that is asked for meanwhile must not wait for them."""
+        deadline = time.monotonic() + READY_SECONDS
+        poller = select.poll()
+        poller.register(control, select.POLLIN)
+        while not poller.poll(LOOK_SECONDS * 1000):
+            if self._stopped():
+                raise InterruptedError("the run is being torn down")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"its imports took longer than {READY_SECONDS:g} s")
 
     @property
     def pid(self) -> int | None:

@@ -137,16 +137,16 @@ class ProcessSlot(Slot):
     def _send(self, hand: Hand) -> None:
         values = hand[0].values if len(hand) == 1 else [value for parcel in hand for value in parcel.values]
         self._sequence += 1
-        self._flight.append(Message(self._sequence, hand, len(values), len(values)))
+        self._flight.append(Message(self._sequence, hand, len(values), len(values), self._by_value))
         try:
             self._link.send(self._sequence, values, by_value=self._by_value)
         except WorkerGone:
             raise
         except Exception as error:  # noqa: BLE001 - an item that cannot travel: find which
-            self._flight.pop()
+            message = self._flight.pop()
             failure = describe_error(error, kind="transport")
             failure.message = f"the item cannot be sent to a worker process: {failure.message}"
-            self._untransportable(hand, failure)
+            self._untransportable(message, failure)
 
     # -- answers ----------------------------------------------------------------------------------------------------
 
@@ -157,14 +157,14 @@ class ProcessSlot(Slot):
         if frame.kind == wire.UNREADABLE:
             failure: CallFailure = frame.load()
             failure.message = f"the item cannot be read in the worker process: {failure.message}"
-            self._untransportable(self._what_is_left(message).hand, failure)
+            self._untransportable(self._what_is_left(message), failure)
             return
         try:
             outcome = _decode(frame)
         except BaseException as error:  # noqa: BLE001 - unpickling runs the objects' own code
             failure = describe_error(error, kind="transport")
             failure.message = f"the result cannot be read back in the task process: {failure.message}"
-            self._untransportable(self._what_is_left(message).hand, failure)
+            self._untransportable(self._what_is_left(message), failure)
             return
         hand, outcome = answered(self.stage, message, outcome)
         self._calls += len(outcome.nanoseconds)
@@ -182,15 +182,16 @@ class ProcessSlot(Slot):
             recall(self.stage, self._link.worker, self._flight)
         return LOOK_SECONDS
 
-    def _untransportable(self, hand: Hand, failure: CallFailure) -> None:
+    def _untransportable(self, message: Message, failure: CallFailure) -> None:
         """Some item or result of a message cannot travel: have its calls travel one by one, charge the one that fails.
 
         Before any is charged all are sent by value: perhaps it is only a class of the DAG file, which a worker process
         cannot import.
         """
+        hand = message.hand
         if not hand:
             return  # all of it was taken back
-        if not self._by_value:
+        if not message.by_value:
             self._by_value = True
             self._return_all(hand)
         elif sum(len(parcel.values) for parcel in hand) > 1:
@@ -233,7 +234,7 @@ class ProcessSlot(Slot):
         if message.kept == message.calls:
             return message
         hand = single_calls(message.hand, batched=self.stage.stage.batched)[: message.kept]
-        return Message(message.sequence, hand, message.kept, message.kept)
+        return Message(message.sequence, hand, message.kept, message.kept, message.by_value)
 
     def _drain(self) -> None:
         """Answers that were already on their way when the worker died are good."""

@@ -36,6 +36,8 @@ class Message:
     calls: int
     kept: int
     """Calls that have not been taken back: the first ones of the message."""
+    by_value: bool = False
+    """Whether classes that a worker process cannot import were carried inside it."""
 
 
 def single_calls(hand: Hand, *, batched: bool) -> list[Parcel]:
