@@ -261,8 +261,13 @@ class Crew:
     def end(self, deadline: float) -> None:
         """Wait for the slots until the deadline, tear the inline stages down, end the nursery."""
         self.look_at_memory()
+        interrupted = False
         for slot in self._slots:
-            slot.thread.join(max(0.0, deadline - time.monotonic()))
+            while slot.thread.is_alive() and time.monotonic() < deadline:
+                slot.thread.join(0.1)
+                if self._run.asked.is_set and not interrupted:  # no time left for `teardown`
+                    interrupted = True
+                    self.interrupt()
             if slot.thread.is_alive():
                 self._run.warn(f"thread {slot.thread.name} did not end and was left behind")
         for stage in self._run.stages:

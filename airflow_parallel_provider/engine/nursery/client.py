@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import mmap
 import os
@@ -101,15 +102,20 @@ class NurseryClient:
         ours, theirs = socket.socketpair()
         boot = Path(__file__).with_name("boot.py")
         environment = {**os.environ, "PYTHON_OPERATORS_VIRTUAL_ENV_MODE": "1"}  # lets a worker `import airflow`
-        with theirs:
+        # Without standard streams a new socket may be descriptor 0, 1 or 2, which are the places of the child's streams.
+        control = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+        try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(boot), str(theirs.fileno())],
+                [sys.executable, "-P", str(boot), str(control)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(control,),
                 env=environment,
             )
+        finally:
+            os.close(control)
+            theirs.close()
         self._control = ours
         assert self._process.stdout is not None
         self._relay = OutputRelay(self._process.stdout)
