@@ -102,7 +102,7 @@ class NurseryClient:
         ours, theirs = socket.socketpair()
         boot = Path(__file__).with_name("boot.py")
         environment = {**os.environ, "PYTHON_OPERATORS_VIRTUAL_ENV_MODE": "1"}  # lets a worker `import airflow`
-        # Without standard streams a new socket may be descriptor 0, 1 or 2, which are the places of the child's streams.
+        # Without standard streams a new socket may be descriptor 0, 1 or 2: the places of the child's own streams.
         control = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
         try:
             self._process = subprocess.Popen(
