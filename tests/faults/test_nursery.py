@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -57,11 +58,21 @@ def tell_pid(item: int) -> tuple[int, int, int]:
 
 def kill_workers(rows: list[tuple[int, int, int]]) -> None:
     for pid in {worker for _, worker, _ in rows}:
-        os.kill(pid, signal.SIGKILL)
+        end_and_wait(pid, pid)
 
 
 def kill_nursery(rows: list[tuple[int, int, int]]) -> None:
-    os.kill(rows[0][2], signal.SIGKILL)
+    end_and_wait(rows[0][2], rows[0][1])
+
+
+def end_and_wait(pid: int, follower: int) -> None:
+    """Kill a process; return when ``follower`` is dead: the kernel takes a moment to pass the death on."""
+    descriptor = os.pidfd_open(follower)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        assert select.select([descriptor], [], [], 20)[0], "it outlived its parent"
+    finally:
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
