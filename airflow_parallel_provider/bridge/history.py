@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RUN_COLUMNS = ("items_read", "items_done", "rows_committed", "items_dead_lettered", "cpu_seconds", "peak_rss_bytes")
-STAGE_COLUMNS = ("items_in", "items_out", "queue_now", "busy_seconds", "workers")
-_GAUGES = frozenset({"queue_now", "workers"})
+RUN_COLUMNS = ("items_read", "items_done", "rows_committed", "items_dead_lettered", "cpu_seconds", "rss_bytes")
+QUANTILES = ("p50_ms", "p95_ms", "p99_ms")
+STAGE_COLUMNS = (
+    *("items_in", "items_out", "busy_seconds", "starved_seconds", "blocked_seconds"),
+    *("queue_now", "workers_now"),
+    *QUANTILES,
+)
+_GAUGES = frozenset({"rss_bytes", "queue_now", "workers_now", *QUANTILES})
 """Of two neighbours the larger one is kept; the other columns only grow, so the later one says it all."""
 
 
@@ -48,8 +54,9 @@ class History:
             column.append(_number(values.get(name)))
         for stage in snapshot.get("stages", ()):
             columns = self._stages.setdefault(stage["name"], {name: [] for name in STAGE_COLUMNS})
+            figures = {**stage, **_recent_quantiles(stage)}
             for name, column in columns.items():
-                column.append(_number(stage.get(name)))
+                column.append(_number(figures.get(name)))
 
     def halve(self) -> None:
         """Make one sample of each two neighbours; the last sample stays as it is."""
@@ -58,8 +65,7 @@ class History:
         span = self._at[-1] - self._at[0]
         self._distance = max(self._distance * 2, 1.5 * span / len(self._at))
         self._at = _every_second(self._at)
-        self._run = {name: _every_second(column) for name, column in self._run.items()}
-        for columns in self._stages.values():
+        for columns in (self._run, *self._stages.values()):
             for name, column in columns.items():
                 columns[name] = _larger_of_two(column) if name in _GAUGES else _every_second(column)
 
@@ -73,10 +79,18 @@ def _copied(columns: Mapping[str, list[float]]) -> dict[str, list[float]]:
     return {name: list(column) for name, column in columns.items()}
 
 
+def _recent_quantiles(stage: Mapping[str, Any]) -> dict[str, float]:
+    """Milliseconds of the calls that ended since the look before; 0 where none ended, no call takes that."""
+    return dict(zip(QUANTILES, stage.get("recent_ms") or (0, 0, 0), strict=False))
+
+
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    """Three or four digits of what is small, whole numbers above: enough for a chart."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return 0
-    return value if isinstance(value, int) else round(value, 2)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return round(value)
+    return round(value, 1 if abs(value) >= 100 else 3 if abs(value) < 1 else 2)
 
 
 def _every_second(column: list[float]) -> list[float]:

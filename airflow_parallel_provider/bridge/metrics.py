@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -9,11 +10,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_parallel_provider.bridge.history import History
+from airflow_parallel_provider.bridge.outlook import outlook
 from airflow_parallel_provider.bridge.plain import json_size, to_plain
 from airflow_parallel_provider.bridge.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_parallel_provider.bridge.identity import RunIdentity
     from airflow_parallel_provider.bridge.publisher import Publisher
@@ -24,7 +26,9 @@ SIZE_LIMIT: Final = 30_000
 """Bytes of one snapshot as JSON: it is written every few seconds and read by every open page."""
 OBSERVE_EVERY: Final = 1.0
 """Seconds between two calls of :meth:`LiveMetrics.observe`."""
-_FAST, _SLOW, _FAST_FOR, _LOG_EVERY = 2.0, 5.0, 60.0, 10.0
+_FAST, _SLOW, _FAST_FOR, _LOG_EVERY, _LOOK_AHEAD_EVERY = 2.0, 5.0, 60.0, 10.0, 30.0
+_WORKERS, _DECISIONS = 24, 40
+"""Workers and changes of their number in one snapshot; the report has more."""
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +60,16 @@ class LiveMetrics:
         self._progress = Progress()
         self._last: Mapping[str, Any] = {}
         self._ended = False
+        self._cost = 0.0
+        self._outlook: dict[str, Any] | None = None
+        self._looked_ahead = self._began
 
     def observe(self, snapshot: Mapping[str, Any]) -> None:
         """Take a snapshot of the engine; publish and log when it is time."""
+        with self._counted():
+            self._observe(snapshot)
+
+    def _observe(self, snapshot: Mapping[str, Any]) -> None:
         self._last = snapshot
         self._progress.add(snapshot)
         if snapshot.get("final"):
@@ -81,12 +92,14 @@ class LiveMetrics:
             return
         self._ended = True
         try:
-            self._publish({**self._last, "state": state, **(outcome or {})}, final=True)
+            with self._counted():
+                self._publish({**self._last, "state": state, **(outcome or {})}, final=True)
         except Exception:  # figures about the work are not the work (the engine guards observe() in the same way)
             log.warning("The last metrics could not be written", exc_info=True)
 
     def _publish(self, snapshot: Mapping[str, Any], *, final: bool) -> None:
         self._history.add(snapshot)
+        self._look_ahead(snapshot, final=final)
         value = {
             "format": 1,
             "final": final,
@@ -94,12 +107,48 @@ class LiveMetrics:
             "updated_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "recent_items_per_second": round(self._progress.rate, 1),
             "seconds_left": None if final else self._progress.seconds_left(snapshot),
+            "outlook": self._outlook,
+            "metrics_cpu_seconds": round(self._cost, 3),
             **self._facts,
             **{name: each for name, each in snapshot.items() if name != "final"},
         }
+        value["workers"] = list(value.get("workers") or ())[:_WORKERS]
+        value["decisions"] = list(value.get("decisions") or ())[-_DECISIONS:]
         bounded = fit(value, self._history)
         self._publisher.push(METRICS_KEY, bounded)
-        self._publisher.store(f"{METRICS_KEY}/try-{self._identity.attempt}", bounded)
+        self._publisher.store(f"{METRICS_KEY}/try-{self._identity.attempt}", without_items(bounded))
+
+    def _look_ahead(self, snapshot: Mapping[str, Any], *, final: bool) -> None:
+        if not final and self._clock() - self._looked_ahead < _LOOK_AHEAD_EVERY:
+            return
+        self._looked_ahead = self._clock()
+        try:
+            self._outlook = outlook(snapshot)
+        except Exception:  # a prediction is the last thing a run may fail from
+            log.debug("No outlook", exc_info=True)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Add up the CPU time that all this takes: it is in the snapshot, for everybody to see."""
+        began = time.thread_time()
+        try:
+            yield
+        finally:
+            self._cost += time.thread_time() - began
+
+
+def without_items(value: dict[str, Any]) -> dict[str, Any]:
+    """``value`` without the samples of failed items.
+
+    The task state store may be read by everybody who may see task instances. Items are data, and data in XComs is for
+    those who may read XComs.
+    """
+    failures = []
+    for cause in value.get("failures", ()):
+        sample = cause.get("sample")
+        position = sample.get("position") if isinstance(sample, dict) else None
+        failures.append({**cause, "sample": {"position": position}})
+    return {**value, "failures": failures} if failures else value
 
 
 def fit(value: Mapping[str, Any], history: History, limit: int = SIZE_LIMIT) -> dict[str, Any]:

@@ -83,6 +83,10 @@ def make_report(run: Run, state: State) -> RunReport:
         stages=stages,
         error=str(run.error) if run.error else None,
         warnings=list(run.warnings),
+        source_busy_seconds=round(source_busy, 4),
+        sink_busy_seconds=round(committer.busy, 4),
+        max_in_flight=run.budget.limit,
+        rss_bytes=run.crew.memory.now,
         workers=shown([tally for stage in run.stages for tally in stage.tallies]),
         decisions=[decision.as_dict() for decision in run.crew.decisions],
     )
@@ -114,6 +118,7 @@ def _stage_report(stage: StageRun) -> StageReport:
     meter, inline = stage.meter, stage.stage.kind == "inline"
     p50, p95, p99 = meter.quantiles()
     service = meter.deciles()
+    recent = meter.recent_quantiles()
     with meter.lock:
         share = 1 / stage.worker_seconds if stage.worker_seconds else 0.0
         return StageReport(
@@ -131,6 +136,8 @@ def _stage_report(stage: StageRun) -> StageReport:
             starved_fraction=round(min(1.0, meter.starved * share), 4),
             blocked_fraction=round(min(1.0, meter.blocked * share), 4),
             busy_seconds=round(meter.busy, 4),
+            starved_seconds=round(meter.starved, 4),
+            blocked_seconds=round(meter.blocked, 4),
             queue_peak=0 if inline else stage.channel.peak,
             queue_size=0 if inline else stage.channel.capacity,
             queue_now=0 if inline else stage.channel.items,
@@ -139,6 +146,7 @@ def _stage_report(stage: StageRun) -> StageReport:
             p99_ms=p99,
             calls=meter.calls,
             service_ms=service,
+            recent_ms=list(recent),
             longest_ms=round(stage.longest_ns / 1e6, 4),
             longest_position=stage.longest_position,
         )

@@ -30,6 +30,7 @@ class MemoryWatch:
 
     def __init__(self, run: Run) -> None:
         self.peak = 0
+        self.now = 0
         self.limited = run.plan.memory_limit is not None or any(stage.memory_limit for stage in run.plan.stages)
         self._run = run
         self._slowed = False
@@ -48,6 +49,7 @@ class MemoryWatch:
             limit = slot.stage.stage.memory_limit
             if limit is not None and rss > limit:
                 slot.over_limit(rss, end_now=rss > HARD * limit)
+        self.now = total
         self.peak = max(self.peak, total)
         if self._run.plan.memory_limit is not None:
             self._throttle(total, self._run.plan.memory_limit)

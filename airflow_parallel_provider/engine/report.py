@@ -52,6 +52,10 @@ class StageReport:
     longest_ms: float = 0.0
     longest_position: int | None = None
     """Position in the source of the (first) item of the longest call."""
+    starved_seconds: float = 0.0
+    blocked_seconds: float = 0.0
+    recent_ms: list[float | None] = field(default_factory=list)
+    """As ``p50_ms``, ``p95_ms`` and ``p99_ms``, of the calls that ended since the look before; for live views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,14 @@ class RunReport:
     """What somebody should know although the run went on."""
     decisions: list[dict[str, Any]] = field(default_factory=list)
     """Changes of the number of workers: at (seconds), stage, before, after, reason."""
+    source_busy_seconds: float = 0.0
+    """Seconds spent in the source."""
+    sink_busy_seconds: float = 0.0
+    """Seconds spent committing."""
+    max_in_flight: int = 0
+    """Bound of the number of items that are read and not committed."""
+    rss_bytes: int = 0
+    """Resident memory of the task process and its workers when it was looked at last; see ``peak_rss_bytes``."""
     workers: list[dict[str, Any]] = field(default_factory=list)
     """What each worker did: calls, failed, failure_rate, busy/starved/blocked/cpu seconds, peak_rss_bytes, lost."""
 

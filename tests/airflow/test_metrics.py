@@ -123,6 +123,38 @@ def test_state_store_keeps_each_try_apart(context_of: Callable[..., dict[str, An
     assert store.kept["pipeline_metrics/try-3"] == bench.ti.values("pipeline_metrics")[-1]
 
 
+def test_items_that_failed_are_for_those_who_may_read_xcoms(context_of: Callable[..., dict[str, Any]]) -> None:
+    """The task state store may be read by everybody who may see task instances."""
+    store = FakeStateStore()
+    bench = Bench(context_of(store=store))
+    sample = {"position": 7, "item": "alice@example.com", "message": "no such alice@example.com"}
+
+    bench.metrics.observe(
+        snapshot(1.0, failures=[{"stage": "score", "cause": "KeyError", "count": 3, "sample": sample}])
+    )
+
+    (pushed,) = bench.ti.values("pipeline_metrics")
+    assert pushed["failures"][0]["sample"] == sample
+    kept = store.kept["pipeline_metrics/try-1"]
+    assert kept["failures"] == [{"stage": "score", "cause": "KeyError", "count": 3, "sample": {"position": 7}}]
+    assert "alice" not in json.dumps(kept)
+
+
+def test_many_workers_and_decisions_leave_room_for_the_curves(bench: Bench) -> None:
+    worker = {"stage": "score", "number": 1, "calls": 123_456, "busy_seconds": 1234.5678, "peak_rss_bytes": 123_456_789}
+    decision = {"at": 12.345, "stage": "score", "before": 3, "after": 4, "reason": "calls wait and all are busy"}
+    for second in range(1, 400):
+        bench.clock.now += 1
+        more = {"workers": [worker] * 64, "decisions": [{**decision, "at": at} for at in range(200)]}
+        bench.metrics.observe(snapshot(float(second), committed=second * 1000, stages=3, **more))
+
+    last = bench.ti.values("pipeline_metrics")[-1]
+    assert json_size(last) <= SIZE_LIMIT
+    assert len(last["history"]["seconds"]) >= 40
+    assert last["decisions"][-1]["at"] == 199
+    assert len(last["workers"]) == 24
+
+
 def test_refused_push_is_logged_once_and_tried_again_later(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.ti.refuse = RuntimeError("the API server is gone")
 

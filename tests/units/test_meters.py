@@ -77,7 +77,7 @@ def test_slices_lose_no_call(durations: list[int]) -> None:
 
     meter.called(array("Q", durations))
 
-    assert meter._sketch.count == len(durations) == meter.calls
+    assert meter._fresh.count == len(durations) == meter.calls
 
 
 def test_waiting_is_kept_apart() -> None:
@@ -112,3 +112,16 @@ def test_of_many_workers_those_that_failed_or_worked_most_are_shown_in_their_ord
     assert numbers == sorted(numbers)
     assert {3, 5, 199, 198} <= set(numbers)
     assert 10 not in numbers
+
+
+def test_recent_quantiles_are_those_since_the_last_look_and_all_are_in_the_whole() -> None:
+    meter = StageMeter()
+    meter.called(milliseconds(*[1] * 50))
+    assert meter.recent_quantiles()[0] == pytest.approx(1, rel=0.02)
+    meter.called(milliseconds(*[100] * 50))
+    assert meter.quantiles()[2] == pytest.approx(100, rel=0.02)
+
+    assert meter.recent_quantiles()[0] == pytest.approx(100, rel=0.02)
+
+    assert meter.recent_quantiles() == (None, None, None)
+    assert meter.deciles()[0] == pytest.approx(1, rel=0.02)
