@@ -7,11 +7,11 @@ import itertools
 import operator
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from airflow_parallel_provider.engine.flow import Chunk
-from airflow_parallel_provider.engine.parcel import JointKey, sort_key
+from airflow_parallel_provider.engine.parcel import origins, sort_key
 from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, Sink
 from airflow_parallel_provider.errors import RunFailed, SinkFailed
 
@@ -132,7 +132,7 @@ class Committer:
 
     def _commit(self, chunk: Chunk) -> None:
         began, cpu = time.monotonic(), time.thread_time()
-        committed = len(_owners(chunk) - chunk.dead)
+        committed = _committed_items(chunk)
         filtered = chunk.size - committed - len(chunk.dead)
         result = ChunkResult(
             chunk_id=chunk.chunk_id,
@@ -157,7 +157,10 @@ class Committer:
 
 def _in_order(chunk: Chunk) -> list[Any]:
     """The chunk's rows in source order."""
-    keys: list[Any] = chunk.row_keys
+    runs = chunk.row_keys
+    if all(type(run) is range for run in runs):
+        return _runs_in_order(chunk, runs)  # type: ignore[arg-type]
+    keys: list[Any] = [key for run in runs for key in run]
     if set(map(type, keys)) - {int}:
         keys = [sort_key(key) for key in keys]
     if all(map(operator.le, keys, itertools.islice(keys, 1, None))):
@@ -165,16 +168,25 @@ def _in_order(chunk: Chunk) -> list[Any]:
     return [chunk.rows[at] for at in sorted(range(len(keys)), key=keys.__getitem__)]
 
 
-def _owners(chunk: Chunk) -> set[int]:
-    """Positions of the items that have at least one row."""
-    if not set(map(type, chunk.row_keys)) - {int}:
-        return set(chunk.row_keys)  # type: ignore[arg-type]  # all are int
+def _runs_in_order(chunk: Chunk, runs: Sequence[range]) -> list[Any]:
+    """The rows of runs of neighbours, which never overlap: in order as soon as the runs are."""
+    starts = [run.start for run in runs]
+    if all(map(operator.le, starts, itertools.islice(starts, 1, None))):
+        return chunk.rows
+    ends = list(itertools.accumulate(map(len, runs)))
+    rows: list[Any] = []
+    for at in sorted(range(len(runs)), key=starts.__getitem__):
+        rows += chunk.rows[ends[at] - len(runs[at]) : ends[at]]
+    return rows
+
+
+def _committed_items(chunk: Chunk) -> int:
+    """How many items have at least one row and were not given up."""
     owners: set[int] = set()
-    for key in chunk.row_keys:
-        if isinstance(key, int):
-            owners.add(key)
-        elif isinstance(key, JointKey):
-            owners.update(key)
+    in_ranges = 0
+    for run in chunk.row_keys:
+        if type(run) is range and chunk.dead.isdisjoint(run):
+            in_ranges += len(run)  # the only rows of these items: no other run names them
         else:
-            owners.add(key[0])
-    return owners
+            owners.update(origin for key in run for origin in origins(key))
+    return in_ranges + len(owners - chunk.dead)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_parallel_provider.engine.channel import ChannelBroken
 from airflow_parallel_provider.engine.flow import Chunk, Flow, chunk_id
-from airflow_parallel_provider.engine.parcel import Key, Parcel
+from airflow_parallel_provider.engine.parcel import Keys, Parcel
 from airflow_parallel_provider.engine.sink import CommittedChunk
 from airflow_parallel_provider.engine.source import Source
 from airflow_parallel_provider.errors import LoadMismatch, RunFailed, SourceFailed
@@ -76,6 +76,13 @@ class Budget:
             self.used -= items
             self._changed.notify()
 
+    def widen(self, limit: int) -> None:
+        """Raise the bound; it never shrinks."""
+        with self._changed:
+            if limit > self.limit:
+                self.limit = limit
+                self._changed.notify()
+
     def pause(self, *, paused: bool) -> None:
         """Let nothing more in (memory is short), as long as something is in flight that can be finished."""
         with self._changed:
@@ -121,7 +128,7 @@ class Feeder:
         self._context = context
         self._lock = threading.Lock()
         self._chunk: Chunk | None = None
-        self._keys: list[Key] = []
+        self._first = 0  # key of the first one collected; the others follow it
         self._values: list[Any] = []
         if channel is not None:
             channel.refill = self._collected
@@ -186,7 +193,7 @@ class Feeder:
         while values := list(itertools.islice(items, _BULK)):
             first, size = size, size + len(values)  # before delivery: a channel takes the list apart
             self.items_read += len(values)
-            self._deliver(chunk, list(range(first, size)), values)
+            self._deliver(chunk, range(first, size), values)
         return size
 
     def _read_one_by_one(self, items: Iterator[Any]) -> int:
@@ -200,22 +207,23 @@ class Feeder:
     def _add(self, key: int, item: Any) -> None:
         channel = self._channel
         with self._lock:
-            self._keys.append(key)
+            if not self._values:
+                self._first = key
             self._values.append(item)
             self.items_read += 1
-            count = len(self._keys)
+            count = len(self._values)
         if channel is None or channel.waiting or count >= min(_PARCEL, max(1, channel.capacity // 2)):
             self._flush()
 
     def _flush(self) -> None:
         """Hand on what has been collected; waits for room."""
         with self._lock:
-            chunk, keys, values = self._chunk, self._keys, self._values
-            self._keys, self._values = [], []
-        if keys and chunk is not None:
-            self._deliver(chunk, keys, values)
+            chunk, first, values = self._chunk, self._first, self._values
+            self._values = []
+        if values and chunk is not None:
+            self._deliver(chunk, range(first, first + len(values)), values)
 
-    def _deliver(self, chunk: Chunk, keys: list[Key], values: list[Any]) -> None:
+    def _deliver(self, chunk: Chunk, keys: Keys, values: list[Any]) -> None:
         self._pass_on(lambda: self._context.flow.deliver(0, chunk, keys, values))
 
     def _pass_on(self, deliver: Callable[[], float]) -> None:
@@ -237,11 +245,11 @@ class Feeder:
         Booked in before the lock is released: the chunk must not be sealed while items of it are in nobody's book.
         """
         with self._lock:
-            keys, values = self._keys, self._values
-            if not keys or self._chunk is None:
+            first, values = self._first, self._values
+            if not values or self._chunk is None:
                 return []
-            self._keys, self._values = [], []
-            parcel = self._context.flow.admit(0, self._chunk, keys, values)
+            self._values = []
+            parcel = self._context.flow.admit(0, self._chunk, range(first, first + len(values)), values)
         return [parcel] if parcel is not None else []
 
 

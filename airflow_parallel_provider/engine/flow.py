@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from airflow_parallel_provider.engine.parcel import Key, Parcel, sort_key
+from airflow_parallel_provider.engine.parcel import Keys, Parcel, joined, sort_key
 from airflow_parallel_provider.engine.sink import DeadLetter
 
 
@@ -59,9 +59,9 @@ class Chunk:
         self.front = 0  # first stage that is not finished with it
         self.lock = threading.Lock()
         self.open = [0] * stages
-        self.gathered_keys: list[list[Key]] = [[] for _ in range(stages)]
+        self.gathered_keys: list[Keys] = [()] * stages
         self.gathered_values: list[list[Any]] = [[] for _ in range(stages)]
-        self.row_keys: list[Key] = []
+        self.row_keys: list[Keys] = []  # of the rows, in runs as they came
         self.rows: list[Any] = []
         self.dead: set[int] = set()
         self.dead_letters: list[tuple[tuple[int, ...], DeadLetter]] = []  # with what puts them in source order
@@ -95,18 +95,18 @@ class Flow:
         self._finished = [0] * len(inlets)
         self._total: int | None = None
 
-    def deliver(self, stage: int, chunk: Chunk, keys: list[Key], values: list[Any]) -> float:
+    def deliver(self, stage: int, chunk: Chunk, keys: Keys, values: list[Any]) -> float:
         """Bring results to a stage, or to the sink after the last one; return the seconds spent waiting for room."""
         parcel = self.admit(stage, chunk, keys, values)
         return self._inlets[stage].accept(parcel) if parcel is not None else 0.0
 
-    def admit(self, stage: int, chunk: Chunk, keys: list[Key], values: list[Any]) -> Parcel | None:
+    def admit(self, stage: int, chunk: Chunk, keys: Keys, values: list[Any]) -> Parcel | None:
         """Book results in at a stage and return the calls that can be made with them now, if any."""
         if not values:
             return None
         if stage == len(self._inlets):
             with chunk.lock:
-                chunk.row_keys.extend(keys)
+                chunk.row_keys.append(keys)
                 chunk.rows.extend(values)
             return None
         inlet = self._inlets[stage]
@@ -117,36 +117,32 @@ class Flow:
                 return Parcel(chunk, keys, values, len(values))
             return self._gather(stage, chunk, inlet.batch_size, keys, values)
 
-    def _gather(self, stage: int, chunk: Chunk, size: int, keys: list[Key], values: list[Any]) -> Parcel | None:
+    def _gather(self, stage: int, chunk: Chunk, size: int, keys: Keys, values: list[Any]) -> Parcel | None:
         """Add to the chunk's unfinished batch at this stage; cut off every full one. Called with the chunk's lock."""
-        held_keys, held_values = chunk.gathered_keys[stage], chunk.gathered_values[stage]
-        held_keys.extend(keys)
-        held_values.extend(values)
-        if self._inlets[stage].in_order:
-            return None
-        full = len(held_values) // size * size
-        if not full:
-            return None
-        cuts = range(0, full, size)
-        parcel = Parcel(
-            chunk, [held_keys[at : at + size] for at in cuts], [held_values[at : at + size] for at in cuts], full
+        held = chunk.gathered_values[stage]
+        if held:
+            keys = joined(chunk.gathered_keys[stage], keys)
+            held.extend(values)
+            values = held
+        full = 0 if self._inlets[stage].in_order else len(values) // size * size
+        chunk.gathered_keys[stage], chunk.gathered_values[stage] = keys[full:], values[full:] if full else values
+        return self._in_batches(chunk, size, keys[:full], values[:full]) if full else None
+
+    def _in_batches(self, chunk: Chunk, size: int, keys: Keys, values: list[Any]) -> Parcel:
+        cuts = range(0, len(values), size)
+        return Parcel(
+            chunk, [keys[at : at + size] for at in cuts], [values[at : at + size] for at in cuts], len(values)
         )
-        del held_keys[:full], held_values[:full]
-        return parcel
 
     def _last_batches(self, stage: int, chunk: Chunk) -> Parcel:
         """What is left of the chunk in front of a stage, cut into batches; called with the chunk's lock."""
         inlet = self._inlets[stage]
         keys, values = chunk.gathered_keys[stage], chunk.gathered_values[stage]
-        chunk.gathered_keys[stage], chunk.gathered_values[stage] = [], []
+        chunk.gathered_keys[stage], chunk.gathered_values[stage] = (), []
         if inlet.in_order:
             order = sorted(range(len(keys)), key=lambda at: sort_key(keys[at]))
             keys, values = [keys[at] for at in order], [values[at] for at in order]
-        size = inlet.batch_size or 1
-        cuts = range(0, len(values), size)
-        return Parcel(
-            chunk, [keys[at : at + size] for at in cuts], [values[at : at + size] for at in cuts], len(values)
-        )
+        return self._in_batches(chunk, inlet.batch_size or 1, keys, values)
 
     def seal(self, chunk: Chunk, size: int) -> float:
         """The source has given all ``size`` items of the chunk."""

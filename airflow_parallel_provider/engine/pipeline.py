@@ -33,7 +33,8 @@ class Pipeline:
     :param ordered: rows arrive at the sink in source order. A stage with ``batch_size`` that is not the first one then
         waits until a chunk is complete before it cuts batches; keep chunks several batches long.
     :param tolerance: how many items may fail; an int counts items, a float is a fraction; 0 fails the run at the first.
-    :param max_in_flight: most items that are read but not committed; at least ``chunk_size``; default: four chunks.
+    :param max_in_flight: most items that are read but not committed; at least ``chunk_size``; default: four chunks,
+        and up to 200,000 items while their functions are fast and they and their results light (64 MiB, estimated).
     :param timeout: seconds the whole run may take; None: no limit.
     :param load_key: names the load; a second run with the same key skips the chunks that the sink has committed.
     :param attempt: which try of the load this is, from 1; only written down.
@@ -69,6 +70,7 @@ class Pipeline:
         self.chunk_size = _whole("chunk_size", chunk_size)
         self.ordered = bool(ordered)
         self.tolerance = Tolerance(tolerance)
+        self.automatic_in_flight = max_in_flight is None
         self.max_in_flight = self._checked_in_flight(max_in_flight)
         self.timeout = _seconds("timeout", timeout)
         self.load_key = _checked_key(load_key)

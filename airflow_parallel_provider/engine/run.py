@@ -237,6 +237,11 @@ class Run:
         if self.plan.tolerance.exceeded(failed, read, self.items_total):
             self.fail(self._too_many(failed, read))
 
+    def make_room(self, items: int) -> None:
+        """Fast, light items: more may be in flight, unless the author said how many. From any worker's thread."""
+        if self.plan.automatic_in_flight:
+            self.budget.widen(items)
+
     def _too_many(self, failed: int, read: int) -> ToleranceExceeded:
         before = f" ({self._dead_before:,} in earlier tries)" if self._dead_before else ""
         text = f"{failed:,} of {read:,} items failed{before}, tolerance is {self.plan.tolerance}"

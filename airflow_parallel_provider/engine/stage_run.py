@@ -12,10 +12,21 @@ from airflow_parallel_provider.engine.flow import Flow
 from airflow_parallel_provider.engine.grouping import Grouping
 from airflow_parallel_provider.engine.meters import StageMeter
 from airflow_parallel_provider.engine.nursery.sealed import opened
-from airflow_parallel_provider.engine.parcel import Key, Parcel, Shape, batch_keys, below, origins, sort_key
+from airflow_parallel_provider.engine.parcel import (
+    Key,
+    Keys,
+    Parcel,
+    Shape,
+    batch_keys,
+    below,
+    joined_batches,
+    origins,
+    sort_key,
+)
 from airflow_parallel_provider.engine.sink import DeadLetter
 from airflow_parallel_provider.engine.stage import Stage
 from airflow_parallel_provider.engine.tally import WorkerTally
+from airflow_parallel_provider.engine.weight import weigh
 from airflow_parallel_provider.engine.worker_code import WorkerCode
 from airflow_parallel_provider.errors import RunFailed, WrongReturn
 
@@ -23,8 +34,11 @@ _HAND_SECONDS = {"process": 0.008, "thread": 0.002, "async": 0.0, "inline": 0.0}
 """Aim for the duration of one hand. A process hand costs about 0.1 ms to pass over, a thread hand 0.02 ms."""
 
 
-WIDEST = 20_000
+WIDEST = 100_000
 """Items an automatic bound may grow to: enough for two full hands per worker of the fastest functions."""
+
+LIGHT_BYTES = 64 << 20
+"""Estimated bytes of the items and results that an automatic bound may grow to."""
 
 
 class RunContext(Protocol):
@@ -38,6 +52,9 @@ class RunContext(Protocol):
 
     def items_failed(self, items: int) -> None:
         """So many more items were given up: check the tolerance."""
+
+    def make_room(self, items: int) -> None:
+        """So many items may well be in flight at once: they are fast and light."""
 
 
 class StageRun:
@@ -55,6 +72,7 @@ class StageRun:
         self.grouping = Grouping(_HAND_SECONDS[stage.kind], most)
         unit = stage.batch_size or 1
         self._automatic = None if stage.queue_size else 4 * most * unit
+        self._item_bytes = 1.0
         self.channel = Channel(stage.queue_size or 4 * most * unit, batched=stage.batched, rate=stage.rate_limit)
         self.tallies: list[WorkerTally] = []
         self.longest_ns = 0
@@ -115,7 +133,7 @@ class StageRun:
         self._note_longest(hand, outcome)
         if outcome.nanoseconds:
             self.grouping.observe(len(outcome.nanoseconds), seconds)
-            self._widen()
+        self._widen(hand, outcome)
         waited = 0.0
         at_call = at_result = 0
         for parcel in hand:
@@ -152,10 +170,18 @@ class StageRun:
                 return
             at -= len(parcel.values)
 
-    def _widen(self) -> None:
-        """An automatic bound follows the size of a hand: fast items may queue in numbers, slow (large) ones may not."""
-        if self._automatic is not None and self.grouping.size > 1:
-            self.channel.widen(min(self._automatic * self.grouping.size, max(self._automatic, WIDEST)))
+    def _widen(self, hand: Hand, outcome: Outcome) -> None:
+        """Automatic bounds follow the size of a hand: fast, light items may queue in numbers, others not."""
+        size = sum(parcel.size for parcel in hand)
+        if self._automatic is None or self.grouping.size == 1 or not size:
+            return
+        weight = sum(parcel.bytes for parcel in hand) + weigh(outcome.results)
+        self._item_bytes = max(self._item_bytes, weight / size)
+        most = min(WIDEST, int(LIGHT_BYTES / self._item_bytes))
+        room = min(self._automatic * self.grouping.size, max(self._automatic, most))
+        if room > self.channel.capacity:
+            self.channel.widen(room)
+            self.context.make_room(2 * room)
 
     def _settle_parcel(
         self, parcel: Parcel, shapes: list[Shape] | None, results: list[Any], failures: dict[int, CallFailure]
@@ -171,15 +197,16 @@ class StageRun:
             waited = self.context.flow.deliver(self.index + 1, parcel.chunk, keys, results)
         return waited + self.context.flow.settle(self.index, parcel.chunk, left)
 
-    def _result_keys(self, parcel: Parcel, shapes: list[Shape] | None) -> list[Key]:
+    def _result_keys(self, parcel: Parcel, shapes: list[Shape] | None) -> Keys:
         if shapes is None:
             return parcel.keys
+        if self.batch_size is not None:
+            return joined_batches(
+                [batch_keys(each, shape) for each, shape in zip(parcel.keys, shapes, strict=True) if shape]
+            )
         keys: list[Key] = []
         for key, shape in zip(parcel.keys, shapes, strict=True):
-            if self.batch_size is not None:
-                if shape:
-                    keys.extend(batch_keys(key, shape))
-            elif shape == 1:
+            if shape == 1:
                 keys.append(key)
             else:
                 assert isinstance(shape, int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +24,6 @@ def _weight(value: Any, depth: int) -> int:
         return size
     own = sys.getsizeof(value, 64)
     if depth and isinstance(value, (list, tuple, dict, set)) and value:
-        members = list(value.values()) if isinstance(value, dict) else list(value)
-        sample = members[:_DEEP]
-        return own + sum(_weight(each, depth - 1) for each in sample) * len(members) // len(sample)
+        sample = list(itertools.islice(value.values() if isinstance(value, dict) else value, _DEEP))
+        return own + sum(_weight(each, depth - 1) for each in sample) * len(value) // len(sample)
     return own

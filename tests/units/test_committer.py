@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_parallel_provider.engine.committer import Committer
 from airflow_parallel_provider.engine.flow import Chunk
-from airflow_parallel_provider.engine.parcel import JointKey, Key, sort_key
+from airflow_parallel_provider.engine.parcel import JointKey, Key, Keys, sort_key
 from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, DeadLetter, Sink
 from airflow_parallel_provider.errors import RunFailed, SinkFailed
 from tests.support.sync import WAIT_SECONDS
@@ -86,8 +86,8 @@ class Notebook(Sink):
 def chunk(index: int, keys: list[Key] | None = None, *, size: int = 2, dead: tuple[int, ...] = ()) -> Chunk:
     made = Chunk(index, index * size, 1)
     made.size = size
-    made.row_keys = list(range(size)) if keys is None else keys
-    made.rows = [(index, key) for key in made.row_keys]
+    made.row_keys = [range(size)] if keys is None else [keys]
+    made.rows = [(index, key) for run in made.row_keys for key in run]
     made.dead = set(dead)
     made.dead_letters = [((at,), DeadLetter(index * size + at, "s", "c", 1, "", None)) for at in dead]
     return made
@@ -190,6 +190,26 @@ def test_rows_of_any_keys_are_put_in_source_order(keys: list[Key]) -> None:
     made = [sort_key(key) for _, key in sink.chunks[0].rows]
     assert made == sorted(made)
     assert len(made) == len(keys)
+
+
+@quick
+@given(st.permutations(range(6)), st.sets(st.integers(0, 59), max_size=5), st.integers(0, 2))
+def test_runs_of_neighbours_are_put_in_source_order(order: list[int], missing: set[int], listed: int) -> None:
+    """Parcels of a chunk come back in any order, some as ranges, some with gaps; nothing is lost or counted twice."""
+    made = chunk(0, [], size=60, dead=tuple(missing))
+    made.row_keys, made.rows = [], []
+    for at in order:
+        run: Keys = range(10 * at, 10 * at + 10)
+        if not missing.isdisjoint(run) or at < listed:
+            run = [key for key in run if key not in missing]
+        made.row_keys.append(run)
+        made.rows += [(0, key) for key in run]
+
+    committer, sink, _ = committed(made)
+
+    assert [key for _, key in sink.chunks[0].rows] == sorted(set(range(60)) - missing)
+    assert committer.items_committed == 60 - len(missing)
+    assert (committer.items_filtered, committer.items_dead_lettered) == (0, len(missing))
 
 
 def test_every_item_has_one_fate() -> None:

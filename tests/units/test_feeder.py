@@ -117,7 +117,7 @@ def test_chunks_hold_the_items_of_their_place(items: int, size: int, listed: boo
     assert run.arrived == items - sum(count for _, count in run.skipped)
     for chunk in run.chunks:
         assert chunk.first_position == chunk.index * size
-        assert chunk.row_keys == list(range(chunk.size))
+        assert [key for run in chunk.row_keys for key in run] == list(range(chunk.size))
     assert run.budget.used == 0
 
 
@@ -239,6 +239,18 @@ def test_the_budget_is_never_passed() -> None:
         budget.release(1)
 
     assert (budget.used, budget.peak) == (10, 10)
+
+
+def test_a_budget_that_is_widened_lets_in_who_waits() -> None:
+    budget, condition = watched(10)
+    budget.acquire(10)
+
+    with in_background(lambda: budget.acquire(5)):
+        condition.expect_waiter()
+        budget.widen(15)
+    budget.widen(3)
+
+    assert (budget.used, budget.limit) == (15, 15)
 
 
 def test_one_chunk_may_always_be_under_way() -> None:

@@ -74,7 +74,7 @@ def test_a_chunk_completes_when_sealed_and_nothing_of_it_is_open() -> None:
     line.flow.seal(chunk, 2)
 
     assert line.complete == [chunk]
-    assert (chunk.size, chunk.rows, chunk.row_keys) == (2, ["a", "b"], [0, 1])
+    assert (chunk.size, chunk.rows, chunk.row_keys) == (2, ["a", "b"], [[0, 1]])
 
 
 def test_a_sealed_chunk_waits_for_its_last_item() -> None:

@@ -12,10 +12,13 @@ from airflow_parallel_provider.engine.parcel import (
     JOINT,
     JointKey,
     Key,
+    Keys,
     Parcel,
     Shape,
     batch_keys,
     below,
+    joined,
+    joined_batches,
     origins,
     sort_key,
 )
@@ -141,7 +144,7 @@ def test_a_result_made_of_a_table_belongs_to_its_first_item() -> None:
 @given(st.integers(2, 6), st.lists(st.sampled_from(["each", "double", "yield", "halve"]), max_size=4))
 def test_order_survives_any_row_of_stages(items: int, stages: list[str]) -> None:
     """Keys of the rows sort as one worker alone would have made them."""
-    keys: list[Key] = list(range(items))
+    keys: Keys = range(items)
     for stage in stages:
         if stage == "yield":
             keys = [made for key in keys for made in below(key, 2)]
@@ -154,6 +157,29 @@ def test_order_survives_any_row_of_stages(items: int, stages: list[str]) -> None
 
     assert ordered == sorted(ordered)
     assert len(set(ordered)) == len(ordered)
+
+
+@quick
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=6), st.booleans())
+def test_joined_keys_are_those_of_the_parts(parts: list[tuple[int, bool]], gap: bool) -> None:
+    """Whether they are ranges or lists, touch or not."""
+    batches_: list[Keys] = []
+    at = 0
+    for size, as_range in parts:
+        batches_.append(range(at, at + size) if as_range else list(range(at, at + size)))
+        at += size + gap
+    expected = [key for keys in batches_ for key in keys]
+
+    one_by_one: Keys = ()
+    for keys in batches_:
+        one_by_one = joined(one_by_one, keys)
+
+    assert list(joined_batches(batches_)) == list(one_by_one) == expected
+
+
+def test_neighbours_stay_a_range() -> None:
+    assert joined(range(2), range(2, 5)) == range(5)
+    assert joined_batches([range(2), range(2, 5), range(5, 6)]) == range(6)
 
 
 # -- parcels ----------------------------------------------------------------------------------------------------------
@@ -170,7 +196,7 @@ def test_cutting_loses_nothing(sizes: list[int], data: st.DataObject, batched: b
 
     head = parcel.cut(count, sum(sizes[:count]) if batched else count)
 
-    assert head.keys + parcel.keys == before[0]
+    assert [*head.keys, *parcel.keys] == before[0]
     assert head.values + parcel.values == before[1]
     assert head.size + parcel.size == before[2]
     assert head.bytes + parcel.bytes == before[3]
