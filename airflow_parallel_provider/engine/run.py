@@ -28,7 +28,8 @@ from airflow_parallel_provider.engine.slots.inline import InlineStageRun
 from airflow_parallel_provider.engine.source import source_length
 from airflow_parallel_provider.engine.stage_run import StageRun
 from airflow_parallel_provider.engine.stop import StopToken
-from airflow_parallel_provider.errors import RunFailed, RunStopped, ToleranceExceeded
+from airflow_parallel_provider.engine.tolerance import Judge
+from airflow_parallel_provider.errors import RunFailed, RunStopped
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.pipeline import Pipeline
@@ -70,9 +71,8 @@ class Run:
         self.warnings: list[str] = []
         self.error: RunFailed | None = None
         self.items_skipped = 0
-        self.items_dead = 0  # given up, whether their chunk has committed or not
         self.chunks_skipped = 0
-        self.items_total: int | None = None
+        self.judge = Judge(plan.tolerance)
         self.clocks = Clocks.start()
         self.stages = [self._stage_run(index) for index in range(len(plan.stages))]
         self.committer = Committer(sink, self, ordered=plan.ordered)
@@ -85,7 +85,6 @@ class Run:
         self._next_observation = time.monotonic() + min(observe_every, 0.5)
         self._lock = threading.Lock()
         self._committed: Mapping[str, CommittedChunk] = {}
-        self._dead_before = 0
         self._over = False
         self._threads: list[threading.Thread] = []
 
@@ -117,7 +116,7 @@ class Run:
 
     def _begin(self) -> None:
         self.plan.source.prepare()
-        self.items_total = source_length(self.plan.source)  # known to some sources only now
+        self.judge.total = source_length(self.plan.source)  # known to some sources only now
         self.sink.prepare(self.plan.load_spec)
         self._start_thread(SINK_THREAD, self.committer.run)
         try:
@@ -196,7 +195,7 @@ class Run:
         self._next_observation = time.monotonic() + self._observe_every
         if self._observe is None:
             return
-        snapshot = {**make_report(self, state).as_dict(), "items_total": self.items_total, "final": final}
+        snapshot = {**make_report(self, state).as_dict(), "items_total": self.judge.total, "final": final}
         try:
             self._observe(snapshot)
         except Exception:
@@ -230,27 +229,21 @@ class Run:
 
     def items_failed(self, items: int) -> None:
         """So many more items were given up: is it still within the tolerance? From any worker's thread."""
-        read = self.feeder.items_read if self.feeder else 0
-        with self._lock:
-            self.items_dead += items
-            failed = self.items_dead + self._dead_before
-        if self.plan.tolerance.exceeded(failed, read, self.items_total):
-            self.fail(self._too_many(failed, read))
+        if (failed := self.judge.count(items, self._items_read())) is not None:
+            self.fail(failed)
+
+    def _items_read(self) -> int:
+        return self.feeder.items_read if self.feeder else 0
 
     def make_room(self, items: int) -> None:
         """Fast, light items: more may be in flight, unless the author said how many. From any worker's thread."""
         if self.plan.automatic_in_flight:
             self.budget.widen(items)
 
-    def _too_many(self, failed: int, read: int) -> ToleranceExceeded:
-        before = f" ({self._dead_before:,} in earlier tries)" if self._dead_before else ""
-        text = f"{failed:,} of {read:,} items failed{before}, tolerance is {self.plan.tolerance}"
-        return ToleranceExceeded(text)
-
     def opened(self, committed: Mapping[str, CommittedChunk]) -> None:
         """The sink is open: the source may be read. From the sink's thread."""
         self._committed = committed
-        self._dead_before = sum(chunk.dead_letters for chunk in committed.values())
+        self.judge.before = sum(chunk.dead_letters for chunk in committed.values())
         self.mail.put(self._start_reading)
 
     def _start_reading(self) -> None:
@@ -286,10 +279,8 @@ class Run:
 
     def may_finish(self) -> bool:
         """From the sink's thread: the last look at the tolerance, now that the number of items is known."""
-        read = self.feeder.items_read if self.feeder else 0
-        failed = self.items_dead + self._dead_before
-        if self.plan.tolerance.exceeded(failed, read, self.items_total, final=True):
-            self.fail(self._too_many(failed, read))
+        if (failed := self.judge.verdict(self._items_read(), final=True)) is not None:
+            self.fail(failed)
         return self.may_commit()
 
     def chunk_finished(self, items: int) -> None:

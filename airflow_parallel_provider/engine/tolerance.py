@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 
-from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.errors import PlanError, ToleranceExceeded
 
 
 class Tolerance:
@@ -37,3 +38,34 @@ class Tolerance:
     def __str__(self) -> str:
         """As a person says it."""
         return f"{self.value} items" if isinstance(self.value, int) else f"{self.value:.4%} of the items"
+
+
+class Judge:
+    """Counts the items that were given up, in this try and earlier ones, and says when they are too many.
+
+    Thread-safe: workers of all stages report to it.
+    """
+
+    def __init__(self, tolerance: Tolerance) -> None:
+        self.tolerance = tolerance
+        self.given_up = 0
+        """Items given up in this try, whether their chunk has committed or not."""
+        self.before = 0
+        """Dead letters that earlier tries of the load have committed."""
+        self.total: int | None = None
+        """Items of the source, where known."""
+        self._lock = threading.Lock()
+
+    def count(self, items: int, read: int) -> ToleranceExceeded | None:
+        """So many more items were given up, ``read`` were read so far: the error to fail with, if they are too many."""
+        with self._lock:
+            self.given_up += items
+        return self.verdict(read)
+
+    def verdict(self, read: int, *, final: bool = False) -> ToleranceExceeded | None:
+        """The error to fail with if too many items failed; None when all is well."""
+        failed = self.given_up + self.before
+        if not self.tolerance.exceeded(failed, read, self.total, final=final):
+            return None
+        before = f" ({self.before:,} in earlier tries)" if self.before else ""
+        return ToleranceExceeded(f"{failed:,} of {read:,} items failed{before}, tolerance is {self.tolerance}")

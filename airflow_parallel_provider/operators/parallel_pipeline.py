@@ -43,7 +43,7 @@ class ParallelPipelineOperator(BaseOperator):
     :param chunk_size: items per chunk: the unit of commit and of resume. (templated)
     :param ordered: rows arrive at the sink in source order.
     :param tolerance: how many items may fail; an int counts items, a float is a fraction. (templated)
-    :param max_in_flight: most items that are read but not committed; default: four chunks, more while they are fast and light.
+    :param max_in_flight: most items that are read but not committed; default: four chunks, more of fast, light ones.
     :param timeout: seconds the pipeline may take; None: no limit of its own (``execution_timeout`` works as always).
     :param connections: ids of Airflow connections that hooks in *process* workers may use. They are looked up before
         anything starts. Threads need no declaration.
