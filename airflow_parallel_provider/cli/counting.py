@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from airflow_parallel_provider.engine.calls import is_table
 from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink
@@ -34,6 +35,10 @@ class CountingSink(Sink):
     def open(self) -> Mapping[str, CommittedChunk]:
         """Of the inner sink."""
         return {} if self.inner is None else self.inner.open()
+
+    def source_state(self) -> Mapping[str, Any] | None:
+        """Of the inner sink."""
+        return None if self.inner is None else self.inner.source_state()
 
     def commit(self, chunk: ChunkResult) -> int:
         """Count; commit in the inner sink first."""

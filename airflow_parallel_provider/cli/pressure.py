@@ -39,6 +39,14 @@ class PressedSource(Source):
         """Of the inner source."""
         return self.inner.at_hand
 
+    def freeze(self) -> Mapping[str, Any] | None:
+        """Of the inner source."""
+        return self.inner.freeze()
+
+    def thaw(self, state: Mapping[str, Any]) -> None:
+        """Of the inner source."""
+        self.inner.thaw(state)
+
     def identity(self) -> str:
         """Of the inner source."""
         return self.inner.identity()

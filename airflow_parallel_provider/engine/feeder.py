@@ -101,6 +101,7 @@ class Feeder:
 
     :param committed: the chunks to skip, by id.
     :param channel: the first stage's channel; None when the first stage takes items on this thread.
+    :param state: what the source froze when those chunks were read; None: nothing is known.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Feeder:
         budget: Budget,
         committed: Mapping[str, CommittedChunk],
         channel: Channel | None,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         self.items_read = 0
         self.waited = 0.0  # for room, and while stages without workers of their own ran on this thread
@@ -125,6 +127,7 @@ class Feeder:
         self._budget = budget
         self._committed = committed
         self._channel = channel
+        self._state = state
         self._context = context
         self._lock = threading.Lock()
         self._chunk: Chunk | None = None
@@ -137,6 +140,8 @@ class Feeder:
         """Read to the end."""
         self.began = time.monotonic()
         try:
+            if self._state is not None:
+                self._source.thaw(self._state)
             items = iter(self._source)
             index = 0
             for index in itertools.count():

@@ -92,7 +92,10 @@ class Pipeline:
     @property
     def load_spec(self) -> LoadSpec:
         """What the sink is told about the load."""
-        return LoadSpec(self.load_key, self.chunk_size, self.source.identity(), self.attempt, self.labels)
+        source = self.source
+        return LoadSpec(
+            self.load_key, self.chunk_size, source.identity(), self.attempt, self.labels, source_state=source.freeze()
+        )
 
     def check_shipping(self) -> dict[int, bytes]:
         """Pickle what the process stages need, as a run does; stage number to pickle.

@@ -259,6 +259,7 @@ class Run:
             budget=self.budget,
             committed=self._committed,
             channel=channel,
+            state=self.sink.source_state(),
         )
         self._start_thread("parallel-source", self.feeder.run)
 

@@ -74,6 +74,8 @@ class LoadSpec:
     """Which try this is, from 1; only written down, never part of a key."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """For people: ``dag_id``, ``run_id``, ``task_id``, ``map_index``."""
+    source_state: Mapping[str, Any] | None = None
+    """:meth:`Source.freeze` of the source; kept by the first try of a load, never compared."""
 
 
 class Sink:
@@ -91,6 +93,10 @@ class Sink:
     def open(self) -> Mapping[str, CommittedChunk]:
         """Connect; return the chunks of this load that are already in, by chunk id. They will be skipped."""
         return {}
+
+    def source_state(self) -> Mapping[str, Any] | None:
+        """Asked after ``open``: what the source froze when the chunks that are in were read; None: nothing is kept."""
+        return None
 
     def commit(self, chunk: ChunkResult) -> int:
         """Commit one chunk, all of it or nothing; return the number of rows written. Called for each chunk once."""

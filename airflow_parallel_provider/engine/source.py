@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 from airflow_parallel_provider.errors import PlanError
@@ -30,6 +30,20 @@ class Source:
     def identity(self) -> str:
         """A short text that changes when the items change; stored with the load and compared on a retry."""
         return type(self).__qualname__
+
+    def freeze(self) -> Mapping[str, Any] | None:
+        """What the items depend on and this try has found (a listing, an upper bound), as plain JSON; None: nothing.
+
+        Called after :meth:`prepare`, on the same thread. A sink with a ledger writes it down with the load and gives
+        it back to every later try, see :meth:`thaw`.
+        """
+        return None
+
+    def thaw(self, state: Mapping[str, Any]) -> None:
+        """Go on with what the try froze that committed the first chunk. Called before the items are read, if at all.
+
+        :raises LoadMismatch: when those items are no longer to be had; say which.
+        """
 
     def __repr__(self) -> str:
         # Part of a serialised DAG: an address in it would make a new DAG version with every parse.

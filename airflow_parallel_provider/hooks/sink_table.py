@@ -93,6 +93,8 @@ class SinkTableHook(BaseHook):
         self._database: Database | None = None
         self._committer: Committer | None = None
         self._spec: LoadSpec | None = None
+        self.source_state: Mapping[str, Any] | None = None
+        """What the source of the open load froze at its first try; None as long as no chunk is in."""
         self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
@@ -139,7 +141,8 @@ class SinkTableHook(BaseHook):
             target.look(database.connection())  # a table that cannot do is refused before anything is written down
         load = load_id(spec.load_key, declared.table, declared.schema)
         with database.transaction() as connection:
-            books.ledger.begin_load(connection, load, spec, declared.shown, self._frozen(spec))
+            kept = books.ledger.begin_load(connection, load, spec, declared.shown, self._frozen(spec))
+        self.source_state = kept
         self._spec = spec
         self._committer = Committer(
             database, books, target, load, spec.load_key, declared.lock_timeout, self._stopped, self.reached

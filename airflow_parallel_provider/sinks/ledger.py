@@ -104,6 +104,7 @@ class Ledger:
             sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
             sa.Column("table_name", sa.String(255), nullable=False),
             sa.Column("spec", sa.Text, nullable=False),
+            sa.Column("source_state", long_text(), nullable=True),
             sa.Column("labels", sa.Text, nullable=False),
             sa.Column("attempt", sa.Integer, nullable=False),
             sa.Column("state", sa.String(16), nullable=False),
@@ -134,10 +135,13 @@ class Ledger:
                 "by itself; use a transactional table engine (InnoDB) and a connection without autocommit"
             )
 
-    def begin_load(self, connection: Connection, load: str, spec: LoadSpec, table: str, frozen: dict[str, Any]) -> None:
+    def begin_load(
+        self, connection: Connection, load: str, spec: LoadSpec, table: str, frozen: dict[str, Any]
+    ) -> Mapping[str, Any] | None:
         """Write the load's row, or compare it with the one that is there.
 
-        As long as no chunk is in, a load may be begun anew in another way.
+        As long as no chunk is in, a load may be begun anew in another way. From then on the state of the source stays
+        what it was; it is returned.
 
         :raises LoadMismatch: naming what changed.
         """
@@ -154,19 +158,25 @@ class Ledger:
                 if found is None:
                     raise
             else:
-                return
+                return None
+        state = _state_text(spec)
+        kept = None
         if self._has_chunks(connection, load):
             _compare(json.loads(found.spec), frozen, spec.load_key or "", table)
+            state = found.source_state
+            kept = None if state is None else json.loads(state)
         # Open again, even if it was complete: until this try ends well nobody can say that it is.
         labels = json.dumps(dict(spec.labels), sort_keys=True)
         seen = {
             "attempt": spec.attempt,
             "labels": labels,
             "spec": json.dumps(frozen, sort_keys=True),
+            "source_state": state,
             "state": "open",
             "completed_at": None,
         }
         connection.execute(self.loads.update().where(self.loads.c.load_id == load).values(**seen))
+        return kept
 
     def _has_chunks(self, connection: Connection, load: str) -> bool:
         import sqlalchemy as sa
@@ -230,6 +240,19 @@ def loads_name(ledger: str) -> str:
     return f"{ledger}__loads"
 
 
+def long_text() -> Any:
+    """A text of any length: what MySQL calls by that name ends at 64 KB, and a listing of files may be longer."""
+    import sqlalchemy as sa
+    from sqlalchemy.dialects import mysql
+
+    # SQLAlchemy 1.4 knows MariaDB under MySQL's name only.
+    return sa.Text().with_variant(mysql.LONGTEXT(), "mysql").with_variant(mysql.LONGTEXT(), "mariadb")
+
+
+def _state_text(spec: LoadSpec) -> str | None:
+    return None if spec.source_state is None else json.dumps(dict(spec.source_state))
+
+
 def _load_row(load: str, spec: LoadSpec, table: str, frozen: Mapping[str, Any]) -> dict[str, Any]:
     if len(table) > 255:
         raise SinkError(f"table name of {len(table)} characters: use one of at most 255")
@@ -238,6 +261,7 @@ def _load_row(load: str, spec: LoadSpec, table: str, frozen: Mapping[str, Any]) 
         "load_key": spec.load_key,
         "table_name": table,
         "spec": json.dumps(frozen, sort_keys=True),
+        "source_state": _state_text(spec),
         "labels": json.dumps(dict(spec.labels), sort_keys=True),
         "attempt": spec.attempt,
         "state": "open",

@@ -182,6 +182,10 @@ class SinkTable(Sink):
         run = self._running()
         return run.hook.open(run.spec)
 
+    def source_state(self) -> Mapping[str, Any] | None:
+        """What the source froze at the first try of this load; None as long as no chunk is in."""
+        return self._running().hook.source_state
+
     def commit(self, chunk: ChunkResult) -> int:
         """Commit a chunk; see :meth:`SinkTableHook.write_chunk`."""
         receipt = self._running().hook.write_chunk(

@@ -35,6 +35,14 @@ class TaggingSource(Source):
         """Of the inner source."""
         return self.inner.at_hand
 
+    def freeze(self) -> Mapping[str, Any] | None:
+        """Of the inner source."""
+        return self.inner.freeze()
+
+    def thaw(self, state: Mapping[str, Any]) -> None:
+        """Of the inner source."""
+        self.inner.thaw(state)
+
     def identity(self) -> str:
         """Of the inner source: a load may go on with or without faults."""
         return self.inner.identity()
@@ -79,6 +87,10 @@ class BareSink(Sink):
     def open(self) -> Mapping[str, CommittedChunk]:
         """Of the inner sink."""
         return self.inner.open()
+
+    def source_state(self) -> Mapping[str, Any] | None:
+        """Of the inner sink."""
+        return self.inner.source_state()
 
     def commit(self, chunk: ChunkResult) -> int:
         """Commit the bare rows and dead letters."""
