@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from airflow_parallel_provider.errors import LoadMismatch, SinkError
-from airflow_parallel_provider.sinks.books import Books, open_books
-from airflow_parallel_provider.sinks.commit import Committer
+from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.database import Database, bound_hook
-from airflow_parallel_provider.sinks.ledger import (
-    CHUNK_ID_LENGTH,
-    ChunkReceipt,
-    LoadSummary,
-    load_id,
-    now,
-)
-from airflow_parallel_provider.sinks.rows import Block
+from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, ChunkReceipt, LoadSummary, now
+from airflow_parallel_provider.sinks.load import OpenLoad, open_load
 from airflow_parallel_provider.sinks.table import SinkTable
-from airflow_parallel_provider.sinks.target import Target
+from airflow_parallel_provider.sinks.upkeep import discard_load, purge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
-    from typing import Literal, Self, Unpack
+    from typing import Self, Unpack
 
     from airflow_parallel_provider.engine.sink import DeadLetter, LoadSpec
-    from airflow_parallel_provider.sinks.kinds import Column
-
-
-class SinkTableOptions(TypedDict, total=False):
-    """The keyword arguments of :class:`~airflow_parallel_provider.sinks.table.SinkTable`, with its defaults."""
-
-    schema: str | None
-    write_disposition: Literal["append", "merge"]
-    primary_key: str | Iterable[str]
-    columns: Mapping[str, Any] | Iterable[str | Column] | None
-    dead_letters: str | None
-    ledger_table: str
-    lock_timeout: float
-    statement_timeout: float
-    dead_letter_length: int
+    from airflow_parallel_provider.sinks.options import SinkTableOptions
 
 
 class SinkTableHook(BaseHook):
@@ -91,8 +69,7 @@ class SinkTableHook(BaseHook):
         self._given = connection
         self._provider_hook: Any = None
         self._database: Database | None = None
-        self._committer: Committer | None = None
-        self._spec: LoadSpec | None = None
+        self._load: OpenLoad | None = None
         self.source_state: Mapping[str, Any] | None = None
         """What the source of the open load froze at its first try; None as long as no chunk is in."""
         self._stopped = threading.Event()
@@ -130,52 +107,13 @@ class SinkTableHook(BaseHook):
         :raises SchemaMismatch: when the table cannot be what was declared.
         :raises SinkError: when the database cannot be reached or the load is not named.
         """
-        if not spec.load_key:
-            raise SinkError("open(): load_key=None: name the load, so that a second try finds what the first committed")
-        declared = self.declaration
-        database = self._connect()
-        with database.guarded():
-            database.writer.check_disposition(declared.write_disposition)
-            books = open_books(database, declared)
-            target = Target(declared, database.writer)
-            target.look(database.connection())  # a table that cannot do is refused before anything is written down
-        load = load_id(spec.load_key, declared.table, declared.schema)
-        with database.transaction() as connection:
-            kept = books.ledger.begin_load(connection, load, spec, declared.shown, self._frozen(spec))
-        self.source_state = kept
-        self._spec = spec
-        self._committer = Committer(
-            database, books, target, load, spec.load_key, declared.lock_timeout, self._stopped, self.reached
-        )
-        committed = self.committed_chunks()
-        rows = sum(receipt.rows for receipt in committed.values())
-        with database.guarded() as connection:
-            # In this order: another attempt makes the table before it commits to the ledger.
-            if rows and target.look(connection) is None:
-                raise LoadMismatch(
-                    f"load {spec.load_key!r}: the ledger says that {rows} rows are in table {declared.shown!r}, but "
-                    "there is no such table. Discard the load to write them again"
-                )
-            target.ensure(connection, Block((), []), "at the start")
-        return committed
-
-    def _frozen(self, spec: LoadSpec) -> dict[str, Any]:
-        """What every try of a load must agree on."""
-        declared = self.declaration
-        columns = declared.declared
-        return {
-            "chunk_size": spec.chunk_size,
-            "source": spec.source,
-            "write_disposition": declared.write_disposition,
-            "primary_key": list(declared.key),
-            "columns": None if columns is None else [[column.name, column.spell()] for column in columns],
-        }
+        load = open_load(self._connect(), self.declaration, spec, self._stopped, self.reached)
+        self._load = load
+        return load.committed()
 
     def committed_chunks(self) -> dict[str, ChunkReceipt]:
         """The chunks of the open load that are in, read from the ledger now."""
-        committer = self._opened()
-        with committer.database.guarded() as connection:
-            return committer.books.ledger.committed(connection, committer.load)
+        return self._opened().committed()
 
     def write_chunk(
         self,
@@ -201,10 +139,9 @@ class SinkTableHook(BaseHook):
         :raises LoadMismatch: when other items are in under this chunk id.
         :raises SinkError: when the database kept failing.
         """
-        committer = self._opened()
+        load = self._opened()
         if not isinstance(chunk_id, str) or not 0 < len(chunk_id) <= CHUNK_ID_LENGTH:
             raise SinkError(f"write_chunk(): chunk_id={chunk_id!r}: give a text of 1 to {CHUNK_ID_LENGTH} characters")
-        assert self._spec is not None
         receipt = ChunkReceipt(
             chunk_id=chunk_id,
             items=len(rows) if items is None else items,
@@ -212,46 +149,29 @@ class SinkTableHook(BaseHook):
             dead_letters=len(dead_letters),
             items_filtered=items_filtered,
             first_position=first_position,
-            attempt=self._spec.attempt,
+            attempt=load.spec.attempt,
             committed_at=now(),
-            labels=dict(self._spec.labels),
+            labels=dict(load.spec.labels),
         )
-        return committer.commit(receipt, rows, dead_letters)
+        return load.committer.commit(receipt, rows, dead_letters)
 
     def consolidate(self) -> LoadSummary:
         """Mark the open load as complete and return its sums, from the ledger."""
-        committer = self._opened()
-        chunks = self.committed_chunks().values()
-        with committer.database.transaction() as connection:
-            committer.books.ledger.complete(connection, committer.load)
-        return LoadSummary.of(committer.load_key, chunks)
+        return self._opened().consolidate()
 
     def discard(self, load_key: str) -> int:
         """Forget a load, its dead letters included, so that it can be loaded again; return how many chunks it had.
 
         What it does not do: delete rows. They carry no mark of their load; delete them yourself, or merge.
         """
-        declared = self.declaration
-        database = self._connect()
-        books = self._open_books(database)
-        load = load_id(load_key, declared.table, declared.schema)
-        with database.transaction() as connection:
-            if books.letters is not None:
-                books.letters.forget(connection, load)
-            return books.ledger.forget(connection, load)
+        return discard_load(self._connect(), self.declaration, load_key)
 
     def purge_ledger(self, older_than: timedelta) -> int:
         """Remove loads that were complete so long ago, of every table that shares the ledger; return how many.
 
         Dead letters stay. A load that was purged is loaded again when somebody runs it again.
         """
-        database = self._connect()
-        ledger = self._open_books(database).ledger
-        with database.transaction() as connection:
-            old = ledger.complete_before(connection, older_than)
-            for load in old:
-                ledger.forget(connection, load)
-        return len(old)
+        return purge(self._connect(), self.declaration, older_than)
 
     def interrupt(self) -> None:
         """Break off what is going on, from another thread: it fails, and nothing of it is kept."""
@@ -261,7 +181,7 @@ class SinkTableHook(BaseHook):
 
     def close(self) -> None:
         """Let go of the connection. May be called twice."""
-        database, self._database, self._committer = self._database, None, None
+        database, self._database, self._load = self._database, None, None
         if database is not None:
             database.close()
 
@@ -271,10 +191,10 @@ class SinkTableHook(BaseHook):
         Does nothing; a test overrides it to end the process there.
         """
 
-    def _opened(self) -> Committer:
-        if self._committer is None:
+    def _opened(self) -> OpenLoad:
+        if self._load is None:
             raise SinkError(f"table {self.declaration.shown!r} is not open: call open(LoadSpec(...)) first")
-        return self._committer
+        return self._load
 
     def _connect(self) -> Database:
         self.resolve()
@@ -287,7 +207,3 @@ class SinkTableHook(BaseHook):
                 statement_timeout=declared.statement_timeout,
             )
         return self._database
-
-    def _open_books(self, database: Database) -> Books:
-        with database.guarded():
-            return open_books(database, self.declaration)

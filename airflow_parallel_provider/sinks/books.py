@@ -11,6 +11,8 @@ from airflow_parallel_provider.sinks.ledger import Ledger
 from airflow_parallel_provider.sinks.target import check_name, create_table
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from airflow_parallel_provider.sinks.database import Database
     from airflow_parallel_provider.sinks.table import SinkTable
 
@@ -21,6 +23,12 @@ class Books:
 
     ledger: Ledger
     letters: DeadLetterTable | None
+
+    def forget(self, connection: Connection, load: str) -> int:
+        """Remove all that is written down of a load; return how many chunks it had."""
+        if self.letters is not None:
+            self.letters.forget(connection, load)
+        return self.ledger.forget(connection, load)
 
 
 def open_books(database: Database, declared: SinkTable) -> Books:

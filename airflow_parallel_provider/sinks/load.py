@@ -1,0 +1,85 @@
+"""One load into one table: begun or gone on with, and completed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.errors import LoadMismatch, SinkError
+from airflow_parallel_provider.sinks.books import open_books
+from airflow_parallel_provider.sinks.commit import Committer
+from airflow_parallel_provider.sinks.ledger import LoadSummary, load_id
+from airflow_parallel_provider.sinks.rows import Block
+from airflow_parallel_provider.sinks.target import Target
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from airflow_parallel_provider.engine.sink import LoadSpec
+    from airflow_parallel_provider.sinks.database import Database
+    from airflow_parallel_provider.sinks.ledger import ChunkReceipt
+    from airflow_parallel_provider.sinks.table import SinkTable
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLoad:
+    """A load that chunks can be committed to."""
+
+    spec: LoadSpec
+    declared: SinkTable
+    committer: Committer
+
+    def committed(self) -> dict[str, ChunkReceipt]:
+        """Its chunks that are in, read from the ledger now."""
+        committer = self.committer
+        with committer.database.guarded() as connection:
+            return committer.books.ledger.committed(connection, committer.load)
+
+    def consolidate(self) -> LoadSummary:
+        """Mark it as complete and return its sums, from the ledger."""
+        committer = self.committer
+        chunks = self.committed().values()
+        with committer.database.transaction() as connection:
+            committer.books.ledger.complete(connection, committer.load)
+        return LoadSummary.of(committer.load_key, chunks)
+
+
+def open_load(
+    database: Database, declared: SinkTable, spec: LoadSpec, stopped: threading.Event, reached: Callable[[str], None]
+) -> OpenLoad:
+    """Begin a load or go on with it; see :meth:`SinkTableHook.open`."""
+    if not spec.load_key:
+        raise SinkError("open(): load_key=None: name the load, so that a second try finds what the first committed")
+    with database.guarded():
+        database.writer.check_disposition(declared.write_disposition)
+        books = open_books(database, declared)
+        target = Target(declared, database.writer)
+        target.look(database.connection())  # a table that cannot do is refused before anything is written down
+    load = load_id(spec.load_key, declared.table, declared.schema)
+    with database.transaction() as connection:
+        books.ledger.begin_load(connection, load, spec, declared.shown, _frozen(declared, spec))
+    committer = Committer(database, books, target, load, spec.load_key, declared.lock_timeout, stopped, reached)
+    opened = OpenLoad(spec, declared, committer)
+    rows = sum(receipt.rows for receipt in opened.committed().values())
+    with database.guarded() as connection:
+        # In this order: another attempt makes the table before it commits to the ledger.
+        if rows and target.look(connection) is None:
+            raise LoadMismatch(
+                f"load {spec.load_key!r}: the ledger says that {rows} rows are in table {declared.shown!r}, but "
+                "there is no such table. Discard the load to write them again"
+            )
+        target.ensure(connection, Block((), []), "at the start")
+    return opened
+
+
+def _frozen(declared: SinkTable, spec: LoadSpec) -> dict[str, Any]:
+    """What every try of a load must agree on."""
+    columns = declared.declared
+    return {
+        "chunk_size": spec.chunk_size,
+        "source": spec.source,
+        "write_disposition": declared.write_disposition,
+        "primary_key": list(declared.key),
+        "columns": None if columns is None else [[column.name, column.spell()] for column in columns],
+    }
