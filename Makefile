@@ -15,6 +15,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
+MATRIX := .venv-matrix
+# The oldest Airflow we support, the newest of each later minor version.
+AIRFLOWS ?= 3.1.8 3.2.2 3.3.2
 FAST := not airflow and not system and not slow
 
 # An Airflow of the caller must not reach into ours: neither its settings nor its connections, nor options of other tools.
@@ -46,6 +49,19 @@ test: $(STAMP) ## all tests but the long forms marked slow (ARGS="-k name" to ch
 .PHONY: test-slow
 test-slow: $(STAMP) ## the long forms
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+.PHONY: test-matrix
+test-matrix: $(STAMP) ## the Airflow tests under each supported Airflow (AIRFLOWS="3.1.8" to choose, ARGS as above)
+	@for each in $(AIRFLOWS); do $(MAKE) --no-print-directory $(MATRIX)/$$each/.installed || exit 1; done
+	@failed=; for each in $(AIRFLOWS); do echo "== Airflow $$each"; \
+		$(MATRIX)/$$each/bin/python -m pytest -q -m "not slow" tests/airflow tests/system/test_every_airflow.py $(ARGS) \
+		|| failed="$$failed $$each"; done; test -z "$$failed" || { echo "failed under:$$failed" >&2; exit 1; }
+
+# Not with our constraints.txt, which pins what goes with one Airflow only.
+$(MATRIX)/%/.installed: pyproject.toml $(STAMP)
+	@$(@D)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python "apache-airflow==$*" -e '.[dev]'
+	@touch $@
 
 .PHONY: check
 check: lint types ## what must be green before a commit: lint, types and the tests that take milliseconds
@@ -98,5 +114,5 @@ constraints: $(STAMP) ## write constraints.txt anew for what pyproject.toml asks
 
 .PHONY: clean
 clean: ## remove all that can be made again: .venv, .airflow, caches, builds
-	rm -rf $(VENV) $(BENCH) .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(BENCH) $(MATRIX) .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,6 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_parallel_provider.bridge.task_info import (
+        ConnectionInfo,
+        TaskInfo,
+        get_connection_info,
+        get_task_info,
+        task_info_is,
+    )
     from airflow_parallel_provider.engine.pipeline import Pipeline
     from airflow_parallel_provider.engine.report import RunReport, StageReport
     from airflow_parallel_provider.engine.retry import Retry
@@ -28,6 +35,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "ChunkResult": "engine.sink",
+    "ConnectionInfo": "bridge.task_info",
     "DROP": "engine.values",
     "DeadLetter": "engine.sink",
     "ListSink": "engine.sink",
@@ -45,12 +53,17 @@ _WHERE = {
     "Stage": "engine.stage",
     "StageReport": "engine.report",
     "StopToken": "engine.stop",
+    "TaskInfo": "bridge.task_info",
+    "get_connection_info": "bridge.task_info",
+    "get_task_info": "bridge.task_info",
     "sub_map": "engine.subtasks",
+    "task_info_is": "bridge.task_info",
 }
 
 __all__ = [
     "DROP",
     "ChunkResult",
+    "ConnectionInfo",
     "DeadLetter",
     "ListSink",
     "ParallelError",
@@ -67,7 +80,11 @@ __all__ = [
     "Stage",
     "StageReport",
     "StopToken",
+    "TaskInfo",
+    "get_connection_info",
+    "get_task_info",
     "sub_map",
+    "task_info_is",
 ]
 
 

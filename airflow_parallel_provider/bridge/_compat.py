@@ -21,6 +21,35 @@ WORKER_VARIABLES: Final = {"_AIRFLOW_PROCESS_CONTEXT": "client"}
 for connections in Airflow's database, which it may not open: on 3.1 it then finds not even those in its environment."""
 
 
+TASK_RUNNER: Final = "airflow.sdk.execution_time.task_runner"
+"""The module that holds the task's line to its supervisor, under the name :data:`COMMS`."""
+COMMS: Final = "SUPERVISOR_COMMS"
+
+_ASKING: Final = (TASK_RUNNER, "airflow.sdk.execution_time.supervisor", "airflow.sdk:BaseHook", "airflow.sdk:Variable")
+
+
+def worth_preloading(wanted: frozenset[str]) -> tuple[str, ...]:
+    """Of the modules that stages want those of Airflow, with what these import when they first ask it something.
+
+    Importing Airflow takes seconds of CPU: once for all workers of a task, or once for each.
+    """
+    ours = sorted(each for each in wanted if each.partition(":")[0].partition(".")[0] == "airflow")
+    return (*ours, *_ASKING) if ours else ()
+
+
+def line_error_facts(error: Exception) -> tuple[Any, str]:
+    """What can travel of an error that the line to the supervisor raised."""
+    return getattr(error, "error", None), f"{type(error).__name__}: {error}"
+
+
+def line_error(facts: tuple[Any, str]) -> Exception:
+    """The error again, in a worker process."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    response, text = facts
+    return RuntimeError(text) if response is None else AirflowRuntimeError(error=response)
+
+
 class StateStore(Protocol):
     """The part of the task state store we use."""
 
@@ -48,6 +77,11 @@ def connection_text(connection: Any) -> str:
     return str(as_json() if callable(as_json) else connection.get_uri())
 
 
+def in_a_task() -> bool:
+    """Whether there is a line to a supervisor that can be asked."""
+    return getattr(task_runner_module(), COMMS, None) is not None
+
+
 def find_connection(conn_id: str) -> Any:
     """Look a connection up as a task does, in every secrets backend."""
     from airflow.providers.common.compat.sdk import BaseHook
@@ -57,12 +91,12 @@ def find_connection(conn_id: str) -> Any:
 
 def task_runner_module() -> ModuleType | None:
     """The module that holds the task's line to its supervisor; None outside a task."""
-    return sys.modules.get("airflow.sdk.execution_time.task_runner")
+    return sys.modules.get(TASK_RUNNER)
 
 
 def has_supervisor_process() -> bool:
     """Whether a supervisor in a process of its own looks after this task; not so in ``dags test``."""
-    comms = getattr(task_runner_module(), "SUPERVISOR_COMMS", None)
+    comms = getattr(task_runner_module(), COMMS, None)
     return comms is not None and not type(comms).__name__.startswith("InProcess")
 
 

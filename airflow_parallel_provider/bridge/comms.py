@@ -13,7 +13,7 @@ from airflow_parallel_provider.bridge import _compat
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NAME = "SUPERVISOR_COMMS"
+_NAME = _compat.COMMS
 
 _of_a_pipeline: ContextVar[bool] = ContextVar("airflow_parallel_provider_thread", default=False)
 """True on the threads of a pipeline (the engine hands its context variables on), False while Airflow answers one."""

@@ -9,7 +9,7 @@ from airflow_parallel_provider.bridge import _compat
 from airflow_parallel_provider.errors import PlanError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _USABLE = re.compile(r"[\w.\-]{1,250}")
 
@@ -29,16 +29,14 @@ def check_connections(connections: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def worker_environment(connections: Iterable[str]) -> dict[str, str]:
-    """Variables of worker processes, and only of these: they make the connections known there.
+def declared_connections(connections: Iterable[str]) -> dict[str, str]:
+    """The connections by id, each as the text that ``AIRFLOW_CONN_<ID>`` takes.
 
-    Airflow looks into ``AIRFLOW_CONN_<ID>`` first, so a hook in a worker finds them without a word to Airflow. The
-    look-up also tells Airflow to mask their secrets in the task log, whoever prints them. They are never put into the
-    environment of the task process, which every child it ever starts would inherit and anybody could read in ``/proc``.
+    The look-up also tells Airflow to mask their secrets in the task log, whoever prints them.
 
     :raises PlanError: when a connection is not defined.
     """
-    found: dict[str, str] = dict(_compat.WORKER_VARIABLES)
+    found: dict[str, str] = {}
     for conn_id in connections:
         try:
             connection = _compat.find_connection(conn_id)
@@ -46,5 +44,18 @@ def worker_environment(connections: Iterable[str]) -> dict[str, str]:
             name = f"AIRFLOW_CONN_{conn_id.upper()}"
             cure = f"Airflow cannot give us this connection ({error}); add it in Admin > Connections, or set {name}"
             raise PlanError("connections", conn_id, cure) from error
-        found[f"AIRFLOW_CONN_{conn_id.upper()}"] = _compat.connection_text(connection)
+        found[conn_id] = _compat.connection_text(connection)
     return found
+
+
+def worker_environment(declared: Mapping[str, str]) -> dict[str, str]:
+    """Variables of worker processes, and only of these: they make the connections known there.
+
+    Airflow looks into ``AIRFLOW_CONN_<ID>`` first, so a hook in a worker finds them without a word to Airflow. They are
+    never put into the environment of the task process, which every child it ever starts would inherit and anybody could
+    read in ``/proc``.
+    """
+    return {
+        **_compat.WORKER_VARIABLES,
+        **{f"AIRFLOW_CONN_{conn_id.upper()}": text for conn_id, text in declared.items()},
+    }

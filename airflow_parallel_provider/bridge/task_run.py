@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_parallel_provider.bridge import _compat
 from airflow_parallel_provider.bridge.comms import shared_with_threads
-from airflow_parallel_provider.bridge.connections import worker_environment
+from airflow_parallel_provider.bridge.connections import declared_connections, worker_environment
 from airflow_parallel_provider.bridge.identity import RunIdentity
+from airflow_parallel_provider.bridge.in_worker import AirflowInWorker, answer
 from airflow_parallel_provider.bridge.metrics import OBSERVE_EVERY, LiveMetrics
 from airflow_parallel_provider.bridge.publisher import Publisher
 from airflow_parallel_provider.bridge.summary import REPORT_KEY, summary_of
+from airflow_parallel_provider.bridge.task_info import TaskInfo, connections_are, task_info_is
+from airflow_parallel_provider.engine.host import WorkerHost
 from airflow_parallel_provider.errors import PlanError, RunFailed, TerminalError
 
 if TYPE_CHECKING:
@@ -46,7 +49,15 @@ class SupervisorWatch:
 class PipelineFactory(Protocol):
     """Makes the pipeline once the run is known; what it is given are arguments of ``Pipeline``."""
 
-    def __call__(self, *, load_key: str, attempt: int, labels: dict[str, str], worker_env: dict[str, str]) -> Pipeline:
+    def __call__(
+        self,
+        *,
+        load_key: str,
+        attempt: int,
+        labels: dict[str, str],
+        worker_env: dict[str, str],
+        worker_host: WorkerHost,
+    ) -> Pipeline:
         """Build it.
 
         :raises PlanError: when a rendered value does not fit.
@@ -74,9 +85,16 @@ def run_in_task(
     identity = RunIdentity.from_context(context)
     publisher = Publisher(context)
     key = load_key or identity.load_key
-    worker_env = worker_environment(connections)
+    declared = declared_connections(connections)
+    info = TaskInfo.from_context(context, key)
     try:
-        pipeline = build(load_key=key, attempt=identity.attempt, labels=identity.labels, worker_env=worker_env)
+        pipeline = build(
+            load_key=key,
+            attempt=identity.attempt,
+            labels=identity.labels,
+            worker_env=worker_environment(declared),
+            worker_host=worker_host(info),
+        )
     except PlanError as error:
         raise _no_retry(error) from error
     facts = {"load_key": key, "attempt": identity.attempt, "sink": _describe(pipeline)}
@@ -89,7 +107,7 @@ def run_in_task(
         metrics.observe(snapshot)
 
     try:
-        with shared_with_threads():
+        with shared_with_threads(), task_info_is(info), connections_are(declared):
             report = pipeline.run(stop=stop, observe=observe, observe_every=OBSERVE_EVERY)
     except RunFailed as error:
         _account_of_failure(error, publisher, metrics, facts)
@@ -104,6 +122,15 @@ def run_in_task(
     metrics.end(report.as_dict(), "success")
     log.info("\n%s", report)
     return summary_of(report, facts)
+
+
+def worker_host(info: TaskInfo) -> WorkerHost:
+    """What worker processes are given of Airflow: see :mod:`.in_worker`."""
+    return WorkerHost(
+        begin=AirflowInWorker(info),
+        answer=answer if _compat.in_a_task() else None,
+        preload=_compat.worth_preloading,
+    )
 
 
 def _account_of_failure(error: RunFailed, publisher: Publisher, metrics: LiveMetrics, facts: Mapping[str, Any]) -> None:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from airflow_parallel_provider.engine.limits import usable_cpus
 from airflow_parallel_provider.engine.memory import LOOK_SECONDS as MEMORY_LOOK_SECONDS
 from airflow_parallel_provider.engine.memory import MemoryWatch
-from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.needs import modules_wanted
+from airflow_parallel_provider.engine.nursery.client import Extras, NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.questions import QuestionDesk
 from airflow_parallel_provider.engine.scaling import LOOK_SECONDS, MOST_DECISIONS, Decision, Scaler
 from airflow_parallel_provider.engine.shipping import by_value_modules
 from airflow_parallel_provider.engine.slots.base import Slot
@@ -54,6 +56,7 @@ class Crew:
         self._nursery_changed = threading.Condition()
         self._restarts = 0
         self._registered = contextlib.ExitStack()
+        self._desk: QuestionDesk | None = None
 
     # -- beginning ----------------------------------------------------------------------------------------------------
 
@@ -66,13 +69,13 @@ class Crew:
         self.look_at_memory()
         self._codes = self._run.plan.check_shipping()
         if self._codes:
-            processes = [stage for stage in self._run.plan.stages if stage.kind == "process"]
-            self._registered.enter_context(by_value_modules(processes))  # items of the DAG file's classes travel too
+            # Items of the DAG file's classes travel too.
+            self._registered.enter_context(by_value_modules(self._process_stages))
             self._start_nursery()
         self._warn_of_too_many()
 
     def _start_nursery(self) -> None:
-        client = NurseryClient(self._codes, self._run.plan.worker_env, lambda: self._run.asked.is_set)
+        client = NurseryClient(self._codes, self._run.plan.worker_env, lambda: self._run.asked.is_set, self._extras())
         try:
             failures = client.start()
         except BaseException:
@@ -80,11 +83,25 @@ class Crew:
             raise
         for stage, failure in failures.items():
             client.close()
+            if stage < 0:
+                raise SetupFailed(f"a worker process cannot begin: {failure.error}: {failure.message}")
             cure = f"a worker process cannot load it: {failure.error}: {failure.message}"
             raise PlanError(f"Stage({self._run.plan.stages[stage].name}).function", failure.place or "?", cure)
         with self._nursery_changed:
             self._nursery = client
             self._nursery_changed.notify_all()
+
+    def _extras(self) -> Extras:
+        """What the surroundings of the run give to its workers."""
+        host = self._run.plan.worker_host
+        if host.answer is not None and self._desk is None:
+            self._desk = QuestionDesk(host.answer)
+        wanted = host.preload(modules_wanted(self._process_stages)) if host.preload is not None else ()
+        return Extras(host.begin, tuple(wanted), None if self._desk is None else self._desk.fd)
+
+    @property
+    def _process_stages(self) -> list[Stage]:
+        return [stage for stage in self._run.plan.stages if stage.kind == "process"]
 
     def _warn_of_too_many(self) -> None:
         cpus = usable_cpus()
@@ -241,6 +258,8 @@ class Crew:
         self._run.warn("the worker nursery died and was started again")
         try:
             self._start_nursery()
+        except SetupFailed as error:
+            self._run.fail(error)
         except (NurseryLost, PlanError) as error:
             self._run.fail(SetupFailed(str(error)))
 
@@ -276,4 +295,6 @@ class Crew:
             stage.set_workers(0)
         if self._nursery is not None:
             self._nursery.close()
+        if self._desk is not None:
+            self._desk.close()
         self._registered.close()

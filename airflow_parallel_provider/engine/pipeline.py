@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.engine.host import WorkerHost
 from airflow_parallel_provider.engine.report import RunReport
 from airflow_parallel_provider.engine.sink import LoadSpec, Sink, as_sink
 from airflow_parallel_provider.engine.source import Source, as_source
@@ -41,6 +42,7 @@ class Pipeline:
     :param labels: for people: where the load comes from.
     :param name: shown in the report.
     :param worker_env: environment variables set inside worker processes only.
+    :param worker_host: what else worker processes are given; see :class:`.host.WorkerHost`.
     :param memory_limit: bytes of resident memory of the task process and its workers together at which the source is
         slowed (from 85 % on); None: not watched. A limit of one worker process is :attr:`Stage.memory_limit`.
     :raises PlanError: naming the field, the value and the cure.
@@ -62,6 +64,7 @@ class Pipeline:
         labels: Mapping[str, str] | None = None,
         name: str = "",
         worker_env: Mapping[str, str] | None = None,
+        worker_host: WorkerHost | None = None,
         memory_limit: int | None = None,
     ) -> None:
         self.source = as_source(source)
@@ -78,6 +81,7 @@ class Pipeline:
         self.labels = _texts("labels", labels)
         self.name = name
         self.worker_env = _texts("worker_env", worker_env)
+        self.worker_host = worker_host or WorkerHost()
         self.memory_limit = None if memory_limit is None else _whole("memory_limit", memory_limit)
 
     def _checked_in_flight(self, value: int | None) -> int:

@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
 from airflow_parallel_provider import ListSink, Pipeline, Sink, Stage, StopToken
-from airflow_parallel_provider.bridge.connections import check_connections, worker_environment
+from airflow_parallel_provider.bridge.connections import check_connections, declared_connections
 from airflow_parallel_provider.bridge.task_run import SupervisorWatch, run_in_task
 from airflow_parallel_provider.errors import (
     LoadMismatch,
@@ -273,7 +273,7 @@ def test_connection_without_json_form_is_handed_over_as_uri(mocker: MockerFixtur
     old = SimpleNamespace(get_uri=lambda: "sqlite:///x.db")
     mocker.patch("airflow_parallel_provider.bridge._compat.find_connection", return_value=old)
 
-    assert worker_environment(["old"])["AIRFLOW_CONN_OLD"] == "sqlite:///x.db"
+    assert declared_connections(["old"])["old"] == "sqlite:///x.db"
 
 
 @pytest.mark.parametrize("wrong", ["warehouse", None, [""], [None], ["a b"], 7, ["x" * 251]])

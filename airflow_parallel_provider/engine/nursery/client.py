@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_parallel_provider.engine.calls import PAGE_SLOTS, CallFailure
@@ -65,6 +66,20 @@ class WorkerProcess:
             self._mapping.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a nursery does before it imports the stages' functions.
+
+    :param begin: called there; see :class:`.host.WorkerHost`.
+    :param preload: what it imports, ``module`` or ``module:name``.
+    :param questions: descriptor of the line on which workers ask; None: there is none.
+    """
+
+    begin: Callable[[], object] | None = None
+    preload: tuple[str, ...] = ()
+    questions: int | None = None
+
+
 class NurseryClient:
     """Starts and talks to one nursery.
 
@@ -74,6 +89,7 @@ class NurseryClient:
     :param codes: pickled :class:`WorkerCode` by stage number.
     :param environment: variables set in the nursery and its workers only.
     :param stopped: asked while its imports are waited for: whether to give up.
+    :param extras: what it does first.
     """
 
     def __init__(
@@ -81,7 +97,9 @@ class NurseryClient:
         codes: Mapping[int, bytes],
         environment: Mapping[str, str],
         stopped: Callable[[], bool] = lambda: False,
+        extras: Extras = Extras(),
     ) -> None:
+        self._extras = extras
         self._stopped = stopped
         self._codes = dict(codes)
         self._environment = dict(environment)
@@ -110,7 +128,7 @@ class NurseryClient:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(control,),
+                pass_fds=(control,) if self._extras.questions is None else (control, self._extras.questions),
                 env=environment,
             )
         finally:
@@ -123,7 +141,14 @@ class NurseryClient:
 
     def _hand_over(self, control: socket.socket) -> dict[int, CallFailure]:
         # The secrets among the environment travel over the socket: argv and environ of a process can be read.
-        boot = {"parent": os.getpid(), "environment": self._environment, "codes": self._codes}
+        boot = {
+            "parent": os.getpid(),
+            "environment": self._environment,
+            "codes": self._codes,
+            "begin": self._begin(),
+            "preload": self._extras.preload,
+            "questions": self._extras.questions,
+        }
         control.settimeout(READY_SECONDS)
         try:
             told = {"path": _search_path(), "argv": sys.argv}
@@ -136,6 +161,14 @@ class NurseryClient:
             self._lost = True
             raise NurseryLost(f"the worker nursery did not start: {error or type(error).__name__}") from error
         return failures
+
+    def _begin(self) -> bytes:
+        if self._extras.begin is None:
+            return b""
+        import cloudpickle
+
+        begin: bytes = cloudpickle.dumps(self._extras.begin, protocol=5)
+        return begin
 
     def _await_answer(self, control: socket.socket) -> None:
         """Imports may take long; a stop that is asked for meanwhile must not wait for them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import mmap
 import os
 import pickle
@@ -14,7 +15,7 @@ import signal
 import socket
 import struct
 import time
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from airflow_parallel_provider.engine.calls import PAGE_SLOTS, CallFailure, describe_error
 from airflow_parallel_provider.engine.nursery.arena import ARENA_BYTES
@@ -45,6 +46,11 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     os.environ.update(boot["environment"])
     codes: dict[int, WorkerCode] = {}
     failures: dict[int, CallFailure] = {}
+    client.loading = "by its begin function"
+    try:
+        _begin(boot)
+    except BaseException as error:  # noqa: BLE001 - as below
+        failures[-1] = describe_error(error)
     for stage, data in boot["codes"].items():
         client.loading = f"of stage {stage}"
         try:
@@ -56,6 +62,20 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     gc.collect()
     gc.freeze()  # keeps the collector from writing to, and so copying, pages that workers share
     Nursery(control, codes).run()
+
+
+def _begin(boot: dict[str, Any]) -> None:
+    """What the surroundings of the run want done before anything else."""
+    if boot["questions"] is not None:
+        from airflow_parallel_provider.engine import questions
+
+        questions.connect(boot["questions"])
+    if boot["begin"]:
+        pickle.loads(boot["begin"])()  # noqa: S301
+    for wanted in boot["preload"]:
+        module, _, name = wanted.partition(":")
+        with contextlib.suppress(BaseException):  # the function that wants it will say so
+            getattr(importlib.import_module(module), name or "__name__")
 
 
 def _send(control: socket.socket, data: bytes) -> None:
