@@ -109,6 +109,7 @@ class SinkTableHook(BaseHook):
         """
         load = open_load(self._connect(), self.declaration, spec, self._stopped, self.reached)
         self._load = load
+        self.source_state = load.source_state
         return load.committed()
 
     def committed_chunks(self) -> dict[str, ChunkReceipt]:

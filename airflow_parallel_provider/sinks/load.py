@@ -14,7 +14,7 @@ from airflow_parallel_provider.sinks.target import Target
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from airflow_parallel_provider.engine.sink import LoadSpec
     from airflow_parallel_provider.sinks.database import Database
@@ -29,6 +29,8 @@ class OpenLoad:
     spec: LoadSpec
     declared: SinkTable
     committer: Committer
+    source_state: Mapping[str, Any] | None
+    """What the source froze when the chunks that are in were read."""
 
     def committed(self) -> dict[str, ChunkReceipt]:
         """Its chunks that are in, read from the ledger now."""
@@ -58,9 +60,9 @@ def open_load(
         target.look(database.connection())  # a table that cannot do is refused before anything is written down
     load = load_id(spec.load_key, declared.table, declared.schema)
     with database.transaction() as connection:
-        books.ledger.begin_load(connection, load, spec, declared.shown, _frozen(declared, spec))
+        kept = books.ledger.begin_load(connection, load, spec, declared.shown, _frozen(declared, spec))
     committer = Committer(database, books, target, load, spec.load_key, declared.lock_timeout, stopped, reached)
-    opened = OpenLoad(spec, declared, committer)
+    opened = OpenLoad(spec, declared, committer, kept)
     rows = sum(receipt.rows for receipt in opened.committed().values())
     with database.guarded() as connection:
         # In this order: another attempt makes the table before it commits to the ledger.
