@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.engine.series import POINTS, Series
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,57 +28,42 @@ def items_done(snapshot: Mapping[str, Any]) -> int:
 
 
 class History:
-    """Samples of a run at even distances. When it is full, each two neighbours become one and the distance doubles.
+    """Samples of a run, bounded: see :class:`~airflow_parallel_provider.engine.series.Series`.
 
     :param points: most samples, an even number.
     """
 
-    def __init__(self, points: int = 120) -> None:
-        self._points = points
-        self._distance = 0.0
-        self._at: list[float] = []
-        self._run: dict[str, list[float]] = {name: [] for name in RUN_COLUMNS}
-        self._stages: dict[str, dict[str, list[float]]] = {}
+    def __init__(self, points: int = POINTS) -> None:
+        self._series: Series[tuple[str, str]] = Series(lambda name: name[1] in _GAUGES, points)
+        self._stages: list[str] = []
 
     def __len__(self) -> int:
-        return len(self._at)
+        return len(self._series)
 
     def add(self, snapshot: Mapping[str, Any]) -> None:
         """Keep the figures of ``snapshot``, unless the last sample is too near."""
         seconds = round(float(snapshot.get("seconds") or 0.0), 1)
-        if self._at and seconds - self._at[-1] < self._distance:
+        if not self._series.takes(seconds):
             return
-        if len(self._at) >= self._points:
-            self.halve()
-        self._at.append(seconds)
-        values = {**snapshot, "items_done": items_done(snapshot)}
-        for name, column in self._run.items():
-            column.append(_number(values.get(name)))
+        run = {**snapshot, "items_done": items_done(snapshot)}
+        values = {("", name): _number(run.get(name)) for name in RUN_COLUMNS}
         for stage in snapshot.get("stages", ()):
-            columns = self._stages.setdefault(stage["name"], {name: [] for name in STAGE_COLUMNS})
+            if stage["name"] not in self._stages:
+                self._stages.append(stage["name"])
             figures = {**stage, **_recent_quantiles(stage)}
-            for name, column in columns.items():
-                column.append(_number(figures.get(name)))
+            values.update({(stage["name"], name): _number(figures.get(name)) for name in STAGE_COLUMNS})
+        self._series.add(seconds, values)
 
     def halve(self) -> None:
         """Make one sample of each two neighbours; the last sample stays as it is."""
-        if len(self._at) < 2:
-            return
-        span = self._at[-1] - self._at[0]
-        self._distance = max(self._distance * 2, 1.5 * span / len(self._at))
-        self._at = _every_second(self._at)
-        for columns in (self._run, *self._stages.values()):
-            for name, column in columns.items():
-                columns[name] = _larger_of_two(column) if name in _GAUGES else _every_second(column)
+        self._series.halve()
 
     def as_dict(self) -> dict[str, Any]:
         """Columns: ``seconds``, those of the run, and under ``stages`` those of each stage by name."""
-        stages = {name: _copied(columns) for name, columns in self._stages.items()}
-        return {"seconds": list(self._at), **_copied(self._run), "stages": stages}
-
-
-def _copied(columns: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    return {name: list(column) for name, column in columns.items()}
+        columns = self._series.columns
+        run = {name: list(columns.get(("", name), ())) for name in RUN_COLUMNS}
+        stages = {stage: {name: list(columns[stage, name]) for name in STAGE_COLUMNS} for stage in self._stages}
+        return {"seconds": list(self._series.seconds), **run, "stages": stages}
 
 
 def _recent_quantiles(stage: Mapping[str, Any]) -> dict[str, float]:
@@ -91,12 +78,3 @@ def _number(value: object) -> float:
     if isinstance(value, int) or abs(value) >= 1000:
         return round(value)
     return round(value, 1 if abs(value) >= 100 else 3 if abs(value) < 1 else 2)
-
-
-def _every_second(column: list[float]) -> list[float]:
-    return column[::-1][::2][::-1]
-
-
-def _larger_of_two(column: list[float]) -> list[float]:
-    backwards = column[::-1]
-    return [max(backwards[at : at + 2]) for at in range(0, len(backwards), 2)][::-1]

@@ -110,7 +110,7 @@ class LiveMetrics:
             "outlook": self._outlook,
             "metrics_cpu_seconds": round(self._cost, 3),
             **self._facts,
-            **{name: each for name, each in snapshot.items() if name != "final"},
+            **{name: each for name, each in snapshot.items() if name not in ("final", "series")},
         }
         value["workers"] = list(value.get("workers") or ())[:_WORKERS]
         value["decisions"] = list(value.get("decisions") or ())[-_DECISIONS:]

@@ -88,6 +88,7 @@ def make_report(run: Run, state: State) -> RunReport:
         max_in_flight=run.budget.limit,
         rss_bytes=run.crew.memory.now,
         workers=shown([tally for stage in run.stages for tally in stage.tallies]),
+        series=run.lookout.series.as_dict(),
         decisions=[decision.as_dict() for decision in run.crew.decisions],
     )
 

@@ -16,7 +16,7 @@ from airflow_parallel_provider.engine.tolerance import Tolerance
 from airflow_parallel_provider.errors import PlanError
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.run import Observer
+    from airflow_parallel_provider.engine.lookout import Observer
     from airflow_parallel_provider.engine.simulate import Prediction
 
 CHUNKS_IN_FLIGHT = 4

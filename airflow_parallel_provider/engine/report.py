@@ -103,6 +103,9 @@ class RunReport:
     """What somebody should know although the run went on."""
     decisions: list[dict[str, Any]] = field(default_factory=list)
     """Changes of the number of workers: at (seconds), stage, before, after, reason."""
+    series: dict[str, Any] = field(default_factory=dict)
+    """Over time, at most 120 samples: ``seconds``, and under ``stages`` by name how many items waited (``queue``) and
+    how many ``workers`` there were. A stage of kind ``inline`` has neither."""
     source_busy_seconds: float = 0.0
     """Seconds spent in the source."""
     sink_busy_seconds: float = 0.0

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.engine.accounting import Clocks, make_report
 from airflow_parallel_provider.engine.causes import Causes
@@ -20,6 +20,7 @@ from airflow_parallel_provider.engine.committer import Committer
 from airflow_parallel_provider.engine.crew import Crew
 from airflow_parallel_provider.engine.feeder import Budget, Feeder
 from airflow_parallel_provider.engine.flow import Flow
+from airflow_parallel_provider.engine.lookout import Lookout, Observer
 from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
 from airflow_parallel_provider.engine.report import RunReport, State
 from airflow_parallel_provider.engine.sink import CommittedChunk, Sink
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.pipeline import Pipeline
 
 log = logging.getLogger("airflow_parallel_provider")
-
-Observer = Callable[[dict[str, Any]], object]
 
 ABORT_SECONDS = 2.0
 """How long an aborted run waits for threads; with the nursery's end it stays well inside Airflow's 5 seconds."""
@@ -80,9 +79,7 @@ class Run:
         self.budget = Budget(plan.max_in_flight)
         self.feeder: Feeder | None = None
         self.crew = Crew(self)
-        self._observe = observe
-        self._observe_every = observe_every
-        self._next_observation = time.monotonic() + min(observe_every, 0.5)
+        self.lookout = Lookout(self, observe, observe_every)
         self._lock = threading.Lock()
         self._committed: Mapping[str, CommittedChunk] = {}
         self._over = False
@@ -108,7 +105,7 @@ class Run:
             self.asked.forget(self._stop_was_asked)
             self._end(success=state == "success")
             self.clocks.ended = time.monotonic()
-            self._notify(final=True, state=state)
+            self.lookout.tell(final=True, state=state)
         report = make_report(self, state)
         if self.error is not None:
             raise self._with_report(report)
@@ -136,12 +133,11 @@ class Run:
                 message()
             self.crew.check(time.monotonic())
             self._check_total_timeout()
-            if time.monotonic() >= self._next_observation:
-                self._notify(final=False, state="running")
+            self.lookout.look()
 
     def _patience(self) -> float:
         now = time.monotonic()
-        until = min(self._next_observation, self.crew.next_check)
+        until = min(self.lookout.next_look, self.crew.next_check)
         if self.plan.timeout is not None:
             until = min(until, self.clocks.began + self.plan.timeout)
         return max(0.0, until - now)
@@ -189,17 +185,6 @@ class Run:
         error.message = "\n".join(lines)
         error.report = report
         return error
-
-    def _notify(self, *, final: bool, state: State) -> None:
-        self.crew.look_at_memory()
-        self._next_observation = time.monotonic() + self._observe_every
-        if self._observe is None:
-            return
-        snapshot = {**make_report(self, state).as_dict(), "items_total": self.judge.total, "final": final}
-        try:
-            self._observe(snapshot)
-        except Exception:
-            log.warning("the observer of the run failed; the run goes on", exc_info=True)
 
     # -- asked for by other threads -----------------------------------------------------------------------------------
 

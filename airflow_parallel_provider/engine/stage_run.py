@@ -30,7 +30,7 @@ from airflow_parallel_provider.engine.weight import weigh
 from airflow_parallel_provider.engine.worker_code import WorkerCode
 from airflow_parallel_provider.errors import RunFailed, WrongReturn
 
-_HAND_SECONDS = {"process": 0.008, "thread": 0.002, "async": 0.0, "inline": 0.0}
+_HAND_SECONDS = {"process": 0.024, "thread": 0.002, "async": 0.0, "inline": 0.0}
 """Aim for the duration of one hand. A process hand costs about 0.1 ms to pass over, a thread hand 0.02 ms."""
 
 
