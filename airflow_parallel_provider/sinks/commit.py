@@ -91,12 +91,12 @@ class Committer:
             raise SinkError(f"{where} was not begun: the run was asked to stop")
         connection = self.database.connection()
         shape = self.target.ensure(connection, block, where)
-        rows = self.target.fit(block, shape, where) if shape is not None and block.rows else []
+        rows = self.target.fit(block, shape, where) if shape is not None and block.rows else None
         self.database.writer.begin(connection)
         self.books.ledger.claim(connection, self.load, receipt)
         self._claimed = True
         self.reached("after_claim")
-        if rows and shape is not None:
+        if rows is not None and shape is not None:
             self.target.write(connection, shape, block.names, rows)
         self.reached("after_rows")
         if self.books.letters is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from operator import attrgetter
+from operator import attrgetter, countOf
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
@@ -17,11 +17,11 @@ from airflow_parallel_provider.sinks.convert import (
     within_significant,
 )
 from airflow_parallel_provider.sinks.kinds import KIND_OF_TYPE, Kind, plain
+from airflow_parallel_provider.sinks.rows import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from airflow_parallel_provider.sinks.rows import Block
     from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
 
 _PLAIN = frozenset(KIND_OF_TYPE)
@@ -33,20 +33,31 @@ _ZONES = {Kind.DATETIME: None, Kind.DATETIMETZ: UTC}
 
 def plain_column(block: Block, number: int) -> tuple[list[Any] | None, frozenset[type]]:
     """A column's values reduced to plain types, None when they are plain already; and the types among them."""
-    present = frozenset(map(type, block.column(number)))
+    present = _types_of(block.column(number))
     if present <= _PLAIN:
         return None, present
     values = list(map(plain, block.column(number)))
-    return values, frozenset(map(type, values))
+    return values, _types_of(values)
 
 
-def fit_block(block: Block, shape: TableShape, adapters: Mapping[Kind, Converter], where: str) -> list[tuple[Any, ...]]:
+def _types_of(values: Iterable[Any]) -> frozenset[type]:
+    kinds = list(map(type, values))
+    # Nearly always there is one type only, and counting it takes a third less time than putting each into a set.
+    if kinds and kinds.count(kinds[0]) == len(kinds):
+        return frozenset((kinds[0],))
+    return frozenset(kinds)
+
+
+def fit_block(
+    block: Block, shape: TableShape, adapters: Mapping[Kind, Converter], where: str, first: int = 0
+) -> list[tuple[Any, ...]]:
     """The block's rows as the backend's driver takes them, columns in the block's order.
 
     Rows that need no change come back as the very list that was given.
 
     :param adapters: what the backend does with a value of a kind before its driver sees it.
     :param where: which chunk, for error texts.
+    :param first: number of the block's first row in the chunk, for error texts.
     :raises SchemaMismatch: naming column, type and cure; never a value.
     """
     check_names(block, shape, where)
@@ -57,11 +68,23 @@ def fit_block(block: Block, shape: TableShape, adapters: Mapping[Kind, Converter
         values, present = plain_column(block, number)
         if values is not None:
             changed[number] = values
-        settled = _is_settled(column, present, values or block.column(number))
+        settled = _is_settled(column, present, values or block.column(number), len(block.rows))
         convert = _converter(column, present, adapters.get(column.kind, same), table, where, settled=settled)
         if convert is not None:
-            changed[number] = _apply(convert, values or list(block.column(number)), column, table, where)
+            changed[number] = _apply(convert, values or list(block.column(number)), column, table, where, first)
     return block.replaced(changed)
+
+
+def fit_in_slices(
+    block: Block, shape: TableShape, adapters: Mapping[Kind, Converter], where: str, size: int
+) -> Iterator[list[tuple[Any, ...]]]:
+    """As :func:`fit_block`, but ``size`` rows at a time, when they are asked for.
+
+    A server that has been sent the first rows works while the next ones are made fit.
+    """
+    for start in range(0, len(block.rows), size):
+        part = Block(block.names, block.rows[start : start + size])
+        yield fit_block(part, shape, adapters, where, start)
 
 
 def check_names(block: Block, shape: TableShape, where: str) -> None:
@@ -109,15 +132,15 @@ def _converter(
     return lambda value: steps[type(value)](value)
 
 
-def _is_settled(column: TableColumn, present: frozenset[type], values: Iterable[Any]) -> bool:
+def _is_settled(column: TableColumn, present: frozenset[type], values: Iterable[Any], count: int) -> bool:
     """Whether the values of a column of times are in the zone they must be in already."""
     zone = _ZONES.get(column.kind, ...)
     if zone is ... or not present <= _TIMES:
         return False
-    try:
-        return set(map(attrgetter("tzinfo"), filter(None, values))) == {zone}
-    except TypeError:  # some zones of dateutil cannot be in a set
-        return False
+    if _NONE in present:
+        values = [value for value in values if value is not None]
+        count = len(values)
+    return countOf(map(attrgetter("tzinfo"), values), zone) == count
 
 
 def _step(column: TableColumn, kind: type) -> Converter | None:
@@ -158,11 +181,13 @@ def _chain(first: Converter, second: Converter) -> Converter:
     return both
 
 
-def _apply(convert: Converter, values: Sequence[Any], column: TableColumn, table: str, where: str) -> list[Any]:
+def _apply(
+    convert: Converter, values: Sequence[Any], column: TableColumn, table: str, where: str, first: int
+) -> list[Any]:
     try:
         return list(map(convert, values))
     except Unfit as reason:
-        row = _first_unfit(convert, values)
+        row = first + _first_unfit(convert, values)
         raise SchemaMismatch(
             f"{table}, column {column.name!r} ({column.spell()}) cannot take {reason} ({where}, row {row}): "
             f"{_cure(column)}"

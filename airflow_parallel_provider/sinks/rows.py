@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from itertools import chain, groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter, countOf, itemgetter
 from typing import Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
@@ -48,6 +48,8 @@ def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None) -> Bl
     :param declared: column names for rows that have none.
     :raises SchemaMismatch: for a row that has no columns, or not as many as declared.
     """
+    if len(rows) > 1 and countOf(map(type, rows), type(rows[0])) == len(rows):
+        return _block_of(type(rows[0]), rows if isinstance(rows, list) else list(rows), declared, 0)
     blocks = []
     start = 0
     for kind, group in groupby(rows, type):
@@ -79,7 +81,7 @@ def _block_of(kind: type, rows: list[Any], declared: tuple[str, ...] | None, sta
 
 def _from_dicts(rows: list[dict[Any, Any]]) -> Block:
     names = tuple(rows[0])
-    if set(map(len, rows)) == {len(names)} and names:
+    if names and countOf(map(len, rows), len(names)) == len(rows):
         try:
             return Block(_texts(names), list(map(_item_getter(names), rows)))
         except KeyError:
@@ -133,7 +135,7 @@ def _from_sequences(rows: list[Any], names: tuple[str, ...] | None, start: int) 
             "name them with SinkTable(columns=[...]), or return dicts"
         )
     width = len(names)
-    if set(map(len, rows)) != {width}:
+    if countOf(map(len, rows), width) != len(rows):
         number, row = next((n, row) for n, row in enumerate(rows, start) if len(row) != width)
         raise SchemaMismatch(
             f"row {number} of the chunk has {len(row)} values, but there are {width} columns ({', '.join(names)}): "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
-from airflow_parallel_provider.sinks.fit import fit_block
+from airflow_parallel_provider.sinks.fit import fit_block, fit_in_slices
 from airflow_parallel_provider.sinks.infer import infer_columns
 from airflow_parallel_provider.sinks.kinds import Column
 from airflow_parallel_provider.sinks.rows import Block, to_block
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_parallel_provider.sinks.shape import TableShape
     from airflow_parallel_provider.sinks.table import SinkTable
-    from airflow_parallel_provider.sinks.writers.base import Writer
-
-Rows = list[tuple[Any, ...]]
-
+    from airflow_parallel_provider.sinks.writers.base import Rows, Writer
 
 class Target:
     """One table, on one backend."""
@@ -82,7 +80,10 @@ class Target:
         return to_block(rows, names)
 
     def fit(self, block: Block, shape: TableShape, where: str) -> Rows:
-        """The block's rows as the driver takes them."""
+        """The block's rows as the driver takes them; to be gone through once.
+
+        :raises SchemaMismatch: here, or from the rows when the writer asks for them.
+        """
         if block.rows and not block.names:
             raise SchemaMismatch(
                 f"table {shape.shown!r}: the rows have no columns at all ({where}): return dicts with keys"
@@ -93,7 +94,10 @@ class Target:
                     f"table {shape.shown!r}: the rows have no column {name!r}, which is in primary_key ({where}): "
                     "return it from the last stage"
                 )
-        return fit_block(block, shape, self._writer.adapters, where)
+        size = self._writer.rows_ahead
+        if size is None:
+            return fit_block(block, shape, self._writer.adapters, where)
+        return chain.from_iterable(fit_in_slices(block, shape, self._writer.adapters, where, size))
 
     def write(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """Write rows that fit, in the transaction that is open."""

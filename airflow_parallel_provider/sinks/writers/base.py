@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SinkError
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.convert import Converter
     from airflow_parallel_provider.sinks.kinds import Column
 
-Rows = list[tuple[Any, ...]]
+Rows = Iterable[tuple[Any, ...]]
+"""What a writer is given; it can be gone through once."""
 
 
 class Writer:
@@ -53,6 +55,8 @@ class Writer:
     """What no name may hold."""
     adapters: Mapping[Kind, Converter] = {}
     """What happens to a value of a kind before the driver sees it."""
+    rows_ahead: int | None = None
+    """How many rows are made fit at a time, while the server works on those before; None: all, before the first one."""
 
     def __init__(self, lock_timeout: float, statement_timeout: float) -> None:
         self.lock_timeout = lock_timeout

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.convert import Converter
     from airflow_parallel_provider.sinks.shape import TableShape
 
+_Listed = list[tuple[Any, ...]]
 _ROWS_PER_STATEMENT = 1_000
 _PASSING = frozenset({1020, 1040, 1203, 1205, 1213, 1317, 1927, 1969, 2002, 2003, 2006, 2013, 2055, 3024, 4031})
 """Error numbers that may pass: record changed, too many connections, lock wait, deadlock, killed, gone away."""
@@ -194,7 +195,7 @@ class MysqlWriter(Writer):
         try:
             cursor.execute("SELECT @@max_allowed_packet")
             room = int(cursor.fetchone()[0]) // 2
-            for part in _parts(rows, room):
+            for part in _parts(list(rows), room):
                 cursor.execute(head + ", ".join([marks] * len(part)) + tail, list(chain.from_iterable(part)))
         finally:
             cursor.close()
@@ -221,13 +222,13 @@ def _number(error: BaseException) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def _parts(rows: Rows, room: int) -> Iterator[Rows]:
+def _parts(rows: _Listed, room: int) -> Iterator[_Listed]:
     """Slices of rows that each fit into one packet."""
     for start in range(0, len(rows), _ROWS_PER_STATEMENT):
         yield from _halved(rows[start : start + _ROWS_PER_STATEMENT], room)
 
 
-def _halved(rows: Rows, room: int) -> Iterator[Rows]:
+def _halved(rows: _Listed, room: int) -> Iterator[_Listed]:
     size = sum(map(_size, chain.from_iterable(rows)))
     if size <= room or len(rows) == 1:
         yield rows

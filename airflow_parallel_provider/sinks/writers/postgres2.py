@@ -45,6 +45,8 @@ _TEXTS: Mapping[type, Callable[[Any], str]] = {
 class Postgres2Writer(PostgresWriter):
     """Writes to PostgreSQL on the psycopg 2 connection itself."""
 
+    rows_ahead: int | None = None  # all rows become one text first
+
     def json_adapter(self) -> Converter:
         """JSON is a text here."""
         return to_json
@@ -56,6 +58,7 @@ class Postgres2Writer(PostgresWriter):
 
     def copy(self, raw: Any, target: str, names: Sequence[str], rows: Rows) -> None:
         """COPY rows as text; rows with arrays and the like as INSERTs, whose values psycopg 2 knows how to write."""
+        rows = list(rows)  # they are gone through twice
         with raw.cursor() as cursor:
             if any(list in kinds or dict in kinds for kinds in (set(map(type, row)) for row in rows)):
                 # Doubled, because this one statement does have parameters.
