@@ -71,7 +71,7 @@ def fit_block(
         settled = _is_settled(column, present, values or block.column(number), len(block.rows))
         convert = _converter(column, present, adapters.get(column.kind, same), table, where, settled=settled)
         if convert is not None:
-            changed[number] = _apply(convert, values or list(block.column(number)), column, table, where, first)
+            changed[number] = _apply(convert, values or list(block.column(number)), column, table, where, first=first)
     return block.replaced(changed)
 
 
@@ -182,7 +182,7 @@ def _chain(first: Converter, second: Converter) -> Converter:
 
 
 def _apply(
-    convert: Converter, values: Sequence[Any], column: TableColumn, table: str, where: str, first: int
+    convert: Converter, values: Sequence[Any], column: TableColumn, table: str, where: str, *, first: int
 ) -> list[Any]:
     try:
         return list(map(convert, values))

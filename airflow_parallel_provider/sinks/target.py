@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sinks.writers.base import Rows, Writer
 
+
 class Target:
     """One table, on one backend."""
 

@@ -338,6 +338,19 @@ def test_merge_is_refused_where_it_is_not_known(database: TestDatabase) -> None:
         hook.open(SPEC)
 
 
+def test_row_that_does_not_fit_is_found_behind_thousands_that_do(database: TestDatabase) -> None:
+    """On PostgreSQL rows are made fit while the server works on those before: nothing of them may stay."""
+    rows: list[dict[str, Any]] = [{"id": number, "price": number / 4} for number in range(5_000)]
+    bad = [*rows[:4_321], {"id": 4_321.5, "price": 1.0}, *rows[4_322:]]
+    with database.opened(columns={"id": int, "price": float}) as hook:
+        with pytest.raises(SchemaMismatch, match=r"column 'id' \(int\) cannot take a float.*row 4321\)"):
+            hook.write_chunk("00000000", bad)
+        assert database.rows() == database.ledger() == []
+        hook.write_chunk("00000000", rows)
+
+    assert database.rows() == [(row["id"], row["price"]) for row in rows]
+
+
 def test_duplicate_key_in_append_fails_without_a_value_in_the_text(database: TestDatabase) -> None:
     with database.opened(primary_key="name") as hook:
         hook.write_chunk("00000000", [{"name": "secret-1"}])
