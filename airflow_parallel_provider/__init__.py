@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.hooks.sink_table import SinkTableHook
     from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
     from airflow_parallel_provider.sinks.table import SinkTable
+    from airflow_parallel_provider.sources.sql import SqlSource
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,7 @@ _WHERE = {
     "Sink": "engine.sink",
     "SinkTable": "sinks.table",
     "SinkTableHook": "hooks.sink_table",
+    "SqlSource": "sources.sql",
     "Source": "engine.source",
     "Stage": "engine.stage",
     "StageReport": "engine.report",
@@ -77,6 +79,7 @@ __all__ = [
     "SinkTable",
     "SinkTableHook",
     "Source",
+    "SqlSource",
     "Stage",
     "StageReport",
     "StopToken",

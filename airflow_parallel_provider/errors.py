@@ -16,6 +16,7 @@
     ├── ItemError                      why one item failed; a run counts these, it does not raise them
     │   ├── ItemTimeout                one call took longer than the stage's ``timeout``
     │   └── WorkerLost                 the worker died without answering (exit code or signal is kept)
+    ├── SourceError                    what a source reads from cannot be read
     └── SinkError
         ├── LoadMismatch (terminal)    this load was begun with another chunk size or source
         ├── SchemaMismatch (terminal)  the rows do not fit the table
@@ -145,6 +146,10 @@ class ItemTimeout(ItemError, TransientError):
 
 class WorkerLost(ItemError, TransientError):
     """A worker died without answering; the text keeps its exit code or signal."""
+
+
+class SourceError(ParallelError):
+    """What a source reads from cannot be read: a database, a server or a file that does not answer as it should."""
 
 
 class SinkError(ParallelError):

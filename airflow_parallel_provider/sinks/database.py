@@ -32,30 +32,29 @@ _DIALECTS: Mapping[str, str] = {
 connection of one and the same hook can belong to different drivers."""
 
 
-def bound_hook(conn_id: str, connection: Any = None) -> Any:
+def bound_hook(conn_id: str, connection: Any = None, *, field: str = "SinkTable.conn_id") -> Any:
     """The database hook of an Airflow connection, which will not ask Airflow again.
 
     :param connection: an Airflow ``Connection`` that is already at hand; None looks ``conn_id`` up.
+    :param field: the argument that named it, for errors.
     :raises PlanError: when there is no such connection, or it is not one of an SQL database.
 
     Known limitation: hooks that fetch a token for each new connection (AWS IAM, Azure) look a second connection up by
     themselves, on the thread that connects.
     """
     if connection is None:
-        connection = _look_up(conn_id)
+        connection = _look_up(conn_id, field)
     quiet = _quiet(connection)
-    hook = _hook_of(connection, conn_id)
+    hook = _hook_of(connection, conn_id, field)
     if not callable(getattr(hook, "get_uri", None)) or not callable(getattr(hook, "get_sqlalchemy_engine", None)):
-        raise PlanError(
-            "SinkTable.conn_id", conn_id, f"its type {connection.conn_type!r} is not an SQL database; name one that is"
-        )
+        raise PlanError(field, conn_id, f"its type {connection.conn_type!r} is not an SQL database; name one that is")
     # On the instance, so that nothing else in this process is changed.
     hook.get_connection = lambda _conn_id=None: quiet
     hook._connection = quiet  # where DbApiHook keeps it once it was looked up
     return hook
 
 
-def _look_up(conn_id: str) -> Any:
+def _look_up(conn_id: str, field: str) -> Any:
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
     from airflow.sdk import BaseHook
 
@@ -63,21 +62,21 @@ def _look_up(conn_id: str) -> Any:
         return BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         raise PlanError(
-            "SinkTable.conn_id",
+            field,
             conn_id,
             f"Airflow knows no such connection; add it (airflow connections add {conn_id} ...) "
             f"or set AIRFLOW_CONN_{conn_id.upper()}",
         ) from None
 
 
-def _hook_of(connection: Any, conn_id: str) -> Any:
+def _hook_of(connection: Any, conn_id: str, field: str) -> Any:
     from airflow.providers.common.compat.sdk import AirflowException
 
     try:
         return connection.get_hook()
     except (AirflowException, ImportError) as error:
         raise PlanError(
-            "SinkTable.conn_id",
+            field,
             conn_id,
             f"no hook for its type {connection.conn_type!r} ({error}); install the provider package of that database",
         ) from None

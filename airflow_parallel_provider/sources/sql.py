@@ -1,0 +1,179 @@
+"""``SqlSource``: the rows of a table, read in ranges of a unique key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_parallel_provider.errors import LoadMismatch, PlanError
+from airflow_parallel_provider.sources.ahead import read_ahead
+from airflow_parallel_provider.sources.checks import DeclaredSource, check_mapping, check_text, check_whole
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.sources.sql_ranges import Ranges, TableReader
+
+log = logging.getLogger(__name__)
+
+
+class SqlSource(DeclaredSource):
+    """The rows of a table as dicts, in the order of a unique key.
+
+    ::
+
+        SqlSource("orders", conn_id="shop", key="id", where="day = :day", parameters={"day": "{{ ds }}"})
+
+    The first try walks the key once and writes down its upper bound and the bounds of ranges of ``range_size`` rows;
+    then ``readers`` threads read ranges at the same time, each with ``key > low AND key <= high``, never with OFFSET.
+    Rows that come in above the bound later belong to the next load. A retry reads the same ranges, and fails with
+    :class:`LoadMismatch` when one of them has another number of rows than it had.
+
+    :param table: name of a table, without its schema. (templated)
+    :param conn_id: Airflow connection of any SQL database. (templated)
+    :param key: a column that is unique by itself and never NULL, and that the database has declared to be so.
+    :param schema: schema of the table; None: the connection's default. (templated)
+    :param columns: the columns to read; None: all.
+    :param where: a condition in SQL, with ``:name`` where a parameter goes. It must choose the same rows at a retry.
+    :param parameters: values of the parameters in ``where``; they are never put into the text. (templated)
+    :param range_size: rows per range, 100 to 1 000 000; twice ``readers`` ranges are in memory at most.
+    :param readers: threads that read, each with a connection of its own, 1 to 64.
+    :raises PlanError: when the DAG is parsed for a wrong argument; when the run begins for a key that may be NULL or
+        is not unique.
+
+    What it does not do: read one snapshot. Each range is read in a transaction of its own, so a row may be seen as it
+    is when its range is read.
+
+    Known limitation: rows that are added and removed in equal number within one range between two tries are not
+    noticed. Choose with ``where`` only rows that no longer come and go.
+    """
+
+    template_fields: ClassVar[tuple[str, ...]] = ("table", "conn_id", "schema", "parameters")
+
+    def __init__(
+        self,
+        table: str,
+        *,
+        conn_id: str,
+        key: str,
+        schema: str | None = None,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        range_size: int = 10_000,
+        readers: int = 4,
+    ) -> None:
+        for name, text in (("table", table), ("conn_id", conn_id), ("key", key)):
+            check_text(f"SqlSource.{name}", text)
+        if schema is not None:
+            check_text("SqlSource.schema", schema)
+        if where is not None:
+            check_text("SqlSource.where", where)
+        check_mapping("SqlSource.parameters", parameters)
+        check_whole("SqlSource.range_size", range_size, 100, 1_000_000)
+        check_whole("SqlSource.readers", readers, 1, 64)
+        self.table = table
+        self.conn_id = conn_id
+        self.key = key
+        self.schema = schema
+        self.columns = _checked_columns(columns, key)
+        self.where = where
+        self.parameters = parameters
+        self.range_size = range_size
+        self.readers = readers
+        self._reader: TableReader | None = None
+        self._ranges: Ranges | None = None
+        self._thawed = False
+
+    def prepare(self) -> None:
+        """Ask Airflow for the connection, check the key, and walk it once.
+
+        :raises PlanError: when there is no such connection, table or column, or the key will not do.
+        """
+        from airflow_parallel_provider.sources.sql_ranges import TableReader
+
+        self._thawed = False
+        self._reader = TableReader(self)
+        with self._reader.opened() as database:
+            self._reader.check_key(database)
+            self._ranges = self._reader.walk(database)
+
+    def identity(self) -> str:
+        """Connection, table, key, columns and condition; not the rows."""
+        asked = [self.columns, self.where, dict(self.parameters or {}), self.range_size]
+        digest = hashlib.blake2b(json.dumps(asked, default=str).encode(), digest_size=6).hexdigest()
+        place = f"{self.schema}.{self.table}" if self.schema else self.table
+        return f"sql {self.conn_id}/{place} by {self.key} {digest}"
+
+    def freeze(self) -> Mapping[str, Any] | None:
+        """The bounds of the ranges and the number of rows."""
+        return None if self._ranges is None else self._ranges.as_json()
+
+    def thaw(self, state: Mapping[str, Any]) -> None:
+        """Read the ranges of the first try, and hold them to their numbers of rows."""
+        from airflow_parallel_provider.sources.sql_ranges import Ranges
+
+        self._ranges = Ranges.of_json(state)
+        self._thawed = True
+
+    def __len__(self) -> int:
+        """Number of rows when the key was walked.
+
+        :raises TypeError: before that.
+        """
+        if self._ranges is None:
+            raise TypeError("the table was not looked at yet")
+        return self._ranges.rows
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the rows as dicts.
+
+        :raises LoadMismatch: at a retry, when a range has another number of rows than at the first try.
+        :raises SourceError: when the database kept failing.
+        """
+        if self._reader is None or self._ranges is None:
+            self.prepare()
+        reader, ranges = self._reader, self._ranges
+        assert reader is not None
+        assert ranges is not None
+
+        @contextmanager
+        def connected() -> Iterator[Callable[[int], list[dict[str, Any]]]]:
+            with reader.opened() as database:
+                yield lambda number: reader.read(database, *ranges.range(number))
+
+        numbers = range(len(ranges))
+        parts = read_ahead(connected, numbers, readers=min(self.readers, max(1, len(ranges))), name="sql-source")
+        for number, rows in zip(numbers, parts, strict=True):
+            self._check_count(ranges, number, len(rows))
+            yield from rows
+
+    def _check_count(self, ranges: Ranges, number: int, found: int) -> None:
+        expected = ranges.size(number)
+        if found == expected:
+            return
+        low, high = ranges.range(number)
+        where = f"{self.identity()}: rows with {self.key} up to {high!r}" + (
+            "" if low is None else f" and above {low!r}"
+        )
+        if self._thawed:
+            raise LoadMismatch(
+                f"{where}: there were {expected} at the first try and are {found} now, so its chunks would not be the "
+                "same chunks. Give the rows a load of their own (another load_key, or clear the task), and choose "
+                "with where= only rows that no longer come and go"
+            )
+        log.warning("%s: there were %d when the table was looked at and are %d now", where, expected, found)
+
+
+def _checked_columns(columns: Any, key: str) -> tuple[str, ...] | None:
+    if columns is None:
+        return None
+    if isinstance(columns, str) or not isinstance(columns, Sequence) or not columns:
+        raise PlanError("SqlSource.columns", columns, "give a list of column names, or leave it out for all columns")
+    for name in columns:
+        check_text("SqlSource.columns", name)
+    if key not in columns:
+        raise PlanError("SqlSource.columns", columns, f"name the key {key!r} among them, too")
+    return tuple(columns)

@@ -1,0 +1,30 @@
+"""What the tests of the sources share with those of the sinks: databases and an Airflow of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sinks.databases import MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
+from tests.support import airflow_env
+
+airflow_env.isolate()
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestDatabase]:
+    """Each database, known to Airflow as ``warehouse``."""
+    from airflow_parallel_provider.sinks import database as module
+
+    made: TestDatabase
+    if request.param == "postgres":
+        made = PostgresDatabase()
+    elif request.param == "mariadb":
+        made = MariaDatabase()
+    else:
+        made = SqliteDatabase(tmp_path / "warehouse.db")
+    monkeypatch.setattr(module, "_look_up", lambda conn_id, field: made.connection)
+    yield made
+    made.drop()

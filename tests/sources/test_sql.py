@@ -1,0 +1,274 @@
+"""``SqlSource`` on real databases: every row once, ranges that stay, keys that will not do."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_parallel_provider import ListSink, Pipeline, PlanError, RunFailed, SinkTable, SqlSource, Stage
+from airflow_parallel_provider.errors import LoadMismatch, SourceError
+from airflow_parallel_provider.sources.sql_ranges import TableReader
+from tests.sinks.databases import SqliteDatabase, TestDatabase
+
+pytestmark = pytest.mark.airflow
+
+ROWS = 1050
+
+
+def filled(database: TestDatabase, key: str = "INTEGER NOT NULL PRIMARY KEY", rows: int = ROWS) -> None:
+    """A table with gaps in its key."""
+    values = ", ".join(f"({number * 3}, 'name {number}', {number % 7})" for number in range(rows))
+    database.execute(
+        f"CREATE TABLE {database.place('orders')} (id {key}, name VARCHAR(40), kind INTEGER)",
+        f"INSERT INTO {database.place('orders')} VALUES {values}",
+    )
+
+
+def source(database: TestDatabase, **options: Any) -> SqlSource:
+    options = {"conn_id": "warehouse", "key": "id", "schema": database.schema, "range_size": 100, **options}
+    return SqlSource("orders", **options)
+
+
+def test_every_row_once_in_the_order_of_the_key(database: TestDatabase) -> None:
+    filled(database)
+
+    rows = list(source(database))
+
+    assert [row["id"] for row in rows] == [number * 3 for number in range(ROWS)]
+    assert rows[8] == {"id": 24, "name": "name 8", "kind": 1}
+
+
+@pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 200])
+def test_any_number_of_rows(database: TestDatabase, rows: int) -> None:
+    filled(database, rows=max(rows, 1))
+    if not rows:
+        database.execute(f"DELETE FROM {database.place('orders')}")
+    it = source(database)
+    it.prepare()
+
+    assert len(it) == rows
+    assert [row["id"] for row in it] == [number * 3 for number in range(rows)]
+
+
+def test_condition_with_parameters_and_columns(database: TestDatabase) -> None:
+    filled(database)
+
+    rows = list(source(database, where="kind = :kind", parameters={"kind": 3}, columns=["id", "name"]))
+
+    assert [row["id"] for row in rows] == [number * 3 for number in range(ROWS) if number % 7 == 3]
+    assert list(rows[0]) == ["id", "name"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("VARCHAR(20) NOT NULL PRIMARY KEY", [f"key '{number:03}'" for number in range(250)]),
+        ("DATE NOT NULL PRIMARY KEY", [date(2026, 1, 1) + timedelta(days=number) for number in range(250)]),
+        ("DECIMAL(12,3) NOT NULL PRIMARY KEY", [Decimal(number) / 8 for number in range(250)]),
+    ],
+    ids=["text", "date", "decimal"],
+)
+def test_keys_of_other_types_survive_being_frozen(database: TestDatabase, kind: str, values: list[Any]) -> None:
+    database.execute(f"CREATE TABLE {database.place('orders')} (id {kind})")
+    written = ", ".join("('" + str(value).replace("'", "''") + "')" for value in values)
+    database.execute(f"INSERT INTO {database.place('orders')} VALUES {written}")
+    first, second = source(database), source(database)
+    first.prepare()
+    second.prepare()
+    second.thaw(json.loads(json.dumps(first.freeze())))
+
+    assert [row["id"] for row in second] == values
+
+
+def test_ranges_are_read_at_the_same_time(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(database)
+    together = threading.Barrier(3)  # breaks, and fails the read, unless three threads are in it at once
+    read = TableReader.read
+
+    def read_together(self: TableReader, connection: Any, low: Any, high: Any) -> Any:
+        if low is None or high <= 900:
+            together.wait(20)
+        return read(self, connection, low, high)
+
+    monkeypatch.setattr(TableReader, "read", read_together)
+
+    assert len(list(source(database, readers=3))) == ROWS
+
+
+def test_statements_never_count_from_the_start(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sqlalchemy as sa
+
+    filled(database)
+    seen: list[tuple[str, Any]] = []
+
+    def listen(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        seen.append((statement.upper(), parameters))
+
+    sa.event.listen(sa.engine.Engine, "before_cursor_execute", listen)
+    try:
+        list(source(database))
+    finally:
+        sa.event.remove(sa.engine.Engine, "before_cursor_execute", listen)
+
+    assert sum("ORDER BY" in statement for statement, _ in seen) >= 11
+    # SQLite's dialect writes LIMIT ? OFFSET ? whatever is asked for; then it must be 0.
+    assert not [parameters for statement, parameters in seen if "OFFSET" in statement and parameters[-1] != 0]
+
+
+def run(database: TestDatabase, stage: Any, **options: Any) -> Any:
+    sink = SinkTable("copies", conn_id="warehouse", schema=database.schema, primary_key=["id"])
+    return Pipeline(source(database, **options), [Stage(stage)], sink, chunk_size=100, load_key="nightly").run()
+
+
+def copied(row: dict[str, Any]) -> dict[str, Any]:
+    return row
+
+
+def failing_from(limit: int) -> Any:
+    def copy(row: dict[str, Any]) -> dict[str, Any]:
+        if row["id"] >= limit:
+            raise ValueError("not today")
+        return row
+
+    return copy
+
+
+def test_retry_reads_up_to_the_bound_of_the_first_try(database: TestDatabase) -> None:
+    filled(database)
+    with pytest.raises(RunFailed):
+        run(database, failing_from(2100))
+    committed = len(database.rows("copies"))
+    database.execute(f"INSERT INTO {database.place('orders')} VALUES (100000, 'late', 1)")
+
+    report = run(database, copied)
+
+    assert [row[0] for row in database.rows("copies", "id")] == [number * 3 for number in range(ROWS)]
+    assert report.items_skipped == committed > 0
+
+
+def test_retry_names_the_range_that_changed(database: TestDatabase) -> None:
+    filled(database)
+    with pytest.raises(RunFailed):
+        run(database, failing_from(2100))
+    assert database.rows("copies")
+    database.execute(f"DELETE FROM {database.place('orders')} WHERE id = 900")
+
+    with pytest.raises(
+        RunFailed, match=r"up to 1197 and above 897: there were 100 at the first try and are 99"
+    ) as caught:
+        run(database, copied)
+
+    assert isinstance(caught.value.__cause__, LoadMismatch)
+
+
+def test_first_try_takes_rows_as_they_come(database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    filled(database)
+    it = source(database)
+    it.prepare()
+    database.execute(f"DELETE FROM {database.place('orders')} WHERE id = 900")
+
+    assert len(list(it)) == ROWS - 1
+    assert "there were 100 when the table was looked at and are 99 now" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("INTEGER NOT NULL", "no primary key or unique index is made of this column alone"),
+        ("INTEGER NULL UNIQUE", "the column may be NULL"),
+    ],
+)
+def test_key_that_would_lose_rows_is_refused(database: TestDatabase, key: str, message: str) -> None:
+    filled(database, key, rows=3)
+
+    with pytest.raises(PlanError, match=message):
+        source(database).prepare()
+
+
+def test_key_of_several_columns_is_refused_and_another_named(database: TestDatabase) -> None:
+    database.execute(
+        f"CREATE TABLE {database.place('orders')} (id INTEGER NOT NULL, line INTEGER NOT NULL, "
+        "code INTEGER NOT NULL UNIQUE, PRIMARY KEY (id, line))"
+    )
+
+    with pytest.raises(PlanError, match="unique here: code"):
+        source(database).prepare()
+
+
+def test_sqlite_row_id_is_a_key_and_a_loose_text_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = SqliteDatabase(tmp_path / "warehouse.db")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(database.path)}))
+    filled(database, "INTEGER PRIMARY KEY")
+    database.execute("CREATE TABLE loose (id TEXT PRIMARY KEY)")
+
+    assert len(list(source(database))) == ROWS
+    with pytest.raises(PlanError, match="may be NULL"):
+        SqlSource("loose", conn_id="warehouse", key="id").prepare()
+
+
+def test_tables_columns_and_statements_that_are_wrong_say_so(database: TestDatabase) -> None:
+    filled(database, rows=3)
+
+    with pytest.raises(PlanError, match="no such table"):
+        SqlSource("absent", conn_id="warehouse", key="id", schema=database.schema).prepare()
+    with pytest.raises(PlanError, match=r"SqlSource.key='number': table 'orders' has no such column"):
+        source(database, key="number").prepare()
+    with pytest.raises(PlanError, match=r"SqlSource.columns='absent'"):
+        source(database, columns=["id", "absent"]).prepare()
+    with pytest.raises(SourceError, match="sql warehouse/"):
+        source(database, where="this is no SQL").prepare()
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"key": ""}, "key"),
+        ({"conn_id": None}, "conn_id"),
+        ({"columns": "id"}, "columns"),
+        ({"columns": ["name"]}, "columns"),
+        ({"range_size": 5}, "range_size"),
+        ({"readers": 0}, "readers"),
+        ({"where": " "}, "where"),
+        ({"parameters": [1]}, "parameters"),
+    ],
+)
+def test_declaration_is_checked(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(PlanError, match=rf"SqlSource\.{field}"):
+        SqlSource("orders", **{"conn_id": "warehouse", "key": "id", **options})
+
+
+def test_identity_is_what_was_asked_and_not_the_rows(database: TestDatabase) -> None:
+    filled(database)
+    one, two = source(database), source(database, where="kind = 1")
+    before = one.identity()
+    one.prepare()
+
+    assert one.identity() == before == repr(one) != two.identity()
+
+
+def test_giving_up_ends_the_readers(database: TestDatabase) -> None:
+    filled(database)
+    it = iter(source(database))
+    next(it)
+    it.close()  # type: ignore[attr-defined]  # a generator
+
+    for thread in threading.enumerate():
+        if thread.name.startswith("sql-source"):
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def test_rows_go_through_a_pipeline(database: TestDatabase) -> None:
+    filled(database)
+    sink = ListSink()
+
+    report = Pipeline(source(database), [Stage(lambda row: row["id"], workers=2)], sink, ordered=True).run()
+
+    assert sink.rows == [number * 3 for number in range(ROWS)]
+    assert report.items_read == ROWS
