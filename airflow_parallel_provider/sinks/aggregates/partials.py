@@ -1,0 +1,171 @@
+"""The partials of a chunk, their merging, and the figures that come out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.sinks.aggregates.distinct import digest
+from airflow_parallel_provider.sinks.aggregates.operations import NUMBERS, OPERATION, Unfit
+from airflow_parallel_provider.sinks.fit import plain_column
+from airflow_parallel_provider.sinks.typed_json import dumps, loads
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
+    from airflow_parallel_provider.sinks.rows import Block
+
+OTHER: Final = "(other)"
+"""Under this name the values of ``by`` are added up that are too many to be told apart."""
+_KEYS = (str, int, float, bool, Decimal, date, datetime, time, UUID, type(None))
+_KEY_LENGTH = 200
+_NO_CAP = 1 << 62
+
+Partials = Mapping[str, Any]
+"""Name of a figure -> its state; with ``by``, ``{"groups": [[value, state], ...], "other": state or None}``."""
+
+
+def partials_of(block: Block, declared: Mapping[str, Aggregate], where: str) -> dict[str, Any]:
+    """The partials of a chunk's rows.
+
+    :param where: which chunk, for error texts.
+    :raises SchemaMismatch: when a figure cannot be taken of a column's values; names no value.
+    """
+    columns = _Columns(block)
+    found = {}
+    for name, aggregate in declared.items():
+        try:
+            found[name] = _partial(columns, aggregate)
+        except (Unfit, TypeError) as reason:  # TypeError: values that cannot be hashed
+            what = str(reason) if isinstance(reason, Unfit) else "values that cannot be told apart (a dict, a list)"
+            raise SchemaMismatch(
+                f"aggregates[{name!r}]: {aggregate.spell()} cannot take {what} ({where}): convert the column in a "
+                "stage, or leave the figure out"
+            ) from None
+    return found
+
+
+def merge_partials(all_partials: Sequence[Partials], declared: Mapping[str, Aggregate]) -> dict[str, Any]:
+    """The partials of all their rows together; of none of them, those of no rows."""
+    merged = {}
+    for name, aggregate in declared.items():
+        states = [partials[name] for partials in all_partials if name in partials]
+        if aggregate.by is not None:
+            merged[name] = _merge_groups(states, aggregate)
+        else:
+            operation = OPERATION[aggregate.operation]
+            merged[name] = operation.merge(states) if states else operation.of(())
+    return merged
+
+
+def figures(partials: Partials, declared: Mapping[str, Aggregate]) -> dict[str, Any]:
+    """What the partials say: a figure for each name, or a dict of them by the values of ``by``."""
+    return {name: _figure(partials[name], aggregate) for name, aggregate in declared.items()}
+
+
+def to_text(partials: Partials) -> str:
+    """For the ledger."""
+    text, exact = dumps(dict(partials), _NO_CAP)
+    assert exact, "a partial holds what cannot be read back"
+    return text
+
+
+def from_text(text: str) -> Partials:
+    """From the ledger."""
+    found: Partials = loads(text)
+    return found
+
+
+class _Columns:
+    """Columns of a block in plain values; each is looked at once, however many figures are taken of it."""
+
+    def __init__(self, block: Block) -> None:
+        self._block = block
+        self._values: dict[str, list[Any]] = {}
+        self.rows = len(block.rows)
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self._values:
+            self._values[name] = self._read(name)
+        return self._values[name]
+
+    def _read(self, name: str) -> list[Any]:
+        if name not in self._block.names:
+            return [None] * self.rows
+        number = self._block.names.index(name)
+        values, _ = plain_column(self._block, number)
+        return list(self._block.column(number)) if values is None else values
+
+
+def _partial(columns: _Columns, aggregate: Aggregate) -> Any:
+    operation = OPERATION[aggregate.operation]
+    values = [True] * columns.rows if aggregate.column is None else columns[aggregate.column]
+    if aggregate.by is None:
+        return operation.of(_present(values, aggregate))
+    groups: dict[Any, list[Any]] = {}
+    for key, value in zip(columns[aggregate.by], values, strict=True):
+        groups.setdefault(_group_key(key), []).append(value)
+    states = [[key, operation.of(_present(group, aggregate))] for key, group in groups.items()]
+    return _bounded(states, aggregate)
+
+
+def _present(values: Iterable[Any], aggregate: Aggregate) -> list[Any]:
+    present = [value for value in values if value is not None and value == value]  # noqa: PLR0124  # NaN is not
+    if OPERATION[aggregate.operation].numbers_only:
+        strange = set(map(type, present)) - NUMBERS
+        if strange:
+            kinds = " and ".join(sorted(kind.__qualname__ for kind in strange))
+            raise Unfit(f"values of type {kinds}")
+    return present
+
+
+class _Other:
+    """Stands for the group of values that are not told apart."""
+
+
+def _group_key(key: Any) -> Any:
+    if not isinstance(key, _KEYS):
+        raise Unfit(f"a value of type {type(key).__qualname__} in the column it is told apart by")
+    if isinstance(key, str) and len(key) > _KEY_LENGTH:
+        return _Other
+    return None if key != key else key  # noqa: PLR0124  # NaN
+
+
+def _bounded(states: Iterable[Sequence[Any]], aggregate: Aggregate) -> dict[str, Any]:
+    """Keep the groups with the smallest digests of their values, add the others up.
+
+    Chosen in this way a value that is kept in the end was kept in every chunk, so no cut into chunks, and no order of
+    them, makes a difference.
+    """
+    named = [[key, state] for key, state in states if key is not _Other]
+    rest = [state for key, state in states if key is _Other]
+    if len(named) > aggregate.groups:
+        named.sort(key=lambda pair: digest(pair[0]))
+        rest += [state for _, state in named[aggregate.groups :]]
+        named = named[: aggregate.groups]
+    merge = OPERATION[aggregate.operation].merge
+    return {"groups": named, "other": merge(rest) if rest else None}
+
+
+def _merge_groups(partials: Sequence[Any], aggregate: Aggregate) -> dict[str, Any]:
+    merge = OPERATION[aggregate.operation].merge
+    by_key: dict[Any, list[Any]] = {}
+    for partial in partials:
+        for key, state in partial["groups"]:
+            by_key.setdefault(key, []).append(state)
+        if partial["other"] is not None:
+            by_key.setdefault(_Other, []).append(partial["other"])
+    return _bounded([[key, merge(states)] for key, states in by_key.items()], aggregate)
+
+
+def _figure(partial: Any, aggregate: Aggregate) -> Any:
+    result = OPERATION[aggregate.operation].result
+    if aggregate.by is None:
+        return result(partial, aggregate)
+    found = {key: result(state, aggregate) for key, state in sorted(partial["groups"], key=lambda pair: str(pair[0]))}
+    if partial["other"] is not None:
+        found[OTHER] = result(partial["other"], aggregate)
+    return found
