@@ -20,6 +20,7 @@
     └── SinkError
         ├── LoadMismatch (terminal)    this load was begun with another chunk size or source
         ├── SchemaMismatch (terminal)  the rows do not fit the table
+        ├── RowsRejected (terminal)    more rows were rejected than may be
         └── UnsafeTable (terminal)     the table cannot take part in a transaction
 
 *Terminal* errors can never succeed by trying again; *transient* ones may. Every error survives pickling.
@@ -162,6 +163,10 @@ class LoadMismatch(SinkError, TerminalError):
 
 class SchemaMismatch(SinkError, TerminalError):
     """The rows do not fit the table: a column is missing, unknown or of the wrong kind."""
+
+
+class RowsRejected(SinkError, TerminalError):
+    """More rows were rejected, by ``validate`` or by the database, than the load may have."""
 
 
 class UnsafeTable(SinkError, TerminalError):

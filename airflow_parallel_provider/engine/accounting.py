@@ -89,6 +89,8 @@ def make_report(run: Run, state: State) -> RunReport:
         rss_bytes=run.crew.memory.now,
         workers=shown([tally for stage in run.stages for tally in stage.tallies]),
         series=run.lookout.series.as_dict(),
+        rows_rejected=run.judge.rejected,
+        figures=dict(committer.figures),
         decisions=[decision.as_dict() for decision in run.crew.decisions],
     )
 

@@ -53,6 +53,16 @@ class Causes:
             text = f"other causes (more than {MAX_CAUSES} in all)" if other else cause_text(failure)
             self._causes[key] = Cause(stage, text, 1, _sample(failure, position, item))
 
+    def add_rejected(self, cause: str, rows: int, position: int | None) -> None:
+        """Count rows that the sink has rejected. The table of rejected rows shows them, a report never does."""
+        key = ("sink", cause, "")
+        with self._lock:
+            self.total += rows
+            if key not in self._causes and len(self._causes) >= MAX_CAUSES:
+                key, cause = ("sink", "other", ""), f"other causes (more than {MAX_CAUSES} in all)"
+            sample = {"position": position, "item": "see the table of rejected rows", "message": ""}
+            self._causes.setdefault(key, Cause("sink", cause, 0, sample)).count += rows
+
     def listed(self) -> list[Cause]:
         """Most frequent first."""
         with self._lock:

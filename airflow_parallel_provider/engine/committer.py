@@ -50,6 +50,7 @@ class Committer:
         self.items_dead_lettered = 0
         self.rows_committed = 0
         self.chunks_committed = 0
+        self.figures: Mapping[str, Any] = {}
         self.busy = 0.0
         self.cpu = 0.0
         self._sink = sink
@@ -92,7 +93,7 @@ class Committer:
             self._context.opened(self._sink.open())
             sealed = self._commit_all() and self._context.may_finish()
             if sealed:
-                self._sink.finish()
+                self.finish_sink()
         except BaseException as error:  # noqa: BLE001 - whatever the sink raises ends the run, by name
             sealed = False
             self._failed(error)
@@ -103,6 +104,11 @@ class Committer:
             self._failed(error)
         if sealed:
             self._context.sink_done()
+
+    def finish_sink(self) -> None:
+        """Everything is in: seal the load and ask for its figures."""
+        self._sink.finish()
+        self.figures = self._sink.figures()
 
     def _failed(self, error: BaseException) -> None:
         failed = SinkFailed(f"the sink {self._sink.describe()} failed: {type(error).__name__}: {error}")
@@ -142,6 +148,7 @@ class Committer:
             items_filtered=filtered,
             rows=_in_order(chunk),
             dead_letters=[letter for _, letter in sorted(chunk.dead_letters, key=lambda each: each[0])],
+            positions=lambda: _positions(chunk),
         )
         rows = self._sink.commit(result)
         with self._changed:
@@ -166,6 +173,12 @@ def _in_order(chunk: Chunk) -> list[Any]:
     if all(map(operator.le, keys, itertools.islice(keys, 1, None))):
         return chunk.rows
     return [chunk.rows[at] for at in sorted(range(len(keys)), key=keys.__getitem__)]
+
+
+def _positions(chunk: Chunk) -> list[int]:
+    """The position in the source of each row's item, in the order of :func:`_in_order`."""
+    keys = sorted(sort_key(key) for run in chunk.row_keys for key in run)
+    return [chunk.first_position + key[0] for key in keys]
 
 
 def _runs_in_order(chunk: Chunk, runs: Sequence[range]) -> list[Any]:

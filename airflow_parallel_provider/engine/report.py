@@ -69,7 +69,7 @@ class RunReport:
     name: str
     items_read: int
     items_committed: int
-    """Items with at least one row in the sink."""
+    """Items whose rows are settled: in the sink, or in its table of rejected rows."""
     items_filtered: int
     """Items that ended without a row of their own (DROP, nothing yielded, a batch with fewer results than items)."""
     items_dead_lettered: int
@@ -79,6 +79,7 @@ class RunReport:
     items_unfinished: int
     """Items read but not committed; 0 unless the run ended early."""
     rows_committed: int
+    """Rows that are in the sink; with ``rows_rejected`` they are all rows that came out of the last stage."""
     chunks_committed: int
     chunks_skipped: int
     seconds: float
@@ -116,6 +117,11 @@ class RunReport:
     """Resident memory of the task process and its workers when it was looked at last; see ``peak_rss_bytes``."""
     workers: list[dict[str, Any]] = field(default_factory=list)
     """What each worker did: calls, failed, failure_rate, busy/starved/blocked/cpu seconds, peak_rss_bytes, lost."""
+
+    rows_rejected: int = 0
+    """Rows that ``validate`` or the database refused; each counts as one failed item for the tolerance."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """The sink's ``aggregates`` over the whole load; of one with ``by``, at most 20 groups."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON: text, numbers, lists and dicts only, no NaN or infinity."""

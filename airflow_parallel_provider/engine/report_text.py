@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from airflow_parallel_provider.engine.report import RunReport, StageReport
 
@@ -15,6 +16,8 @@ def report_text(report: RunReport) -> str:
         lines += [f"{each['count']:>9,}  {each['stage']}: {each['cause']}" for each in report.failures[:10]]
         if len(report.failures) > 10:
             lines.append(f"{'':>9}  and {len(report.failures) - 10} more causes")
+    if report.figures:
+        lines += ["", *_figures(report.figures)]
     lines.append("")
     if report.bottleneck:
         lines.append(f"bottleneck: {report.bottleneck}. {report.advice}".rstrip())
@@ -45,7 +48,22 @@ def _fates(report: RunReport) -> str:
     chunks = f"{report.chunks_committed:,} {'chunk' if report.chunks_committed == 1 else 'chunks'} committed"
     if report.chunks_skipped:
         chunks += f", {report.chunks_skipped:,} skipped"
+    if report.rows_rejected:
+        chunks += f"; {report.rows_rejected:,} rows rejected"
     return f"  items: {', '.join(parts)}; {chunks}"
+
+
+def _figures(figures: Mapping[str, Any]) -> list[str]:
+    width = max(map(len, figures))
+    return [f"  {name.ljust(width)}  {_figure(figure)}" for name, figure in figures.items()]
+
+
+def _figure(figure: Any) -> str:
+    if isinstance(figure, Mapping):
+        return ", ".join(f"{key}: {_figure(each)}" for key, each in figure.items())
+    if isinstance(figure, (int, float)):
+        return f"{figure:,}" if isinstance(figure, int) else f"{figure:,.6g}"
+    return "-" if figure is None else str(figure)
 
 
 def _effort(report: RunReport) -> str:

@@ -22,6 +22,7 @@ from airflow_parallel_provider.engine.feeder import Budget, Feeder
 from airflow_parallel_provider.engine.flow import Flow
 from airflow_parallel_provider.engine.lookout import Lookout, Observer
 from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.rejections import Rejections
 from airflow_parallel_provider.engine.report import RunReport, State
 from airflow_parallel_provider.engine.sink import CommittedChunk, Sink
 from airflow_parallel_provider.engine.slots.base import Slot
@@ -114,6 +115,7 @@ class Run:
     def _begin(self) -> None:
         self.plan.source.prepare()
         self.judge.total = source_length(self.plan.source)  # known to some sources only now
+        self.sink.attach(Rejections(self.judge, self.causes, self._items_read))
         self.sink.prepare(self.plan.load_spec)
         self._start_thread(SINK_THREAD, self.committer.run)
         try:
@@ -228,7 +230,7 @@ class Run:
     def opened(self, committed: Mapping[str, CommittedChunk]) -> None:
         """The sink is open: the source may be read. From the sink's thread."""
         self._committed = committed
-        self.judge.before = sum(chunk.dead_letters for chunk in committed.values())
+        self.judge.before = sum(chunk.dead_letters + chunk.rows_rejected for chunk in committed.values())
         self.mail.put(self._start_reading)
 
     def _start_reading(self) -> None:

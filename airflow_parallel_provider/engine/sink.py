@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from airflow_parallel_provider.errors import PlanError
 
@@ -45,6 +45,8 @@ class ChunkResult:
     """The rows, in source order. A row may also be a table (Arrow, DataFrame) that holds many."""
     dead_letters: Sequence[DeadLetter] = ()
     """Its items that could not be processed."""
+    positions: Callable[[], Sequence[int]] | None = None
+    """Gives, for each row, the position in the source of its item (of several, the first)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class CommittedChunk:
     items: int
     rows: int
     dead_letters: int = 0
+    rows_rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +81,27 @@ class LoadSpec:
     """:meth:`Source.freeze` of the source; kept by the first try of a load, never compared."""
 
 
+class SinkRun(Protocol):
+    """What a sink may ask its run, and tell it, while it commits."""
+
+    def may_reject(self, rows: int) -> bool:
+        """Whether the run would stay within its tolerance if so many more rows were rejected."""
+
+    def rejected(self, cause: str, rows: int, position: int | None) -> None:
+        """So many rows were rejected for this cause (a text without any value of a row), and that has committed."""
+
+
 class Sink:
     """Commits chunks. Subclass and implement :meth:`commit`; the rest has defaults.
 
     ``prepare`` runs on the thread that called ``run`` (in Airflow the task's main thread, the only one that may talk to
     Airflow). All other methods run on the one sink thread, so a database connection opened in ``open`` never changes
-    threads. The order of calls is prepare, open, commit*, finish (only after success), close (always). ``interrupt``
-    may come from any thread, while another call is going on.
+    threads. The order of calls is attach, prepare, open, commit*, finish and figures (only after success), close
+    (always). ``interrupt`` may come from any thread, while another call is going on.
     """
+
+    def attach(self, run: SinkRun) -> None:
+        """Told who its run is, for sinks that reject rows."""
 
     def prepare(self, spec: LoadSpec) -> None:
         """Resolve connections and check what can be checked. Raise to fail before anything starts."""
@@ -104,6 +120,10 @@ class Sink:
 
     def finish(self) -> None:
         """Every chunk is in: seal the load."""
+
+    def figures(self) -> Mapping[str, Any]:
+        """After ``finish``: figures over all rows of the load, plain JSON, for the report."""
+        return {}
 
     def close(self) -> None:
         """Let go of everything. Called on every path."""

@@ -50,8 +50,10 @@ class Judge:
         self.tolerance = tolerance
         self.given_up = 0
         """Items given up in this try, whether their chunk has committed or not."""
+        self.rejected = 0
+        """Rows the sink has rejected in this try: each counts as one failed item."""
         self.before = 0
-        """Dead letters that earlier tries of the load have committed."""
+        """Dead letters and rejected rows that earlier tries of the load have committed."""
         self.total: int | None = None
         """Items of the source, where known."""
         self._lock = threading.Lock()
@@ -62,9 +64,9 @@ class Judge:
             self.given_up += items
         return self.verdict(read)
 
-    def verdict(self, read: int, *, final: bool = False) -> ToleranceExceeded | None:
-        """The error to fail with if too many items failed; None when all is well."""
-        failed = self.given_up + self.before
+    def verdict(self, read: int, *, more: int = 0, final: bool = False) -> ToleranceExceeded | None:
+        """The error to fail with if too many items failed (or ``more`` would be); None when all is well."""
+        failed = self.given_up + self.rejected + self.before + more
         if not self.tolerance.exceeded(failed, read, self.total, final=final):
             return None
         before = f" ({self.before:,} in earlier tries)" if self.before else ""

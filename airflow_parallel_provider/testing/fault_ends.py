@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, DeadLetter, LoadSpec, Sink
+from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, DeadLetter, LoadSpec, Sink, SinkRun
 from airflow_parallel_provider.engine.source import Source
 from airflow_parallel_provider.testing.fault_wrap import Tagged, bare
 
@@ -80,6 +80,10 @@ class BareSink(Sink):
         """Of the inner sink, where it keeps them."""
         return kept_by(self.inner, "dead_letters")
 
+    def attach(self, run: SinkRun) -> None:
+        """Of the inner sink."""
+        self.inner.attach(run)
+
     def prepare(self, spec: LoadSpec) -> None:
         """Of the inner sink."""
         self.inner.prepare(spec)
@@ -100,6 +104,10 @@ class BareSink(Sink):
     def finish(self) -> None:
         """Of the inner sink."""
         self.inner.finish()
+
+    def figures(self) -> Mapping[str, Any]:
+        """Of the inner sink."""
+        return self.inner.figures()
 
     def close(self) -> None:
         """Of the inner sink."""

@@ -110,7 +110,7 @@ class DirectCommitter(Committer):
 
     def _seal(self) -> None:
         if self._done == self._total and self._inline_run.may_finish():
-            self._sink.finish()
+            self.finish_sink()
             self._close()
             self._inline_run.sink_done()
 
