@@ -42,6 +42,13 @@ ui: $(STAMP) ## Airflow with the example DAGs on http://127.0.0.1:8080 until Ctr
 		--connection 'flights_db={"conn_type": "sqlite", "host": "$(CURDIR)/.airflow/demo.db"}' \
 		--connection 'examples_db={"conn_type": "sqlite", "host": "$(CURDIR)/.airflow/examples.db"}'
 
+.PHONY: browser
+browser: ## install the Chromium that the tests of the Pipeline tab need (Debian and Ubuntu, as root)
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+		test "$$(id -u)" = 0 || { echo "No Chromium found; run this as root, or install one" >&2; exit 1; }; \
+		apt-get update --quiet --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes \
+			--no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+
 .PHONY: test
 test: $(STAMP) ## all tests but the long forms marked slow (ARGS="-k name" to choose)
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -98,6 +98,7 @@ def run_in_task(
     except PlanError as error:
         raise _no_retry(error) from error
     facts = {"load_key": key, "attempt": identity.attempt, "sink": _describe(pipeline)}
+    facts |= {"dead_letters": _dead_letters(pipeline)}
     log.info("Load %s, try %d, into %s", key, identity.attempt, facts["sink"])
     metrics = LiveMetrics(publisher, identity, facts)
     watch = SupervisorWatch(stop)
@@ -159,3 +160,9 @@ def is_terminal(error: BaseException | None) -> bool:
 def _describe(pipeline: Pipeline) -> str | None:
     sink = pipeline.sink
     return None if sink is None else sink.describe()
+
+
+def _dead_letters(pipeline: Pipeline) -> dict[str, str] | None:
+    """Where somebody finds them: table and connection."""
+    table = getattr(pipeline.sink, "dead_letter_table", None)
+    return None if table is None else {"table": table, "conn_id": str(getattr(pipeline.sink, "conn_id", ""))}

@@ -1,0 +1,138 @@
+// Small charts in SVG: lines, steps and stacked shares, with a cursor for pointer and arrow keys.
+import { el, seconds as asSeconds, svg } from "./dom.js";
+
+const [WIDTH, HEIGHT] = [440, 168];
+const PAD = { left: 50, right: 10, top: 10, bottom: 22 };
+
+/** 1, 2, 4 or 6 times a power of ten, not below `value`: the half of it is a round number, too. */
+function nice(value) {
+  if (!(value > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 4, 6, 10].map((step) => step * power).find((each) => each >= value * 0.999);
+}
+
+const scaled = (x0, x1) => (x) => PAD.left + ((x - x0) / Math.max(1e-9, x1 - x0)) * (WIDTH - PAD.left - PAD.right);
+const heights = (top) => (y) => HEIGHT - PAD.bottom - (Math.min(y, top) / top) * (HEIGHT - PAD.top - PAD.bottom);
+
+function path(xs, values, X, Y, step) {
+  let drawn = "";
+  let before = null;
+  values.forEach((value, at) => {
+    if (value === null || value === undefined) {
+      before = null;
+      return;
+    }
+    const [x, y] = [X(xs[at]).toFixed(1), Y(value).toFixed(1)];
+    drawn += before === null ? `M${x},${y}` : step ? `H${x}V${y}` : `L${x},${y}`;
+    before = value;
+  });
+  return drawn;
+}
+
+function area(xs, low, high, X, Y) {
+  const there = xs.map((x, at) => `${X(x).toFixed(1)},${Y(high[at]).toFixed(1)}`);
+  const back = xs.map((x, at) => `${X(x).toFixed(1)},${Y(low[at]).toFixed(1)}`).reverse();
+  return xs.length ? `M${[...there, ...back].join("L")}Z` : "";
+}
+
+function grid(X, Y, x0, x1, top, format) {
+  const lines = [0, 0.5, 1].map((part) => [
+    svg("line", { class: "pp-grid", x1: PAD.left, x2: WIDTH - PAD.right, y1: Y(top * part), y2: Y(top * part) }),
+    svg("text", { class: "pp-axis", x: PAD.left - 6, y: Y(top * part) + 3.5, "text-anchor": "end" }, format(top * part)),
+  ]);
+  const ends = [
+    svg("text", { class: "pp-axis", x: PAD.left, y: HEIGHT - 6 }, asSeconds(x0)),
+    svg("text", { class: "pp-axis", x: WIDTH - PAD.right, y: HEIGHT - 6, "text-anchor": "end" }, asSeconds(x1)),
+  ];
+  return svg("g", { "aria-hidden": "true" }, lines, ends);
+}
+
+const lastOf = (values) => values.findLast((value) => value !== null && value !== undefined);
+
+/**
+ * One chart: `xs` seconds, `lines` of `{ name, values, color, dash }`.
+ *
+ * stacked: the lines are shares that lie on one another up to `top`; step: values hold until the next one;
+ * marks: `{ at, text }`, moments to be pointed out.
+ */
+export function chart({ key, title, xs, lines, format, top, step = false, stacked = false, marks = [], note = "" }) {
+  const values = lines.flatMap((line) => line.values).filter((value) => value !== null);
+  const [x0, x1] = [Math.min(0, xs[0] ?? 0), xs[xs.length - 1] ?? 1];
+  const height = top ?? nice(Math.max(0, ...values));
+  const [X, Y] = [scaled(x0, x1), heights(height)];
+  const told = lines.map((line) => `${line.name}: ${format(lastOf(line.values))}`).join(", ");
+  const image = svg("svg", {
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+    role: "img",
+    tabindex: "0",
+    "data-key": key,
+    "aria-label": `${title}. At the end ${told}. Highest ${format(Math.max(0, ...values))}. Arrow keys read it point by point.`,
+  });
+  image.append(grid(X, Y, x0, x1, height, format));
+  let below = xs.map(() => 0);
+  for (const line of lines) {
+    if (stacked) {
+      const above = below.map((value, at) => value + (line.values[at] ?? 0));
+      image.append(svg("path", { class: "pp-area", fill: line.color, d: area(xs, below, above, X, Y) }));
+      below = above;
+    } else {
+      image.append(svg("path", { class: "pp-line", stroke: line.color, "stroke-dasharray": line.dash, d: path(xs, line.values, X, Y, step) }));
+    }
+  }
+  for (const mark of marks) {
+    image.append(svg("path", { class: "pp-mark", d: `M${X(mark.at).toFixed(1)},${PAD.top}V${HEIGHT - PAD.bottom}` }, svg("title", {}, mark.text)));
+  }
+  const readout = el("p", { class: "pp-readout", role: "status" });
+  cursor(image, readout, { xs, lines, X, x0, x1, format });
+  const legend = el("ul", { class: "pp-legend" }, lines.map((line) => {
+    const swatch = el("i", { class: line.dash ? "pp-dashed" : null });
+    swatch.style.color = line.color;
+    return el("li", {}, swatch, line.name);
+  }));
+  return el("figure", { class: "pp-chart" }, el("figcaption", {}, title, note ? el("span", { class: "pp-note" }, note) : null), image, readout, legend);
+}
+
+function cursor(image, readout, { xs, lines, X, x0, x1, format }) {
+  const hair = svg("line", { class: "pp-hair", y1: PAD.top, y2: HEIGHT - PAD.bottom, visibility: "hidden" });
+  image.append(hair);
+  let at = xs.length - 1;
+  function show() {
+    for (const name of ["x1", "x2"]) hair.setAttribute(name, X(xs[at]));
+    hair.setAttribute("visibility", "visible");
+    readout.textContent = `${asSeconds(xs[at])}  ·  ${lines.map((line) => `${line.name} ${format(line.values[at])}`).join("  ·  ")}`;
+  }
+  function hide() {
+    hair.setAttribute("visibility", "hidden");
+    readout.textContent = "";
+  }
+  image.addEventListener("pointermove", (event) => {
+    if (!xs.length) return;
+    const box = image.getBoundingClientRect();
+    const share = (((event.clientX - box.left) / box.width) * WIDTH - PAD.left) / (WIDTH - PAD.left - PAD.right);
+    const wanted = x0 + share * (x1 - x0);
+    at = xs.reduce((best, x, index) => (Math.abs(x - wanted) < Math.abs(xs[best] - wanted) ? index : best), 0);
+    show();
+  });
+  image.addEventListener("pointerleave", hide);
+  image.addEventListener("blur", hide);
+  image.addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
+    if (!move || !xs.length) return;
+    event.preventDefault();
+    at = Math.max(0, Math.min(xs.length - 1, at + move));
+    show();
+  });
+}
+
+/** Upright bars for runs side by side; `runs` of `{ label, value, current, href }`. */
+export function bars({ title, runs, format, note }) {
+  const top = Math.max(1e-9, ...runs.map((each) => each.value ?? 0));
+  const list = runs.map((each) => {
+    const bar = el("span", { class: "pp-bar" });
+    bar.style.height = `${Math.max(2, ((each.value ?? 0) / top) * 100)}%`;
+    const text = `${each.label}: ${format(each.value)}`;
+    const inner = each.href ? el("a", { href: each.href, title: text, "aria-label": text }, bar) : el("span", { title: text, "aria-label": text, role: "img" }, bar);
+    return el("li", { class: each.current ? "pp-current" : null }, inner);
+  });
+  return el("figure", { class: "pp-trend" }, el("figcaption", {}, title, el("span", { class: "pp-note" }, note)), el("ol", {}, list));
+}

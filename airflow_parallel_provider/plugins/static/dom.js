@@ -1,0 +1,91 @@
+// Elements and numbers. Everything that comes from a pipeline is put in as text, never as markup.
+const SVG = "http://www.w3.org/2000/svg";
+
+function build(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null && value !== false) node.setAttribute(name, value);
+  }
+  node.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+export const el = (tag, attributes = {}, ...children) => build(document.createElement(tag), attributes, children);
+export const svg = (tag, attributes = {}, ...children) => build(document.createElementNS(SVG, tag), attributes, children);
+
+/** Replace what `box` holds, and keep what the reader was doing: open details, the focus, the way a table is scrolled. */
+export function swap(box, ...children) {
+  const opened = new Map([...box.querySelectorAll("details[data-key]")].map((each) => [each.dataset.key, each.open]));
+  const scrolled = new Map([...box.querySelectorAll("[data-scroll]")].map((each) => [each.dataset.scroll, each.scrollLeft]));
+  const focused = box.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  box.replaceChildren(...children.flat().filter(Boolean));
+  for (const each of box.querySelectorAll("details[data-key]")) {
+    if (opened.has(each.dataset.key)) each.open = opened.get(each.dataset.key);
+  }
+  for (const each of box.querySelectorAll("[data-scroll]")) each.scrollLeft = scrolled.get(each.dataset.scroll) ?? 0;
+  if (focused) box.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+}
+
+const whole = new Intl.NumberFormat("en");
+const tenth = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const known = (value) => typeof value === "number" && Number.isFinite(value);
+
+export const count = (value) => (known(value) ? whole.format(Math.round(value)) : "–");
+export const short = (value) => (!known(value) ? "–" : Math.abs(value) >= 100 ? whole.format(Math.round(value)) : tenth.format(value));
+export const percent = (share) => (known(share) ? `${Math.round(share * 100)} %` : "–");
+export const rate = (value) => (known(value) ? `${short(value)}/s` : "–");
+
+export function bytes(value) {
+  if (!known(value)) return "–";
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let at = 0;
+  while (value >= 1000 && at < units.length - 1) [value, at] = [value / 1000, at + 1];
+  return `${value >= 100 || at === 0 ? Math.round(value) : value.toFixed(1)} ${units[at]}`;
+}
+
+export function milliseconds(value) {
+  if (!known(value)) return "–";
+  if (value >= 1000) return seconds(value / 1000);
+  if (value >= 10) return `${Math.round(value)} ms`;
+  return value >= 1 ? `${value.toFixed(1)} ms` : value >= 0.001 ? `${Math.max(1, Math.round(value * 1000))} µs` : "0 ms";
+}
+
+export function seconds(value) {
+  if (!known(value)) return "–";
+  if (value < 10) return `${tenth.format(value)} s`;
+  if (value < 100) return `${Math.round(value)} s`;
+  const minutes = Math.floor(Math.round(value) / 60);
+  if (minutes < 100) return `${minutes} min ${Math.round(value) % 60} s`;
+  return `${whole.format(Math.floor(minutes / 60))} h ${minutes % 60} min`;
+}
+
+/** A line of figures: `[name, shown, raw, more]` each. The raw value stands in `data-value`, for tests and scripts. */
+export const figures = (list) =>
+  el(
+    "dl",
+    { class: "pp-figures" },
+    list.map(([label, shown, name, value, note]) =>
+      el(
+        "div",
+        { class: "pp-figure" },
+        el("dt", {}, label),
+        el("dd", { "data-figure": name, "data-value": value ?? "" }, shown),
+        note ? el("dd", { class: "pp-note" }, note) : null,
+      ),
+    ),
+  );
+
+export const table = (key, heads, rows, caption) =>
+  el(
+    "div",
+    { class: "pp-scroll", "data-scroll": key, tabindex: "0", role: "region", "aria-label": caption },
+    el(
+      "table",
+      {},
+      el("caption", { class: "pp-hidden" }, caption),
+      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col", class: head.number ? "pp-number" : null }, head.text ?? head)))),
+      el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, at) => el("td", { class: heads[at].number ? "pp-number" : null }, cell ?? "–"))))),
+    ),
+  );
+
+export const section = (title, note, ...content) =>
+  el("section", { "aria-label": title }, el("h3", {}, title, note ? el("span", { class: "pp-note" }, note) : null), content);

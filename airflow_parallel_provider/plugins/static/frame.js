@@ -1,0 +1,23 @@
+// The page in a frame: follows the colours of the page around it.
+import { mount } from "./mount.js";
+
+const page = document.documentElement;
+
+function follow() {
+  let dark;
+  try {
+    dark = parent.document.documentElement.classList.contains("dark");
+  } catch {
+    dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  }
+  page.classList.toggle("dark", dark);
+}
+
+follow();
+try {
+  new MutationObserver(follow).observe(parent.document.documentElement, { attributes: true, attributeFilter: ["class"] });
+} catch {
+  // not in a page of the same origin: the colours of the system it is
+}
+const [, dagId, runId, taskId, mapIndex] = location.hash.slice(1).split("/").map(decodeURIComponent);
+mount(document.body, { dagId, runId, taskId, mapIndex });

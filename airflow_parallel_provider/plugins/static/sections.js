@@ -1,0 +1,155 @@
+// The parts of the page about one try, each made from a snapshot. They know nothing of where it comes from.
+import { chart } from "./chart.js";
+import { bytes, count, el, figures, milliseconds, percent, rate, seconds, section, short, table } from "./dom.js";
+import { colorOf } from "./flow.js";
+import { itemsDone, itemsTotal } from "./series.js";
+
+const [GOOD, WAIT, STOP] = ["var(--pp-busy)", "var(--pp-starved)", "var(--pp-blocked)"];
+
+export function progress(snapshot, live) {
+  const [done, total] = [itemsDone(snapshot), itemsTotal(snapshot)];
+  const whole = Math.max(total ?? 0, snapshot.items_read ?? 0, 1);
+  const parts = [
+    ["committed", snapshot.items_committed],
+    ["skipped", snapshot.items_skipped],
+    ["filtered", snapshot.items_filtered],
+    ["dead", snapshot.items_dead_lettered],
+    ["flying", snapshot.items_unfinished],
+  ].filter(([, number]) => number > 0);
+  const names = { committed: "committed", skipped: "in already", filtered: "filtered", dead: "failed", flying: live ? "in flight" : "unfinished" };
+  const told = total ? `${count(done)} of ${count(total)} items` : `${count(done)} items`;
+  const pieces = parts.map(([kind, number]) => {
+    const piece = el("i", { class: `pp-${kind}` });
+    piece.style.width = `${(number / whole) * 100}%`;
+    return piece;
+  });
+  const bar = el(
+    "div",
+    { class: "pp-progress", role: "progressbar", "aria-label": "Items whose fate is known", "aria-valuetext": told, "aria-valuemin": "0", "aria-valuemax": whole, "aria-valuenow": done },
+    pieces,
+  );
+  const left = live && typeof snapshot.seconds_left === "number" ? `about ${seconds(snapshot.seconds_left)} left` : null;
+  const line = [
+    el("strong", { "data-figure": "items_done", "data-value": done }, told),
+    total ? percent(Math.min(1, done / Math.max(1, total))) : null,
+    live ? rate(snapshot.recent_items_per_second) : `${rate(snapshot.items_per_second)} on average`,
+    left ? el("span", { "data-figure": "seconds_left", "data-value": snapshot.seconds_left }, left) : null,
+  ].filter(Boolean);
+  const legend = el("ul", { class: "pp-legend" }, parts.map(([kind, number]) => el("li", {}, el("i", { class: `pp-${kind} pp-solid` }), `${count(number)} ${names[kind]}`)));
+  return el("div", { class: "pp-box" }, el("p", { class: "pp-line" }, line.flatMap((each, at) => (at ? [" · ", each] : [each]))), bar, legend);
+}
+
+export function numbers(snapshot) {
+  const cores = snapshot.seconds > 0 ? snapshot.cpu_seconds / snapshot.seconds : 0;
+  const skipped = snapshot.chunks_skipped ? `${count(snapshot.chunks_skipped)} skipped: in already` : null;
+  return figures([
+    ["Rows committed", count(snapshot.rows_committed), "rows_committed", snapshot.rows_committed],
+    ["Chunks committed", count(snapshot.chunks_committed), "chunks_committed", snapshot.chunks_committed, skipped],
+    ["Items read", count(snapshot.items_read), "items_read", snapshot.items_read],
+    ["Dead letters", count(snapshot.items_dead_lettered), "items_dead_lettered", snapshot.items_dead_lettered],
+    ["Items per second", short(snapshot.items_per_second), "items_per_second", snapshot.items_per_second],
+    ["Time", seconds(snapshot.seconds), "seconds", snapshot.seconds, snapshot.speedup > 1 ? `${short(snapshot.speedup)} times faster than one by one` : null],
+    ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, `${short(cores)} cores on average`],
+    ["Memory", bytes(snapshot.peak_rss_bytes), "peak_rss_bytes", snapshot.peak_rss_bytes, "at its peak, all processes"],
+  ]);
+}
+
+export function advice(snapshot) {
+  if (!snapshot.advice) return null;
+  const more = snapshot.outlook;
+  const gain = more && more.gain >= 0.01
+    ? `Simulated: ${count(more.more_workers)} instead of ${count(more.workers)} workers in ${more.stage} would save ${percent(more.gain)} of the time; then ${more.limit} limits.`
+    : more ? `Simulated: more workers in ${more.stage} would gain nothing.` : null;
+  return el("div", { class: "pp-box pp-advice", "data-figure": "advice", "data-value": snapshot.advice }, el("strong", {}, "Advice"), el("p", {}, snapshot.advice), gain ? el("p", { class: "pp-note" }, gain) : null);
+}
+
+export function problems(snapshot) {
+  const lines = [...(snapshot.error ? [["error", snapshot.error]] : []), ...(snapshot.warnings ?? []).map((text) => ["warning", text])];
+  if (!lines.length) return null;
+  return el("div", { class: "pp-box pp-problems" }, lines.map(([kind, text]) => el("p", { class: `pp-${kind}` }, el("strong", {}, kind === "error" ? "Ended early" : "Warning"), ` ${text}`)));
+}
+
+const perStage = (curves, values) => curves.stages.map((stage, at) => ({ name: stage.name, values: values(stage), color: colorOf(at) }));
+
+export function overTime(snapshot, curves) {
+  if (!curves.enough) return section("Over time", null, el("p", { class: "pp-note" }, snapshot.final ? "The run was too short for curves." : "Curves appear after a few seconds."));
+  const between = { xs: curves.between };
+  const marks = (snapshot.decisions ?? []).map((each) => ({ at: each.at, text: `${each.stage}: ${each.before} → ${each.after}, ${each.reason}` }));
+  const whole = (value) => count(value);
+  return section(
+    "Over time",
+    null,
+    el(
+      "div",
+      { class: "pp-charts" },
+      chart({ key: "rate", title: "Throughput", note: "items per second out of each stage", ...between, lines: [...perStage(curves, (stage) => stage.out), { name: "items done", values: curves.done, color: "var(--pp-ink)", dash: "4 3" }], format: rate }),
+      chart({ key: "queue", title: "Queue depth", note: "items waiting in front of each stage", xs: curves.at, lines: perStage(curves, (stage) => stage.queue), format: whole }),
+      chart({ key: "workers", title: "Workers", note: marks.length ? `${count(marks.length)} changes` : "", xs: curves.at, step: true, marks, lines: perStage(curves, (stage) => stage.workers), format: whole }),
+      chart({ key: "cpu", title: "CPU", note: "cores in use, all processes", ...between, lines: [{ name: "cores", values: curves.cpus, color: colorOf(0) }], format: short }),
+      chart({ key: "memory", title: "Memory", note: "resident, all processes", xs: curves.at, lines: [{ name: "memory", values: curves.memory, color: colorOf(3) }], format: bytes }),
+    ),
+  );
+}
+
+export function perStageOverTime(curves) {
+  if (!curves.enough || !curves.stages.length) return null;
+  const time = curves.stages.map((stage) => chart({
+    key: `time:${stage.name}`, title: stage.name, note: "what its workers do", xs: curves.between, top: 1, stacked: true, format: percent,
+    lines: [{ name: "busy", values: stage.busy, color: GOOD }, { name: "starved", values: stage.starved, color: WAIT }, { name: "blocked", values: stage.blocked, color: STOP }],
+  }));
+  const latency = curves.stages.map((stage, at) => chart({
+    key: `latency:${stage.name}`, title: stage.name, note: "duration of one call", xs: curves.at, format: milliseconds,
+    lines: [{ name: "p50", values: stage.p50, color: colorOf(at) }, { name: "p95", values: stage.p95, color: colorOf(at), dash: "6 3" }, { name: "p99", values: stage.p99, color: colorOf(at), dash: "2 3" }],
+  }));
+  return [
+    section("Where the workers' time goes", "starved: waits for items; blocked: waits for room behind it; calls and waits count when they end", el("div", { class: "pp-charts" }, time)),
+    section("Latency", null, el("div", { class: "pp-charts" }, latency)),
+  ];
+}
+
+const number = (text) => ({ text, number: true });
+
+export function decisions(snapshot) {
+  const list = snapshot.decisions ?? [];
+  if (!list.length) return null;
+  const rows = list.toReversed().map((each) => [seconds(each.at), each.stage, `${each.before} → ${each.after}`, each.reason]);
+  return section("Why the number of workers changed", null, table("decisions", [number("At"), "Stage", "Workers", "Reason"], rows, "Changes of the number of workers, the last one first"));
+}
+
+export function failures(snapshot, links) {
+  const list = snapshot.failures ?? [];
+  if (!list.length) return null;
+  const rows = list.map((each) => {
+    const sample = each.sample ?? {};
+    const item = [sample.position !== undefined && sample.position !== null ? `#${count(sample.position)}` : null, sample.item ? el("code", {}, sample.item) : null];
+    return [el("span", { "data-figure": `failures:${each.cause}`, "data-value": each.count }, count(each.count)), each.stage, el("span", { class: "pp-cause" }, each.cause), el("span", { class: "pp-sample" }, item.filter(Boolean).flatMap((part, at) => (at ? [" ", part] : [part])))];
+  });
+  return section("Failures by cause", `${count(list.reduce((sum, each) => sum + each.count, 0))} items`, table("failures", [number("Items"), "Stage", "Cause", "For example"], rows, "Causes of failures, most frequent first"), deadLetters(snapshot, links));
+}
+
+function deadLetters(snapshot, links) {
+  const where = snapshot.dead_letters;
+  const given = Object.entries(links ?? {}).filter(([, href]) => typeof href === "string" && /^(https?:\/\/|\/)/.test(href));
+  const anchors = given.map(([name, href]) => el("a", { href, rel: "noopener noreferrer" }, name));
+  if (!where?.table) return anchors.length ? el("p", {}, anchors) : null;
+  const text = snapshot.load_key?.replaceAll("'", "''") ?? "";
+  const query = `SELECT position, stage, cause, attempts, item FROM ${where.table} WHERE load_key = '${text}' ORDER BY position`;
+  return [
+    el("p", { "data-figure": "dead_letters", "data-value": where.table }, "The items are kept as dead letters in table ", el("strong", {}, where.table), ` (connection ${where.conn_id}).`, anchors.flatMap((each) => [" ", each])),
+    el("details", { "data-key": "dead-letters" }, el("summary", { "data-key": "dead-letters-summary" }, "Query"), el("pre", {}, el("code", {}, query))),
+  ];
+}
+
+export function workers(snapshot) {
+  const list = snapshot.workers ?? [];
+  if (!list.length) return null;
+  const rows = list.map((each) => [each.stage, count(each.number), count(each.calls), seconds(each.busy_seconds), seconds(each.starved_seconds), seconds(each.blocked_seconds), seconds(each.cpu_seconds), each.peak_rss_bytes ? bytes(each.peak_rss_bytes) : "–", each.failed ? count(each.failed) : "–", each.lost ? count(each.lost) : "–"]);
+  const heads = ["Stage", number("Worker"), number("Calls"), number("Busy"), number("Starved"), number("Blocked"), number("CPU"), number("Peak memory"), number("Failed"), number("Lost")];
+  return el("details", { class: "pp-more", "data-key": "workers" }, el("summary", { "data-key": "workers-summary" }, `Workers one by one (${count(list.length)})`), table("workers", heads, rows, "What each worker did"));
+}
+
+export function foot(snapshot) {
+  const cost = snapshot.seconds > 0 ? (100 * (snapshot.metrics_cpu_seconds ?? 0)) / snapshot.seconds : 0;
+  const parts = [`load ${snapshot.load_key ?? "–"}`, `writing these figures took ${cost.toFixed(cost < 0.1 ? 2 : 1)} % of the time`];
+  return el("p", { class: "pp-foot pp-note" }, parts.join(" · "));
+}

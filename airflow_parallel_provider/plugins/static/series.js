@@ -1,0 +1,80 @@
+// What the curves show, from the columns of a snapshot's history. Columns that only grow become rates and shares.
+
+/** Differences over intervals that are long enough to mean something: `{ seconds, rate(column) }`. */
+function intervals(seconds) {
+  const span = seconds.length > 1 ? seconds[seconds.length - 1] - seconds[0] : 0;
+  const least = Math.max(0.2, (span / Math.max(1, seconds.length - 1)) * 0.45);
+  const ends = [0];
+  for (let at = 1; at < seconds.length; at++) {
+    if (seconds[at] - seconds[ends[ends.length - 1]] >= least) ends.push(at);
+  }
+  return ends;
+}
+
+/**
+ * Shares of the workers' time in each interval. A call or a wait is told when it ends: what is more than an interval
+ * has room for belongs to the ones before. What goes on at the end of the curve is not told yet, and is left blank.
+ */
+function sharesOf(told, room) {
+  const shares = room.map(() => [0, 0, 0]);
+  let more = [0, 0, 0];
+  for (let at = room.length - 1; at >= 0; at--) {
+    const here = told.map((part, kind) => part[at] + more[kind]);
+    const sum = here[0] + here[1] + here[2];
+    const kept = sum > room[at] && sum > 0 ? room[at] / sum : 1;
+    more = here.map((part) => part * (1 - kept));
+    if (room[at] > 0) shares[at] = here.map((part) => (part * kept) / room[at]);
+  }
+  return shares;
+}
+
+export function curves(snapshot) {
+  const history = snapshot.history ?? {};
+  const all = history.seconds ?? [];
+  const ends = intervals(all);
+  const at = ends.map((end) => all[end]);
+  const pick = (column) => ends.map((end) => column?.[end] ?? null);
+  const growth = (column) => ends.slice(1).map((end, index) => Math.max(0, (column?.[end] ?? 0) - (column?.[ends[index]] ?? 0)));
+  const perSecond = (column) => growth(column).map((grown, index) => grown / (all[ends[index + 1]] - all[ends[index]]));
+  const stages = (snapshot.stages ?? [])
+    .filter((stage) => history.stages?.[stage.name])
+    .map((stage) => {
+      const columns = history.stages[stage.name];
+      const told = ["busy_seconds", "starved_seconds", "blocked_seconds"].map((name) => growth(columns[name]));
+      const room = ends.slice(1).map((end, index) => (all[end] - all[ends[index]]) * (columns.workers_now?.[end] || columns.workers_now?.[ends[index]] || 0));
+      const shares = sharesOf(told, room);
+      const quantile = (name) => pick(columns[name]).map((value) => value || null);
+      return {
+        name: stage.name,
+        out: perSecond(columns.items_out),
+        queue: pick(columns.queue_now),
+        workers: pick(columns.workers_now),
+        busy: shares.map((each) => each[0]),
+        starved: shares.map((each) => each[1]),
+        blocked: shares.map((each) => each[2]),
+        p50: quantile("p50_ms"),
+        p95: quantile("p95_ms"),
+        p99: quantile("p99_ms"),
+      };
+    });
+  return {
+    at,
+    between: at.slice(1),
+    enough: at.length > 2,
+    done: perSecond(history.items_done),
+    rows: perSecond(history.rows_committed),
+    failed: perSecond(history.items_dead_lettered),
+    cpus: perSecond(history.cpu_seconds),
+    memory: pick(history.rss_bytes),
+    stages,
+  };
+}
+
+export const itemsDone = (snapshot) =>
+  (snapshot.items_committed ?? 0) + (snapshot.items_filtered ?? 0) + (snapshot.items_dead_lettered ?? 0) + (snapshot.items_skipped ?? 0);
+
+/** How many items there will be; at the end of a success as many as were read, however they were announced. */
+export function itemsTotal(snapshot) {
+  if (snapshot.final && snapshot.state === "success") return snapshot.items_read ?? null;
+  return snapshot.items_total ?? null;
+}
