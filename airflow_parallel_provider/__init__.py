@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.hooks.sink_table import SinkTableHook
     from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
     from airflow_parallel_provider.sinks.table import SinkTable
+    from airflow_parallel_provider.sources.files import FilesSource
     from airflow_parallel_provider.sources.sql import SqlSource
+    from airflow_parallel_provider.sources.storage import SourceFile
 
 __version__ = "0.1.0"
 
@@ -39,6 +41,7 @@ _WHERE = {
     "ConnectionInfo": "bridge.task_info",
     "DROP": "engine.values",
     "DeadLetter": "engine.sink",
+    "FilesSource": "sources.files",
     "ListSink": "engine.sink",
     "ParallelError": "errors",
     "ParallelPipelineOperator": "operators.parallel_pipeline",
@@ -50,6 +53,7 @@ _WHERE = {
     "Sink": "engine.sink",
     "SinkTable": "sinks.table",
     "SinkTableHook": "hooks.sink_table",
+    "SourceFile": "sources.storage",
     "SqlSource": "sources.sql",
     "Source": "engine.source",
     "Stage": "engine.stage",
@@ -67,6 +71,7 @@ __all__ = [
     "ChunkResult",
     "ConnectionInfo",
     "DeadLetter",
+    "FilesSource",
     "ListSink",
     "ParallelError",
     "ParallelPipelineOperator",
@@ -79,6 +84,7 @@ __all__ = [
     "SinkTable",
     "SinkTableHook",
     "Source",
+    "SourceFile",
     "SqlSource",
     "Stage",
     "StageReport",
