@@ -122,8 +122,8 @@ class FilesSource(DeclaredSource):
             more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
             raise LoadMismatch(
                 f"{self.identity()}: since the first try of this load {'; '.join(changed[:_NAMED])}{more}. Its "
-                "committed chunks would not be the same chunks: put the files back, or give them a load of their own (another "
-                "load_key, or clear the task)"
+                "committed chunks would not be the same chunks: put the files back, or give them a load of their own "
+                "(another load_key, or clear the task)"
             )
         self._files = tuple(there[path] for path, _, _ in state["files"])
 

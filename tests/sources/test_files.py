@@ -104,7 +104,7 @@ class Load:
     def run(self, stage: Any = json.loads) -> Any:
         source = FilesSource(self.folder / "*.jsonl", items="line")
         sink = SinkTable("lines", conn_id="warehouse", primary_key=["id"])
-        return Pipeline(source, [Stage(stage)], sink, chunk_size=5, load_key="nightly").run()
+        return Pipeline(source, [Stage(stage)], sink, chunk_size=5, max_in_flight=5, load_key="nightly").run()
 
     def fail(self) -> None:
         """A first try that ends in the last file."""

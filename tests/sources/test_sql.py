@@ -123,7 +123,8 @@ def test_statements_never_count_from_the_start(database: TestDatabase, monkeypat
 
 def run(database: TestDatabase, stage: Any, **options: Any) -> Any:
     sink = SinkTable("copies", conn_id="warehouse", schema=database.schema, primary_key=["id"])
-    return Pipeline(source(database, **options), [Stage(stage)], sink, chunk_size=100, load_key="nightly").run()
+    settings: dict[str, Any] = {"chunk_size": 100, "max_in_flight": 100, "load_key": "nightly"}
+    return Pipeline(source(database, **options), [Stage(stage)], sink, **settings).run()
 
 
 def copied(row: dict[str, Any]) -> dict[str, Any]:
