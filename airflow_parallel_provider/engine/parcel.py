@@ -11,7 +11,7 @@ of them costs as much as one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_parallel_provider.engine.weight import weigh
 
@@ -30,11 +30,23 @@ Shape = int | list[int]
 """What one call gave back: a number of results, the indexes of the items that were kept, or JOINT."""
 
 
-class JointKey(tuple[int, ...]):
-    """Key of one result that stands for several items (a table returned for a batch)."""
+class JointKey(tuple[int, ...]):  # noqa: SLOT001 - a tuple's subclass cannot have slots of its own
+    """Key of one result that stands for several items (a table returned for a batch), or of a part of such a result.
 
-    __slots__ = ()
-    # Holds the items' positions; sorts by the first one like any other key.
+    As a tuple it is its place: it sorts like any other key.
+
+    :param positions: of the items in the chunk, ascending.
+    :param place: the first position and the numbers below it; default: the first position.
+    """
+
+    positions: tuple[int, ...]
+
+    def __new__(cls, positions: Iterable[int], place: Iterable[int] | None = None) -> Self:
+        """Make one."""
+        positions = tuple(positions)
+        self = super().__new__(cls, positions[:1] if place is None else place)
+        self.positions = positions
+        return self
 
 
 class Parcel:
@@ -99,7 +111,7 @@ class Parcel:
 def origins(key: Key) -> Iterable[int]:
     """Positions in the chunk of the items a key stands for."""
     if isinstance(key, JointKey):
-        return key
+        return key.positions
     return (key if isinstance(key, int) else key[0],)
 
 
@@ -129,8 +141,12 @@ def joined_batches(batches: Sequence[Keys]) -> Keys:
 
 def below(key: Key, count: int) -> list[Key]:
     """Keys of ``count`` results of the one item or result ``key``."""
-    stem = sort_key(key)[:1] if isinstance(key, JointKey) else sort_key(key)
-    return [(*stem, number) for number in range(count)]
+    return [_numbered(key, number) for number in range(count)]
+
+
+def _numbered(key: Key, number: int) -> Key:
+    place = (*sort_key(key), number)
+    return JointKey(key.positions, place) if isinstance(key, JointKey) else place
 
 
 def batch_keys(keys: Keys, shape: Shape) -> Keys:
@@ -148,4 +164,4 @@ def batch_keys(keys: Keys, shape: Shape) -> Keys:
     owners = [keys[number * len(keys) // shape] for number in range(shape)]
     if shape <= len(keys):
         return owners
-    return [(*sort_key(key), number) for number, key in enumerate(owners)]
+    return [_numbered(key, number) for number, key in enumerate(owners)]

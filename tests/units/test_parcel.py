@@ -132,12 +132,12 @@ def test_no_result_at_all() -> None:
     assert below(4, 0) == []
 
 
-def test_a_result_made_of_a_table_belongs_to_its_first_item() -> None:
+def test_a_result_made_of_a_table_belongs_to_all_its_items() -> None:
     """A table stands for its items together; which row is whose nobody can tell."""
     joint = JointKey((3, 4, 5))
 
     assert below(joint, 2) == [(3, 0), (3, 1)]
-    assert [owners(key) for key in below(joint, 2)] == [[3], [3]]
+    assert [owners(key) for key in below(joint, 2)] == [[3, 4, 5]] * 2
 
 
 @quick
