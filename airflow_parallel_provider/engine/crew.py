@@ -279,8 +279,18 @@ class Crew:
 
     def end(self, deadline: float) -> None:
         """Wait for the slots until the deadline, tear the inline stages down, end the nursery."""
+        try:
+            self._end_slots(deadline)
+        finally:
+            if self._nursery is not None:
+                self._nursery.close()
+            if self._desk is not None:
+                self._desk.close()
+            self._registered.close()
+
+    def _end_slots(self, deadline: float) -> None:
         self.look_at_memory()
-        interrupted = False
+        interrupted = self._run.stop.is_set
         for slot in self._slots:
             while slot.thread.is_alive() and time.monotonic() < deadline:
                 slot.thread.join(0.1)
@@ -293,8 +303,3 @@ class Crew:
             if isinstance(stage, InlineStageRun):
                 stage.finish()
             stage.set_workers(0)
-        if self._nursery is not None:
-            self._nursery.close()
-        if self._desk is not None:
-            self._desk.close()
-        self._registered.close()

@@ -104,7 +104,7 @@ class Run:
             state = self._outcome()
         finally:
             self.asked.forget(self._stop_was_asked)
-            self._end(success=state == "success")
+            self._end_for_sure(success=state == "success")
             self.clocks.ended = time.monotonic()
             self.lookout.tell(final=True, state=state)
         report = make_report(self, state)
@@ -153,6 +153,14 @@ class Run:
         if self.error is None:
             return "success"
         return "stopped" if isinstance(self.error, RunStopped) else "failed"
+
+    def _end_for_sure(self, *, success: bool) -> None:
+        """A signal handler may raise while everything ends by itself (``execution_timeout``): then it is ended."""
+        try:
+            self._end(success=success)
+        except BaseException:
+            self._end(success=False)
+            raise
 
     def _end(self, *, success: bool) -> None:
         """End everything, within a deadline; what does not end by then is left behind and said."""

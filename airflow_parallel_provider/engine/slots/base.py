@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_parallel_provider.engine.calls import CallFailure
 from airflow_parallel_provider.engine.channel import ChannelBroken
-from airflow_parallel_provider.engine.nursery.client import NurseryClient
+from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
 from airflow_parallel_provider.engine.stop import StopToken
 from airflow_parallel_provider.errors import RunFailed, SetupFailed
 
@@ -73,6 +73,9 @@ class Slot:
             self.serve()
         except ChannelBroken:
             pass
+        except NurseryLost as error:
+            if not self.context.stop.is_set:  # else it went down with the run
+                self.context.crashed(error)
         except BaseException as error:  # noqa: BLE001 - a slot that dies silently would hang the run
             self.context.crashed(error)
 
