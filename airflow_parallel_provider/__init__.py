@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.errors import ParallelError, PlanError, RunFailed
     from airflow_parallel_provider.hooks.sink_table import SinkTableHook
     from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
+    from airflow_parallel_provider.operators.ready import (
+        FilesToTableOperator,
+        ParallelMapOperator,
+        TableToTableOperator,
+    )
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sources.files import FilesSource
     from airflow_parallel_provider.sources.sql import SqlSource
@@ -42,8 +47,10 @@ _WHERE = {
     "DROP": "engine.values",
     "DeadLetter": "engine.sink",
     "FilesSource": "sources.files",
+    "FilesToTableOperator": "operators.ready",
     "ListSink": "engine.sink",
     "ParallelError": "errors",
+    "ParallelMapOperator": "operators.ready",
     "ParallelPipelineOperator": "operators.parallel_pipeline",
     "Pipeline": "engine.pipeline",
     "PlanError": "errors",
@@ -62,6 +69,7 @@ _WHERE = {
     "TaskInfo": "bridge.task_info",
     "get_connection_info": "bridge.task_info",
     "get_task_info": "bridge.task_info",
+    "TableToTableOperator": "operators.ready",
     "sub_map": "engine.subtasks",
     "task_info_is": "bridge.task_info",
 }
@@ -72,8 +80,10 @@ __all__ = [
     "ConnectionInfo",
     "DeadLetter",
     "FilesSource",
+    "FilesToTableOperator",
     "ListSink",
     "ParallelError",
+    "ParallelMapOperator",
     "ParallelPipelineOperator",
     "Pipeline",
     "PlanError",
@@ -89,6 +99,7 @@ __all__ = [
     "Stage",
     "StageReport",
     "StopToken",
+    "TableToTableOperator",
     "TaskInfo",
     "get_connection_info",
     "get_task_info",

@@ -20,7 +20,10 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": _NAME,
-                "python-modules": ["airflow_parallel_provider.operators.parallel_pipeline"],
+                "python-modules": [
+                    "airflow_parallel_provider.operators.parallel_pipeline",
+                    "airflow_parallel_provider.operators.ready",
+                ],
             }
         ],
         "hooks": [

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow_parallel_provider.bridge.connections import check_connections
 from airflow_parallel_provider.engine.pipeline import Pipeline
 from airflow_parallel_provider.engine.sink import as_sink
+from airflow_parallel_provider.engine.source import Source
 from airflow_parallel_provider.engine.stop import StopToken
 from airflow_parallel_provider.operators import _arguments as arguments
 
@@ -126,13 +127,15 @@ class ParallelPipelineOperator(BaseOperator):
         )
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
-        """Render the template fields; the sink as a copy, since mapped tasks share the one that the DAG file made.
+        """Render the template fields; source and sink as copies: mapped tasks share what the DAG file made.
 
         A sink is rendered by its own ``rendered`` method or, without one, in the fields that its ``template_fields``
         names, as Airflow does with any object.
         """
         env = jinja_env or self.get_template_env()
         self.sink = copy.copy(self.sink)
+        if isinstance(self.source, Source):
+            self.source = copy.copy(self.source)
         super().render_template_fields(context, env)
         rendered = getattr(self.sink, "rendered", None)
         if callable(rendered):

@@ -1,0 +1,237 @@
+"""The ready operators: files, tables and functions, each into a table that is read without our code."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.sdk import DAG, BaseOperator
+
+from airflow_parallel_provider import (
+    DROP,
+    FilesSource,
+    FilesToTableOperator,
+    ListSink,
+    ParallelMapOperator,
+    PlanError,
+    SinkTable,
+    SqlSource,
+    Stage,
+    TableToTableOperator,
+)
+from airflow_parallel_provider.sources.rows_of_file import format_of
+
+pytestmark = pytest.mark.airflow
+
+Contexts = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A SQLite file, known to Airflow as ``warehouse``."""
+    file = tmp_path / "warehouse.db"
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    return file
+
+
+def rows_of(file: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(file)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def run(task: BaseOperator, context: dict[str, Any]) -> Any:
+    """Render and execute, as Airflow does."""
+    context = {"params": {}, **context}
+    task.render_template_fields(context)  # type: ignore[arg-type]
+    return task.execute(context)  # type: ignore[arg-type]
+
+
+def typed(row: Any) -> Any:
+    return {"id": int(row["id"]), "name": str(row["name"])}
+
+
+def files_of_all_formats(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "1.csv").write_bytes(b'\xef\xbb\xbfid,name\r\n1,one\r\n2,"two\nlines"\r\n')
+    (folder / "2.tsv").write_text("id\tname\n3\tthree\n")
+    (folder / "3.jsonl.gz").write_bytes(gzip.compress(b'{"id": 4, "name": "four"}\n\n{"id": 5, "name": "f\xc3\xbcnf"}'))
+    (folder / "4.json").write_text('[{"id": 6, "name": "six"}]')
+    (folder / "5.json").write_text('{"id": 7, "name": "seven"}')
+
+
+ALL = [(1, "one"), (2, "two\nlines"), (3, "three"), (4, "four"), (5, "fünf"), (6, "six"), (7, "seven")]
+
+
+def test_files_of_many_formats_into_a_table(tmp_path: Path, warehouse: Path, context_of: Contexts) -> None:
+    files_of_all_formats(tmp_path / "2026-11-21")
+    task = FilesToTableOperator(
+        task_id="load",
+        files=FilesSource(f"{tmp_path}/{{{{ day }}}}/*"),
+        sink=SinkTable("{{ 'rows' }}", conn_id="warehouse", primary_key=["id"]),
+        transform=typed,
+    )
+
+    summary = run(task, {**context_of(), "day": "2026-11-21"})
+
+    assert rows_of(warehouse, "SELECT id, name FROM rows ORDER BY id") == ALL
+    assert (summary["items_read"], summary["chunks_committed"]) == (5, 5)
+
+
+def test_parquet_files_into_a_table(tmp_path: Path, warehouse: Path, context_of: Contexts) -> None:
+    for name, first in (("a", 0), ("b", 100)):
+        table = pa.table({"id": list(range(first, first + 30)), "price": [0.5] * 30})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=20)
+    task = FilesToTableOperator(
+        task_id="load", files=str(tmp_path / "*.parquet"), sink=SinkTable("prices", conn_id="warehouse")
+    )
+
+    run(task, context_of())
+
+    found = rows_of(warehouse, "SELECT id, price FROM prices ORDER BY id")
+    assert found == [(number, 0.5) for number in [*range(30), *range(100, 130)]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("bad.csv", "id,name\n1\n", "line 2: not 2 fields"),
+        ("bad.jsonl", '{"id": 1}\n{"id":\n', "line 2: Expecting value"),
+        ("bad.unknown", "?", "the name does not tell the format"),
+    ],
+)
+def test_file_that_cannot_be_read_says_where(
+    tmp_path: Path, context_of: Contexts, name: str, content: str, complaint: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    task = FilesToTableOperator(task_id="load", files=str(tmp_path / "*"), sink=ListSink())
+
+    with pytest.raises(AirflowFailException, match=complaint):
+        run(task, context_of())
+
+
+def test_format_is_in_the_name() -> None:
+    found = [format_of(name) for name in ("A.CSV", "b.tsv.gz", "c.ndjson.zst", "d.json", "e.pq", "x.csv.parquet")]
+
+    assert found == ["csv", "csv", "jsonl", "json", "parquet", "parquet"]
+
+
+def test_csv_in_other_ways(tmp_path: Path, context_of: Contexts) -> None:
+    (tmp_path / "a.dat").write_bytes("1;Grün\n2;Blau\n".encode("latin-1"))
+    sink = ListSink()
+    task = FilesToTableOperator(
+        task_id="load",
+        files=str(tmp_path / "*.dat"),
+        sink=sink,
+        format="csv",
+        encoding="latin-1",
+        csv_options={"delimiter": ";", "fieldnames": ["id", "name"]},
+    )
+
+    run(task, context_of())
+
+    assert sink.rows == [{"id": "1", "name": "Grün"}, {"id": "2", "name": "Blau"}]
+
+
+def fill(file: Path, rows: int) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, day TEXT, amount REAL)")
+        connection.executemany(
+            "INSERT INTO orders VALUES (?, ?, ?)", [(number, f"day {number % 2}", number / 4) for number in range(rows)]
+        )
+        connection.commit()
+
+
+def taxed(row: dict[str, Any]) -> Any:
+    return DROP if row["id"] % 10 == 0 else {**row, "amount": row["amount"] * 1.5}
+
+
+def test_table_into_another_database(
+    tmp_path: Path, warehouse: Path, monkeypatch: pytest.MonkeyPatch, context_of: Contexts
+) -> None:
+    shop = tmp_path / "shop.db"
+    fill(shop, 500)
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", json.dumps({"conn_type": "sqlite", "host": str(shop)}))
+    source = SqlSource("orders", conn_id="shop", key="id", where="day = :day", parameters={"day": "{{ day }}"})
+    task = TableToTableOperator(
+        task_id="copy",
+        source=source,
+        sink=SinkTable("orders", conn_id="warehouse", primary_key=["id"]),
+        transform=Stage(taxed, workers=2),
+        chunk_size="{{ 100 }}",
+    )
+
+    summary = run(task, {**context_of(), "day": "day 0"})
+
+    expected = [(number, "day 0", number / 4 * 1.5) for number in range(0, 500, 2) if number % 10]
+    assert rows_of(warehouse, "SELECT id, day, amount FROM orders ORDER BY id") == expected
+    assert summary["chunks_committed"] == 3
+    assert source.parameters == {"day": "{{ day }}"}, "what the DAG file made is not rendered itself"
+
+
+def test_table_is_copied_as_it_is(tmp_path: Path, warehouse: Path, context_of: Contexts) -> None:
+    fill(warehouse, 20)
+    task = TableToTableOperator(
+        task_id="copy",
+        source=SqlSource("orders", conn_id="warehouse", key="id"),
+        sink=SinkTable("copies", conn_id="warehouse"),
+    )
+
+    run(task, context_of())
+
+    assert rows_of(warehouse, "SELECT * FROM copies ORDER BY id") == rows_of(warehouse, "SELECT * FROM orders")
+
+
+def squares(numbers: list[int]) -> list[dict[str, int]]:
+    return [{"number": number, "square": number * number} for number in numbers]
+
+
+def test_items_through_a_function(warehouse: Path, context_of: Contexts) -> None:
+    task = ParallelMapOperator(
+        task_id="squares",
+        items=range(100),
+        function=squares,
+        batch_size=7,
+        workers=3,
+        sink=SinkTable("squares", conn_id="warehouse"),
+        chunk_size=40,
+    )
+
+    run(task, context_of())
+
+    assert rows_of(warehouse, "SELECT * FROM squares ORDER BY 1") == [(n, n * n) for n in range(100)]
+
+
+def test_items_may_come_from_upstream() -> None:
+    with DAG("mapped"):
+        items = BaseOperator(task_id="list_items")
+        task = ParallelMapOperator(task_id="map", items=items.output, function=abs, sink=ListSink())
+
+    assert task.upstream_task_ids == {"list_items"}
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: FilesToTableOperator(task_id="a", files=["x"], sink=ListSink()), "source=.*give a path"),
+        (
+            lambda: FilesToTableOperator(task_id="a", files=FilesSource("/x/*", items="line"), sink=ListSink()),
+            "files=.*leave out items=",
+        ),
+        (lambda: FilesToTableOperator(task_id="a", files="/x/*", format="xml", sink=ListSink()), "format='xml'"),
+        (lambda: TableToTableOperator(task_id="a", source="orders", sink=ListSink()), "source='orders': give a SqlS"),
+        (lambda: ParallelMapOperator(task_id="a", items=[], function=7, sink=ListSink()), r"Stage\.function=7"),
+        (lambda: ParallelMapOperator(task_id="a", items=7, function=abs, sink=ListSink()), r"source=7"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_the_dag_is_parsed(make: Callable[[], Any], complaint: str) -> None:
+    with pytest.raises(PlanError, match=complaint):
+        make()
