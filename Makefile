@@ -99,6 +99,10 @@ $(BENCH_STAMP): benchmarks/requirements.txt $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python -r benchmarks/requirements.txt
 	@touch $@
 
+.PHONY: docs
+docs: $(STAMP) ## the documentation as a site: build/docs/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
 .PHONY: install
 install: $(STAMP) ## make .venv; every other target does it when it has to
 
@@ -106,7 +110,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found; say where one is: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt -e '.[dev,demo]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt -e '.[dev,demo,docs]'
 	@touch $@
 
 .PHONY: constraints

@@ -60,9 +60,11 @@ class StageReport:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """The final account of a run. Items read are always the sum of their fates::
+    """The final account of a run.
 
-    items_read = items_committed + items_filtered + items_dead_lettered + items_skipped + items_unfinished
+    Items read are always the sum of their fates::
+
+        items_read = items_committed + items_filtered + items_dead_lettered + items_skipped + items_unfinished
     """
 
     state: State

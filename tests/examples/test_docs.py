@@ -21,7 +21,8 @@ from tests.support import airflow_env
 
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
-PAGES = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCS = REPOSITORY / "docs"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
 BLOCK_OF_SQL = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -51,6 +52,18 @@ def test_every_fence_is_one_we_know(page: Path) -> None:
     """A block with a misspelt language would silently not be run."""
     languages = set(re.findall(r"^```(\w*)$", page.read_text(encoding="utf-8"), re.MULTILINE))
     assert languages <= {"", "python", "console", "text", "sql"}
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """Every page is in a table of contents, every docstring is well-formed."""
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(tmp_path / "trees")]
+
+    done = subprocess.run(
+        [*command, str(DOCS), str(tmp_path / "site")], capture_output=True, text=True, timeout=100, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "chunk_size" in (tmp_path / "site" / "reference" / "pipeline.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("page", "found"), params(dags=False))

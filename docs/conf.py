@@ -1,0 +1,59 @@
+"""How Sphinx makes the site: `make docs`, then open build/docs/index.html."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from sphinx.util.docutils import SphinxDirective
+
+import airflow_parallel_provider as provider
+
+if TYPE_CHECKING:
+    from docutils import nodes
+
+project = "airflow-parallel-provider"
+author = "the contributors"
+copyright = author  # noqa: A001 - Sphinx wants this name
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = "airflow-parallel-provider"
+html_static_path: list[str] = []
+html_extra_path = ["pipeline.svg"]
+html_show_copyright = False
+html_show_sphinx = False
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+# Links to examples and benchmarks lead out of docs/: right in the repository, no page of the site.
+suppress_warnings = ["myst.xref_missing", "toc.empty_glob"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
+
+
+def setup(app: Any) -> None:
+    """Known to Sphinx by its name."""
+    app.add_directive("exports", Exports)
+
+
+class Exports(SphinxDirective):
+    """``.. exports:: engine bridge``: what the package exports from these floors, each from its docstring."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Write what somebody would have to write by hand."""
+        floors = self.arguments[0].split()
+        lines: list[str] = []
+        for name, module in sorted(provider._WHERE.items(), key=lambda each: each[0].lower()):
+            if module.split(".")[0] in floors:
+                kind = "class" if inspect.isclass(value := getattr(provider, name)) else "function"
+                kind = kind if callable(value) else "data"
+                lines += [f".. auto{kind}:: airflow_parallel_provider.{module}.{name}", ""]
+        return self.parse_text_to_nodes("\n".join(lines))
