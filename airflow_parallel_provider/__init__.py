@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ParallelMapOperator,
         TableToTableOperator,
     )
+    from airflow_parallel_provider.sinks.files import SinkFiles
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sources.files import FilesSource
     from airflow_parallel_provider.sources.sql import SqlSource
@@ -58,6 +59,7 @@ _WHERE = {
     "RunFailed": "errors",
     "RunReport": "engine.report",
     "Sink": "engine.sink",
+    "SinkFiles": "sinks.files",
     "SinkTable": "sinks.table",
     "SinkTableHook": "hooks.sink_table",
     "SourceFile": "sources.storage",
@@ -91,6 +93,7 @@ __all__ = [
     "RunFailed",
     "RunReport",
     "Sink",
+    "SinkFiles",
     "SinkTable",
     "SinkTableHook",
     "Source",
