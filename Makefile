@@ -95,7 +95,7 @@ bench: $(BENCH_STAMP) ## the engine and its peers side by side (ARGS="--quick" o
 # The contestants' requirements must not decide what the project is tested with: an environment of its own.
 $(BENCH_STAMP): benchmarks/requirements.txt $(STAMP)
 	@$(BENCH)/bin/python -c '' 2>/dev/null || $(BIN)/python -m venv --clear $(BENCH)
-	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python -c constraints.txt -b constraints.txt -e '.[sqlite]'
+	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python -c constraints.txt -b constraints.txt -e '.[sqlite,postgres,mysql,arrow]'
 	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python -r benchmarks/requirements.txt
 	@touch $@
 

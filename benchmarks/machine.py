@@ -10,7 +10,7 @@ from typing import Any
 
 PEERS = (
     "airflow-parallel-provider", "apache-airflow", "cloudpickle", "dask", "distributed", "joblib", "loky", "mpire",
-    "numpy", "pebble", "pypeln", "ray", "spdl-core",
+    "mysql-connector-python", "numpy", "pebble", "psycopg", "pyarrow", "pypeln", "ray", "spdl-core",
 )  # fmt: skip
 
 

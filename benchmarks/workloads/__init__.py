@@ -22,6 +22,9 @@ _WHERE = {
     "workers": "workers",
     "techniques": "techniques",
     "simulation": "simulation",
+    "sink-postgres": "sink",
+    "sink-sqlite": "sink",
+    "sink-mariadb": "sink",
 }
 NAMES = tuple(_WHERE)
 
