@@ -158,8 +158,8 @@ def workload(name: str, title: str, kind: type[Place], bare: dict[str, tuple[Wri
         title=f"Rows into a table of {title}",
         what=(
             "rows of 6 columns (two integers, text, float, boolean, time) in chunks of 10 000, each committed by "
-            "itself. The rows of this engine come with their ledger, those of the others without; rows and ledger are counted "
-            "afterwards. of_bare: the engine and the bare loops take turns at every chunk, in one process"
+            "itself. The rows of this engine come with their ledger, those of the others without; rows and ledger are "
+            "counted afterwards. of_bare: the engine and the bare loops take turns at every chunk, in one process"
         ),
         timed="the median chunk, from the rows handed over to the end of its commit; tables and connections exist",
         metric="rows_per_second",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.sinks.convert import to_json
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.writers.base import Rows, Writer
+from airflow_parallel_provider.sinks.writers.copy_binary import send_rows
 from airflow_parallel_provider.sinks.writers.sqltypes import generic_type
 
 if TYPE_CHECKING:
@@ -160,9 +161,10 @@ class PostgresWriter(Writer):
             with cursor.copy(f"COPY {target} ({listed(names)}) FROM STDIN (FORMAT {form})") as copy:
                 if binary:
                     copy.set_types(oids)
-                # What copy.write_row does for each row, without two Python calls and a loop of Python around it.
-                for data in filter(None, map(copy.formatter.write_row, rows)):
-                    copy.write(data)
+                    send_rows(copy, rows)
+                    return
+                for row in rows:
+                    copy.write_row(row)
 
     def is_transient(self, error: BaseException) -> bool:
         """By SQLSTATE; an operational error without one is a lost connection."""
