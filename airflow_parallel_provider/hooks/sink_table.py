@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from airflow_parallel_provider.errors import SinkError
+from airflow_parallel_provider.sinks.content import Content
 from airflow_parallel_provider.sinks.database import Database, bound_hook
 from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, ChunkReceipt, LoadSummary, now
 from airflow_parallel_provider.sinks.load import OpenLoad, open_load
 from airflow_parallel_provider.sinks.table import SinkTable
-from airflow_parallel_provider.sinks.upkeep import discard_load, purge
+from airflow_parallel_provider.sinks.upkeep import discard_load, load_figures, purge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
     from typing import Self, Unpack
 
-    from airflow_parallel_provider.engine.sink import DeadLetter, LoadSpec
+    from sqlalchemy.engine import Connection
+
+    from airflow_parallel_provider.engine.sink import DeadLetter, LoadSpec, SinkRun
     from airflow_parallel_provider.sinks.options import SinkTableOptions
 
 
@@ -73,6 +76,7 @@ class SinkTableHook(BaseHook):
         self.source_state: Mapping[str, Any] | None = None
         """What the source of the open load froze at its first try; None as long as no chunk is in."""
         self._stopped = threading.Event()
+        self._run: SinkRun | None = None
 
     def __enter__(self) -> Self:
         """The hook itself; leaving closes it."""
@@ -95,6 +99,10 @@ class SinkTableHook(BaseHook):
         if self._provider_hook is None:
             self._provider_hook = bound_hook(self.declaration.conn_id, self._given)
 
+    def attach(self, run: SinkRun) -> None:
+        """Have rejected rows judged by a run's tolerance; without one ``max_rejected`` alone decides."""
+        self._run = run
+
     def open(self, spec: LoadSpec) -> Mapping[str, ChunkReceipt]:
         """Begin a load or go on with it; return the chunks that are in, by chunk id.
 
@@ -107,7 +115,7 @@ class SinkTableHook(BaseHook):
         :raises SchemaMismatch: when the table cannot be what was declared.
         :raises SinkError: when the database cannot be reached or the load is not named.
         """
-        load = open_load(self._connect(), self.declaration, spec, self._stopped, self.reached)
+        load = open_load(self._connect(), self.declaration, spec, self._stopped, self.reached, run=self._run)
         self._load = load
         self.source_state = load.source_state
         return load.committed()
@@ -125,6 +133,8 @@ class SinkTableHook(BaseHook):
         items: int | None = None,
         items_filtered: int = 0,
         dead_letters: Sequence[DeadLetter] = (),
+        positions: Callable[[], Sequence[int]] | None = None,
+        within: Callable[[Connection], None] | None = None,
     ) -> ChunkReceipt:
         """Commit one chunk: its rows, its dead letters and its ledger row, all or nothing.
 
@@ -136,7 +146,11 @@ class SinkTableHook(BaseHook):
         :param items: how many items of the source the chunk holds; None: as many as rows.
         :param items_filtered: how many of them ended without a row of their own.
         :param dead_letters: its items that could not be processed.
+        :param positions: gives the position in the source of each row's item; asked when rows are rejected.
+        :param within: called inside the transaction with the SQLAlchemy connection, once the chunk is claimed: for
+            statements of your own that must hold exactly if the chunk does. Called again when the chunk is tried again.
         :raises SchemaMismatch: when the rows do not fit the table; nothing is written.
+        :raises RowsRejected: when more rows are rejected than the load may have; nothing is written.
         :raises LoadMismatch: when other items are in under this chunk id.
         :raises SinkError: when the database kept failing.
         """
@@ -154,7 +168,22 @@ class SinkTableHook(BaseHook):
             committed_at=now(),
             labels=dict(load.spec.labels),
         )
-        return load.committer.commit(receipt, rows, dead_letters)
+        declared = self.declaration
+        content = Content(receipt, rows, dead_letters, declared.figures_wanted, positions, within)
+        if declared.validate is not None:
+            content.screen(declared.validate, declared.column_names)
+        return load.committer.commit(content)
+
+    def aggregates(self, load_key: str | None = None) -> dict[str, Any]:
+        """The figures of ``SinkTable.aggregates`` over all rows of a load that are in, merged from the ledger.
+
+        :param load_key: of which load; None: the open one.
+        :return: a figure for each name; where it is told apart ``by`` a column, a dict of figures by its values.
+        :raises SinkError: when no load is open and none is named.
+        """
+        if load_key is None:
+            return self._opened().aggregates()
+        return load_figures(self._connect(), self.declaration, load_key)
 
     def consolidate(self) -> LoadSummary:
         """Mark the open load as complete and return its sums, from the ledger."""

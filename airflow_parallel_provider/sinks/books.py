@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import UnsafeTable
 from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.ledger import Ledger
+from airflow_parallel_provider.sinks.rejected import RejectedTable
 from airflow_parallel_provider.sinks.target import check_name, create_table
 
 if TYPE_CHECKING:
@@ -17,17 +18,28 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.table import SinkTable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Books:
-    """The ledger, and the dead letters where they are kept."""
+    """The ledger, and the dead letters and rejected rows where they are kept."""
 
     ledger: Ledger
     letters: DeadLetterTable | None
+    rejected: RejectedTable | None = None
+    """Not made before the first row is rejected."""
+    _rejected_is_there: bool = False
+
+    def ensure_rejected(self, database: Database) -> None:
+        """Make the table of rejected rows. Not inside a chunk's transaction: on MySQL that would commit it."""
+        if self.rejected is not None and not self._rejected_is_there:
+            _ensure(database, self.rejected.table, "rejected")
+            self._rejected_is_there = True
 
     def forget(self, connection: Connection, load: str) -> int:
         """Remove all that is written down of a load; return how many chunks it had."""
         if self.letters is not None:
             self.letters.forget(connection, load)
+        if self.rejected is not None and _is_there(connection, self.rejected.table):
+            self.rejected.forget(connection, load)
         return self.ledger.forget(connection, load)
 
 
@@ -47,7 +59,16 @@ def open_books(database: Database, declared: SinkTable) -> Books:
     if letters is not None:
         _ensure(database, letters.table, "dead_letters")
     ledger.prove_transactional(database.connection(), database.writer.begin)
-    return Books(ledger, letters)
+    rejected = None
+    if declared.rejected_table is not None:
+        rejected = RejectedTable(declared.rejected_table, declared.schema, options, declared.dead_letter_length)
+    return Books(ledger, letters, rejected)
+
+
+def _is_there(connection: Connection, table: Any) -> bool:
+    import sqlalchemy as sa
+
+    return bool(sa.inspect(connection).has_table(table.name, schema=table.schema))
 
 
 def _ensure(database: Database, table: Any, field: str) -> None:

@@ -4,8 +4,8 @@
 
     BEGIN                      (IMMEDIATE on SQLite)
       INSERT ledger row        the claim: waits for, and fails on, anybody else's claim on this chunk
-      rows
-      dead letters
+      rows                     those that are refused one by one, where some may be (isolate.py)
+      dead letters, rejected rows
     COMMIT
 
 * The claim fails: roll back and read the ledger. The chunk is in: that is the answer.
@@ -19,20 +19,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.database import Unreachable
 from airflow_parallel_provider.sinks.diagnose import diagnose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from airflow_parallel_provider.engine.sink import DeadLetter
+    from sqlalchemy.engine import Connection
+
     from airflow_parallel_provider.sinks.books import Books
+    from airflow_parallel_provider.sinks.content import Content
     from airflow_parallel_provider.sinks.database import Database
     from airflow_parallel_provider.sinks.ledger import ChunkReceipt
+    from airflow_parallel_provider.sinks.rejected import Allowance, Reject
     from airflow_parallel_provider.sinks.rows import Block
     from airflow_parallel_provider.sinks.target import Target
 
@@ -56,25 +59,43 @@ class Committer:
     stopped: threading.Event
     reached: Callable[[str], None]
     """Called at the named points of a commit."""
+    allowance: Allowance
+    """How many rows may be rejected."""
     _claimed: bool = False
 
-    def commit(self, receipt: ChunkReceipt, rows: Sequence[Any], letters: Sequence[DeadLetter]) -> ChunkReceipt:
+    def commit(self, content: Content) -> ChunkReceipt:
         """Commit one chunk and return its receipt; of a chunk that is in already, the receipt it got then.
 
         :raises SchemaMismatch: when the rows do not fit.
+        :raises RowsRejected: when more rows are refused than the load may have.
         :raises LoadMismatch: when another chunk is in under the same id.
         :raises SinkError: when the database kept failing.
         """
-        where = f"chunk {receipt.chunk_id}"
-        block = self.target.block(rows)
-        receipt = replace(receipt, rows=len(block.rows))
+        where = f"chunk {content.receipt.chunk_id}"
+        if content.screened and not self.allowance.covers(len(content.screened)):
+            found = self._look_up(content.receipt)
+            if found is not None:
+                return found
+            self.allowance.require(content.screened, where)
+        receipt = self._commit(content, where)
+        if content.sent and content.rejects:
+            self.allowance.settle(content.rejects, content.item_positions())
+        return receipt
+
+    def _commit(self, content: Content, where: str) -> ChunkReceipt:
         deadline = time.monotonic() + self.patience
         pause = FIRST_PAUSE
         while True:
             try:
-                return self._try(receipt, block, letters, where)
+                return self._try(content, where)
             except Exception as error:  # noqa: BLE001  # sorted out there: the drivers have no common base
-                found, reason = self._recover(receipt, error, block, where)
+                try:
+                    found, reason = self._recover(content, error, where)
+                except SchemaMismatch:
+                    if not self._may_isolate(content):
+                        raise
+                    content.alone = True
+                    continue
             if found is not None:
                 return found
             log.warning("%s: %s; trying again", where, reason)
@@ -85,30 +106,76 @@ class Committer:
                 )
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _try(self, receipt: ChunkReceipt, block: Block, letters: Sequence[DeadLetter], where: str) -> ChunkReceipt:
+    def _may_isolate(self, content: Content) -> bool:
+        """Whether it is worth while, and allowed, to look for the rows that were refused."""
+        if content.alone or not self.database.writer.savepoints:
+            return False
+        if not self.allowance.covers(len(content.screened) + 1):
+            return False
+        return self.target.look(self.database.connection()) is not None
+
+    def _try(self, content: Content, where: str) -> ChunkReceipt:
         self._claimed = False
+        content.refused = []
         if self.stopped.is_set():
             raise SinkError(f"{where} was not begun: the run was asked to stop")
+        if content.alone:
+            return self._try_alone(content, where)
         connection = self.database.connection()
+        block = content.block(self.target)
         shape = self.target.ensure(connection, block, where)
         rows = self.target.fit(block, shape, where) if shape is not None and block.rows else None
-        self.database.writer.begin(connection)
-        self.books.ledger.claim(connection, self.load, receipt)
-        self._claimed = True
-        self.reached("after_claim")
+        receipt, partials = content.ready(block, where)
+        self._claim(connection, content, receipt, partials)
         if rows is not None and shape is not None:
             self.target.write(connection, shape, block.names, rows)
-        self.reached("after_rows")
-        if self.books.letters is not None:
-            self.books.letters.insert(connection, self.load, self.load_key, receipt.chunk_id, letters)
-        self.reached("before_commit")
-        self.database.writer.commit(connection)
-        self.reached("after_commit")
+        self._finish(connection, content)
         return receipt
 
-    def _recover(
-        self, receipt: ChunkReceipt, error: Exception, block: Block, where: str
-    ) -> tuple[ChunkReceipt | None, str]:
+    def _try_alone(self, content: Content, where: str) -> ChunkReceipt:
+        """The same, row by row where need be."""
+        from airflow_parallel_provider.sinks.isolate import Isolation
+
+        def refuse(reject: Reject) -> None:
+            content.refused.append(reject)
+            self.allowance.require(content.rejects, where)
+
+        connection = self.database.connection()
+        shape = self.target.look(connection)
+        assert shape is not None, "asked by _may_isolate"
+        self._claim(connection, content, content.receipt, None)
+        rows = content.numbered()
+        written = Isolation(connection, self.database, self.target, shape).write(rows, refuse)
+        receipt, partials = content.ready(self.target.block([row for row, _ in written]), where)
+        self.books.ledger.amend(connection, self.load, receipt, partials)
+        self._finish(connection, content)
+        return receipt
+
+    def _claim(self, connection: Connection, content: Content, receipt: ChunkReceipt, partials: str | None) -> None:
+        if content.alone or content.screened:
+            self.books.ensure_rejected(self.database)
+        self.database.writer.begin(connection)
+        self.books.ledger.claim(connection, self.load, receipt, partials)
+        self._claimed = True
+        self.reached("after_claim")
+        if content.within is not None:
+            content.within(connection)
+
+    def _finish(self, connection: Connection, content: Content) -> None:
+        self.reached("after_rows")
+        chunk_id, rejects = content.receipt.chunk_id, content.rejects
+        if self.books.letters is not None:
+            self.books.letters.insert(connection, self.load, self.load_key, chunk_id, content.letters)
+        if self.books.rejected is not None and rejects:
+            positions = content.item_positions()
+            chunk = {"load_id": self.load, "load_key": self.load_key, "chunk_id": chunk_id}
+            self.books.rejected.insert(connection, chunk, rejects, positions)
+        self.reached("before_commit")
+        content.sent = True
+        self.database.writer.commit(connection)
+        self.reached("after_commit")
+
+    def _recover(self, content: Content, error: Exception, where: str) -> tuple[ChunkReceipt | None, str]:
         """Find out how a failed try ended: the chunk's receipt if it is in, and why it failed.
 
         :raises SinkError: when trying again cannot help.
@@ -122,16 +189,17 @@ class Committer:
         if self.stopped.is_set():
             raise SinkError(f"{where} was broken off: the run was asked to stop") from None
         try:
-            found = self._look_up(receipt)
+            found = self._look_up(content.receipt)
         except Unreachable as unreachable:
             return None, str(unreachable)
         except Exception as second:
             if self.database.is_driver_error(second):
                 return None, self.database.writer.explain(second)
             raise
-        # A claim that fails although nobody holds the chunk: who held it has rolled back in between.
+        # Without its text, which may hold values. A claim that fails although nobody holds the chunk: who held it has
+        # rolled back in between.
         if found is None and self._claimed and not self.database.writer.is_transient(error):
-            raise SchemaMismatch(self._refusal(block, where, reason)) from None  # its text may hold values
+            raise SchemaMismatch(self._refusal(content.block(self.target), where, reason)) from None
         return found, reason
 
     def _look_up(self, receipt: ChunkReceipt) -> ChunkReceipt | None:

@@ -67,10 +67,10 @@ class DeadLetterTable:
                     "number": number,
                     "load_key": load_key,
                     "position": letter.position,
-                    "stage": _storable(letter.stage)[:STAGE_LENGTH],
-                    "cause": _storable(letter.cause)[:CAUSE_LENGTH],
+                    "stage": storable(letter.stage)[:STAGE_LENGTH],
+                    "cause": storable(letter.cause)[:CAUSE_LENGTH],
                     "attempts": letter.attempts,
-                    "traceback": _storable(letter.traceback)[-TRACEBACK_LENGTH:],  # the end says what happened
+                    "traceback": storable(letter.traceback)[-TRACEBACK_LENGTH:],  # the end says what happened
                     "item": item,
                     "item_complete": complete,
                     "failed_at": moment,
@@ -85,6 +85,6 @@ class DeadLetterTable:
         return int(connection.execute(self.table.delete().where(self.table.c.load_id == load)).rowcount)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """A text every database takes: PostgreSQL refuses NUL, all of them refuse half a surrogate pair."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")

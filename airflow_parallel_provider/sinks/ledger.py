@@ -49,11 +49,12 @@ class LoadSummary:
     items_filtered: int
     rows: int
     dead_letters: int
+    rows_rejected: int = 0
 
     @classmethod
     def of(cls, load_key: str, chunks: Collection[ChunkReceipt]) -> LoadSummary:
         """The sums over all chunks."""
-        parts = ("items", "items_filtered", "rows", "dead_letters")
+        parts = ("items", "items_filtered", "rows", "dead_letters", "rows_rejected")
         return cls(load_key, len(chunks), *(sum(getattr(chunk, part) for chunk in chunks) for part in parts))
 
 
@@ -92,10 +93,11 @@ class Ledger:
             sa.Column("items", sa.BigInteger, nullable=False),
             sa.Column("items_filtered", sa.BigInteger, nullable=False),
             sa.Column("rows_committed", sa.BigInteger, nullable=False),
+            sa.Column("rows_rejected", sa.BigInteger, nullable=False, server_default="0"),
             sa.Column("dead_letters", sa.BigInteger, nullable=False),
             sa.Column("attempt", sa.Integer, nullable=False),
             sa.Column("labels", sa.Text, nullable=False),
-            sa.Column("aggregates", sa.Text, nullable=True),
+            sa.Column("aggregates", long_text(), nullable=True),
             sa.Column("committed_at", sa.DateTime, nullable=False),
         )
         self.loads = table(
@@ -199,7 +201,7 @@ class Ledger:
         row = connection.execute(self.chunks.select().where(where)).fetchone()
         return None if row is None else _receipt(row)
 
-    def claim(self, connection: Connection, load: str, receipt: ChunkReceipt) -> None:
+    def claim(self, connection: Connection, load: str, receipt: ChunkReceipt, aggregates: str | None = None) -> None:
         """Insert a chunk's row: the first statement of its transaction. Waits for, and fails on, another's claim."""
         row = {
             "load_id": load,
@@ -208,13 +210,31 @@ class Ledger:
             "items": receipt.items,
             "items_filtered": receipt.items_filtered,
             "rows_committed": receipt.rows,
+            "rows_rejected": receipt.rows_rejected,
             "dead_letters": receipt.dead_letters,
             "attempt": receipt.attempt,
             "labels": json.dumps(dict(receipt.labels), sort_keys=True),
-            "aggregates": None,
+            "aggregates": aggregates,
             "committed_at": receipt.committed_at,
         }
         connection.execute(self.chunks.insert(), [row])
+
+    def amend(self, connection: Connection, load: str, receipt: ChunkReceipt, aggregates: str | None) -> None:
+        """Correct a claim in its own transaction, once it is known which rows the database takes."""
+        mine = (self.chunks.c.load_id == load) & (self.chunks.c.chunk_id == receipt.chunk_id)
+        known = {
+            "rows_committed": receipt.rows,
+            "rows_rejected": receipt.rows_rejected,
+            "aggregates": aggregates,
+        }
+        connection.execute(self.chunks.update().where(mine).values(**known))
+
+    def partials(self, connection: Connection, load: str) -> list[str]:
+        """What the chunks of a load have kept for its aggregates."""
+        import sqlalchemy as sa
+
+        kept = (self.chunks.c.load_id == load) & self.chunks.c.aggregates.is_not(None)
+        return [row.aggregates for row in connection.execute(sa.select(self.chunks.c.aggregates).where(kept))]
 
     def complete(self, connection: Connection, load: str) -> None:
         """Mark a load as complete."""
@@ -277,6 +297,7 @@ def _receipt(found: Any) -> ChunkReceipt:
         items=int(row["items"]),
         rows=int(row["rows_committed"]),
         dead_letters=int(row["dead_letters"]),
+        rows_rejected=int(row["rows_rejected"]),
         items_filtered=int(row["items_filtered"]),
         first_position=int(row["first_position"]),
         attempt=int(row["attempt"]),

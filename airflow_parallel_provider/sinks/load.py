@@ -9,6 +9,7 @@ from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.sinks.books import open_books
 from airflow_parallel_provider.sinks.commit import Committer
 from airflow_parallel_provider.sinks.ledger import LoadSummary, load_id
+from airflow_parallel_provider.sinks.rejected import Allowance
 from airflow_parallel_provider.sinks.rows import Block
 from airflow_parallel_provider.sinks.target import Target
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping
 
-    from airflow_parallel_provider.engine.sink import LoadSpec
+    from sqlalchemy.engine import Connection
+
+    from airflow_parallel_provider.engine.sink import LoadSpec, SinkRun
     from airflow_parallel_provider.sinks.database import Database
-    from airflow_parallel_provider.sinks.ledger import ChunkReceipt
+    from airflow_parallel_provider.sinks.ledger import ChunkReceipt, Ledger
     from airflow_parallel_provider.sinks.table import SinkTable
 
 
@@ -38,6 +41,12 @@ class OpenLoad:
         with committer.database.guarded() as connection:
             return committer.books.ledger.committed(connection, committer.load)
 
+    def aggregates(self) -> dict[str, Any]:
+        """The figures over its chunks that are in."""
+        committer = self.committer
+        with committer.database.guarded() as connection:
+            return read_figures(committer.books.ledger, connection, committer.load, self.declared)
+
     def consolidate(self) -> LoadSummary:
         """Mark it as complete and return its sums, from the ledger."""
         committer = self.committer
@@ -48,7 +57,13 @@ class OpenLoad:
 
 
 def open_load(
-    database: Database, declared: SinkTable, spec: LoadSpec, stopped: threading.Event, reached: Callable[[str], None]
+    database: Database,
+    declared: SinkTable,
+    spec: LoadSpec,
+    stopped: threading.Event,
+    reached: Callable[[str], None],
+    *,
+    run: SinkRun | None = None,
 ) -> OpenLoad:
     """Begin a load or go on with it; see :meth:`SinkTableHook.open`."""
     if not spec.load_key:
@@ -61,9 +76,14 @@ def open_load(
     load = load_id(spec.load_key, declared.table, declared.schema)
     with database.transaction() as connection:
         kept = books.ledger.begin_load(connection, load, spec, declared.shown, _frozen(declared, spec))
-    committer = Committer(database, books, target, load, spec.load_key, declared.lock_timeout, stopped, reached)
+    allowance = Allowance(declared.max_rejected, run)
+    committer = Committer(
+        database, books, target, load, spec.load_key, declared.lock_timeout, stopped, reached, allowance
+    )
     opened = OpenLoad(spec, declared, committer, kept)
-    rows = sum(receipt.rows for receipt in opened.committed().values())
+    receipts = opened.committed().values()
+    rows = sum(receipt.rows for receipt in receipts)
+    allowance.count = sum(receipt.rows_rejected for receipt in receipts)
     with database.guarded() as connection:
         # In this order: another attempt makes the table before it commits to the ledger.
         if rows and target.look(connection) is None:
@@ -75,6 +95,15 @@ def open_load(
     return opened
 
 
+def read_figures(ledger: Ledger, connection: Connection, load: str, declared: SinkTable) -> dict[str, Any]:
+    """The figures of a load, merged from what its chunks have kept."""
+    from airflow_parallel_provider.sinks.aggregates.partials import figures, from_text, merge_partials
+
+    wanted = declared.figures_wanted
+    partials = [from_text(text) for text in ledger.partials(connection, load)] if wanted else []
+    return figures(merge_partials(partials, wanted), wanted)
+
+
 def _frozen(declared: SinkTable, spec: LoadSpec) -> dict[str, Any]:
     """What every try of a load must agree on."""
     columns = declared.declared
@@ -83,5 +112,6 @@ def _frozen(declared: SinkTable, spec: LoadSpec) -> dict[str, Any]:
         "source": spec.source,
         "write_disposition": declared.write_disposition,
         "primary_key": list(declared.key),
+        "aggregates": {name: each.spell() for name, each in declared.figures_wanted.items()},
         "columns": None if columns is None else [[column.name, column.spell()] for column in columns],
     }

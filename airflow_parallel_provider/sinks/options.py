@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any, Literal
 
+    from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
     from airflow_parallel_provider.sinks.kinds import Column
 
 
@@ -23,3 +24,7 @@ class SinkTableOptions(TypedDict, total=False):
     lock_timeout: float
     statement_timeout: float
     dead_letter_length: int
+    validate: Any
+    rejected: str | None
+    max_rejected: int | None
+    aggregates: Mapping[str, str | Aggregate] | None

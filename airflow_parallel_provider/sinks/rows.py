@@ -61,10 +61,24 @@ def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None) -> Bl
     return _merge([block for block in blocks if block.rows])
 
 
+def numbered_rows(rows: Sequence[Any]) -> Iterator[tuple[Any, int | None]]:
+    """Each row with its number in the chunk; of a DataFrame or an Arrow table its rows, as dicts without a number."""
+    for at, row in enumerate(rows):
+        if _is_table(type(row)):
+            block = _from_table(row, type(row))
+            yield from ((dict(zip(block.names, values, strict=True)), None) for values in block.rows)
+        else:
+            yield row, at
+
+
+def _is_table(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in _TABLE_LIBRARIES and not issubclass(kind, Mapping)
+
+
 def _block_of(kind: type, rows: list[Any], declared: tuple[str, ...] | None, start: int) -> Block:
     if kind is dict:
         return _from_dicts(rows)
-    if kind.__module__.partition(".")[0] in _TABLE_LIBRARIES and not issubclass(kind, Mapping):
+    if _is_table(kind):
         return _merge([_from_table(table, kind) for table in rows])
     names = _field_names(kind)
     if names is not None:

@@ -12,9 +12,11 @@ from dataclasses import KW_ONLY, FrozenInstanceError, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from uuid import uuid4
 
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink
+from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink, SinkRun
 from airflow_parallel_provider.errors import PlanError, SinkError
+from airflow_parallel_provider.sinks.aggregates.declare import Aggregate, declared_aggregates
 from airflow_parallel_provider.sinks.kinds import Column, declared_columns
+from airflow_parallel_provider.sinks.validate import check_validate
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.hooks.sink_table import SinkTableHook
@@ -41,7 +43,14 @@ class SinkTable(Sink):
     :raises PlanError: for an argument that cannot be right, naming it.
     """
 
-    template_fields: ClassVar[tuple[str, ...]] = ("table", "conn_id", "schema", "dead_letters", "ledger_table")
+    template_fields: ClassVar[tuple[str, ...]] = (
+        "table",
+        "conn_id",
+        "schema",
+        "dead_letters",
+        "rejected",
+        "ledger_table",
+    )
     """What Airflow renders when the sink is in a template field of an operator."""
 
     table: str
@@ -66,8 +75,20 @@ class SinkTable(Sink):
     statement_timeout: float = 600.0
     """Seconds one statement may take, where the database can limit it."""
     dead_letter_length: int = 32_000
-    """Characters of a failed item's JSON that are kept, at most 60 000."""
+    """Characters of a failed item's or a rejected row's JSON that are kept, at most 60 000."""
+    validate: Any = None
+    """A function of a row, or a pydantic model: which rows are good. A function rejects a row by raising, or by
+    returning False or a text (the reason); None and True let it pass, and anything else is written in its place. Of a
+    model the validated values are written."""
+    rejected: str | None = "{table}__rejected"
+    """Table of rows that ``validate`` or the database refused; made when the first one comes. None: only count them."""
+    max_rejected: int | None = None
+    """Rows of a load that may be rejected. In a pipeline each also counts as one failed item for its ``tolerance``."""
+    aggregates: Mapping[str, str | Aggregate] | None = None
+    """Figures over all rows of the load, e.g. ``{"revenue": "sum(price)", "orders": "count by country"}``; see
+    :class:`~airflow_parallel_provider.sinks.aggregates.declare.Aggregate`."""
     _run: _Run | None = field(default=None, init=False, repr=False, compare=False)
+    _judge: SinkRun | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check and normalise."""
@@ -84,6 +105,10 @@ class SinkTable(Sink):
         for name in ("lock_timeout", "statement_timeout"):
             _check_number(name, getattr(self, name), 0.001, 86_400)
         _check_number("dead_letter_length", self.dead_letter_length, 200, 60_000)
+        if self.max_rejected is not None:
+            _check_number("max_rejected", self.max_rejected, 0, 2**63 - 1)
+        check_validate(self.validate)
+        object.__setattr__(self, "aggregates", tuple(declared_aggregates(self.aggregates).items()))
         object.__setattr__(self, "_sealed", True)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -107,19 +132,21 @@ class SinkTable(Sink):
         _check_name("ledger_table", self.ledger_table)
         if self.schema is not None:
             _check_name("schema", self.schema)
-        if self.dead_letters is not None:
-            _check_name("dead_letters", self.dead_letters)
+        for name in ("dead_letters", "rejected"):
+            if getattr(self, name) is not None:
+                _check_name(name, getattr(self, name))
         if self.schema is None and _DOTTED.fullmatch(self.table):
             schema, _, name = self.table.rpartition(".")
             cure = f"names are quoted as they stand; write SinkTable({name!r}, schema={schema!r}, ...)"
             raise PlanError("SinkTable.table", self.table, cure)
 
     def _check_distinct(self) -> None:
-        names = [self.table, self.dead_letter_table, self.ledger_table, f"{self.ledger_table}__loads"]
+        ledger = self.ledger_table
+        given = (self.table, self.dead_letter_table, self.rejected_table, ledger, f"{ledger}__loads")
+        names = [name for name in given if name is not None]
         if len(set(names)) != len(names):
-            raise PlanError(
-                "SinkTable.ledger_table", self.ledger_table, "table, dead_letters and ledger_table must differ"
-            )
+            cure = "table, dead_letters, rejected and ledger_table must differ"
+            raise PlanError("SinkTable.ledger_table", ledger, cure)
 
     def _check_key(self) -> None:
         columns = self.declared
@@ -145,6 +172,21 @@ class SinkTable(Sink):
         return None if self.dead_letters is None else self.dead_letters.replace("{table}", self.table)
 
     @property
+    def rejected_table(self) -> str | None:
+        """Name of the table of rejected rows."""
+        return None if self.rejected is None else self.rejected.replace("{table}", self.table)
+
+    @property
+    def figures_wanted(self) -> dict[str, Aggregate]:
+        """``aggregates`` as a dict."""
+        return dict(self.aggregates)  # type: ignore[arg-type]  # normalised at construction
+
+    @property
+    def column_names(self) -> tuple[str, ...] | None:
+        """Names of ``columns``."""
+        return None if self.declared is None else tuple(column.name for column in self.declared)
+
+    @property
     def shown(self) -> str:
         """Name of the table for people."""
         return f"{self.schema}.{self.table}" if self.schema else self.table
@@ -152,6 +194,10 @@ class SinkTable(Sink):
     def describe(self) -> str:
         """Where the rows go."""
         return f"table {self.shown} ({self.write_disposition}, connection {self.conn_id})"
+
+    def attach(self, run: SinkRun) -> None:
+        """Remember who judges rejected rows."""
+        object.__setattr__(self, "_judge", run)
 
     def prepare(self, spec: LoadSpec) -> None:
         """Resolve the Airflow connection; the last time Airflow is talked to.
@@ -169,6 +215,8 @@ class SinkTable(Sink):
                 "Pipeline.load_key", load_key, f"give a text of 1 to {_LOAD_KEY_LENGTH} characters, or None"
             )
         hook = SinkTableHook.of(self)
+        if self._judge is not None:
+            hook.attach(self._judge)
         hook.resolve()
         object.__setattr__(self, "_run", _Run(hook, replace(spec, load_key=load_key)))
 
@@ -195,6 +243,7 @@ class SinkTable(Sink):
             items_filtered=chunk.items_filtered,
             first_position=chunk.first_position,
             dead_letters=chunk.dead_letters,
+            positions=chunk.positions,
         )
         return receipt.rows
 
@@ -202,10 +251,19 @@ class SinkTable(Sink):
         """Mark the load as complete."""
         self._running().hook.consolidate()
 
+    def figures(self) -> Mapping[str, Any]:
+        """``aggregates`` over the whole load, as plain JSON; of one with ``by`` the first groups."""
+        if not self.aggregates:
+            return {}
+        from airflow_parallel_provider.sinks.aggregates.shown import shown_figures
+
+        return shown_figures(self._running().hook.aggregates())
+
     def close(self) -> None:
         """Let go of the connection; the sink may then serve another run."""
         run = self._run
         object.__setattr__(self, "_run", None)
+        object.__setattr__(self, "_judge", None)
         if run is not None:
             run.hook.close()
 
@@ -222,7 +280,7 @@ class SinkTable(Sink):
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels: the declaration, never a connection."""
-        return {**self.__dict__, "_run": None}
+        return {**self.__dict__, "_run": None, "_judge": None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,8 @@ def declared_aggregates(given: object) -> dict[str, Aggregate]:
     """
     if given is None:
         return {}
+    if isinstance(given, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in given):
+        given = dict(given)  # as a declaration keeps it
     if not isinstance(given, Mapping):
         raise PlanError(_FIELD, given, "give a dict of names, e.g. {'revenue': 'sum(price)'}")
     if len(given) > MOST_AGGREGATES:

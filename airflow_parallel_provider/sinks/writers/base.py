@@ -47,6 +47,8 @@ class Writer:
     """Whether :meth:`merge` works."""
     folds_case = False
     """Whether column names that differ only in case are the same column."""
+    savepoints = True
+    """Whether part of a transaction can be taken back."""
     takes_nul = True
     """Whether a text may hold a NUL character."""
     longest_name: int | None = None
@@ -135,6 +137,9 @@ class Writer:
     def table_options(self) -> dict[str, Any]:
         """Keyword arguments for a new ``sqlalchemy.Table``."""
         return {}
+
+    def before_part(self, connection: Connection) -> None:
+        """Called before each of several writes in one transaction."""
 
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """Append rows that :func:`~airflow_parallel_provider.sinks.fit.fit_block` has made fit."""

@@ -121,6 +121,12 @@ class PostgresWriter(Writer):
         }
         return own.get(column.kind or Kind.TEXT) or generic_type(column, in_key=in_key)
 
+    def before_part(self, connection: Connection) -> None:
+        """What was put off to the COMMIT is checked at once, by name; the stage of a merge is made anew."""
+        with _raw(connection).cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{_STAGE}")
+
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """COPY into the table itself."""
         self.copy(_raw(connection), place(shape), names, rows)

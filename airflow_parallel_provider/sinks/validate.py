@@ -1,0 +1,107 @@
+"""``SinkTable(validate=...)``: which rows are good, before the table sees them."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.errors import PlanError
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.sinks.rejected import Reject
+
+
+class Refused(Exception):
+    """A row is not good.
+
+    :param reason: for the table of rejected rows.
+    :param cause: for logs, without a value.
+    """
+
+    def __init__(self, reason: str, cause: str) -> None:
+        super().__init__(cause)
+        self.reason = reason
+        self.cause = cause
+
+
+def check_validate(validate: object) -> None:
+    """Refuse what can validate nothing.
+
+    :raises PlanError: saying what to give.
+    """
+    cure = "give a function of a row (raise, or return a reason, to reject it) or a pydantic model"
+    if validate is None or _is_model(validate):
+        return
+    if isinstance(validate, type) or not callable(validate):
+        raise PlanError("SinkTable.validate", validate, cure)
+
+
+def screen(
+    validate: Any, rows: Sequence[Any], names: tuple[str, ...] | None
+) -> tuple[list[tuple[Any, int | None]], list[Reject]]:
+    """The good rows, with their numbers in the chunk, and the others.
+
+    :param names: of the columns of rows that have none.
+    """
+    from airflow_parallel_provider.sinks.rejected import Reject
+    from airflow_parallel_provider.sinks.rows import numbered_rows
+
+    check = _model_check(validate, names) if _is_model(validate) else _function_check(validate)
+    good: list[tuple[Any, int | None]] = []
+    bad: list[Reject] = []
+    for row, at in numbered_rows(rows):
+        try:
+            good.append((check(row), at))
+        except Refused as refused:
+            bad.append(Reject(row, at, "validate", refused.reason, refused.cause))
+    return good, bad
+
+
+def _is_model(validate: object) -> bool:
+    return isinstance(validate, type) and callable(getattr(validate, "model_validate", None))
+
+
+def _function_check(validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    name = getattr(validate, "__name__", type(validate).__name__)
+
+    def check(row: Any) -> Any:
+        try:
+            answer = validate(row)
+        except Exception as error:  # noqa: BLE001  # whatever an author's function raises is why the row is refused
+            raise Refused(f"{type(error).__name__}: {error}", f"{type(error).__name__} ({_place(error)})") from None
+        if answer is None or answer is True:
+            return row
+        if answer is False:
+            raise Refused(f"{name} returned False", f"refused by {name}")
+        if isinstance(answer, str):
+            raise Refused(answer, f"refused by {name}")
+        return answer
+
+    return check
+
+
+def _place(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{PurePath(last.filename).name}:{last.lineno}"
+
+
+def _model_check(model: Any, names: tuple[str, ...] | None) -> Callable[[Any], Any]:
+    from pydantic import ValidationError
+
+    def check(row: Any) -> Any:
+        if isinstance(row, (tuple, list)):
+            row = dict(zip(getattr(row, "_fields", names) or (), row, strict=False))
+        try:
+            return model.model_validate(row, from_attributes=not isinstance(row, Mapping)).model_dump()
+        except ValidationError as error:
+            found = error.errors(include_input=False, include_url=False, include_context=False)
+        except Exception as error:  # noqa: BLE001  # a validator of the model's own may raise anything
+            raise Refused(f"{type(error).__name__}: {error}", f"{type(error).__name__} ({_place(error)})") from None
+        reason = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found)
+        # Only a field of the model is named: what is further down may be a key that the row brought.
+        fields = {f"{each['loc'][0] if each['loc'] else model.__name__}: {each['type']}" for each in found}
+        raise Refused(reason, "ValidationError " + ", ".join(sorted(fields)[:5]))
+
+    return check
