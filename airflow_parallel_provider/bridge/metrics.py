@@ -74,6 +74,7 @@ class LiveMetrics:
         self._progress.add(snapshot)
         if snapshot.get("final"):
             return  # end() publishes it, once the state is known
+        self._history.add(snapshot)
         now = self._clock()
         if now - self._published >= (_FAST if now - self._began < _FAST_FOR else _SLOW):
             self._published = now
@@ -93,12 +94,13 @@ class LiveMetrics:
         self._ended = True
         try:
             with self._counted():
-                self._publish({**self._last, "state": state, **(outcome or {})}, final=True)
+                last = {**self._last, "state": state, **(outcome or {})}
+                self._history.add(last)
+                self._publish(last, final=True)
         except Exception:  # figures about the work are not the work (the engine guards observe() in the same way)
             log.warning("The last metrics could not be written", exc_info=True)
 
     def _publish(self, snapshot: Mapping[str, Any], *, final: bool) -> None:
-        self._history.add(snapshot)
         self._look_ahead(snapshot, final=final)
         value = {
             "format": 1,

@@ -54,7 +54,7 @@ def make_report(run: Run, state: State) -> RunReport:
     # Items that failed in chunks that are not committed (yet): in a run that ended early they are why it ended.
     left = read - fates - run.items_skipped
     failed_there = 0 if state == "success" else max(0, min(left, run.judge.given_up - committer.items_dead_lettered))
-    source_busy = max(0.0, feeder.seconds - feeder.waited) if feeder else 0.0
+    source_busy = feeder.busy if feeder else 0.0
     serial = _serial_seconds(run, source_busy)
     loads = [Load(stage.name, stage.kind, stage.workers, stage.busy_seconds) for stage in stages]
     loads = [Load("source", "source", 1, source_busy), *loads, Load("sink", "sink", 1, committer.busy)]

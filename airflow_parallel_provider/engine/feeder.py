@@ -117,6 +117,7 @@ class Feeder:
         state: Mapping[str, Any] | None = None,
     ) -> None:
         self.items_read = 0
+        self._waiting_since: float | None = None
         self.waited = 0.0  # for room, and while stages without workers of their own ran on this thread
         self.cpu = 0.0
         self.began: float | None = None
@@ -171,6 +172,13 @@ class Feeder:
         """Seconds the source has been read for, waiting for room included."""
         return 0.0 if self.began is None else (self.ended or time.monotonic()) - self.began
 
+    @property
+    def busy(self) -> float:
+        """Seconds of that spent in the source itself; a wait that is still going on is none of its work."""
+        since = self._waiting_since
+        waiting = 0.0 if since is None or self.ended is not None else time.monotonic() - since
+        return max(0.0, self.seconds - self.waited - waiting)
+
     def _skip_chunk(self, index: int, items: Iterator[Any]) -> None:
         count = 1 + sum(1 for _ in itertools.islice(items, self._chunk_size - 1))
         was = self._committed[chunk_id(index)].items
@@ -183,7 +191,9 @@ class Feeder:
         self._context.skip(index, count)
 
     def _read_chunk(self, index: int, first: Any, items: Iterator[Any]) -> None:
+        self._waiting_since = time.monotonic()
         self.waited += self._budget.acquire(self._chunk_size)
+        self._waiting_since = None
         chunk = Chunk(index, index * self._chunk_size, self._stages)
         with self._lock:
             self._chunk = chunk
@@ -233,7 +243,8 @@ class Feeder:
 
     def _pass_on(self, deliver: Callable[[], float]) -> None:
         """Do something that is not the source's work: its time is not counted, its errors are the engine's."""
-        began, cpu = time.monotonic(), time.thread_time()
+        self._waiting_since = began = time.monotonic()
+        cpu = time.thread_time()
         try:
             deliver()
         except ChannelBroken:
@@ -241,6 +252,7 @@ class Feeder:
         except BaseException as error:
             raise _OwnError(error) from error
         finally:
+            self._waiting_since = None
             self.waited += time.monotonic() - began
             self.cpu -= time.thread_time() - cpu
 

@@ -114,3 +114,8 @@ class Tab:
         file = PICTURES / f"{name}.png"
         self.page.screenshot(path=file, animations="disabled")
         return file
+
+
+def frame_of(tab: Tab) -> Any:
+    """The page inside Airflow's frame, for the tab that comes as one."""
+    return tab.page.frame_locator("iframe")

@@ -138,7 +138,11 @@ def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         DAGS,
         connections={"system_db": json.dumps({"conn_type": "sqlite", "host": str(database)})},
         # One second instead of five: how soon a supervisor hears that its task was marked or cleared.
-        env={"SYSTEM_TESTS_GATE": str(gate), "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"},
+        env={
+            "SYSTEM_TESTS_GATE": str(gate),
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+            "AIRFLOW__PARALLEL_PIPELINE__IFRAME_TAB": "True",
+        },
     )
     with airflow:
         airflow.client.add_connection("shop", conn_type="http", host="shop", login="alice", password="hush-hush-42")

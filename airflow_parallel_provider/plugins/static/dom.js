@@ -27,6 +27,7 @@ export function swap(box, ...children) {
 
 const whole = new Intl.NumberFormat("en");
 const tenth = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const two = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 export const count = (value) => (known(value) ? whole.format(Math.round(value)) : "–");
@@ -51,6 +52,7 @@ export function milliseconds(value) {
 
 export function seconds(value) {
   if (!known(value)) return "–";
+  if (value < 1 && value > 0) return value < 0.01 ? `${two.format(value * 1000)} ms` : `${two.format(value)} s`;
   if (value < 10) return `${tenth.format(value)} s`;
   if (value < 100) return `${Math.round(value)} s`;
   const minutes = Math.floor(Math.round(value) / 60);

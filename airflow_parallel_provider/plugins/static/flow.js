@@ -44,7 +44,7 @@ function stageCard(stage, at, curve, bottleneck) {
   return el(
     "div",
     { class: `pp-stage${bottleneck ? " pp-bottleneck" : ""}`, "data-stage": stage.name },
-    el("div", { class: "pp-stage-head" }, dot, el("strong", {}, stage.name), busiest(bottleneck)),
+    el("div", { class: "pp-stage-head" }, el("span", {}, dot, el("strong", {}, stage.name)), busiest(bottleneck)),
     el("div", {}, stage.kind === "inline" ? "inline" : `${count(workers)} ${stage.kind} worker${workers === 1 ? "" : "s"}`),
     shares([["busy", stage.busy_fraction], ["starved", stage.starved_fraction], ["blocked", stage.blocked_fraction]]),
     el("div", {}, el("b", { "data-figure": `items_out:${stage.name}`, "data-value": stage.items_out }, count(stage.items_out)), " out", speed ? ` · ${rate(speed)}` : ""),

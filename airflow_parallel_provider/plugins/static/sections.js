@@ -48,9 +48,9 @@ export function numbers(snapshot) {
     ["Items read", count(snapshot.items_read), "items_read", snapshot.items_read],
     ["Dead letters", count(snapshot.items_dead_lettered), "items_dead_lettered", snapshot.items_dead_lettered],
     ["Items per second", short(snapshot.items_per_second), "items_per_second", snapshot.items_per_second],
-    ["Time", seconds(snapshot.seconds), "seconds", snapshot.seconds, snapshot.speedup > 1 ? `${short(snapshot.speedup)} times faster than one by one` : null],
-    ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, `${short(cores)} cores on average`],
-    ["Memory", bytes(snapshot.peak_rss_bytes), "peak_rss_bytes", snapshot.peak_rss_bytes, "at its peak, all processes"],
+    ["Time", seconds(snapshot.seconds), "seconds", snapshot.seconds, snapshot.shards > 1 ? "the longest shard" : snapshot.speedup > 1 ? `${short(snapshot.speedup)} times faster than one by one` : null],
+    ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, snapshot.shards > 1 ? null : `${short(cores)} cores on average`],
+    ["Memory", bytes(snapshot.peak_rss_bytes), "peak_rss_bytes", snapshot.peak_rss_bytes, snapshot.shards > 1 ? "peaks of all shards" : "at its peak, all processes"],
   ]);
 }
 
@@ -107,6 +107,7 @@ export function perStageOverTime(curves) {
   ];
 }
 
+const items = (many) => `${count(many)} ${many === 1 ? "item" : "items"}`;
 const number = (text) => ({ text, number: true });
 
 export function decisions(snapshot) {
@@ -124,7 +125,7 @@ export function failures(snapshot, links) {
     const item = [sample.position !== undefined && sample.position !== null ? `#${count(sample.position)}` : null, sample.item ? el("code", {}, sample.item) : null];
     return [el("span", { "data-figure": `failures:${each.cause}`, "data-value": each.count }, count(each.count)), each.stage, el("span", { class: "pp-cause" }, each.cause), el("span", { class: "pp-sample" }, item.filter(Boolean).flatMap((part, at) => (at ? [" ", part] : [part])))];
   });
-  return section("Failures by cause", `${count(list.reduce((sum, each) => sum + each.count, 0))} items`, table("failures", [number("Items"), "Stage", "Cause", "For example"], rows, "Causes of failures, most frequent first"), deadLetters(snapshot, links));
+  return section("Failures by cause", items(list.reduce((sum, each) => sum + each.count, 0)), table("failures", [number("Items"), "Stage", "Cause", "For example"], rows, "Causes of failures, most frequent first"), deadLetters(snapshot, links));
 }
 
 function deadLetters(snapshot, links) {
@@ -133,7 +134,8 @@ function deadLetters(snapshot, links) {
   const anchors = given.map(([name, href]) => el("a", { href, rel: "noopener noreferrer" }, name));
   if (!where?.table) return anchors.length ? el("p", {}, anchors) : null;
   const text = snapshot.load_key?.replaceAll("'", "''") ?? "";
-  const query = `SELECT position, stage, cause, attempts, item FROM ${where.table} WHERE load_key = '${text}' ORDER BY position`;
+  const whose = snapshot.load_key ? `WHERE load_key = '${text}' ` : "";
+  const query = `SELECT position, stage, cause, attempts, item FROM ${where.table} ${whose}ORDER BY position`;
   return [
     el("p", { "data-figure": "dead_letters", "data-value": where.table }, "The items are kept as dead letters in table ", el("strong", {}, where.table), ` (connection ${where.conn_id}).`, anchors.flatMap((each) => [" ", each])),
     el("details", { "data-key": "dead-letters" }, el("summary", { "data-key": "dead-letters-summary" }, "Query"), el("pre", {}, el("code", {}, query))),

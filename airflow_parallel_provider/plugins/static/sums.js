@@ -18,6 +18,7 @@ export function addedUp(shards) {
   const remaining = running.map((each) => each.seconds_left);
   return {
     ...sum,
+    shards: shards.length,
     state,
     final: state !== "running",
     seconds,
@@ -35,7 +36,7 @@ export function addedUp(shards) {
 function causes(snapshots) {
   const found = new Map();
   for (const cause of snapshots.flatMap((each) => each.failures ?? [])) {
-    const key = JSON.stringify([cause.stage, cause.cause]);
+    const key = JSON.stringify([cause.stage, cause.cause.replace(/\d+/g, "#")]); // one cause, whatever its number
     const known = found.get(key);
     found.set(key, known ? { ...known, count: known.count + cause.count } : cause);
   }

@@ -21,6 +21,12 @@ def numbers() -> Iterator[int]:
     yield from range(ITEMS)
 
 
+def breaks_off() -> Iterator[int]:
+    """A source that is gone after a quarter of the items, in every try."""
+    yield from range(ITEMS // 4)
+    raise OSError("the source went away")
+
+
 def fetch(number: int) -> Row:
     time.sleep(0.008)
     return {"number": number}
@@ -41,10 +47,10 @@ def wait_at_the_gate(row: Row) -> Row:
     return row
 
 
-def watched(task_id: str, **arguments: Any) -> ParallelPipelineOperator:
+def watched(task_id: str, source: Any = numbers, **arguments: Any) -> ParallelPipelineOperator:
     return ParallelPipelineOperator(
         task_id=task_id,
-        source=numbers,
+        source=source,
         stages=[
             Stage(fetch, workers=3),
             Stage(score, kind="process", workers=2, batch_size=10, name=f"score {MARKUP}"),
@@ -68,11 +74,12 @@ def tab_watched() -> None:
 
 @dag(schedule=None)
 def tab_failing() -> None:
-    """Both tries fail: too many items do."""
+    """Both tries fail."""
     watched(
         "pipeline",
+        source=breaks_off,
         sink=SinkTable("tab_failed_rows", conn_id="system_db"),
-        tolerance=3,
+        tolerance=0.1,
         retries=1,
         retry_delay=timedelta(seconds=0),
     )
