@@ -184,6 +184,10 @@ class AirflowClient:
         """Create a connection in Airflow's own database."""
         self.request("POST", "/connections", json={"connection_id": conn_id, **fields})
 
+    def add_variable(self, key: str, value: str) -> None:
+        """Create a Variable."""
+        self.request("POST", "/variables", json={"key": key, "value": value})
+
     def _find(self, path: str, **arguments: Any) -> Any:
         try:
             return self.request("GET", path, **arguments)

@@ -8,9 +8,10 @@
 
     python -m dev.local_airflow --home .airflow --dags dags_examples --port 8080     # until Ctrl-C
 
-Scheduler (LocalExecutor), API server and DAG processor on SQLite, listening on 127.0.0.1 only, without log-in (anybody
-who can reach the port is admin). Configured through the environment alone, so no ``airflow.cfg`` of the user matters.
-``airflow standalone`` is not used: stopped with one signal it leaves its children running.
+Scheduler (LocalExecutor), API server and DAG processor on SQLite, or with a Celery worker and another database;
+listening on 127.0.0.1 only, without log-in (anybody who can reach the port is admin). Configured through the
+environment alone, so no ``airflow.cfg`` of the user matters. ``airflow standalone`` is not used: stopped with one
+signal it leaves its children running.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class LocalAirflow:
     :param connections: connections by id, as URI or JSON text; set in the environment of Airflow (and so of tasks).
     :param env: more variables for Airflow, e.g. ``{"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}``.
     :param parallelism: most tasks at a time.
+    :param celery_worker: also start a Celery worker; ``env`` says which executor and which broker.
     :raises AirflowStartError: when it does not come up, or another one already uses ``home``.
     """
 
@@ -70,7 +72,9 @@ class LocalAirflow:
         connections: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
         parallelism: int = 4,
+        celery_worker: bool = False,
     ) -> None:
+        self.programs = (*PROGRAMS, "celery-worker") if celery_worker else PROGRAMS
         self.home = home.resolve()
         self.dags = dags.resolve()
         self.port = port or _free_port()
@@ -110,7 +114,7 @@ class LocalAirflow:
         (self.logs / "tasks").mkdir(parents=True, exist_ok=True)
         self.command("db", "migrate")
         spec = {
-            "programs": {name: self._argv(name) for name in PROGRAMS},
+            "programs": {name: self._argv(name) for name in self.programs},
             "logs": str(self.logs),
             "lock": str(self.home / "keeper.lock"),
             "grace": GRACE,
@@ -182,8 +186,10 @@ class LocalAirflow:
             # The log server is a second port to keep free; the API server reads the files of this machine itself.
             "scheduler": ["--skip-serve-logs"],
             "api-server": ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"],
+            "celery-worker": ["--concurrency", str(self.parallelism), "--skip-serve-logs", "--without-mingle"],
         }
-        return [*_airflow(), program, *options.get(program, [])]
+        command = ["celery", "worker"] if program == "celery-worker" else [program]
+        return [*_airflow(), *command, *options.get(program, [])]
 
     def _wait_until_ready(self, deadline: float) -> None:
         assert self._keeper is not None
@@ -215,7 +221,7 @@ class LocalAirflow:
 
     def _log_ends(self, characters: int = 2000) -> str:
         ends = []
-        for name in PROGRAMS:
+        for name in self.programs:
             file = self.logs / f"{name}.log"
             text = file.read_text(encoding="utf-8", errors="replace")[-characters:] if file.exists() else "(no log)"
             ends.append(f"--- {file.name}\n{text}")

@@ -77,6 +77,23 @@ def connection_text(connection: Any) -> str:
     return str(as_json() if callable(as_json) else connection.get_uri())
 
 
+def masked(text: str) -> str:
+    """The text with the secrets that Airflow knows of as ``***``."""
+    from airflow.sdk._shared.secrets_masker import redact
+
+    return str(redact(text))
+
+
+def mask(msg: Any) -> bool:
+    """When ``msg`` asks the supervisor to mask a secret, have it masked there and in this process, and say so."""
+    if type(msg).__name__ != "MaskSecret":
+        return False
+    from airflow.sdk.log import mask_secret
+
+    mask_secret(msg.value, msg.name)
+    return True
+
+
 def in_a_task() -> bool:
     """Whether there is a line to a supervisor that can be asked."""
     return getattr(task_runner_module(), COMMS, None) is not None

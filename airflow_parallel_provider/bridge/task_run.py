@@ -131,6 +131,7 @@ def worker_host(info: TaskInfo) -> WorkerHost:
         begin=AirflowInWorker(info),
         answer=answer if _compat.in_a_task() else None,
         preload=_compat.worth_preloading,
+        clean=_compat.masked,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.advice import Load, advise
 from airflow_parallel_provider.engine.limits import usable_cpus
@@ -79,10 +80,10 @@ def make_report(run: Run, state: State) -> RunReport:
         speedup=round(serial / seconds, 3) if seconds else 0.0,
         bottleneck=bottleneck,
         advice=advice,
-        failures=[cause.as_dict() for cause in run.causes.listed()],
+        failures=[_cleaned(cause.as_dict(), run.clean) for cause in run.causes.listed()],
         stages=stages,
         error=str(run.error) if run.error else None,
-        warnings=list(run.warnings),
+        warnings=[run.clean(warning) for warning in run.warnings],
         source_busy_seconds=round(source_busy, 4),
         sink_busy_seconds=round(committer.busy, 4),
         max_in_flight=run.budget.limit,
@@ -153,3 +154,12 @@ def _stage_report(stage: StageRun) -> StageReport:
             longest_ms=round(stage.longest_ns / 1e6, 4),
             longest_position=stage.longest_position,
         )
+
+
+def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:
+    """A cause with all its texts cleaned, those of sample items included."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {name: _cleaned(each, clean) for name, each in value.items()}
+    return [_cleaned(each, clean) for each in value] if isinstance(value, list) else value

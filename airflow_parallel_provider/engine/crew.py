@@ -97,7 +97,7 @@ class Crew:
         if host.answer is not None and self._desk is None:
             self._desk = QuestionDesk(host.answer)
         wanted = host.preload(modules_wanted(self._process_stages)) if host.preload is not None else ()
-        return Extras(host.begin, tuple(wanted), None if self._desk is None else self._desk.fd)
+        return Extras(host.begin, tuple(wanted), None if self._desk is None else self._desk.fd, host.clean)
 
     @property
     def _process_stages(self) -> list[Stage]:

@@ -18,8 +18,11 @@ class WorkerHost:
     :param preload: is given what the stages' functions will want (see :func:`.needs.modules_wanted`) and says what the
         nursery imports once, so that no worker pays for it; in the same notation. What cannot be imported is passed
         over: the function that wants it will say so.
+    :param clean: takes out of a text what nobody may read; applied to all that workers print and log, and to the
+        causes, warnings and errors of the report.
     """
 
     begin: Callable[[], object] | None = None
     answer: Answer | None = None
     preload: Callable[[frozenset[str]], Iterable[str]] | None = None
+    clean: Callable[[str], str] = str

@@ -69,6 +69,7 @@ class Run:
         self.mail: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.causes = Causes()
         self.warnings: list[str] = []
+        self.clean = plan.worker_host.clean
         self.error: RunFailed | None = None
         self.items_skipped = 0
         self.chunks_skipped = 0
@@ -190,7 +191,7 @@ class Run:
     def _with_report(self, report: RunReport) -> RunFailed:
         error = self.error
         assert error is not None
-        lines = [error.message]
+        lines = [self.clean(error.message)]
         lines += [f"{each['count']:>9,}  {each['stage']}: {each['cause']}" for each in report.failures[:10]]
         error.message = "\n".join(lines)
         error.report = report

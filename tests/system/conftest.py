@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DAGS = Path(__file__).parent / "dags"
 TASK = "pipeline"
 NURSERY = "nursery/boot.py"
+SECRETS = ("hush-hush-42", "dont-tell-43")
 
 
 class Site:
@@ -45,13 +46,13 @@ class Site:
 
     def rows(self, table: str) -> list[tuple[Any, ...]]:
         """All rows of a table in order; empty while there is no table."""
-        if not self.query(f"SELECT 1 FROM sqlite_master WHERE name = '{table}'"):
+        if not self.database.exists() or not self.query(f"SELECT 1 FROM sqlite_master WHERE name = '{table}'"):
             return []
         return self.query(f"SELECT * FROM {table} ORDER BY number")
 
     def committed(self, table: str, rows: int) -> None:
         """Wait until at least this many rows are in the table."""
-        poll(f"{rows} rows in {table}", lambda: len(self.rows(table)) >= rows, timeout=30)
+        poll(f"{rows} rows in {table}", lambda: len(self.rows(table)) >= rows, timeout=60)
 
     @property
     def keeps_states(self) -> bool:
@@ -89,7 +90,8 @@ class Run:
         """The running task process and everything below it, the task process first."""
         pid = self.wait_for("running")["pid"]
         task = psutil.Process(pid)
-        poll("the nursery", lambda: any(NURSERY in " ".join(each.cmdline()) for each in task.children()), timeout=10)
+        # A task, a nursery and three workers.
+        poll("the workers", lambda: len(task.children(recursive=True)) >= 4, timeout=20)
         return [task, *task.children(recursive=True)]
 
     def xcom(self, key: str = "return_value") -> Any:
@@ -129,6 +131,13 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
+def add_secrets(client: AirflowClient) -> None:
+    """What the stages ask for; only Airflow's database knows it."""
+    client.add_connection("shop", conn_type="http", host="shop", login="alice", password=SECRETS[0])
+    client.add_connection("undeclared", conn_type="http", host="shop", login="bob", password=SECRETS[1])
+    client.add_variable("colour", "blue")
+
+
 @pytest.fixture(scope="session")
 def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("airflow")
@@ -145,7 +154,7 @@ def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         },
     )
     with airflow:
-        airflow.client.add_connection("shop", conn_type="http", host="shop", login="alice", password="hush-hush-42")
+        add_secrets(airflow.client)
         session = airflow.session
         yield Site(airflow, database, gate)
     assert keeper.session_members(session) == []

@@ -73,11 +73,13 @@ class Extras:
     :param begin: called there; see :class:`.host.WorkerHost`.
     :param preload: what it imports, ``module`` or ``module:name``.
     :param questions: descriptor of the line on which workers ask; None: there is none.
+    :param clean: applied, here, to what its processes print and log.
     """
 
     begin: Callable[[], object] | None = None
     preload: tuple[str, ...] = ()
     questions: int | None = None
+    clean: Callable[[str], str] = str
 
 
 class NurseryClient:
@@ -136,7 +138,7 @@ class NurseryClient:
             theirs.close()
         self._control = ours
         assert self._process.stdout is not None
-        self._relay = OutputRelay(self._process.stdout)
+        self._relay = OutputRelay(self._process.stdout, self._extras.clean)
         return self._hand_over(ours)
 
     def _hand_over(self, control: socket.socket) -> dict[int, CallFailure]:
@@ -185,6 +187,10 @@ class NurseryClient:
     def pid(self) -> int | None:
         """Process id, None before :meth:`start`."""
         return self._process.pid if self._process else None
+
+    def clean(self, text: str) -> str:
+        """The text without what nobody may read."""
+        return self._extras.clean(text)
 
     @property
     def lost(self) -> bool:

@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import threading
+from collections.abc import Callable
 from typing import IO
 
 log = logging.getLogger("airflow_parallel_provider.workers")
@@ -27,8 +28,9 @@ class OutputRelay:
     It does not wait for the end of the pipe: a process that a stage's function started may hold it open for ever.
     """
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], clean: Callable[[str], str] = str) -> None:
         self._stream = stream
+        self._clean = clean
         self._wake, self._waker = os.pipe()
         self._closing = False
         self._thread = threading.Thread(target=self._relay, name="parallel-pipeline-output", daemon=True)
@@ -48,11 +50,11 @@ class OutputRelay:
             left -= len(data) if self._closing else 0
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                _log(line)
+                self._log(line)
             while len(rest) > _LONGEST:
-                _log(rest[:_LONGEST])
+                self._log(rest[:_LONGEST])
                 rest = rest[_LONGEST:]
-        _log(rest)
+        self._log(rest)
 
     def close(self) -> None:
         """Pass on what has been printed so far and stop."""
@@ -62,7 +64,6 @@ class OutputRelay:
         os.close(self._wake)
         self._stream.close()
 
-
-def _log(line: bytes) -> None:
-    if line.strip():
-        log.info("%s", line.decode(errors="replace").rstrip())
+    def _log(self, line: bytes) -> None:
+        if line.strip():
+            log.info("%s", self._clean(line.decode(errors="replace").rstrip()))

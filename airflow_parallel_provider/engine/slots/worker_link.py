@@ -240,7 +240,7 @@ class WorkerLink:
         if dropped:
             logger.warning("[%s] %d log records were dropped (rate limit)", where, dropped)
         if text or not dropped:
-            logger.log(level, "[%s] %s", where, text)
+            logger.log(level, "[%s] %s", where, text if self._nursery is None else self._nursery.clean(text))
 
     def end(self) -> None:
         """Let the worker run ``teardown`` and go."""

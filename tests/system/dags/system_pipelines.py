@@ -4,6 +4,7 @@ The environment says where things are: ``SYSTEM_TESTS_GATE`` is a file that the 
 and the connection ``system_db`` is the SQLite database with all tables.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import dag, task
+from airflow.configuration import conf
+from airflow.sdk import DAG, BaseHook, dag, task
 
-from airflow_parallel_provider import ParallelPipelineOperator, Retry, SinkTable, Stage
+from airflow_parallel_provider import ParallelPipelineOperator, Retry, SinkTable, Stage, get_task_info
 
 ITEMS = 200
 SALT = "a global of the DAG file"
@@ -25,41 +27,57 @@ Row = dict[str, Any]
 
 
 def fetch(number: int) -> Row:
-    """Thread stage."""
-    return {"number": number, "seen_by_thread": "AIRFLOW_CONN_SHOP" in os.environ}
+    """Thread stage: asks Airflow for what nobody has declared."""
+    return {
+        "number": number,
+        "seen_by_thread": "AIRFLOW_CONN_SHOP" in os.environ,
+        "thread_login": BaseHook.get_connection("undeclared").login,
+    }
 
 
 def look_up(rows: list[Row]) -> list[Row]:
-    """Process stage: uses a hook with a connection that only Airflow's database knows, and prints its password."""
-    from airflow.sdk import BaseHook
+    """Process stage: uses connections that only Airflow's database knows, and prints their passwords."""
+    from airflow.sdk import BaseHook, Variable
 
-    connection = BaseHook.get_connection("shop")
-    print("the worker says", connection.password)
+    declared, undeclared = BaseHook.get_connection("shop"), BaseHook.get_connection("undeclared")
+    print("the worker says", declared.password, "and", undeclared.password)
+    info = get_task_info()
     for row in rows:
-        row["login"] = connection.login
+        row["login"] = declared.login
+        row["process_login"] = undeclared.login
+        row["variable"] = Variable.get("colour")
+        row["task"] = f"{info.dag_id} {info.run_id} {info.try_number} {info.params['table']}"
         row["pid"] = os.getpid()
         row["text"] = f"{SALT} {row['number']}"
     return rows
 
 
-@dag(schedule=None, params={"table": "rows"})
-def all_kinds() -> None:
-    @task
-    def numbers() -> list[int]:
-        return list(range(ITEMS))
+async def look_again(row: Row) -> Row:
+    """Async stage."""
+    return {**row, "async_login": (await asyncio.to_thread(BaseHook.get_connection, "undeclared")).login}
 
-    given = numbers()
-    ParallelPipelineOperator(
-        task_id="pipeline",
-        source=given,
-        stages=[
-            Stage(fetch, workers=4),
-            Stage(look_up, kind="process", workers=2, batch_size=25, retry=Retry(2)),
-        ],
-        sink=SinkTable("{{ params.table }}", conn_id="system_db", primary_key="number"),
-        connections=["shop"],
-        chunk_size=50,
-    )
+
+def all_kinds(dag_id: str, **arguments: Any) -> None:
+    with DAG(dag_id, schedule=None, params={"table": "rows"}):
+
+        @task(**arguments)
+        def numbers() -> list[int]:
+            return list(range(ITEMS))
+
+        given = numbers()
+        ParallelPipelineOperator(
+            task_id="pipeline",
+            source=given,
+            stages=[
+                Stage(fetch, workers=4),
+                Stage(look_up, kind="process", workers=2, batch_size=25, retry=Retry(2)),
+                Stage(look_again, kind="async", workers=4),
+            ],
+            sink=SinkTable("{{ params.table }}", conn_id="system_db", primary_key="number"),
+            connections=["shop"],
+            chunk_size=50,
+            **arguments,
+        )
 
 
 # -- pipelines that are interrupted -------------------------------------------------------------------------------
@@ -81,11 +99,12 @@ def long_pipeline(task_id: str, **arguments: Any) -> ParallelPipelineOperator:
         task_id=task_id,
         source=numbers_in_order,
         stages=[
-            Stage(square, kind="process", workers=2),
+            Stage(square, kind="process", workers=1),  # one: the first items come to the gate first
             Stage(wait_at_the_gate, workers=2),
             Stage(wait_at_the_gate, kind="process", workers=2, name="gate_in_processes"),
         ],
         chunk_size=10,
+        connections=["shop"],
         **arguments,
     )
 
@@ -119,7 +138,9 @@ def timed_out() -> None:
     )
 
 
-all_kinds()
+all_kinds("all_kinds")
+if "CeleryExecutor" in conf.get("core", "executor"):
+    all_kinds("all_kinds_in_celery", executor="CeleryExecutor")
 resumed()
 never_retried()
 timed_out()
