@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.files import SinkFiles
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sources.files import FilesSource
+    from airflow_parallel_provider.sources.http import HttpPagesSource
     from airflow_parallel_provider.sources.sql import SqlSource
     from airflow_parallel_provider.sources.storage import SourceFile
 
@@ -49,6 +50,7 @@ _WHERE = {
     "DeadLetter": "engine.sink",
     "FilesSource": "sources.files",
     "FilesToTableOperator": "operators.ready",
+    "HttpPagesSource": "sources.http",
     "ListSink": "engine.sink",
     "ParallelError": "errors",
     "ParallelMapOperator": "operators.ready",
@@ -83,6 +85,7 @@ __all__ = [
     "DeadLetter",
     "FilesSource",
     "FilesToTableOperator",
+    "HttpPagesSource",
     "ListSink",
     "ParallelError",
     "ParallelMapOperator",

@@ -47,6 +47,10 @@ class PressedSource(Source):
         """Of the inner source."""
         self.inner.thaw(state)
 
+    def interrupt(self) -> None:
+        """Of the inner source."""
+        self.inner.interrupt()
+
     def identity(self) -> str:
         """Of the inner source."""
         return self.inner.identity()

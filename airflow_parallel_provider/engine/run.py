@@ -7,6 +7,7 @@ threads, and signal handlers, reach it through a ``SimpleQueue``, whose ``put`` 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -173,6 +174,8 @@ class Run:
             self.budget.break_()
             self.committer.break_()
             self.crew.interrupt()
+            with contextlib.suppress(Exception):  # its run has failed already
+                self.plan.source.interrupt()
             self._interrupt_sink()
         self.crew.end(deadline)
         for thread in self._threads:

@@ -45,6 +45,9 @@ class Source:
         :raises LoadMismatch: when those items are no longer to be had; say which.
         """
 
+    def interrupt(self) -> None:
+        """The run is being torn down: whoever waits for an item is to give up. Called from another thread."""
+
     def __repr__(self) -> str:
         # Part of a serialised DAG: an address in it would make a new DAG version with every parse.
         return self.identity()

@@ -43,8 +43,8 @@ def bound_hook(conn_id: str, connection: Any = None, *, field: str = "SinkTable.
     themselves, on the thread that connects.
     """
     if connection is None:
-        connection = _look_up(conn_id, field)
-    quiet = _quiet(connection)
+        connection = look_up(conn_id, field)
+    quiet = quiet_copy(connection)
     hook = _hook_of(connection, conn_id, field)
     if not callable(getattr(hook, "get_uri", None)) or not callable(getattr(hook, "get_sqlalchemy_engine", None)):
         raise PlanError(field, conn_id, f"its type {connection.conn_type!r} is not an SQL database; name one that is")
@@ -54,7 +54,12 @@ def bound_hook(conn_id: str, connection: Any = None, *, field: str = "SinkTable.
     return hook
 
 
-def _look_up(conn_id: str, field: str) -> Any:
+def look_up(conn_id: str, field: str) -> Any:
+    """An Airflow connection, as a task finds it. Main thread only.
+
+    :param field: the argument that named it, for errors.
+    :raises PlanError: when there is none of that name.
+    """
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
     from airflow.sdk import BaseHook
 
@@ -82,7 +87,7 @@ def _hook_of(connection: Any, conn_id: str, field: str) -> Any:
         ) from None
 
 
-def _quiet(connection: Any) -> Any:
+def quiet_copy(connection: Any) -> Any:
     """A copy of a connection whose ``extra`` is parsed already: each parse would report its secrets to Airflow."""
     from airflow.sdk import Connection as AirflowConnection
 

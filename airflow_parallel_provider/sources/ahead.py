@@ -6,9 +6,11 @@ import itertools
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
+
+from airflow_parallel_provider.errors import SourceError
 
 Task = TypeVar("Task")
 Part = TypeVar("Part")
@@ -17,24 +19,66 @@ _PARTS_PER_READER = 2
 """Parts that may be read or wait, per thread: one that is being read, one that waits for its turn."""
 
 
+class Halted(SourceError):
+    """The run is being torn down; nobody waits for the items any more."""
+
+
+class Halt:
+    """Ends all waiting of a source at once."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.is_set = False
+
+    def set(self) -> None:
+        """End it. From any thread."""
+        with self.changed:
+            self.is_set = True
+            self.changed.notify_all()
+
+    def wait(self, done: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Wait until ``done`` (looked at after each change), or for so many seconds; return whether it is.
+
+        :raises Halted: when the source is to end.
+        """
+        with self.changed:
+            found = self.changed.wait_for(lambda: self.is_set or done(), seconds)
+            if self.is_set:
+                raise Halted("the run is being torn down")
+            return found
+
+    def pause(self, seconds: float) -> None:
+        """Do nothing for so many seconds.
+
+        :raises Halted: when the source is to end.
+        """
+        self.wait(lambda: False, seconds)
+
+
 class _Promise(Generic[Part]):
     """A part that is going to be there."""
 
-    def __init__(self) -> None:
-        self._there = threading.Event()
+    def __init__(self, halt: Halt) -> None:
+        self._halt = halt
+        self._there = False
         self._part: Part
         self._error: BaseException | None = None
 
     def keep(self, part: Part) -> None:
         self._part = part
-        self._there.set()
+        self._settle()
 
     def break_(self, error: BaseException) -> None:
         self._error = error
-        self._there.set()
+        self._settle()
+
+    def _settle(self) -> None:
+        with self._halt.changed:
+            self._there = True
+            self._halt.changed.notify_all()
 
     def wait(self) -> Part:
-        self._there.wait()
+        self._halt.wait(lambda: self._there)
         if self._error is not None:
             raise self._error
         return self._part
@@ -46,12 +90,14 @@ def read_ahead(
     *,
     readers: int,
     name: str,
-) -> Iterator[Part]:
+    halt: Halt,
+) -> Generator[Part, None, None]:
     """Yield what reading each task gives, in the order of the tasks.
 
     :param open_reader: entered once in each thread; gives the function that reads (it may hold a connection).
     :param readers: threads. At most twice as many parts are there before they are asked for.
     :param name: of the threads.
+    :param halt: ends the waiting for a part.
 
     An error of a reader is raised where its part would have come. Giving the iteration up ends the threads; one that
     waits for its server then ends when that answers, and holds up nothing: they are daemons.
@@ -74,11 +120,11 @@ def read_ahead(
     rest = iter(tasks)
     try:
         for task in itertools.islice(rest, readers * _PARTS_PER_READER):
-            waiting.append(_ordered(orders, task))
+            waiting.append(_ordered(orders, task, halt))
         while waiting:
             part = waiting.popleft().wait()
             for task in itertools.islice(rest, 1):
-                waiting.append(_ordered(orders, task))
+                waiting.append(_ordered(orders, task, halt))
             yield part
     finally:
         given_up.set()
@@ -86,8 +132,8 @@ def read_ahead(
             orders.put(None)
 
 
-def _ordered(orders: queue.SimpleQueue[tuple[Task, _Promise[Part]] | None], task: Task) -> _Promise[Part]:
-    promise: _Promise[Part] = _Promise()
+def _ordered(orders: queue.SimpleQueue[tuple[Task, _Promise[Part]] | None], task: Task, halt: Halt) -> _Promise[Part]:
+    promise: _Promise[Part] = _Promise(halt)
     orders.put((task, promise))
     return promise
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, SourceError
-from airflow_parallel_provider.sources.ahead import read_ahead
+from airflow_parallel_provider.sources.ahead import Halt, read_ahead
 from airflow_parallel_provider.sources.checks import DeclaredSource, check_choice, check_text, check_whole
 from airflow_parallel_provider.sources.storage import SourceFile, list_files
 
@@ -77,6 +77,7 @@ class FilesSource(DeclaredSource):
         self.readers = readers
         self.at_least = at_least
         self._files: tuple[SourceFile, ...] | None = None
+        self._halt = Halt()
 
     def prepare(self) -> None:
         """List the files.
@@ -84,6 +85,7 @@ class FilesSource(DeclaredSource):
         :raises PlanError: when there are fewer than ``at_least``.
         :raises SourceError: when the storage cannot be listed.
         """
+        self._halt = Halt()
         self._files = list_files(self.path, self.conn_id)
         if len(self._files) < self.at_least:
             cure = f"it names {len(self._files)} files, at_least={self.at_least}; a pattern for files ends in e.g. /*"
@@ -127,6 +129,10 @@ class FilesSource(DeclaredSource):
             )
         self._files = tuple(there[path] for path, _, _ in state["files"])
 
+    def interrupt(self) -> None:
+        """Wait for no further row group."""
+        self._halt.set()
+
     def __len__(self) -> int:
         """Number of files, where these are the items.
 
@@ -162,7 +168,7 @@ class FilesSource(DeclaredSource):
                     count = pyarrow.parquet.ParquetFile(raw).metadata.num_row_groups
                 yield from ((file, number) for number in range(count))
 
-        return read_ahead(_group_reader, groups(), readers=self.readers, name="files-source")
+        return read_ahead(_group_reader, groups(), readers=self.readers, name="files-source", halt=self._halt)
 
 
 class _Count:

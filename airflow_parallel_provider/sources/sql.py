@@ -6,11 +6,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_parallel_provider.errors import LoadMismatch, PlanError
-from airflow_parallel_provider.sources.ahead import read_ahead
+from airflow_parallel_provider.sources.ahead import Halt, read_ahead
 from airflow_parallel_provider.sources.checks import DeclaredSource, check_mapping, check_text, check_whole
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class SqlSource(DeclaredSource):
         self._reader: TableReader | None = None
         self._ranges: Ranges | None = None
         self._thawed = False
+        self._halt = Halt()
 
     def prepare(self) -> None:
         """Ask Airflow for the connection, check the key, and walk it once.
@@ -95,6 +96,7 @@ class SqlSource(DeclaredSource):
         from airflow_parallel_provider.sources.sql_ranges import TableReader
 
         self._thawed = False
+        self._halt = Halt()
         self._reader = TableReader(self)
         with self._reader.opened() as database:
             self._reader.check_key(database)
@@ -117,6 +119,12 @@ class SqlSource(DeclaredSource):
 
         self._ranges = Ranges.of_json(state)
         self._thawed = True
+
+    def interrupt(self) -> None:
+        """Wait for no further range, and break off the statements that are going on."""
+        self._halt.set()
+        if self._reader is not None:
+            self._reader.interrupt()
 
     def __len__(self) -> int:
         """Number of rows when the key was walked.
@@ -145,10 +153,12 @@ class SqlSource(DeclaredSource):
                 yield lambda number: reader.read(database, *ranges.range(number))
 
         numbers = range(len(ranges))
-        parts = read_ahead(connected, numbers, readers=min(self.readers, max(1, len(ranges))), name="sql-source")
-        for number, rows in zip(numbers, parts, strict=True):
-            self._check_count(ranges, number, len(rows))
-            yield from rows
+        readers = min(self.readers, max(1, len(ranges)))
+        parts = read_ahead(connected, numbers, readers=readers, name="sql-source", halt=self._halt)
+        with closing(parts):  # whoever holds on to an error would hold on to the threads, too
+            for number, rows in zip(numbers, parts, strict=True):
+                self._check_count(ranges, number, len(rows))
+                yield from rows
 
     def _check_count(self, ranges: Ranges, number: int, found: int) -> None:
         expected = ranges.size(number)

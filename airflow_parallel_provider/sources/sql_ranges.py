@@ -82,6 +82,12 @@ class TableReader:
         self._table: Any = None
         self._names: list[str] = []
         self._key: Any = None
+        self._open: set[Database] = set()
+
+    def interrupt(self) -> None:
+        """Break off what all connections are doing. From another thread."""
+        for database in tuple(self._open):
+            database.interrupt()
 
     @contextmanager
     def opened(self) -> Iterator[Database]:
@@ -91,11 +97,13 @@ class TableReader:
         """
         limits = {"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT}
         database = Database(self._hook, self._source.conn_id, **limits)
+        self._open.add(database)
         try:
             yield database
         except SinkError as error:  # what the room next door calls an error of the database
             raise SourceError(f"{self._source.identity()}: {error}") from None
         finally:
+            self._open.discard(database)
             database.close()
 
     def check_key(self, database: Database) -> None:

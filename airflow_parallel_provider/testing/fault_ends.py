@@ -43,6 +43,10 @@ class TaggingSource(Source):
         """Of the inner source."""
         self.inner.thaw(state)
 
+    def interrupt(self) -> None:
+        """Of the inner source."""
+        self.inner.interrupt()
+
     def identity(self) -> str:
         """Of the inner source: a load may go on with or without faults."""
         return self.inner.identity()

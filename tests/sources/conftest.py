@@ -25,6 +25,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         made = MariaDatabase()
     else:
         made = SqliteDatabase(tmp_path / "warehouse.db")
-    monkeypatch.setattr(module, "_look_up", lambda conn_id, field: made.connection)
+    monkeypatch.setattr(module, "look_up", lambda conn_id, field: made.connection)
     yield made
     made.drop()

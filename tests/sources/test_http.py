@@ -1,0 +1,343 @@
+"""``HttpPagesSource`` against a real server on this machine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from airflow_parallel_provider import (
+    HttpPagesSource,
+    ListSink,
+    Pipeline,
+    PlanError,
+    RunFailed,
+    RunReport,
+    Stage,
+    StopToken,
+)
+from airflow_parallel_provider.errors import RunStopped, SourceError
+from airflow_parallel_provider.sources import http_client
+from airflow_parallel_provider.sources.http_client import _retry_after
+from tests.support.pages import Answer, Pages, serving
+
+pytestmark = pytest.mark.airflow
+
+Serve = Callable[[Callable[[str, dict[str, str]], Answer | None]], Pages]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Starts a server, known to Airflow as ``api``."""
+    monkeypatch.setattr(http_client, "FIRST_WAIT", 0.001)
+    with ExitStack() as stack:
+
+        def start(answer: Callable[[str, dict[str, str]], Answer | None]) -> Pages:
+            pages = stack.enter_context(serving(answer))
+            monkeypatch.setenv("AIRFLOW_CONN_API", pages.connection)
+            return pages
+
+        yield start
+
+
+def numbered(total: int, size: int = 10, *, beyond: int = 200) -> Callable[[str, dict[str, str]], Answer]:
+    """Pages 1, 2, 3 ... of ``size`` items; what comes behind the last one is empty, or 404."""
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        start = (int(query.get("page", 1)) - 1) * size
+        if start >= total:
+            return beyond, {}, {"data": {"rows": []}}
+        return 200, {}, {"data": {"rows": list(range(start, min(start + size, total)))}}
+
+    return answer
+
+
+def source(**options: Any) -> HttpPagesSource:
+    return HttpPagesSource("/v1/numbers", **{"conn_id": "api", "items": "data.rows", **options})
+
+
+@pytest.mark.parametrize("beyond", [200, 404])
+@pytest.mark.parametrize("total", [0, 1, 10, 95, 100])
+def test_pages_until_an_empty_one(serve: Serve, total: int, beyond: int) -> None:
+    pages = serve(numbered(total, beyond=beyond if total else 200))
+
+    assert list(source()) == list(range(total))
+    assert {path for path, _ in pages.asked} == {"/v1/numbers"}
+
+
+def test_short_page_is_not_taken_for_the_last(serve: Serve) -> None:
+    """A server may give fewer items than it was asked for."""
+    pages = serve(numbered(35, size=5))
+
+    assert list(source(page_size=100, parameters={"day": "today"}, readers=1)) == list(range(35))
+    assert pages.asked[0][1] == {"day": "today", "per_page": "100", "page": "1"}
+
+
+def test_offsets(serve: Serve) -> None:
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        start, size = int(query["skip"]), int(query["limit"])
+        return 200, {}, list(range(start, min(start + size, 25)))
+
+    serve(answer)
+    numbers = source(pagination="offset", page_size=10, page_parameter="skip", size_parameter="limit", items=None)
+
+    assert list(numbers) == list(range(25))
+
+
+def test_pages_are_asked_for_at_the_same_time(serve: Serve) -> None:
+    together = threading.Barrier(3)
+    plain = numbered(60)
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        if int(query["page"]) <= 3:
+            together.wait(20)  # breaks, and the answer fails, unless three requests are in it at once
+        return plain(path, query)
+
+    pages = serve(answer)
+
+    assert list(source(readers=3)) == list(range(60))
+    assert pages.most_at_once == 3
+
+
+def chained(query: dict[str, str], total: int = 45) -> tuple[list[int], int | None]:
+    start = int(query.get("cursor", 0))
+    following = start + 10
+    return list(range(start, min(following, total))), following if following < total else None
+
+
+def test_cursor_is_followed_one_by_one(serve: Serve) -> None:
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        rows, following = chained(query)
+        return 200, {}, {"rows": rows, **({"meta": {"next": following}} if following else {})}
+
+    pages = serve(answer)
+
+    assert list(source(pagination="cursor", items="rows", next_cursor="meta.next")) == list(range(45))
+    assert [query.get("cursor") for _, query in pages.asked] == [None, "10", "20", "30", "40"]
+
+
+def test_cursor_may_be_a_function_and_an_address(serve: Serve) -> None:
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        rows, following = chained(query)
+        return 200, {}, {"rows": rows, "next": following and f"{path}?cursor={following}"}
+
+    serve(answer)
+    numbers = source(pagination="cursor", items=lambda page: page["rows"], next_cursor=lambda page: page["next"])
+
+    assert list(numbers) == list(range(45))
+
+
+def test_link_header_is_followed(serve: Serve) -> None:
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        rows, following = chained(query)
+        link = {"Link": f'<{path}?cursor={following}>; rel="next"'} if following else {}
+        return 200, link, rows
+
+    serve(answer)
+
+    assert list(source(pagination="link", items=None)) == list(range(45))
+
+
+def test_next_page_on_another_server_is_refused(serve: Serve) -> None:
+    serve(lambda path, query: (200, {}, {"rows": [1], "next": "http://elsewhere.example/v1"}))
+
+    with pytest.raises(SourceError, match="names a next page on another server"):
+        list(source(pagination="cursor", items="rows", next_cursor="next"))
+
+
+def test_cursor_that_goes_round_is_refused(serve: Serve) -> None:
+    serve(lambda path, query: (200, {}, {"rows": [1], "next": "same"}))
+
+    with pytest.raises(SourceError, match="has been read before"):
+        list(source(pagination="cursor", items="rows", next_cursor="next"))
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, None])
+def test_what_may_pass_is_asked_for_again(serve: Serve, status: int | None) -> None:
+    plain = numbered(30)
+    failed: set[str] = set()
+
+    def answer(path: str, query: dict[str, str]) -> Answer | None:
+        if query["page"] == "2" and len(failed) < 1:
+            failed.add(query["page"])
+            return None if status is None else (status, {}, {})
+        return plain(path, query)
+
+    pages = serve(answer)
+
+    assert list(source(readers=2)) == list(range(30))
+    assert sum(query["page"] == "2" for _, query in pages.asked) == 2
+
+
+def test_retry_after_holds_for_all_readers(serve: Serve) -> None:
+    plain = numbered(40)
+    told: list[float] = []
+    early: list[str] = []
+    lock = threading.Lock()
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        with lock:
+            if not told:
+                told.append(time.monotonic())
+                return 429, {"Retry-After": "1"}, {}
+        # A request that was on its way already may still come; one that was sent later may not.
+        if 0.3 < time.monotonic() - told[0] < 0.95:
+            early.append(query["page"])
+        return plain(path, query)
+
+    serve(answer)
+    began = time.monotonic()
+
+    assert list(source(readers=4)) == list(range(40))
+    assert time.monotonic() - began >= 1.0
+    assert not early
+
+
+def test_retry_after_may_be_a_date() -> None:
+    assert _retry_after(None) is None
+    assert _retry_after("17") == 17.0
+    assert _retry_after("soon") is None
+    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    wait = _retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=100)))
+    assert wait is not None
+    assert 95 < wait <= 100
+
+
+def test_wait_that_is_too_long_fails_at_once(serve: Serve) -> None:
+    serve(lambda path, query: (503, {"Retry-After": "7200"}, {}))
+
+    with pytest.raises(SourceError, match="asks for a wait of 7200 s, longest_wait is 300 s"):
+        list(source())
+
+
+def test_server_that_keeps_failing_fails_the_run(serve: Serve) -> None:
+    pages = serve(lambda path, query: (500, {}, {}))
+
+    with pytest.raises(SourceError, match="page 1: still 500 Internal Server Error after 3 attempts"):
+        list(source(attempts=3, readers=1))
+    assert sum(query["page"] == "1" for _, query in pages.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        ((403, {}, {}), "page 1: the server answered 403 Forbidden"),
+        ((404, {}, {}), "page 1: the server answered 404 Not Found"),
+        ((200, {}, b"<html>"), r"page 1: the answer is no JSON"),
+        ((200, {}, {"data": {}}), "page 1 has nothing at 'data.rows'"),
+        ((200, {}, {"data": {"rows": {}}}), "items='data.rows' gives a dict, not a list"),
+    ],
+)
+def test_answer_that_is_no_page_says_so(serve: Serve, answer: Answer, complaint: str) -> None:
+    serve(lambda path, query: answer)
+
+    with pytest.raises(SourceError, match=complaint):
+        list(source(readers=1, parameters={"api_key": "secret"}))
+
+
+def test_no_error_shows_the_query(serve: Serve) -> None:
+    pages = serve(lambda path, query: None)
+
+    with pytest.raises(SourceError) as caught:
+        list(source(attempts=2, parameters={"api_key": "hunter2"}))
+
+    assert "hunter2" not in str(caught.value)
+    assert pages.asked[0][1]["api_key"] == "hunter2"
+
+
+def test_rate_is_that_of_all_readers(serve: Serve) -> None:
+    times: list[float] = []
+    plain = numbered(80)
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        times.append(time.monotonic())
+        return plain(path, query)
+
+    serve(answer)
+
+    assert list(source(readers=8, rate_limit=20)) == list(range(80))
+    assert max(times) - min(times) >= (len(times) - 2) / 20 * 0.9
+
+
+def test_headers_and_login_are_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    pages = serve(numbered(5))
+    connection = {**json.loads(pages.connection), "login": "me", "password": "pw", "extra": {"X-Team": "data"}}
+    monkeypatch.setenv("AIRFLOW_CONN_API", json.dumps(connection))
+
+    list(source(headers={"Accept-Language": "de"}))
+
+    sent = pages.headers[0]
+    assert (sent["X-Team"], sent["Accept-Language"]) == ("data", "de")
+    assert sent["Authorization"].startswith("Basic ")
+
+
+def test_stop_does_not_wait_for_the_server(serve: Serve) -> None:
+    stop = StopToken()
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        threading.Timer(0.1, lambda: stop.stop("enough")).start()
+        return 429, {"Retry-After": "100"}, {}
+
+    serve(answer)
+    began = time.monotonic()
+
+    with pytest.raises(RunStopped) as caught:
+        Pipeline(source(), [Stage(abs)], ListSink()).run(stop=stop)
+
+    assert time.monotonic() - began < 5
+    assert isinstance(caught.value.report, RunReport)
+    assert not [warning for warning in caught.value.report.warnings if "left behind" in warning]
+
+
+def test_pages_go_through_a_pipeline(serve: Serve) -> None:
+    serve(numbered(300))
+    sink = ListSink()
+
+    Pipeline(source(), [Stage(lambda number: number * 2, workers=2)], sink, ordered=True, chunk_size=50).run()
+
+    assert sink.rows == list(range(0, 600, 2))
+
+
+def test_error_of_a_page_ends_the_run(serve: Serve) -> None:
+    serve(lambda path, query: (401, {}, {}))
+
+    with pytest.raises(RunFailed, match="401 Unauthorized"):
+        Pipeline(source(), [Stage(abs)], ListSink()).run()
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"endpoint": ""}, "endpoint"),
+        ({"pagination": "pages"}, "pagination"),
+        ({"pagination": "offset"}, "page_size"),
+        ({"pagination": "cursor"}, "next_cursor"),
+        ({"next_cursor": "meta.next"}, "next_cursor"),
+        ({"rate_limit": 0}, "rate_limit"),
+        ({"readers": 0}, "readers"),
+        ({"attempts": 0}, "attempts"),
+        ({"items": 7}, "items"),
+        ({"parameters": "a=b"}, "parameters"),
+    ],
+)
+def test_declaration_is_checked(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(PlanError, match=rf"HttpPagesSource\.{field}"):
+        HttpPagesSource(**{"endpoint": "/v1", "conn_id": "api", **options})
+
+
+def test_missing_connection_says_so() -> None:
+    with pytest.raises(PlanError, match=r"HttpPagesSource\.conn_id='absent': Airflow knows no such connection"):
+        HttpPagesSource("/v1", conn_id="absent").prepare()
+
+
+def test_identity_is_what_is_asked() -> None:
+    assert repr(source()) == repr(source()) != repr(source(parameters={"day": 1}))
+    assert repr(source()).startswith("pages of api/v1/numbers ")
