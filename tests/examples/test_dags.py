@@ -109,3 +109,13 @@ def test_metrics_of_a_package(
     assert set(rows) == expected
     letters = database.execute("SELECT stage, cause FROM function_metrics__dead_letters").fetchall()
     assert [(stage, cause.partition(":")[0]) for stage, cause in letters] == [("measure", "SyntaxError")]
+
+
+def test_images_are_read_by_a_model(bag: Any, database: sqlite3.Connection) -> None:
+    run = bag.dags["image_inference"].test(run_conf={"images": 300})
+
+    rows = database.execute("SELECT image, digit, margin FROM digits").fetchall()
+    assert str(run.state) == "success"
+    assert sorted(row[0] for row in rows) == [f"{number:06d}" for number in range(300)]
+    assert sum(int(image) % 10 == digit for image, digit, _ in rows) >= 0.95 * 300
+    assert min(margin for *_, margin in rows) >= 0

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import re
+import shutil
 import sqlite3
 import time
 from contextlib import closing
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dev.airflow_client import AirflowClient
 
 DAGS = Path(__file__).parent / "dags"
+EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 TASK = "pipeline"
 NURSERY = "nursery/boot.py"
 SECRETS = ("hush-hush-42", "dont-tell-43")
@@ -142,10 +144,13 @@ def add_secrets(client: AirflowClient) -> None:
 def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("airflow")
     database, gate = home / "system.db", home / "gate"
+    dags = Path(shutil.copytree(DAGS, home / "dags"))
+    shutil.copy(EXAMPLES / "resume_after_a_kill.py", dags)  # nothing less than a real scheduler can run it
+    connection = json.dumps({"conn_type": "sqlite", "host": str(database)})
     airflow = LocalAirflow(
         home,
-        DAGS,
-        connections={"system_db": json.dumps({"conn_type": "sqlite", "host": str(database)})},
+        dags,
+        connections={"system_db": connection, "examples_db": connection},
         # One second instead of five: how soon a supervisor hears that its task was marked or cleared.
         env={
             "SYSTEM_TESTS_GATE": str(gate),

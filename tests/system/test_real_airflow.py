@@ -127,3 +127,19 @@ def test_task_ends_itself_when_its_supervisor_is_killed(site: Site) -> None:
     assert seconds_until_gone(processes) < STOP_BUDGET
     assert site.workers() == []
     run.mark("failed")
+
+
+# -- the example that kills itself ----------------------------------------------------------------
+
+
+def test_the_example_that_is_killed_resumes(site: Site) -> None:
+    run = site.start("resume_after_a_kill")
+
+    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=90) == "success"
+
+    summary = run.xcom()
+    assert summary["attempt"] == 2
+    assert summary["chunks_skipped"] > 0
+    assert summary["chunks_skipped"] + summary["chunks_committed"] == 20
+    checked = site.client.xcom(run.dag_id, run.run_id, "check", "return_value")
+    assert checked == {"rows": 1000, "from_before_the_kill": 50 * summary["chunks_skipped"]}
