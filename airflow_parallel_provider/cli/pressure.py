@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.source import Source
+from airflow_parallel_provider.engine.source import Source, WrappedSource
 
 if TYPE_CHECKING:
     import psutil
 
 
-class PressedSource(Source):
+class PressedSource(WrappedSource):
     """Repeats another source until enough items have been read or enough time has passed.
 
     :param items: read so many at most.
@@ -21,7 +21,7 @@ class PressedSource(Source):
     """
 
     def __init__(self, inner: Source, items: int | None, seconds: float | None) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.items = items
         self.seconds = seconds
         self.given = 0
@@ -29,31 +29,6 @@ class PressedSource(Source):
         """How often the inner source was read to its end."""
         self.dried_up = False
         """The inner source could not be read again (a generator object), or was empty from the start."""
-
-    def prepare(self) -> None:
-        """Of the inner source."""
-        self.inner.prepare()
-
-    @property
-    def at_hand(self) -> bool:
-        """Of the inner source."""
-        return self.inner.at_hand
-
-    def freeze(self) -> Mapping[str, Any] | None:
-        """Of the inner source."""
-        return self.inner.freeze()
-
-    def thaw(self, state: Mapping[str, Any]) -> None:
-        """Of the inner source."""
-        self.inner.thaw(state)
-
-    def interrupt(self) -> None:
-        """Of the inner source."""
-        self.inner.interrupt()
-
-    def identity(self) -> str:
-        """Of the inner source."""
-        return self.inner.identity()
 
     def __len__(self) -> int:
         """Number of items where only that ends it.

@@ -57,6 +57,46 @@ class Source:
         raise NotImplementedError
 
 
+class WrappedSource(Source):
+    """Another source with something around it: all that a subclass does not change is the inner source's."""
+
+    def __init__(self, inner: Source) -> None:
+        self.inner = inner
+
+    def prepare(self) -> None:
+        """Of the inner source."""
+        self.inner.prepare()
+
+    @property
+    def at_hand(self) -> bool:
+        """Of the inner source."""
+        return self.inner.at_hand
+
+    def freeze(self) -> Mapping[str, Any] | None:
+        """Of the inner source."""
+        return self.inner.freeze()
+
+    def thaw(self, state: Mapping[str, Any]) -> None:
+        """Of the inner source."""
+        self.inner.thaw(state)
+
+    def interrupt(self) -> None:
+        """Of the inner source."""
+        self.inner.interrupt()
+
+    def identity(self) -> str:
+        """Of the inner source: a load may go on with or without what is around it."""
+        return self.inner.identity()
+
+    def __len__(self) -> int:
+        """Of the inner source."""
+        return len(self.inner)  # type: ignore[arg-type]  # a Source may be Sized
+
+    def __iter__(self) -> Iterator[Any]:
+        """Of the inner source."""
+        return iter(self.inner)
+
+
 class IterableSource(Source):
     """An iterable, or a function without arguments that returns one.
 

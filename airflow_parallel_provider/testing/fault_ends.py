@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, DeadLetter, LoadSpec, Sink, SinkRun
-from airflow_parallel_provider.engine.source import Source
+from airflow_parallel_provider.engine.source import Source, WrappedSource
 from airflow_parallel_provider.testing.fault_wrap import Tagged, bare
 
 
-class TaggingSource(Source):
+class TaggingSource(WrappedSource):
     """Tags the items of another source.
 
     :param begin: called before each run.
     """
 
     def __init__(self, inner: Source, begin: Callable[[], None]) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.begin = begin
 
     def around(self, inner: Source) -> TaggingSource:
@@ -28,32 +28,7 @@ class TaggingSource(Source):
     def prepare(self) -> None:
         """Of the inner source."""
         self.begin()
-        self.inner.prepare()
-
-    @property
-    def at_hand(self) -> bool:
-        """Of the inner source."""
-        return self.inner.at_hand
-
-    def freeze(self) -> Mapping[str, Any] | None:
-        """Of the inner source."""
-        return self.inner.freeze()
-
-    def thaw(self, state: Mapping[str, Any]) -> None:
-        """Of the inner source."""
-        self.inner.thaw(state)
-
-    def interrupt(self) -> None:
-        """Of the inner source."""
-        self.inner.interrupt()
-
-    def identity(self) -> str:
-        """Of the inner source: a load may go on with or without faults."""
-        return self.inner.identity()
-
-    def __len__(self) -> int:
-        """Of the inner source."""
-        return len(self.inner)  # type: ignore[arg-type]  # a Source may be Sized
+        super().prepare()
 
     def __iter__(self) -> Iterator[Any]:
         """The tagged items."""
