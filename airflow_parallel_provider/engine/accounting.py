@@ -74,7 +74,7 @@ def make_report(run: Run, state: State) -> RunReport:
         chunks_skipped=run.chunks_skipped,
         seconds=round(seconds, 4),
         items_per_second=round((read - run.items_skipped) / seconds, 2) if seconds else 0.0,
-        cpu_seconds=round(run.cpu_seconds(), 4),
+        cpu_seconds=round(run.cpu_seconds() + (run.crew.memory.workers_cpu if state == "running" else 0.0), 4),
         peak_rss_bytes=run.peak_rss(),
         estimated_serial_seconds=round(serial, 4),
         speedup=round(serial / seconds, 3) if seconds else 0.0,

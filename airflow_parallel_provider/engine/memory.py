@@ -31,6 +31,7 @@ class MemoryWatch:
     def __init__(self, run: Run) -> None:
         self.peak = 0
         self.now = 0
+        self.workers_cpu = 0.0  # of the worker processes that run; an ended one is in its stage's meter
         self.limited = run.plan.memory_limit is not None or any(stage.memory_limit for stage in run.plan.stages)
         self._run = run
         self._slowed = False
@@ -39,17 +40,18 @@ class MemoryWatch:
         """Take a sample, act on it."""
         import psutil
 
-        total = psutil.Process().memory_info().rss
+        total, cpu = psutil.Process().memory_info().rss, 0.0
         for slot in slots:
             if not isinstance(slot, ProcessSlot):
                 continue
-            rss = _resident(slot.pid)
+            rss, used = _resident(slot.pid)
+            cpu += used
             slot.noted(rss)
             total += rss
             limit = slot.stage.stage.memory_limit
             if limit is not None and rss > limit:
                 slot.over_limit(rss, end_now=rss > HARD * limit)
-        self.now = total
+        self.now, self.workers_cpu = total, cpu
         self.peak = max(self.peak, total)
         if self._run.plan.memory_limit is not None:
             self._throttle(total, self._run.plan.memory_limit)
@@ -66,12 +68,15 @@ class MemoryWatch:
         self._run.budget.pause(paused=self._slowed)
 
 
-def _resident(pid: int | None) -> int:
+def _resident(pid: int | None) -> tuple[int, float]:
+    """Resident bytes of a process and its CPU seconds; zeros when it is gone."""
     import psutil
 
     if pid is None:
-        return 0
+        return 0, 0.0
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return int(process.memory_info().rss), times.user + times.system
     except psutil.Error:
-        return 0
+        return 0, 0.0

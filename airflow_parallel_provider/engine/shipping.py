@@ -63,7 +63,8 @@ def by_value_modules(stages: Iterable[Stage]) -> Iterator[None]:
 
 
 def _unimportable(stages: Iterable[Stage]) -> list[ModuleType]:
-    names = {name for name in sys.modules if name.startswith("unusual_prefix_")}
+    # A copy in one step: other threads (a sink that opens) import while we look.
+    names = {name for name in tuple(sys.modules) if name.startswith("unusual_prefix_")}
     for stage in stages:
         for part in (stage.function, stage.setup, stage.teardown):
             name = getattr(part, "__module__", None) or getattr(type(part), "__module__", None)

@@ -61,7 +61,10 @@ class World:
         pid = os.getpid() if pid is None else pid
         if pid not in self.rss:
             raise psutil.NoSuchProcess(pid)
-        return SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=self.rss[pid]))
+        return SimpleNamespace(
+            memory_info=lambda: SimpleNamespace(rss=self.rss[pid]),
+            cpu_times=lambda: SimpleNamespace(user=0.5, system=0.25),
+        )
 
 
 @pytest.fixture
@@ -83,6 +86,7 @@ def test_the_peak_is_that_of_all_processes_together(world: Any) -> None:
     made.watch.look([FakeSlot(7), FakeSlot(8)])
 
     assert made.watch.peak == 150
+    assert made.watch.workers_cpu == 1.5, "two workers, 0.75 s each"
 
 
 def test_a_worker_between_two_lives_or_dead_holds_nothing(world: Any) -> None:

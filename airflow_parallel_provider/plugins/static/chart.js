@@ -55,7 +55,7 @@ const lastOf = (values) => values.findLast((value) => value !== null && value !=
  * stacked: the lines are shares that lie on one another up to `top`; step: values hold until the next one;
  * marks: `{ at, text }`, moments to be pointed out.
  */
-export function chart({ key, title, xs, lines, format, top, step = false, stacked = false, marks = [], note = "" }) {
+export function chart({ key, title, xs, lines, format, axis = format, top, step = false, stacked = false, marks = [], note = "" }) {
   const values = lines.flatMap((line) => line.values).filter((value) => value !== null);
   const [x0, x1] = [Math.min(0, xs[0] ?? 0), xs[xs.length - 1] ?? 1];
   const height = top ?? nice(Math.max(0, ...values));
@@ -68,7 +68,7 @@ export function chart({ key, title, xs, lines, format, top, step = false, stacke
     "data-key": key,
     "aria-label": `${title}. At the end ${told}. Highest ${format(Math.max(0, ...values))}. Arrow keys read it point by point.`,
   });
-  image.append(grid(X, Y, x0, x1, height, format));
+  image.append(grid(X, Y, x0, x1, height, axis));
   let below = xs.map(() => 0);
   for (const line of lines) {
     if (stacked) {

@@ -31,6 +31,9 @@ const two = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 export const count = (value) => (known(value) ? whole.format(Math.round(value)) : "–");
+/** For the axis of a chart, where room is short. */
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+export const brief = (value) => (known(value) ? compact.format(value) : "–");
 export const short = (value) => (!known(value) ? "–" : Math.abs(value) >= 100 ? whole.format(Math.round(value)) : tenth.format(value));
 export const percent = (share) => (known(share) ? `${Math.round(share * 100)} %` : "–");
 export const rate = (value) => (known(value) ? `${short(value)}/s` : "–");

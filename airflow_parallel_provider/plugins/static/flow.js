@@ -30,7 +30,7 @@ function shares(parts) {
 
 const busiest = (yes) => (yes ? el("span", { class: "pp-chip pp-chip-warn" }, "bottleneck") : null);
 
-function stageCard(stage, at, curve, bottleneck) {
+function stageCard(stage, at, curve, bottleneck, live) {
   const dot = el("i", { class: "pp-dot", "aria-hidden": "true" });
   dot.style.background = colorOf(at);
   const workers = stage.workers_now || stage.workers;
@@ -47,7 +47,7 @@ function stageCard(stage, at, curve, bottleneck) {
     el("div", { class: "pp-stage-head" }, el("span", {}, dot, el("strong", {}, stage.name)), busiest(bottleneck)),
     el("div", {}, stage.kind === "inline" ? "inline" : `${count(workers)} ${stage.kind} worker${workers === 1 ? "" : "s"}`),
     shares([["busy", stage.busy_fraction], ["starved", stage.starved_fraction], ["blocked", stage.blocked_fraction]]),
-    el("div", {}, el("b", { "data-figure": `items_out:${stage.name}`, "data-value": stage.items_out }, count(stage.items_out)), " out", speed ? ` · ${rate(speed)}` : ""),
+    el("div", {}, el("b", { "data-figure": `items_out:${stage.name}`, "data-value": stage.items_out }, count(stage.items_out)), " out", speed && live ? ` · ${rate(speed)}` : ""),
     stage.p50_ms === null || stage.p50_ms === undefined
       ? null
       : el("div", { class: "pp-note" }, `p50 ${milliseconds(stage.p50_ms)} · p95 ${milliseconds(stage.p95_ms)} · p99 ${milliseconds(stage.p99_ms)}`),
@@ -72,7 +72,7 @@ export function flow(snapshot, curves) {
   const steps = [el("li", {}, end("source", "Source", el("div", {}, el("b", {}, count(snapshot.items_read)), " read"), share(snapshot.source_busy_seconds), snapshot.bottleneck === "source"))];
   stages.forEach((stage, at) => {
     const curve = curves.stages.find((each) => each.name === stage.name);
-    steps.push(el("li", {}, channel(stage.queue_now ?? 0, stage.queue_size, `waiting in front of ${stage.name}`, stage.name), stageCard(stage, at, curve, snapshot.bottleneck === stage.name)));
+    steps.push(el("li", {}, channel(stage.queue_now ?? 0, stage.queue_size, `waiting in front of ${stage.name}`, stage.name), stageCard(stage, at, curve, snapshot.bottleneck === stage.name, !snapshot.final)));
   });
   const flying = snapshot.final ? 0 : snapshot.items_unfinished ?? 0;
   const rows = el("div", {}, el("b", {}, count(snapshot.rows_committed)), " rows");

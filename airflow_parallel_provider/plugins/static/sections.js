@@ -1,6 +1,6 @@
 // The parts of the page about one try, each made from a snapshot. They know nothing of where it comes from.
 import { chart } from "./chart.js";
-import { bytes, count, el, figures, milliseconds, percent, rate, seconds, section, short, table } from "./dom.js";
+import { brief, bytes, count, el, figures, milliseconds, percent, rate, seconds, section, short, table } from "./dom.js";
 import { colorOf } from "./flow.js";
 import { itemsDone, itemsTotal } from "./series.js";
 
@@ -49,7 +49,7 @@ export function numbers(snapshot) {
     ["Dead letters", count(snapshot.items_dead_lettered), "items_dead_lettered", snapshot.items_dead_lettered],
     ["Items per second", short(snapshot.items_per_second), "items_per_second", snapshot.items_per_second],
     ["Time", seconds(snapshot.seconds), "seconds", snapshot.seconds, snapshot.shards > 1 ? "the longest shard" : snapshot.speedup > 1 ? `${short(snapshot.speedup)} times faster than one by one` : null],
-    ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, snapshot.shards > 1 ? null : `${short(cores)} cores on average`],
+    ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, snapshot.shards > 1 ? null : `${cores.toFixed(1)} cores on average`],
     ["Memory", bytes(snapshot.peak_rss_bytes), "peak_rss_bytes", snapshot.peak_rss_bytes, snapshot.shards > 1 ? "peaks of all shards" : "at its peak, all processes"],
   ]);
 }
@@ -82,9 +82,10 @@ export function overTime(snapshot, curves) {
     el(
       "div",
       { class: "pp-charts" },
-      chart({ key: "rate", title: "Throughput", note: "items per second out of each stage", ...between, lines: [...perStage(curves, (stage) => stage.out), { name: "items done", values: curves.done, color: "var(--pp-ink)", dash: "4 3" }], format: rate }),
-      chart({ key: "queue", title: "Queue depth", note: "items waiting in front of each stage", xs: curves.at, lines: perStage(curves, (stage) => stage.queue), format: whole }),
+      chart({ key: "rate", title: "Throughput", note: "items per second out of each stage", ...between, lines: [...perStage(curves, (stage) => stage.out), { name: "rows committed", values: curves.rows, color: "var(--pp-ink)", dash: "4 3" }], format: rate, axis: (value) => `${brief(value)}/s` }),
+      chart({ key: "queue", title: "Queue depth", note: "items waiting in front of each stage", xs: curves.at, lines: perStage(curves, (stage) => stage.queue), format: whole, axis: brief }),
       chart({ key: "workers", title: "Workers", note: marks.length ? `${count(marks.length)} changes` : "", xs: curves.at, step: true, marks, lines: perStage(curves, (stage) => stage.workers), format: whole }),
+      chart({ key: "items", title: "Progress", note: "items of the source", xs: curves.at, lines: [{ name: "read", values: curves.read, color: colorOf(0) }, { name: "done", values: curves.done, color: "var(--pp-busy)" }, { name: "failed", values: curves.failed, color: "var(--pp-bad)" }], format: whole, axis: brief }),
       chart({ key: "cpu", title: "CPU", note: "cores in use, all processes", ...between, lines: [{ name: "cores", values: curves.cpus, color: colorOf(0) }], format: short }),
       chart({ key: "memory", title: "Memory", note: "resident, all processes", xs: curves.at, lines: [{ name: "memory", values: curves.memory, color: colorOf(3) }], format: bytes }),
     ),
@@ -94,7 +95,7 @@ export function overTime(snapshot, curves) {
 export function perStageOverTime(curves) {
   if (!curves.enough || !curves.stages.length) return null;
   const time = curves.stages.map((stage) => chart({
-    key: `time:${stage.name}`, title: stage.name, note: "what its workers do", xs: curves.between, top: 1, stacked: true, format: percent,
+    key: `time:${stage.name}`, title: stage.name, note: "what its workers do", xs: curves.working, top: 1, stacked: true, format: percent,
     lines: [{ name: "busy", values: stage.busy, color: GOOD }, { name: "starved", values: stage.starved, color: WAIT }, { name: "blocked", values: stage.blocked, color: STOP }],
   }));
   const latency = curves.stages.map((stage, at) => chart({
@@ -102,7 +103,7 @@ export function perStageOverTime(curves) {
     lines: [{ name: "p50", values: stage.p50, color: colorOf(at) }, { name: "p95", values: stage.p95, color: colorOf(at), dash: "6 3" }, { name: "p99", values: stage.p99, color: colorOf(at), dash: "2 3" }],
   }));
   return [
-    section("Where the workers' time goes", "starved: waits for items; blocked: waits for room behind it; calls and waits count when they end", el("div", { class: "pp-charts" }, time)),
+    section("Where the workers' time goes", "starved: waits for items; blocked: waits for room behind it; blank: hands over, or has not told yet", el("div", { class: "pp-charts" }, time)),
     section("Latency", null, el("div", { class: "pp-charts" }, latency)),
   ];
 }

@@ -36,19 +36,21 @@ export function curves(snapshot) {
   const pick = (column) => ends.map((end) => column?.[end] ?? null);
   const growth = (column) => ends.slice(1).map((end, index) => Math.max(0, (column?.[end] ?? 0) - (column?.[ends[index]] ?? 0)));
   const perSecond = (column) => growth(column).map((grown, index) => grown / (all[ends[index + 1]] - all[ends[index]]));
+  // The last moment of a run that has ended is one without workers: it says nothing about them.
+  const working = snapshot.final ? ends.length - 2 : ends.length - 1;
   const stages = (snapshot.stages ?? [])
     .filter((stage) => history.stages?.[stage.name])
     .map((stage) => {
       const columns = history.stages[stage.name];
       const told = ["busy_seconds", "starved_seconds", "blocked_seconds"].map((name) => growth(columns[name]));
       const room = ends.slice(1).map((end, index) => (all[end] - all[ends[index]]) * (columns.workers_now?.[end] || columns.workers_now?.[ends[index]] || 0));
-      const shares = sharesOf(told, room);
+      const shares = sharesOf(told, room).slice(0, working);
       const quantile = (name) => pick(columns[name]).map((value) => value || null);
       return {
         name: stage.name,
         out: perSecond(columns.items_out),
         queue: pick(columns.queue_now),
-        workers: pick(columns.workers_now),
+        workers: pick(columns.workers_now).map((value, index) => (index > working ? null : value)),
         busy: shares.map((each) => each[0]),
         starved: shares.map((each) => each[1]),
         blocked: shares.map((each) => each[2]),
@@ -60,10 +62,12 @@ export function curves(snapshot) {
   return {
     at,
     between: at.slice(1),
+    working: at.slice(1, working + 1),
     enough: at.length > 2,
-    done: perSecond(history.items_done),
+    read: pick(history.items_read),
+    done: pick(history.items_done),
     rows: perSecond(history.rows_committed),
-    failed: perSecond(history.items_dead_lettered),
+    failed: pick(history.items_dead_lettered),
     cpus: perSecond(history.cpu_seconds),
     memory: pick(history.rss_bytes),
     stages,
