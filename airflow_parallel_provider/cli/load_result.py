@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.cli.steadiness import Memory, Stability, memory, stability
+from airflow_parallel_provider.engine.grouping import CAP as MOST_CALLS
 from airflow_parallel_provider.testing.checks import conservation_problems
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ class Injected:
     accounted: int
     """How often the report saw such a thing at the stage: workers lost, calls timed out, calls that raised."""
     exact: bool
-    """False for errors in a stage with batches: halving a failed batch makes further calls, which count too."""
+    """False for errors in a stage with batches: halving a failed batch makes further calls, which count too. Also for
+    errors in a stage that lost worker processes: what they had not yet answered is lost with them and done again."""
+    lost: int = 0
+    """So many of them, at most, a lost worker may have taken with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,24 +129,28 @@ def _faults(plan: FaultPlan, pipeline: Pipeline, report: RunReport) -> list[Inje
             fault,
             stages[fault.stage],
             fired.get((fault.stage, fault.kind), 0),
-            exact=fault.kind != "error" or fault.stage not in batched,
+            batched=fault.stage in batched,
         )
         for fault in plan.faults
     ]
 
 
-def _injected(fault: Fault, stage: StageReport, count: int, *, exact: bool) -> Injected:
+def _injected(fault: Fault, stage: StageReport, count: int, *, batched: bool) -> Injected:
     # Each call that ends badly is either made again (retried) or its item given up (failed), whatever the reason.
-    raised = stage.failed + stage.retried - stage.workers_lost - stage.timed_out
+    gone = stage.workers_lost + stage.timed_out
+    raised = stage.failed + stage.retried - gone
     seen = {"kill": stage.workers_lost, "stall": stage.timed_out, "error": raised}[fault.kind]
-    return Injected(fault.stage, fault.kind, count, seen, exact)
+    if fault.kind != "error":
+        return Injected(fault.stage, fault.kind, count, seen, exact=True)
+    lost = MOST_CALLS * gone if stage.kind == "process" else 0
+    return Injected(fault.stage, fault.kind, count, seen, exact=not batched and not lost, lost=lost)
 
 
 def _fault_problems(faults: list[Injected]) -> list[str]:
     problems = [
         f"stage {each.stage}: {each.injected} times {each.kind} was injected, only {each.accounted} are accounted for"
         for each in faults
-        if each.accounted < each.injected
+        if each.accounted < each.injected - each.lost
     ]
     struck = {each.kind for each in faults if each.injected}
     idle = [kind for kind in dict.fromkeys(each.kind for each in faults) if kind not in struck]

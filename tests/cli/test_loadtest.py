@@ -50,10 +50,12 @@ def test_every_fault_is_accounted_for(capsys: pytest.CaptureFixture[str]) -> Non
         ("compute", "kill"),
     }
     for each in found["faults"]:
-        assert each["accounted"] >= each["injected"], each
-        if each["kind"] != "stall":  # on a busy machine an honest call may time out, too
+        # What a killed worker had not answered yet is lost with it, an error among it too, and done again.
+        killed = (each["stage"], each["kind"]) == ("compute", "error")
+        assert each["exact"] != killed
+        assert killed or each["accounted"] >= each["injected"], each
+        if each["kind"] != "stall" and not killed:  # on a busy machine an honest call may time out, too
             assert each["accounted"] == each["injected"], each
-        assert each["exact"]
     assert all(each["injected"] for each in found["faults"] if each["kind"] == "error")
     assert found["report"]["items_dead_lettered"] > 0  # compute has no retry, and the tolerance was lifted
 
