@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         ParallelMapOperator,
         TableToTableOperator,
     )
+    from airflow_parallel_provider.operators.replay_dead_letters import ReplayDeadLettersOperator
+    from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
     from airflow_parallel_provider.sinks.files import SinkFiles
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sources.files import FilesSource
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Aggregate": "sinks.aggregates.declare",
     "ChunkResult": "engine.sink",
     "ConnectionInfo": "bridge.task_info",
     "DROP": "engine.values",
@@ -57,6 +60,7 @@ _WHERE = {
     "ParallelPipelineOperator": "operators.parallel_pipeline",
     "Pipeline": "engine.pipeline",
     "PlanError": "errors",
+    "ReplayDeadLettersOperator": "operators.replay_dead_letters",
     "Retry": "engine.retry",
     "RunFailed": "errors",
     "RunReport": "engine.report",
@@ -80,6 +84,7 @@ _WHERE = {
 
 __all__ = [
     "DROP",
+    "Aggregate",
     "ChunkResult",
     "ConnectionInfo",
     "DeadLetter",
@@ -92,6 +97,7 @@ __all__ = [
     "ParallelPipelineOperator",
     "Pipeline",
     "PlanError",
+    "ReplayDeadLettersOperator",
     "Retry",
     "RunFailed",
     "RunReport",

@@ -23,6 +23,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_parallel_provider.operators.parallel_pipeline",
                     "airflow_parallel_provider.operators.ready",
+                    "airflow_parallel_provider.operators.replay_dead_letters",
                 ],
             }
         ],

@@ -10,19 +10,27 @@ from airflow.sdk import BaseHook
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.content import Content
 from airflow_parallel_provider.sinks.database import Database, bound_hook
-from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, ChunkReceipt, LoadSummary, now
+from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, ChunkReceipt, LoadSummary, load_id, now
 from airflow_parallel_provider.sinks.load import OpenLoad, open_load
 from airflow_parallel_provider.sinks.table import SinkTable
-from airflow_parallel_provider.sinks.upkeep import discard_load, load_figures, purge
+from airflow_parallel_provider.sinks.upkeep import (
+    NO_LETTERS,
+    discard_load,
+    letters_waiting,
+    load_figures,
+    purge,
+    unresolved_letters,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import timedelta
     from typing import Self, Unpack
 
     from sqlalchemy.engine import Connection
 
     from airflow_parallel_provider.engine.sink import DeadLetter, LoadSpec, SinkRun
+    from airflow_parallel_provider.sinks.dead_letters import LetterKey, StoredLetter
     from airflow_parallel_provider.sinks.options import SinkTableOptions
 
 
@@ -184,6 +192,38 @@ class SinkTableHook(BaseHook):
         if load_key is None:
             return self._opened().aggregates()
         return load_figures(self._connect(), self.declaration, load_key)
+
+    def dead_letters(
+        self, load_key: str | None = None, *, stage: str | None = None, but_of: str | None = None
+    ) -> Iterator[StoredLetter]:
+        """The unresolved dead letters of this table, read page by page while they are gone through.
+
+        :param load_key: of this load only (its replays included); None: of all loads.
+        :param stage: only what this stage gave up.
+        :param but_of: leave out what the load of this key has written.
+        :raises SinkError: when the sink keeps no dead letters.
+        """
+        left_out = None if but_of is None else load_id(but_of, self.declaration.table, self.declaration.schema)
+        return unresolved_letters(self._connect(), self.declaration, load_key, stage, left_out)
+
+    def dead_letters_waiting(self, load_key: str | None = None) -> dict[str, tuple[int, int]]:
+        """How many dead letters are unresolved, by stage: all, and those whose item can be had again.
+
+        :param load_key: of this load only; None: of all loads.
+        :raises SinkError: when the sink keeps no dead letters.
+        """
+        return letters_waiting(self._connect(), self.declaration, load_key)
+
+    def resolve_dead_letters(self, connection: Connection, keys: Sequence[LetterKey], chunk_id: str) -> int:
+        """Mark dead letters as resolved by a chunk of the open load; return how many were not resolved before.
+
+        :param connection: what ``within`` of :meth:`write_chunk` was called with: the marks commit with the chunk.
+        :raises SinkError: when the sink keeps no dead letters.
+        """
+        committer = self._opened().committer
+        if committer.books.letters is None:
+            raise SinkError(NO_LETTERS)
+        return committer.books.letters.resolve(connection, keys, f"{committer.load}/{chunk_id}")
 
     def consolidate(self) -> LoadSummary:
         """Mark the open load as complete and return its sums, from the ledger."""

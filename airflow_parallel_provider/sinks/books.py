@@ -54,6 +54,7 @@ def open_books(database: Database, declared: SinkTable) -> Books:
     letters = None
     if declared.dead_letter_table is not None:
         letters = DeadLetterTable(declared.dead_letter_table, declared.schema, options, declared.dead_letter_length)
+        letters.keeps_pickles = declared.dead_letter_pickle
     _ensure(database, ledger.loads, "ledger_table")
     _ensure(database, ledger.chunks, "ledger_table")
     if letters is not None:

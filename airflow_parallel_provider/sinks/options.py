@@ -24,6 +24,7 @@ class SinkTableOptions(TypedDict, total=False):
     lock_timeout: float
     statement_timeout: float
     dead_letter_length: int
+    dead_letter_pickle: bool
     validate: Any
     rejected: str | None
     max_rejected: int | None

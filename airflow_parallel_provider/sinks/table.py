@@ -15,6 +15,7 @@ from uuid import uuid4
 from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink, SinkRun
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate, declared_aggregates
+from airflow_parallel_provider.sinks.checks import check_name, check_number, is_template, key_columns
 from airflow_parallel_provider.sinks.kinds import Column, declared_columns
 from airflow_parallel_provider.sinks.validate import check_validate
 
@@ -76,6 +77,10 @@ class SinkTable(Sink):
     """Seconds one statement may take, where the database can limit it."""
     dead_letter_length: int = 32_000
     """Characters of a failed item's or a rejected row's JSON that are kept, at most 60 000."""
+    dead_letter_pickle: bool = False
+    """Keep a pickle, of at most 1 MB, of a failed item whose JSON does not give the same item back, so that it can be
+    replayed. Who may write to the table can then run code in the task that unpickles it: say so only where nobody
+    else writes there."""
     validate: Any = None
     """A function of a row, or a pydantic model: which rows are good. A function rejects a row by raising, or by
     returning False or a text (the reason); None and True let it pass, and anything else is written in its place. Of a
@@ -96,17 +101,19 @@ class SinkTable(Sink):
         self._check_distinct()
         if self.write_disposition not in DISPOSITIONS:
             raise PlanError("SinkTable.write_disposition", self.write_disposition, "write 'append' or 'merge'")
-        object.__setattr__(self, "primary_key", _key(self.primary_key))
+        object.__setattr__(self, "primary_key", key_columns(self.primary_key))
         object.__setattr__(self, "columns", declared_columns(self.columns, "SinkTable.columns"))
         if self.write_disposition == "merge" and not self.primary_key:
             cure = "merge needs the columns that make a row unique, e.g. primary_key=['id']"
             raise PlanError("SinkTable.primary_key", self.primary_key, cure)
         self._check_key()
         for name in ("lock_timeout", "statement_timeout"):
-            _check_number(name, getattr(self, name), 0.001, 86_400)
-        _check_number("dead_letter_length", self.dead_letter_length, 200, 60_000)
+            check_number(name, getattr(self, name), 0.001, 86_400)
+        check_number("dead_letter_length", self.dead_letter_length, 200, 60_000)
+        if not isinstance(self.dead_letter_pickle, bool):
+            raise PlanError("SinkTable.dead_letter_pickle", self.dead_letter_pickle, "write True or False")
         if self.max_rejected is not None:
-            _check_number("max_rejected", self.max_rejected, 0, 2**63 - 1)
+            check_number("max_rejected", self.max_rejected, 0, 2**63 - 1)
         check_validate(self.validate)
         object.__setattr__(self, "aggregates", tuple(declared_aggregates(self.aggregates).items()))
         object.__setattr__(self, "_sealed", True)
@@ -120,21 +127,21 @@ class SinkTable(Sink):
             before = getattr(self, name, None)
             if value == before:
                 return
-            if name not in self.template_fields or not _is_template(before):
+            if name not in self.template_fields or not is_template(before):
                 raise FrozenInstanceError(f"a SinkTable is frozen: make a new one instead of setting {name!r}")
         object.__setattr__(self, name, value)
         if self.__dict__.get("_sealed"):
             self._check_names()
 
     def _check_names(self) -> None:
-        _check_name("table", self.table)
-        _check_name("conn_id", self.conn_id)
-        _check_name("ledger_table", self.ledger_table)
+        check_name("table", self.table)
+        check_name("conn_id", self.conn_id)
+        check_name("ledger_table", self.ledger_table)
         if self.schema is not None:
-            _check_name("schema", self.schema)
+            check_name("schema", self.schema)
         for name in ("dead_letters", "rejected"):
             if getattr(self, name) is not None:
-                _check_name(name, getattr(self, name))
+                check_name(name, getattr(self, name))
         if self.schema is None and _DOTTED.fullmatch(self.table):
             schema, _, name = self.table.rpartition(".")
             cure = f"names are quoted as they stand; write SinkTable({name!r}, schema={schema!r}, ...)"
@@ -289,32 +296,3 @@ class _Run:
 
     hook: SinkTableHook
     spec: LoadSpec
-
-
-def _key(given: object) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else given
-    if not isinstance(names, Iterable) or isinstance(names, (bytes, Mapping)):
-        raise PlanError("SinkTable.primary_key", given, "give a column name or a list of column names")
-    listed = tuple(names)
-    for name in listed:
-        if not isinstance(name, str) or not name:
-            raise PlanError("SinkTable.primary_key", given, "a column's name is a text that is not empty")
-        if listed.count(name) > 1:
-            raise PlanError("SinkTable.primary_key", given, f"name {name!r} once")
-    return listed
-
-
-def _is_template(value: object) -> bool:
-    return isinstance(value, str) and ("{{" in value or "{%" in value)
-
-
-def _check_name(name: str, value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise PlanError(f"SinkTable.{name}", value, "give a name: a text that is not empty")
-    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise PlanError(f"SinkTable.{name}", value, "a name holds neither NUL nor halves of surrogate pairs")
-
-
-def _check_number(name: str, value: object, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise PlanError(f"SinkTable.{name}", value, f"give a number from {least:g} to {most:g}")

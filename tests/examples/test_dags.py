@@ -119,3 +119,16 @@ def test_images_are_read_by_a_model(bag: Any, database: sqlite3.Connection) -> N
     assert sorted(row[0] for row in rows) == [f"{number:06d}" for number in range(300)]
     assert sum(int(image) % 10 == digit for image, digit, _ in rows) >= 0.95 * 300
     assert min(margin for *_, margin in rows) >= 0
+
+
+def test_dead_letters_are_replayed(bag: Any, database: sqlite3.Connection) -> None:
+    for _ in range(2):  # the second time the load gives up the same items again
+        run = bag.dags["replay_dead_letters"].test()
+
+        assert str(run.state) == "success"
+        rows = database.execute("SELECT id, degrees FROM readings ORDER BY id").fetchall()
+        assert [number for number, _ in rows] == [number for number in range(4000) if number % 1000 != 999]
+        assert [degrees for _, degrees in rows[:98:97]] == [15.0, 24.7]
+
+    left = database.execute("SELECT count(*) FROM readings__dead_letters WHERE resolved_at IS NULL").fetchone()
+    assert left == (8,)
