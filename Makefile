@@ -61,14 +61,17 @@ test-slow: $(STAMP) ## the long forms
 test-matrix: $(STAMP) ## the Airflow tests under each supported Airflow (AIRFLOWS="3.1.8" to choose, ARGS as above)
 	@for each in $(AIRFLOWS); do $(MAKE) --no-print-directory $(MATRIX)/$$each/.installed || exit 1; done
 	@failed=; for each in $(AIRFLOWS); do echo "== Airflow $$each"; \
-		$(MATRIX)/$$each/bin/python -m pytest -q -m "not slow" tests/airflow tests/system/test_every_airflow.py $(ARGS) \
+		$(MATRIX)/$$each/bin/python -m pytest -q -m "not slow" tests/airflow tests/system/test_real_airflow.py $(ARGS) \
 		|| failed="$$failed $$each"; done; test -z "$$failed" || { echo "failed under:$$failed" >&2; exit 1; }
 
 # Not with our constraints.txt, which pins what goes with one Airflow only.
 $(MATRIX)/%/.installed: pyproject.toml $(STAMP)
 	@$(@D)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(@D)
-	$(BIN)/uv pip install --quiet --python $(@D)/bin/python "apache-airflow==$*" -e '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python "apache-airflow==$*" $(NEEDS_$*) -e '.[dev]'
 	@touch $@
+
+# Its API server does not start with a newer one.
+NEEDS_3.2.2 := 'pydantic<2.13'
 
 .PHONY: check
 check: lint types ## what must be green before a commit: lint, types and the tests that take milliseconds

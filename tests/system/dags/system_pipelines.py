@@ -128,13 +128,18 @@ def never_retried() -> None:
     long_pipeline("pipeline", sink=SinkTable("{{ params.table }}", conn_id="system_db"), retries=0)
 
 
+@dag(schedule=None, dagrun_timeout=timedelta(seconds=8))
+def run_timed_out() -> None:
+    long_pipeline("pipeline", sink=SinkTable("run_timed_out_rows", conn_id="system_db"), retries=0)
+
+
 @dag(schedule=None)
 def timed_out() -> None:
     long_pipeline(
         "pipeline",
         sink=SinkTable("timed_out_rows", conn_id="system_db"),
         retries=0,
-        execution_timeout=timedelta(seconds=3),
+        execution_timeout=timedelta(seconds=6),
     )
 
 
@@ -144,3 +149,4 @@ if "CeleryExecutor" in conf.get("core", "executor"):
 resumed()
 never_retried()
 timed_out()
+run_timed_out()
