@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
-from tests.sinks.children import KILLED, Child, attempt, everything, killing_hook, rows_of
+from tests.chaos.children import KILLED, Child, attempt, everything, killing_hook, rows_of
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, SqliteDatabase, TestDatabase
 
