@@ -73,6 +73,10 @@ $(MATRIX)/%/.installed: pyproject.toml $(STAMP)
 # Its API server does not start with a newer one.
 NEEDS_3.2.2 := 'pydantic<2.13'
 
+.PHONY: chaos
+chaos: $(STAMP) ## kill loads 200 times per database, crash the servers, cut connections; nothing may be lost or twice
+	$(BIN)/python -m pytest -q -m slow -o faulthandler_timeout=0 tests/chaos $(ARGS)
+
 .PHONY: check
 check: lint types ## what must be green before a commit: lint, types and the tests that take milliseconds
 	$(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)

@@ -204,6 +204,8 @@ def create_table(connection: Connection, table: Any, writer: Writer) -> None:
         there = writer.reflect(connection, str(table.name), None if table.schema is None else str(table.schema))
         connection.rollback()
         if there is None:
+            if writer.is_transient(error):
+                raise  # whoever waits for this chunk may try again
             raise SinkError(
                 f"cannot create table {str(table.name)!r} ({writer.explain(error)}): check the rights of the login and "
                 "that the schema exists, or create the table beforehand"

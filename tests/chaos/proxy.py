@@ -173,7 +173,7 @@ class CuttingProxy:
                 link.client.close()
 
     def _cut_now(self, link: Link, data: bytes) -> str | None:
-        if self._cut is None or not link.messages.commit_in(data):
+        if not link.messages.commit_in(data) or self._cut is None:  # in this order: it must see every message
             return None
         self._left -= 1
         if self._left > 0:

@@ -33,6 +33,7 @@ def program(*names: str) -> str:
         found = shutil.which(name, path=os.pathsep.join(folders))
         if found:
             return str(Path(found).resolve())
+    assert not os.environ.get("CI"), f"no program {' or '.join(names)}: the server's own programs are needed here"
     pytest.skip(f"no program {' or '.join(names)} here to start a server with")
 
 
@@ -76,6 +77,11 @@ class Server:
 
     def command(self) -> list[str]:
         """What starts it, in the foreground."""
+        raise NotImplementedError
+
+    @property
+    def where(self) -> str:
+        """As the tests' databases take it."""
         raise NotImplementedError
 
     def ask(self) -> None:
@@ -128,7 +134,6 @@ class PostgresServer(Server):
 
     @property
     def where(self) -> str:
-        """As the tests' databases take it."""
         return f"host=127.0.0.1 port={self.port} user=chaos dbname=postgres"
 
     def ask(self) -> None:
@@ -163,10 +168,11 @@ class MariadbServer(Server):
 
     @property
     def where(self) -> str:
-        """As the tests' databases take it."""
         return f"host=127.0.0.1 port={self.port} user=root password="
 
     def ask(self) -> None:
         import mysql.connector
 
-        mysql.connector.connect(host="127.0.0.1", port=self.port, user="root", password="", connection_timeout=3).close()
+        mysql.connector.connect(
+            host="127.0.0.1", port=self.port, user="root", password="", connection_timeout=3
+        ).close()

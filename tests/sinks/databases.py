@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import os
@@ -27,6 +28,7 @@ class TestDatabase:
     generic = False
     schema: str | None = None
     connection: Any
+    _where: Any
 
     def hook(self, table: str = "scores", cls: Any = None, **options: Any) -> Any:
         """A hook for a table in this place."""
@@ -44,6 +46,21 @@ class TestDatabase:
     def raw(self) -> Any:
         """A driver connection of the test's own."""
         raise NotImplementedError
+
+    def through(self, port: int) -> TestDatabase:
+        """The same place, whose hooks connect to another port of this machine, without encryption."""
+        raise NotImplementedError
+
+    def _with(self, connection: Any) -> TestDatabase:
+        other = copy.copy(self)
+        other.connection = connection
+        return other
+
+    @property
+    def upstream(self) -> tuple[str, int]:
+        """Host and port of the server."""
+        parts = _parts(self._where) if isinstance(self._where, str) else self._where
+        return parts["host"], int(parts["port"])
 
     def quote(self, name: str) -> str:
         """An identifier as SQL."""
@@ -115,26 +132,34 @@ class PostgresDatabase(TestDatabase):
 
     name = "postgres"
 
-    def __init__(self, driver: str = "psycopg") -> None:
-        from airflow.sdk import Connection
-
-        self._where = os.environ.get("PARALLEL_TESTS_POSTGRES", "host=127.0.0.1 port=5432 user=root dbname=test")
+    def __init__(self, driver: str = "psycopg", where: str | None = None) -> None:
+        default = os.environ.get("PARALLEL_TESTS_POSTGRES", "host=127.0.0.1 port=5432 user=root dbname=test")
+        self._where = where or default
         if not _answers("psycopg", self._where):
             pytest.skip("no PostgreSQL answers; say where it is with PARALLEL_TESTS_POSTGRES")
-        parts = _parts(self._where)
-        self.connection = Connection(
-            conn_id="warehouse",
-            conn_type="postgres",
-            host=parts["host"],
-            port=int(parts["port"]),
-            login=parts["user"],
-            password=parts.get("password"),
-            schema=parts["dbname"],
-        )
+        self.connection = self._connection_at(_parts(self._where)["port"])
         if driver == "psycopg2":
             self.connection = connection_with(Psycopg2Hook(self._where))
         self.schema = f"sink {uuid4().hex[:12]}"
         self.execute(f'CREATE SCHEMA "{self.schema}"')
+
+    def _connection_at(self, port: str | int, extra: str | None = None) -> Any:
+        from airflow.sdk import Connection
+
+        parts = _parts(self._where)
+        return Connection(
+            conn_id="warehouse",
+            conn_type="postgres",
+            host=parts["host"],
+            port=int(port),
+            login=parts["user"],
+            password=parts.get("password"),
+            schema=parts["dbname"],
+            extra=extra,
+        )
+
+    def through(self, port: int) -> TestDatabase:
+        return self._with(self._connection_at(port, '{"sslmode": "disable", "gssencmode": "disable"}'))
 
     def raw(self) -> Any:
         import psycopg
@@ -196,8 +221,9 @@ class MariaDatabase(TestDatabase):
 
     name = "mariadb"
 
-    def __init__(self) -> None:
-        where = os.environ.get("PARALLEL_TESTS_MARIADB", "host=127.0.0.1 port=3306 user=root password=")
+    def __init__(self, where: str | None = None) -> None:
+        default = os.environ.get("PARALLEL_TESTS_MARIADB", "host=127.0.0.1 port=3306 user=root password=")
+        where = where or default
         if not _answers("mysql.connector", where):
             pytest.skip("no MariaDB answers; say where it is with PARALLEL_TESTS_MARIADB")
         self._where: dict[str, Any] = _parts(where)
@@ -205,6 +231,10 @@ class MariaDatabase(TestDatabase):
         self.schema = f"sink_{uuid4().hex[:12]}"
         self.execute(f"CREATE DATABASE {self.schema}")
         self.connection = connection_with(MariaHook({**self._where, "database": self.schema}))
+
+    def through(self, port: int) -> TestDatabase:
+        where = {**self._where, "database": self.schema, "port": port, "ssl_disabled": True}
+        return self._with(connection_with(MariaHook(where)))
 
     def raw(self) -> Any:
         import mysql.connector

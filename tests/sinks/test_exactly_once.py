@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -47,26 +45,6 @@ def test_killed_while_merging(database: TestDatabase) -> None:
     attempt(database, CHUNKS, SIZE, 2, **options)
 
     assert database.rows(columns="id, name") == everything(CHUNKS, SIZE)
-
-
-@OWN_WRITERS
-def test_many_kills_with_overlapping_attempts(database: TestDatabase) -> None:
-    """Attempts die at points drawn from a seeded generator, two at a time, until one comes through."""
-    draw = random.Random(2013)
-    chunks, kills = 12, 0
-    for number in range(1, 40):
-        hooks = [killing_hook(draw.randint(1, 12)) for _ in range(2 if number % 2 else 1)]
-        pair = [Child(functools.partial(attempt, database, chunks, SIZE, number, hook)) for hook in hooks]
-        codes = [child.wait() for child in pair]
-        assert set(codes) <= {0, KILLED}
-        kills += codes.count(KILLED)
-        if 0 in codes:
-            break
-
-    assert 0 in codes
-    assert kills >= 5
-    assert database.rows(columns="id, name") == everything(chunks, SIZE)
-    assert [row[:3] for row in database.ledger()] == [(f"{chunk:08d}", SIZE, SIZE) for chunk in range(chunks)]
 
 
 class Gate:

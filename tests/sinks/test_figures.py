@@ -16,7 +16,7 @@ from airflow_parallel_provider import Pipeline, RunFailed, SinkTable, Stage
 from airflow_parallel_provider.errors import LoadMismatch, RowsRejected, SchemaMismatch
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
 from airflow_parallel_provider.sinks.aggregates.shown import shown_figures
-from tests.sinks.children import Child, killing_hook
+from tests.chaos.children import Child, killing_hook
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, SqliteDatabase, TestDatabase
 

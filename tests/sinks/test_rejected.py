@@ -15,7 +15,7 @@ from airflow_parallel_provider.engine.sink import LoadSpec
 from airflow_parallel_provider.errors import PlanError, RowsRejected, SchemaMismatch
 from airflow_parallel_provider.sinks.table import SinkTable
 from airflow_parallel_provider.sinks.typed_json import loads
-from tests.sinks.children import KILLED, Child, killing_hook
+from tests.chaos.children import KILLED, Child, killing_hook
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, TestDatabase
 

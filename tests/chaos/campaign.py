@@ -1,0 +1,235 @@
+"""Attempts at loads that are killed, cut off and left without a server, until enough of them have died.
+
+A *load* is one table. A *round* is one to three attempts at it at the same time, each with a fate of its own, drawn
+from a seeded generator; a load ends with the first attempt that comes through. After each round, when nobody is left,
+the ledger is compared with the table; at the end of a load both are compared row by row with what they must be. Which
+statement a SIGKILL "at a random moment" meets is up to the machine; all else follows from the seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from airflow_parallel_provider.errors import SinkError
+from tests.chaos.children import KILLED, Child, attempt, everything, killing_hook
+from tests.chaos.proxy import CUTS, CuttingProxy, MysqlMessages, PostgresMessages
+from tests.chaos.servers import Server
+from tests.sinks.databases import TestDatabase
+
+POINTS = ("after_claim", "after_rows", "before_commit", "after_commit")
+FAILED = 3
+"""Exit code of an attempt that gave up with a SinkError, as a task does that Airflow will run again."""
+LEDGER = "airflow_parallel_ledger"
+_MESSAGES = {"postgres": PostgresMessages, "mariadb": MysqlMessages}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fate:
+    """What becomes of one attempt."""
+
+    kind: str
+    """``point``, ``moment``, ``cut`` or ``none``."""
+    point: str = ""
+    """A named point of a commit; of a cut: before, during or after."""
+    number: int = 0
+    """At the nth visit, or the nth COMMIT."""
+    seconds: float = 0.0
+    """For ``moment``: how long it lives."""
+
+
+@dataclasses.dataclass
+class Figures:
+    """What a campaign has done."""
+
+    backend: str
+    seed: int
+    kills: Counter[str] = dataclasses.field(default_factory=Counter)
+    attempts: int = 0
+    overlapping: int = 0
+    """Attempts that had company."""
+    gave_up: int = 0
+    """Attempts that ended with a SinkError."""
+    cuts: int = 0
+    restarts: int = 0
+    loads: int = 0
+    chunks: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+
+    def line(self) -> str:
+        """A row of the table in docs/reliability.md."""
+        points = ", ".join(f"{self.kills[point]} {point}" for point in (*POINTS, "moment"))
+        total = sum(self.kills.values())
+        cells = [
+            self.backend, self.seed, f"{total} ({points})", self.attempts, self.overlapping, self.cuts, self.restarts,
+            self.gave_up, self.loads, self.chunks, self.rows, f"{self.seconds:.0f} s",
+        ]  # fmt: skip
+        return "| " + " | ".join(map(str, cells)) + " |"
+
+
+class Campaign:
+    """Loads into one database until so many attempts were killed.
+
+    :param server: a server that may be crashed; None: it is left alone.
+    :param life: seconds an attempt that dies at a random moment lives at most.
+    """
+
+    def __init__(
+        self,
+        database: TestDatabase,
+        seed: int,
+        *,
+        server: Server | None = None,
+        chunks: int = 12,
+        size: int = 40,
+        life: float = 0.4,
+    ) -> None:
+        self.database, self.server = database, server
+        self.chunks, self.size, self.life = chunks, size, life
+        self.draw = random.Random(seed)
+        self.figures = Figures(database.name, seed)
+        self._told, self._tell = os.pipe()
+        os.set_blocking(self._told, False)
+
+    def run(self, kills: int) -> Figures:
+        """Go on until so many attempts were killed and the last load is complete."""
+        importlib.import_module("airflow_parallel_provider.hooks.sink_table")  # or each child would die importing it
+        began = time.monotonic()
+        while sum(self.figures.kills.values()) < kills:
+            self._load(f"scores_{self.figures.loads}")
+        self.figures.seconds = time.monotonic() - began
+        for end in (self._told, self._tell):
+            os.close(end)
+        return self.figures
+
+    def _load(self, table: str) -> None:
+        number = 0
+        while True:
+            number += 1
+            came_through = self._round(table, number, calm=number > 60)
+            self._compare(table)
+            if came_through:
+                break
+        assert self.database.rows(table, "id, name") == everything(self.chunks, self.size)
+        assert self._ledger(table) == {f"{chunk:08d}": self.size for chunk in range(self.chunks)}
+        self.figures.loads += 1
+        self.figures.chunks += self.chunks
+        self.figures.rows += self.chunks * self.size
+
+    def _round(self, table: str, number: int, *, calm: bool) -> bool:
+        fates = [Fate("none")] if calm else [self._fate() for _ in range(self.draw.choice((1, 1, 2, 3)))]
+        crash_after = self._crash_after()
+        children = [Child(self._life_of(fate, table, number)) for fate in fates]
+        deaths = sorted(
+            ((fate.seconds, child) for fate, child in zip(fates, children, strict=True) if fate.kind == "moment"),
+            key=lambda death: death[0],
+        )
+        self._end_at(deaths, crash_after)
+        codes = [child.wait() for child in children]
+        assert set(codes) <= {0, KILLED, FAILED}, f"exit codes {codes} of {fates}"
+        self._count(fates, codes)
+        return 0 in codes
+
+    def _fate(self) -> Fate:
+        kinds = ["point", "point", "moment", "moment", "none"]
+        if self.database.name in _MESSAGES:
+            kinds.append("cut")
+        kind = self.draw.choice(kinds)
+        visit = self.draw.randint(1, self.chunks)
+        if kind == "point":
+            return Fate(kind, self.draw.choice(POINTS), min(visit, self.draw.randint(1, self.chunks)))
+        if kind == "moment":
+            return Fate(kind, seconds=self.draw.uniform(0.0, self.life))
+        if kind == "cut":
+            return Fate(kind, self.draw.choice(CUTS), visit)
+        return Fate(kind)
+
+    def _crash_after(self) -> float | None:
+        if self.server is None or self.draw.random() > 0.1:
+            return None
+        return self.draw.uniform(0.0, self.life)
+
+    def _life_of(self, fate: Fate, table: str, number: int) -> Callable[[], object]:
+        options: dict[str, Any] = {"table": table, "lock_timeout": 30}
+
+        def live() -> None:
+            sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # dies with the process; giving up is no news
+            try:
+                if fate.kind == "cut":
+                    upstream = self.database.upstream
+                    with CuttingProxy(upstream, _MESSAGES[self.database.name]) as proxy:
+                        proxy.cut_at(fate.number, fate.point)
+                        try:
+                            attempt(self.database.through(proxy.port), self.chunks, self.size, number, **options)
+                        finally:
+                            os.write(self._tell, bytes(proxy.cuts))
+                else:
+                    cls = killing_hook(fate.number, fate.point) if fate.kind == "point" else None
+                    attempt(self.database, self.chunks, self.size, number, cls, **options)
+            except SinkError:
+                os._exit(FAILED)
+
+        return live
+
+    def _end_at(self, deaths: list[tuple[float, Child]], crash_after: float | None) -> None:
+        """Kill each of them when its time has come, and the server when its has."""
+        began = time.monotonic()
+        events: list[tuple[float, Callable[[], object]]] = [(at, child.kill) for at, child in deaths]
+        if crash_after is not None:
+            events.append((crash_after, self._restart))
+        for at, act in sorted(events, key=lambda event: event[0]):
+            time.sleep(max(0.0, began + at - time.monotonic()))
+            act()
+
+    def _restart(self) -> None:
+        assert self.server is not None
+        self.server.crash()
+        self.server.start()
+        self.figures.restarts += 1
+
+    def _count(self, fates: list[Fate], codes: list[int]) -> None:
+        figures = self.figures
+        figures.attempts += len(fates)
+        figures.overlapping += len(fates) if len(fates) > 1 else 0
+        figures.gave_up += codes.count(FAILED)
+        with contextlib.suppress(BlockingIOError):
+            figures.cuts += len(os.read(self._told, len(fates)))
+        for fate, code in zip(fates, codes, strict=True):
+            if code == KILLED:
+                figures.kills[fate.point or "moment"] += 1
+
+    def _ledger(self, table: str) -> dict[str, int]:
+        """Chunk to rows, of one load."""
+        loads, ledger = (self.database.place(name) for name in (f"{LEDGER}__loads", LEDGER))
+        shown = f"{self.database.schema}.{table}" if self.database.schema else table
+        sql = (
+            f"SELECT c.chunk_id, c.rows_committed FROM {ledger} c JOIN {loads} l ON l.load_id = c.load_id "
+            f"WHERE l.table_name = '{shown}'"
+        )
+        return {chunk: int(rows) for chunk, rows in self.database.fetch(sql)}
+
+    def _compare(self, table: str) -> None:
+        """Half-way: what the ledger has is in the table, whole and once, and nothing else is.
+
+        A server may still be at the last commit of a process that is dead, so the ledger is read before and after.
+        """
+        for _ in range(200):
+            before = self._ledger_or_none(table)
+            ids = [int(row[0]) for row in self.database.rows(table, "id")] if self.database.exists(table) else []
+            if before == self._ledger_or_none(table):
+                break
+        assert len(ids) == len(set(ids)), "rows are in the table twice"
+        found = Counter(f"{number // self.size:08d}" for number in ids)
+        assert dict(found) == before, "ledger and table differ"
+
+    def _ledger_or_none(self, table: str) -> dict[str, int]:
+        return self._ledger(table) if self.database.exists(LEDGER) and self.database.exists(f"{LEDGER}__loads") else {}
