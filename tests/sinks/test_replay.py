@@ -14,7 +14,7 @@ from airflow_parallel_provider.engine.sink import DeadLetter
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.replay import Replay, check_replayable
 from airflow_parallel_provider.sinks.typed_json import Opaque
-from tests.sinks.children import KILLED, Child, killing_hook
+from tests.chaos.children import KILLED, Child, killing_hook
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, TestDatabase
 
