@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
     from airflow_parallel_provider.sinks.files import SinkFiles
     from airflow_parallel_provider.sinks.table import SinkTable
+    from airflow_parallel_provider.sources.brokers import Broker, Message, RabbitQueue, RedisStream
+    from airflow_parallel_provider.sources.cloud_brokers import PubSubSubscription, SqsQueue
     from airflow_parallel_provider.sources.files import FilesSource
     from airflow_parallel_provider.sources.http import HttpPagesSource
+    from airflow_parallel_provider.sources.queues import QueueSource
     from airflow_parallel_provider.sources.sql import SqlSource
     from airflow_parallel_provider.sources.storage import SourceFile
 
@@ -47,6 +50,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Aggregate": "sinks.aggregates.declare",
+    "Broker": "sources.brokers",
     "ChunkResult": "engine.sink",
     "ConnectionInfo": "bridge.task_info",
     "DROP": "engine.values",
@@ -55,11 +59,16 @@ _WHERE = {
     "FilesToTableOperator": "operators.ready",
     "HttpPagesSource": "sources.http",
     "ListSink": "engine.sink",
+    "Message": "sources.brokers",
     "ParallelError": "errors",
     "ParallelMapOperator": "operators.ready",
     "ParallelPipelineOperator": "operators.parallel_pipeline",
     "Pipeline": "engine.pipeline",
     "PlanError": "errors",
+    "PubSubSubscription": "sources.cloud_brokers",
+    "QueueSource": "sources.queues",
+    "RabbitQueue": "sources.brokers",
+    "RedisStream": "sources.brokers",
     "ReplayDeadLettersOperator": "operators.replay_dead_letters",
     "Retry": "engine.retry",
     "RunFailed": "errors",
@@ -71,6 +80,7 @@ _WHERE = {
     "SourceFile": "sources.storage",
     "SqlSource": "sources.sql",
     "Source": "engine.source",
+    "SqsQueue": "sources.cloud_brokers",
     "Stage": "engine.stage",
     "StageReport": "engine.report",
     "StopToken": "engine.stop",
@@ -85,6 +95,7 @@ _WHERE = {
 __all__ = [
     "DROP",
     "Aggregate",
+    "Broker",
     "ChunkResult",
     "ConnectionInfo",
     "DeadLetter",
@@ -92,11 +103,16 @@ __all__ = [
     "FilesToTableOperator",
     "HttpPagesSource",
     "ListSink",
+    "Message",
     "ParallelError",
     "ParallelMapOperator",
     "ParallelPipelineOperator",
     "Pipeline",
     "PlanError",
+    "PubSubSubscription",
+    "QueueSource",
+    "RabbitQueue",
+    "RedisStream",
     "ReplayDeadLettersOperator",
     "Retry",
     "RunFailed",
@@ -108,6 +124,7 @@ __all__ = [
     "Source",
     "SourceFile",
     "SqlSource",
+    "SqsQueue",
     "Stage",
     "StageReport",
     "StopToken",

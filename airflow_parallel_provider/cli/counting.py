@@ -40,6 +40,10 @@ class CountingSink(Sink):
         """Of the inner sink."""
         return None if self.inner is None else self.inner.source_state()
 
+    def known_messages(self) -> frozenset[str]:
+        """Of the inner sink."""
+        return frozenset() if self.inner is None else self.inner.known_messages()
+
     def commit(self, chunk: ChunkResult) -> int:
         """Count; commit in the inner sink first."""
         rows = _rows_of(chunk) if self.inner is None else self.inner.commit(chunk)

@@ -64,7 +64,7 @@ class Run:
         observe_every: float = 2.0,
     ) -> None:
         self.plan = plan
-        self.sink = sink
+        self.sink = plan.source.wrap_sink(sink)
         self.asked = stop or StopToken()
         self.stop = StopToken()  # set when the run is being torn down, for whatever reason
         self.mail: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -77,7 +77,7 @@ class Run:
         self.judge = Judge(plan.tolerance)
         self.clocks = Clocks.start()
         self.stages = [self._stage_run(index) for index in range(len(plan.stages))]
-        self.committer = Committer(sink, self, ordered=plan.ordered)
+        self.committer = Committer(self.sink, self, ordered=plan.ordered)
         self.flow = Flow(list(self.stages), self.committer.complete)
         self.budget = Budget(plan.max_in_flight)
         self.feeder: Feeder | None = None

@@ -47,6 +47,8 @@ class ChunkResult:
     """Its items that could not be processed."""
     positions: Callable[[], Sequence[int]] | None = None
     """Gives, for each row, the position in the source of its item (of several, the first)."""
+    message_ids: Sequence[str] = ()
+    """Of a queue: the ids of its messages. A sink that remembers them does so in the chunk's own transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class LoadSpec:
     """For people: ``dag_id``, ``run_id``, ``task_id``, ``map_index``."""
     source_state: Mapping[str, Any] | None = None
     """:meth:`Source.freeze` of the source; kept by the first try of a load, never compared."""
+    queue: str | None = None
+    """Names the queue whose messages are the items; the sink then remembers the ids of those it has committed."""
 
 
 class SinkRun(Protocol):
@@ -113,6 +117,10 @@ class Sink:
     def source_state(self) -> Mapping[str, Any] | None:
         """Asked after ``open``: what the source froze when the chunks that are in were read; None: nothing is kept."""
         return None
+
+    def known_messages(self) -> frozenset[str]:
+        """Asked after ``open`` for a load with a ``queue``: ids of messages that are in, by whatever load."""
+        return frozenset()
 
     def commit(self, chunk: ChunkResult) -> int:
         """Commit one chunk, all of it or nothing; return the number of rows written. Called for each chunk once."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import PlanError
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.sink import Sink
 
 
 class Source:
@@ -44,6 +47,10 @@ class Source:
 
         :raises LoadMismatch: when those items are no longer to be had; say which.
         """
+
+    def wrap_sink(self, sink: Sink) -> Sink:
+        """The sink as the run is to see it; for sources that must hear of commits (a queue acknowledges then)."""
+        return sink
 
     def interrupt(self) -> None:
         """The run is being torn down: whoever waits for an item is to give up. Called from another thread."""

@@ -261,6 +261,14 @@ class SinkTableHook(BaseHook):
         Does nothing; a test overrides it to end the process there.
         """
 
+    @property
+    def opened_load(self) -> OpenLoad:
+        """The load that is open.
+
+        :raises SinkError: when none is.
+        """
+        return self._opened()
+
     def _opened(self) -> OpenLoad:
         if self._load is None:
             raise SinkError(f"table {self.declaration.shown!r} is not open: call open(LoadSpec(...)) first")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import UnsafeTable
 from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.ledger import Ledger
+from airflow_parallel_provider.sinks.messages import MessageTable
 from airflow_parallel_provider.sinks.rejected import RejectedTable
 from airflow_parallel_provider.sinks.target import check_name, create_table
 
@@ -26,6 +27,8 @@ class Books:
     letters: DeadLetterTable | None
     rejected: RejectedTable | None = None
     """Not made before the first row is rejected."""
+    messages: MessageTable | None = None
+    """Only where the items are messages of a queue."""
     _rejected_is_there: bool = False
 
     def ensure_rejected(self, database: Database) -> None:
@@ -33,6 +36,12 @@ class Books:
         if self.rejected is not None and not self._rejected_is_there:
             _ensure(database, self.rejected.table, "rejected")
             self._rejected_is_there = True
+
+    def ensure_messages(self, database: Database, declared: SinkTable, queue: str) -> None:
+        """Make the table of message ids; not inside a transaction, either."""
+        options = database.writer.table_options()
+        self.messages = MessageTable(declared.ledger_table, declared.schema, options, queue)
+        _ensure(database, self.messages.table, "ledger_table")
 
     def forget(self, connection: Connection, load: str) -> int:
         """Remove all that is written down of a load; return how many chunks it had."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from airflow_parallel_provider.engine.sink import LoadSpec, SinkRun
+    from airflow_parallel_provider.engine.sink import ChunkResult, LoadSpec, SinkRun
     from airflow_parallel_provider.sinks.database import Database
     from airflow_parallel_provider.sinks.ledger import ChunkReceipt, Ledger
     from airflow_parallel_provider.sinks.table import SinkTable
@@ -40,6 +40,22 @@ class OpenLoad:
         committer = self.committer
         with committer.database.guarded() as connection:
             return committer.books.ledger.committed(connection, committer.load)
+
+    def known_messages(self) -> frozenset[str]:
+        """Ids of the messages of its queue that are in, by this load or another."""
+        messages = self.committer.books.messages
+        if messages is None:
+            return frozenset()
+        with self.committer.database.transaction() as connection:
+            return messages.known(connection)
+
+    def remembering(self, chunk: ChunkResult) -> Callable[[Connection], None] | None:
+        """What writes the ids of a chunk's messages down, inside its transaction."""
+        messages = self.committer.books.messages
+        if messages is None or not chunk.message_ids:
+            return None
+        load = self.committer.load
+        return lambda connection: messages.remember(connection, load, chunk.chunk_id, chunk.message_ids)
 
     def aggregates(self) -> dict[str, Any]:
         """The figures over its chunks that are in."""
@@ -71,6 +87,8 @@ def open_load(
     with database.guarded():
         database.writer.check_disposition(declared.write_disposition)
         books = open_books(database, declared)
+        if spec.queue is not None:
+            books.ensure_messages(database, declared, spec.queue)
         target = Target(declared, database.writer)
         target.look(database.connection())  # a table that cannot do is refused before anything is written down
     load = load_id(spec.load_key, declared.table, declared.schema)

@@ -241,6 +241,10 @@ class SinkTable(Sink):
         """What the source froze at the first try of this load; None as long as no chunk is in."""
         return self._running().hook.source_state
 
+    def known_messages(self) -> frozenset[str]:
+        """Ids of the queue's messages that are in."""
+        return self._running().hook.opened_load.known_messages()
+
     def commit(self, chunk: ChunkResult) -> int:
         """Commit a chunk; see :meth:`SinkTableHook.write_chunk`."""
         receipt = self._running().hook.write_chunk(
@@ -251,6 +255,7 @@ class SinkTable(Sink):
             first_position=chunk.first_position,
             dead_letters=chunk.dead_letters,
             positions=chunk.positions,
+            within=self._running().hook.opened_load.remembering(chunk),
         )
         return receipt.rows
 

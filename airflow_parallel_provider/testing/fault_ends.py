@@ -75,6 +75,10 @@ class BareSink(Sink):
         """Of the inner sink."""
         return self.inner.source_state()
 
+    def known_messages(self) -> frozenset[str]:
+        """Of the inner sink."""
+        return self.inner.known_messages()
+
     def commit(self, chunk: ChunkResult) -> int:
         """Commit the bare rows and dead letters."""
         letters = [replace(letter, item=bare(letter.item)) for letter in chunk.dead_letters]

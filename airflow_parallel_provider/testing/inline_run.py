@@ -38,7 +38,7 @@ class InlineRun(Run):
     def __init__(self, plan: Pipeline, sink: Sink) -> None:
         self.interrupted: BaseException | None = None
         super().__init__(plan, sink)
-        self.committer: DirectCommitter = DirectCommitter(sink, self, ordered=plan.ordered)
+        self.committer: DirectCommitter = DirectCommitter(self.sink, self, ordered=plan.ordered)
         self.flow = Flow(list(self.stages), self.committer.complete)
 
     def _stage_run(self, index: int) -> StageRun:

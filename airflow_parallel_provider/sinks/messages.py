@@ -1,0 +1,82 @@
+"""Ids of a queue's messages that have been committed: what makes a message that is delivered again do nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.errors import SinkError
+from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, now
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.engine import Connection
+
+REMEMBERED = timedelta(days=30)
+"""Ids are kept so long: longer than a broker delivers a message again."""
+
+
+def digest(text: str) -> str:
+    """A short stand-in for a queue's name or a message's id, whatever their length."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+class MessageTable:
+    """Statements on ``<ledger>__messages``. The caller begins and commits.
+
+    Its primary key is what stops a second try that was given the same messages while the first was still committing.
+    """
+
+    def __init__(self, ledger: str, schema: str | None, options: Mapping[str, Any], queue: str) -> None:
+        import sqlalchemy as sa
+
+        self._queue = digest(queue)
+        self.table = sa.Table(
+            sa.sql.quoted_name(f"{ledger}__messages", quote=True),
+            sa.MetaData(),
+            sa.Column("queue_id", sa.String(32), primary_key=True, nullable=False),
+            sa.Column("message_id", sa.String(32), primary_key=True, nullable=False),
+            sa.Column("load_id", sa.String(32), nullable=False),
+            sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), nullable=False),
+            sa.Column("committed_at", sa.DateTime, nullable=False),
+            schema=None if schema is None else sa.sql.quoted_name(schema, quote=True),
+            **options,
+        )
+
+    def known(self, connection: Connection) -> frozenset[str]:
+        """Digests of all messages of the queue that are in; forgets those of long ago."""
+        import sqlalchemy as sa
+
+        columns = self.table.c
+        mine = columns.queue_id == self._queue
+        connection.execute(self.table.delete().where(mine & (columns.committed_at < now() - REMEMBERED)))
+        return frozenset(row[0] for row in connection.execute(sa.select(columns.message_id).where(mine)).fetchall())
+
+    def remember(self, connection: Connection, load: str, chunk_id: str, message_ids: Sequence[str]) -> None:
+        """Write down the messages of a chunk.
+
+        :param message_ids: their digests.
+        :raises SinkError: when another try has committed one of them in the meantime.
+        """
+        import sqlalchemy as sa
+
+        moment = now()
+        rows = [
+            {
+                "queue_id": self._queue,
+                "message_id": message_id,
+                "load_id": load,
+                "chunk_id": chunk_id,
+                "committed_at": moment,
+            }
+            for message_id in message_ids
+        ]
+        try:
+            connection.execute(self.table.insert(), rows)
+        except sa.exc.IntegrityError:
+            raise SinkError(
+                f"chunk {chunk_id}: another try, or another task that reads the same queue, has committed messages of "
+                "it in the meantime. Nothing is lost or doubled: run the task again"
+            ) from None

@@ -1,0 +1,232 @@
+"""``QueueSource``: what a broker holds now, read to its end, and acknowledged when it is committed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink
+from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.sources.ahead import Halt
+from airflow_parallel_provider.sources.brokers import Broker, Delivery, Message
+from airflow_parallel_provider.sources.checks import DeclaredSource, check_seconds, check_whole
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.sink import SinkRun
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 500
+"""Messages of one pull."""
+
+_LOOK_AGAIN = 1.0
+"""Most seconds of one pull, so that a stop is noticed."""
+
+
+class QueueSource(DeclaredSource):
+    """The messages that a queue holds, up to a bound, as :class:`Message` items.
+
+    ::
+
+        QueueSource(RedisStream("orders", group="loader", conn_id="redis_default"), idle=5, max_items=100_000)
+
+    It ends when no message has come for ``idle`` seconds, or with ``max_items`` or ``max_seconds``: an Airflow task
+    must end, so this drains a queue; it does not serve it.
+
+    A message is acknowledged after the chunk that holds it has been committed, never before. Into a :class:`SinkTable`
+    the ids of the messages go with the rows, in the same transaction: a message that the broker delivers again, to
+    this try, a later one or another load, is acknowledged and otherwise left aside. An item that fails within the
+    tolerance is a dead letter, and acknowledged with its chunk.
+
+    :param broker: :class:`RedisStream`, :class:`RabbitQueue`, :class:`SqsQueue`, :class:`PubSubSubscription`, or a
+        :class:`Broker` of your own.
+    :param idle: seconds without a message after which the queue counts as empty.
+    :param max_items: most messages of one run.
+    :param max_seconds: how long it reads at most; None: no limit.
+    :raises PlanError: when the DAG is parsed for a wrong argument; when the run begins for a missing connection.
+
+    What it does not do: keep an order that the broker does not keep; dead-letter exchanges and the like are the
+    broker's own. With any sink but :class:`SinkTable` a message may be committed twice: when the task dies between the
+    commit and the acknowledgement.
+
+    Known limitation: ids are remembered for 30 days.
+    """
+
+    def __init__(
+        self, broker: Broker, *, idle: float = 5.0, max_items: int = 1_000_000, max_seconds: float | None = None
+    ) -> None:
+        if not isinstance(broker, Broker):
+            raise PlanError("QueueSource.broker", broker, 'give a Broker, e.g. RedisStream("orders", group="loader")')
+        check_seconds("QueueSource.idle", idle)
+        check_whole("QueueSource.max_items", max_items, 1, 1_000_000_000)
+        if max_seconds is not None:
+            check_seconds("QueueSource.max_seconds", max_seconds)
+        self.broker = broker
+        self.idle = idle
+        self.max_items = max_items
+        self.max_seconds = max_seconds
+        self.duplicates = 0
+        """Messages of the last run that were in already."""
+        self._halt = Halt()
+        self._known: set[str] = set()
+        self._taken: dict[int, tuple[str, Delivery]] = {}
+
+    def prepare(self) -> None:
+        """Connect."""
+        self._halt = Halt()
+        self._known = set()
+        self._taken = {}
+        self.duplicates = 0
+        self.broker.open()
+
+    def interrupt(self) -> None:
+        """Wait for no further message."""
+        self._halt.set()
+
+    def identity(self) -> str:
+        """Name of the queue."""
+        return f"messages of {self.broker.name()}"
+
+    def wrap_sink(self, sink: Sink) -> Sink:
+        """The same sink, after whose commits the messages are acknowledged."""
+        return AcknowledgingSink(sink, self)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Yield the messages.
+
+        :raises SourceError: when the broker cannot be read.
+        """
+        from airflow_parallel_provider.sinks.messages import digest
+
+        for position, delivery in enumerate(self._fresh(digest)):
+            self._taken[position] = (digest(delivery.message.id), delivery)
+            yield delivery.message
+
+    def _fresh(self, digest: Any) -> Iterator[Delivery]:
+        """Deliveries whose message is neither in nor on its way."""
+        began = last = time.monotonic()
+        given = 0
+        while given < self.max_items:
+            self._halt.wait(lambda: True)
+            now = time.monotonic()
+            left = self.idle - (now - last)
+            if self.max_seconds is not None:
+                left = min(left, self.max_seconds - (now - began))
+            if left <= 0 and now > last:
+                return
+            pulled = self.broker.pull(min(_AT_ONCE, self.max_items - given), min(max(left, 0.001), _LOOK_AGAIN))
+            known = []
+            for delivery in pulled:
+                name = digest(delivery.message.id)
+                if name in self._known:
+                    known.append(delivery)
+                    continue
+                self._known.add(name)
+                given += 1
+                last = time.monotonic()
+                yield delivery
+            self._again(known, digest)
+            if pulled:
+                last = time.monotonic()
+
+    def _again(self, deliveries: Sequence[Delivery], digest: Any) -> None:
+        """Messages that were delivered before: done if they are in, else their newest delivery counts."""
+        if not deliveries:
+            return
+        under_way = {name: position for position, (name, _) in list(self._taken.items())}
+        done = []
+        for delivery in deliveries:
+            name = digest(delivery.message.id)
+            if name in under_way:
+                self._taken[under_way[name]] = (name, delivery)
+            else:
+                done.append(delivery)
+        self.duplicates += len(done)
+        if done:
+            self.broker.acknowledge(done)
+
+    def know(self, message_ids: frozenset[str]) -> None:
+        """Messages with these digests are in."""
+        self._known |= message_ids
+
+    def message_ids(self, positions: range) -> list[str]:
+        """Digests of the messages at some positions."""
+        return [self._taken[position][0] for position in positions]
+
+    def acknowledge(self, positions: range) -> None:
+        """The messages at these positions are committed."""
+        deliveries = [self._taken.pop(position)[1] for position in positions]
+        try:
+            self.broker.acknowledge(deliveries)
+        except Exception as error:  # noqa: BLE001  # they are in: at worst they come again, and are known then
+            text = (
+                "%s: %d messages are committed but could not be acknowledged (%s: %s); the broker delivers them again"
+            )
+            log.warning(text, self.identity(), len(deliveries), type(error).__name__, error)
+
+
+class AcknowledgingSink(Sink):
+    """Commits in another sink, then acknowledges.
+
+    A queue is not read twice in the same order, so its chunks are not skipped by number: each try has chunk ids of its
+    own, and what is known is known by message.
+    """
+
+    def __init__(self, inner: Sink, source: QueueSource) -> None:
+        self.inner = inner
+        self.source = source
+        self._try = uuid4().hex[:12]
+
+    def attach(self, run: SinkRun) -> None:
+        """Of the inner sink."""
+        self.inner.attach(run)
+
+    def prepare(self, spec: LoadSpec) -> None:
+        """Of the inner sink, with the name of the queue."""
+        try:
+            self.inner.prepare(replace(spec, queue=self.source.broker.name()))
+        except BaseException:
+            self.source.broker.close()  # nobody else will: this run ends before it begins
+            raise
+
+    def open(self) -> Mapping[str, CommittedChunk]:
+        """Open the inner sink and ask it for the messages that are in; there is nothing to skip."""
+        self.inner.open()
+        self.source.know(self.inner.known_messages())
+        return {}
+
+    def commit(self, chunk: ChunkResult) -> int:
+        """Commit, then acknowledge."""
+        positions = range(chunk.first_position, chunk.first_position + chunk.items)
+        ids = self.source.message_ids(positions)
+        chunk = replace(chunk, chunk_id=f"{self._try}-{chunk.chunk_id}", message_ids=ids)
+        rows = self.inner.commit(chunk)
+        self.source.acknowledge(positions)
+        return rows
+
+    def finish(self) -> None:
+        """Of the inner sink."""
+        self.inner.finish()
+
+    def figures(self) -> Mapping[str, Any]:
+        """Of the inner sink."""
+        return self.inner.figures()
+
+    def close(self) -> None:
+        """Of the inner sink; then disconnect, and what was not acknowledged is delivered again."""
+        try:
+            self.inner.close()
+        finally:
+            self.source.broker.close()
+
+    def interrupt(self) -> None:
+        """Of the inner sink."""
+        self.inner.interrupt()
+
+    def describe(self) -> str:
+        """Of the inner sink."""
+        return self.inner.describe()
