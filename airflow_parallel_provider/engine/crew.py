@@ -250,6 +250,8 @@ class Crew:
     def _restart(self, dead: NurseryClient) -> None:
         """On the coordinating thread: the parent-death signal follows the thread that starts the nursery."""
         dead.close()
+        if self._run.asked.is_set:
+            return  # whoever ended the whole process group asked us to stop, too
         self._restarts += 1
         if self._restarts > NURSERY_RESTARTS:
             text = f"the worker nursery died {self._restarts} times; perhaps the kernel ended it for lack of memory"
@@ -261,7 +263,8 @@ class Crew:
         except SetupFailed as error:
             self._run.fail(error)
         except (NurseryLost, PlanError) as error:
-            self._run.fail(SetupFailed(str(error)))
+            if not self._run.asked.is_set:
+                self._run.fail(SetupFailed(str(error)))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider import Stage
+from airflow_parallel_provider import ListSink, Pipeline, Stage, StopToken
 from airflow_parallel_provider.engine import crew, limits
+from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
 from airflow_parallel_provider.engine.scaling import MOST_DECISIONS
 from airflow_parallel_provider.engine.slots import process
-from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.errors import PlanError, RunStopped
 from tests.support.running import run_pipeline
 from tests.support.sync import Clock, Meeting, Once, in_background
 
@@ -238,3 +240,29 @@ def test_what_a_held_up_worker_has_not_begun_is_done_by_another(
     assert held[0] not in {pids[item] for item in range(1, 6)}, "all the others were done elsewhere"
     assert ran.report.stages[0].retried == 0
     assert ran.report.stages[0].calls == 6
+
+
+# -- the nursery ------------------------------------------------------------------------------------------------------
+
+
+def kill_the_nursery(item: int) -> int:
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+    return item
+
+
+def test_a_stop_while_the_nursery_is_started_again_is_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody ended the whole process group: what was asked for is told, not what broke meanwhile."""
+    stop, starts, start = StopToken(), itertools.count(), NurseryClient.start
+
+    def begin(client: NurseryClient) -> Any:
+        if next(starts) == 0:
+            return start(client)
+        stop.stop("the whole group was ended")
+        raise NurseryLost("the run is being torn down")
+
+    monkeypatch.setattr(NurseryClient, "start", begin)
+
+    with pytest.raises(RunStopped, match="the whole group was ended"):
+        Pipeline(range(9), [Stage(kill_the_nursery, kind="process", workers=1)], ListSink()).run(stop=stop)
+    assert next(starts) == 2
