@@ -64,7 +64,15 @@ class RunIdentity:
     @property
     def load_key(self) -> str:
         """Readable, then a digest of all parts; at most 200 characters (Airflow's ids may have 250 each)."""
-        parts = [self.dag_id, self.run_id, self.task_id, self.map_index, self.generation]
+        return self._named(self.generation)
+
+    @property
+    def family(self) -> str:
+        """The same without the generation: what this task instance's loads have in common through all Clears."""
+        return self._named()
+
+    def _named(self, *more: str) -> str:
+        parts = [self.dag_id, self.run_id, self.task_id, self.map_index, *more]
         digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
         shard = f"[{self.map_index}]" if self.map_index >= 0 else ""
         return f"{f'{self.dag_id}/{self.task_id}{shard}/{self.run_id}'[:_READABLE]}#{digest}"

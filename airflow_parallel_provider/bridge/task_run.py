@@ -53,6 +53,8 @@ class PipelineFactory(Protocol):
         self,
         *,
         load_key: str,
+        family: str,
+        generation: str,
         attempt: int,
         labels: dict[str, str],
         worker_env: dict[str, str],
@@ -90,6 +92,8 @@ def run_in_task(
     try:
         pipeline = build(
             load_key=key,
+            family=load_key or identity.family,
+            generation=identity.generation,
             attempt=identity.attempt,
             labels=identity.labels,
             worker_env=worker_environment(declared),

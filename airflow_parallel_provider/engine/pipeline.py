@@ -43,6 +43,9 @@ class Pipeline:
     :param name: shown in the report.
     :param worker_env: environment variables set inside worker processes only.
     :param worker_host: what else worker processes are given; see :class:`.host.WorkerHost`.
+    :param family: what this load and its predecessors have in common, where ``load_key`` tells them apart; None: the
+        load has no predecessors but those of the same ``load_key``. See ``SinkTable.on_rerun``.
+    :param generation: which of its family's loads it is: the same text for all tries that belong together.
     :param memory_limit: bytes of resident memory of the task process and its workers together at which the source is
         slowed (from 85 % on); None: not watched. A limit of one worker process is :attr:`Stage.memory_limit`.
     :raises PlanError: naming the field, the value and the cure.
@@ -66,6 +69,8 @@ class Pipeline:
         worker_env: Mapping[str, str] | None = None,
         worker_host: WorkerHost | None = None,
         memory_limit: int | None = None,
+        family: str | None = None,
+        generation: str = "",
     ) -> None:
         self.source = as_source(source)
         self.stages = _checked_stages(stages)
@@ -82,6 +87,8 @@ class Pipeline:
         self.name = name
         self.worker_env = _texts("worker_env", worker_env)
         self.worker_host = worker_host or WorkerHost()
+        self.family = _checked_key(family, "family")
+        self.generation = str(generation)
         self.memory_limit = None if memory_limit is None else _whole("memory_limit", memory_limit)
 
     def _checked_in_flight(self, value: int | None) -> int:
@@ -98,7 +105,14 @@ class Pipeline:
         """What the sink is told about the load."""
         source = self.source
         return LoadSpec(
-            self.load_key, self.chunk_size, source.identity(), self.attempt, self.labels, source_state=source.freeze()
+            self.load_key,
+            self.chunk_size,
+            source.identity(),
+            self.attempt,
+            self.labels,
+            source_state=source.freeze(),
+            family=self.family,
+            generation=self.generation,
         )
 
     def check_shipping(self) -> dict[int, bytes]:
@@ -201,9 +215,9 @@ def _texts(field: str, value: Any) -> dict[str, str]:
     return dict(value)
 
 
-def _checked_key(value: Any) -> str | None:
+def _checked_key(value: Any, name: str = "load_key") -> str | None:
     if value is not None and (not isinstance(value, str) or not 1 <= len(value) <= 200):
-        raise PlanError("Pipeline.load_key", value, "give a text of 1 to 200 characters, or leave it out")
+        raise PlanError(f"Pipeline.{name}", value, "give a text of 1 to 200 characters, or leave it out")
     return value
 
 

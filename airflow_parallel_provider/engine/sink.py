@@ -79,6 +79,11 @@ class LoadSpec:
     """Which try this is, from 1; only written down, never part of a key."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """For people: ``dag_id``, ``run_id``, ``task_id``, ``map_index``."""
+    family: str | None = None
+    """What all loads have in common that do the same work again (a task cleared in Airflow): a sink may resume or
+    replace what an earlier one of them has left. None: ``load_key``, the author's own name of the load."""
+    generation: str = ""
+    """Which of the family's loads this is: the same text for every try that belongs together."""
     source_state: Mapping[str, Any] | None = None
     """:meth:`Source.freeze` of the source; kept by the first try of a load, never compared."""
     queue: str | None = None

@@ -10,8 +10,9 @@ from airflow.sdk import BaseHook
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.content import Content
 from airflow_parallel_provider.sinks.database import Database, bound_hook
-from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, ChunkReceipt, LoadSummary, load_id, now
+from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, ChunkReceipt, LoadSummary
 from airflow_parallel_provider.sinks.load import OpenLoad, open_load
+from airflow_parallel_provider.sinks.load_rows import now
 from airflow_parallel_provider.sinks.table import SinkTable
 from airflow_parallel_provider.sinks.upkeep import (
     NO_LETTERS,
@@ -25,7 +26,7 @@ from airflow_parallel_provider.sinks.upkeep import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import timedelta
-    from typing import Self, Unpack
+    from typing import Literal, Self, Unpack
 
     from sqlalchemy.engine import Connection
 
@@ -203,8 +204,7 @@ class SinkTableHook(BaseHook):
         :param but_of: leave out what the load of this key has written.
         :raises SinkError: when the sink keeps no dead letters.
         """
-        left_out = None if but_of is None else load_id(but_of, self.declaration.table, self.declaration.schema)
-        return unresolved_letters(self._connect(), self.declaration, load_key, stage, left_out)
+        return unresolved_letters(self._connect(), self.declaration, load_key, stage, but_of)
 
     def dead_letters_waiting(self, load_key: str | None = None) -> dict[str, tuple[int, int]]:
         """How many dead letters are unresolved, by stage: all, and those whose item can be had again.
@@ -225,23 +225,45 @@ class SinkTableHook(BaseHook):
             raise SinkError(NO_LETTERS)
         return committer.books.letters.resolve(connection, keys, f"{committer.load}/{chunk_id}")
 
-    def consolidate(self) -> LoadSummary:
-        """Mark the open load as complete and return its sums, from the ledger."""
-        return self._opened().consolidate()
+    def consolidate(self, *, on_mismatch: Literal["fail", "warn"] = "fail") -> LoadSummary:
+        """Compare the table with the ledger, mark the open load as complete and return its sums.
 
-    def discard(self, load_key: str) -> int:
-        """Forget a load, its dead letters included, so that it can be loaded again; return how many chunks it had.
+        With ``write_disposition="replace"`` this is when the new rows take the place of the old ones, and the rows in
+        the staging table must be as many as the ledger says. With ``append`` the table must hold at least as many, with
+        a ``load_column`` exactly as many of this load. After a merge nobody can count them. May be called twice, and
+        again after a crash in the middle of it.
 
-        What it does not do: delete rows. They carry no mark of their load; delete them yourself, or merge.
+        :param on_mismatch: what to do when somebody has deleted or added rows meanwhile: ``fail`` raises, ``warn``
+            writes it to the log (a staging table must be right in either case).
+        :raises SinkError: see there.
+        :raises LoadMismatch: when the load is gone from the ledger.
         """
-        return discard_load(self._connect(), self.declaration, load_key)
+        return self._opened().consolidate(on_mismatch)
 
-    def purge_ledger(self, older_than: timedelta) -> int:
+    def discard(self, load_key: str, *, rows: bool = False) -> int:
+        """Forget a load in all its generations, its dead letters and its staging table included, so that it can be
+        loaded again; return how many chunks it had.
+
+        :param load_key: the key the load was opened with, or its family's.
+        :param rows: delete its rows as well, in the same transaction; takes a ``load_column``. Without it they stay:
+            delete them yourself, or merge.
+        :raises SinkError: when ``rows`` are to be deleted and carry no mark of their load.
+        """
+        if rows and self.declaration.load_id_column is None:
+            raise SinkError(
+                "discard(rows=True): the rows carry no mark of their load; it takes SinkTable(load_column=...)"
+            )
+        return discard_load(self._connect(), self.declaration, load_key, rows=rows)
+
+    def purge_ledger(self, older_than: timedelta, *, abandoned: bool = False) -> int:
         """Remove loads that were complete so long ago, of every table that shares the ledger; return how many.
 
         Dead letters stay. A load that was purged is loaded again when somebody runs it again.
+
+        :param abandoned: also remove the loads into this table that were begun so long ago and never became complete,
+            and drop their staging tables.
         """
-        return purge(self._connect(), self.declaration, older_than)
+        return purge(self._connect(), self.declaration, older_than, abandoned=abandoned)
 
     def interrupt(self) -> None:
         """Break off what is going on, from another thread: it fails, and nothing of it is kept."""

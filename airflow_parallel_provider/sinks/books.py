@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import UnsafeTable
 from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.ledger import Ledger
+from airflow_parallel_provider.sinks.load_rows import Loads
 from airflow_parallel_provider.sinks.messages import MessageTable
 from airflow_parallel_provider.sinks.rejected import RejectedTable
-from airflow_parallel_provider.sinks.target import check_name, create_table
+from airflow_parallel_provider.sinks.target import add_column, check_name, create_table
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -24,6 +25,7 @@ class Books:
     """The ledger, and the dead letters and rejected rows where they are kept."""
 
     ledger: Ledger
+    loads: Loads
     letters: DeadLetterTable | None
     rejected: RejectedTable | None = None
     """Not made before the first row is rejected."""
@@ -72,7 +74,7 @@ def open_books(database: Database, declared: SinkTable) -> Books:
     rejected = None
     if declared.rejected_table is not None:
         rejected = RejectedTable(declared.rejected_table, declared.schema, options, declared.dead_letter_length)
-    return Books(ledger, letters, rejected)
+    return Books(ledger, Loads(ledger.loads, ledger.chunks), letters, rejected)
 
 
 def _is_there(connection: Connection, table: Any) -> bool:
@@ -91,7 +93,10 @@ def _ensure(database: Database, table: Any, field: str) -> None:
         create_table(connection, table, writer)
     else:
         missing = [str(column.name) for column in table.columns if str(column.name) not in found.by_name]
-        if missing:
+        if missing and len(missing) < len(table.columns) / 2 and all(table.c[name].nullable for name in missing):
+            for name in missing:  # made by an earlier version of this package
+                add_column(connection, found, name, table.c[name].type, writer)
+        elif missing:
             raise UnsafeTable(
                 f"SinkTable.{field}: table {name!r} is there but is something else (it has no column {missing[0]!r}): "
                 f"give another name as {field}"

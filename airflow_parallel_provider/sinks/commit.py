@@ -20,11 +20,12 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.database import Unreachable
 from airflow_parallel_provider.sinks.diagnose import diagnose
+from airflow_parallel_provider.sinks.load_rows import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,10 @@ class Committer:
     """Called at the named points of a commit."""
     allowance: Allowance
     """How many rows may be rejected."""
+    fenced: bool = False
+    """Whether a later generation may have removed this load: a chunk then makes sure that its load is still there."""
+    swapped: bool = False
+    """Whether the load has taken the table's place already: no chunk can be added."""
     _claimed: bool = False
 
     def commit(self, content: Content) -> ChunkReceipt:
@@ -72,6 +77,10 @@ class Committer:
         :raises SinkError: when the database kept failing.
         """
         where = f"chunk {content.receipt.chunk_id}"
+        if self.swapped:
+            with self.database.guarded():
+                found = self._look_up(content.receipt)
+            return found or self._refuse_late()
         if content.screened and not self.allowance.covers(len(content.screened)):
             found = self._look_up(content.receipt)
             if found is not None:
@@ -155,6 +164,8 @@ class Committer:
         if content.alone or content.screened:
             self.books.ensure_rejected(self.database)
         self.database.writer.begin(connection)
+        if self.fenced:
+            self._require_load(connection)
         self.books.ledger.claim(connection, self.load, receipt, partials)
         self._claimed = True
         self.reached("after_claim")
@@ -174,6 +185,22 @@ class Committer:
         content.sent = True
         self.database.writer.commit(connection)
         self.reached("after_commit")
+
+    def _require_load(self, connection: Connection) -> None:
+        state = self.books.loads.hold(connection, self.load)
+        if state is None:
+            raise LoadMismatch(
+                f"load {self.load_key!r} is gone from the ledger: a later generation has begun and replaced it, or "
+                "somebody has discarded it. Nothing of this attempt is kept"
+            )
+        if state != OPEN:
+            self._refuse_late()
+
+    def _refuse_late(self) -> NoReturn:
+        raise LoadMismatch(
+            f"load {self.load_key!r} has taken the place of table {self.target.shown!r} already, and this chunk was "
+            "not in it: the source has changed. Use another load_key"
+        )
 
     def _recover(self, content: Content, error: Exception, where: str) -> tuple[ChunkReceipt | None, str]:
         """Find out how a failed try ended: the chunk's receipt if it is in, and why it failed.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.sink import DeadLetter
-from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, LOAD_KEY_LENGTH, now
+from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, LOAD_KEY_LENGTH
+from airflow_parallel_provider.sinks.load_rows import now
 from airflow_parallel_provider.sinks.typed_json import dumps, loads
 
 if TYPE_CHECKING:

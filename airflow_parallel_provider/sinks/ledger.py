@@ -6,15 +6,15 @@ written in the same transaction as the chunk's rows. Its primary key is what mak
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_parallel_provider.engine.sink import CommittedChunk, LoadSpec
-from airflow_parallel_provider.errors import LoadMismatch, SinkError, UnsafeTable
+from airflow_parallel_provider.errors import UnsafeTable
+from airflow_parallel_provider.sinks.load_rows import load_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -58,17 +58,6 @@ class LoadSummary:
         return cls(load_key, len(chunks), *(sum(getattr(chunk, part) for chunk in chunks) for part in parts))
 
 
-def load_id(load_key: str, table: str, schema: str | None) -> str:
-    """Short stable id of a load: of one load key into one table."""
-    text = json.dumps([load_key, schema or "", table])
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def now() -> datetime:
-    """UTC without a zone: what a plain timestamp column keeps the same way on every backend."""
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
 class Ledger:
     """Statements on the two ledger tables. The caller begins and commits; a failed insert of a load rolls back."""
 
@@ -104,6 +93,8 @@ class Ledger:
             loads_name(name),
             key("load_id", 32),
             sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
+            sa.Column("family", sa.String(LOAD_KEY_LENGTH), nullable=True),
+            sa.Column("generation", sa.String(LOAD_KEY_LENGTH), nullable=True),
             sa.Column("table_name", sa.String(255), nullable=False),
             sa.Column("spec", sa.Text, nullable=False),
             sa.Column("source_state", long_text(), nullable=True),
@@ -124,7 +115,7 @@ class Ledger:
 
         probe = f"probe-{uuid4().hex[:26]}"
         begin(connection)
-        connection.execute(self.loads.insert(), [_load_row(probe, LoadSpec("probe", 0, ""), "", {})])
+        connection.execute(self.loads.insert(), [load_row(probe, LoadSpec("probe", 0, ""), "", {})])
         connection.rollback()
         mine = self.loads.c.load_id == probe
         with connection.begin():
@@ -136,58 +127,6 @@ class Ledger:
                 f"ledger table {str(self.loads.name)!r}: a rolled-back row is still there, so each statement commits "
                 "by itself; use a transactional table engine (InnoDB) and a connection without autocommit"
             )
-
-    def begin_load(
-        self, connection: Connection, load: str, spec: LoadSpec, table: str, frozen: dict[str, Any]
-    ) -> Mapping[str, Any] | None:
-        """Write the load's row, or compare it with the one that is there.
-
-        As long as no chunk is in, a load may be begun anew in another way. From then on the state of the source stays
-        what it was; it is returned.
-
-        :raises LoadMismatch: naming what changed.
-        """
-        import sqlalchemy as sa
-
-        found = self._find_load(connection, load)
-        if found is None:
-            row = _load_row(load, spec, table, frozen)
-            try:
-                connection.execute(self.loads.insert(), [row])
-            except sa.exc.DBAPIError:
-                connection.rollback()
-                found = self._find_load(connection, load)  # another attempt was faster
-                if found is None:
-                    raise
-            else:
-                return None
-        state = _state_text(spec)
-        kept = None
-        if self._has_chunks(connection, load):
-            _compare(json.loads(found.spec), frozen, spec.load_key or "", table)
-            state = found.source_state
-            kept = None if state is None else json.loads(state)
-        # Open again, even if it was complete: until this try ends well nobody can say that it is.
-        labels = json.dumps(dict(spec.labels), sort_keys=True)
-        seen = {
-            "attempt": spec.attempt,
-            "labels": labels,
-            "spec": json.dumps(frozen, sort_keys=True),
-            "source_state": state,
-            "state": "open",
-            "completed_at": None,
-        }
-        connection.execute(self.loads.update().where(self.loads.c.load_id == load).values(**seen))
-        return kept
-
-    def _has_chunks(self, connection: Connection, load: str) -> bool:
-        import sqlalchemy as sa
-
-        found = connection.execute(sa.select(self.chunks.c.chunk_id).where(self.chunks.c.load_id == load).limit(1))
-        return found.fetchone() is not None
-
-    def _find_load(self, connection: Connection, load: str) -> Any:
-        return connection.execute(self.loads.select().where(self.loads.c.load_id == load)).fetchone()
 
     def committed(self, connection: Connection, load: str) -> dict[str, ChunkReceipt]:
         """All chunks of a load that are in."""
@@ -236,23 +175,13 @@ class Ledger:
         kept = (self.chunks.c.load_id == load) & self.chunks.c.aggregates.is_not(None)
         return [row.aggregates for row in connection.execute(sa.select(self.chunks.c.aggregates).where(kept))]
 
-    def complete(self, connection: Connection, load: str) -> None:
-        """Mark a load as complete."""
-        mine = self.loads.c.load_id == load
-        connection.execute(self.loads.update().where(mine).values(state="complete", completed_at=now()))
-
     def forget(self, connection: Connection, load: str) -> int:
-        """Remove a load and its chunks; return how many chunks there were."""
-        gone = connection.execute(self.chunks.delete().where(self.chunks.c.load_id == load)).rowcount
+        """Remove a load and its chunks; return how many chunks there were.
+
+        The load first: a chunk of it that is being committed right now is waited for, and none comes after it.
+        """
         connection.execute(self.loads.delete().where(self.loads.c.load_id == load))
-        return int(gone)
-
-    def complete_before(self, connection: Connection, age: timedelta) -> list[str]:
-        """Ids of the loads that were complete so long ago."""
-        import sqlalchemy as sa
-
-        done = (self.loads.c.state == "complete") & (self.loads.c.completed_at < now() - age)
-        return [row.load_id for row in connection.execute(sa.select(self.loads.c.load_id).where(done)).fetchall()]
+        return int(connection.execute(self.chunks.delete().where(self.chunks.c.load_id == load)).rowcount)
 
 
 def loads_name(ledger: str) -> str:
@@ -269,27 +198,6 @@ def long_text() -> Any:
     return sa.Text().with_variant(mysql.LONGTEXT(), "mysql").with_variant(mysql.LONGTEXT(), "mariadb")
 
 
-def _state_text(spec: LoadSpec) -> str | None:
-    return None if spec.source_state is None else json.dumps(dict(spec.source_state))
-
-
-def _load_row(load: str, spec: LoadSpec, table: str, frozen: Mapping[str, Any]) -> dict[str, Any]:
-    if len(table) > 255:
-        raise SinkError(f"table name of {len(table)} characters: use one of at most 255")
-    return {
-        "load_id": load,
-        "load_key": spec.load_key,
-        "table_name": table,
-        "spec": json.dumps(frozen, sort_keys=True),
-        "source_state": _state_text(spec),
-        "labels": json.dumps(dict(spec.labels), sort_keys=True),
-        "attempt": spec.attempt,
-        "state": "open",
-        "begun_at": now(),
-        "completed_at": None,
-    }
-
-
 def _receipt(found: Any) -> ChunkReceipt:
     row = found._mapping  # public in spite of its name; attributes would hit the methods of a tuple
     return ChunkReceipt(
@@ -304,13 +212,3 @@ def _receipt(found: Any) -> ChunkReceipt:
         committed_at=row["committed_at"],
         labels=json.loads(row["labels"]),
     )
-
-
-def _compare(was: Mapping[str, Any], now_is: Mapping[str, Any], load_key: str, table: str) -> None:
-    changed = [name for name in now_is if was.get(name) != now_is[name]]
-    if changed:
-        listed = "; ".join(f"{name} was {was.get(name)!r} and is {now_is[name]!r}" for name in changed)
-        raise LoadMismatch(
-            f"load {load_key!r} into table {table!r} was begun differently: {listed}. Its committed chunks would not "
-            "be the same chunks: put the first values back, use another load_key, or discard the load to start over"
-        )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.sinks.books import open_books
 from airflow_parallel_provider.sinks.commit import Committer
-from airflow_parallel_provider.sinks.ledger import LoadSummary, load_id
+from airflow_parallel_provider.sinks.ledger import LoadSummary
+from airflow_parallel_provider.sinks.load_rows import COMPLETE, staging_name
 from airflow_parallel_provider.sinks.rejected import Allowance
+from airflow_parallel_provider.sinks.rerun import Rerun, choose
 from airflow_parallel_provider.sinks.rows import Block
+from airflow_parallel_provider.sinks.swap import Swap
 from airflow_parallel_provider.sinks.target import Target
 
 if TYPE_CHECKING:
@@ -20,9 +24,13 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from airflow_parallel_provider.engine.sink import ChunkResult, LoadSpec, SinkRun
+    from airflow_parallel_provider.sinks.books import Books
     from airflow_parallel_provider.sinks.database import Database
     from airflow_parallel_provider.sinks.ledger import ChunkReceipt, Ledger
+    from airflow_parallel_provider.sinks.load_rows import LoadRow
     from airflow_parallel_provider.sinks.table import SinkTable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +71,54 @@ class OpenLoad:
         with committer.database.guarded() as connection:
             return read_figures(committer.books.ledger, connection, committer.load, self.declared)
 
-    def consolidate(self) -> LoadSummary:
-        """Mark it as complete and return its sums, from the ledger."""
+    def consolidate(self, on_mismatch: Literal["fail", "warn"]) -> LoadSummary:
+        """Compare ledger and table, mark the load as complete and return its sums; see the hook."""
         committer = self.committer
-        chunks = self.committed().values()
+        summary = LoadSummary.of(committer.load_key, self.committed().values())
+        if self.declared.write_disposition == "replace":
+            self._swap().finish(summary.rows)
+            return summary
+        self._compare(summary.rows, on_mismatch)
         with committer.database.transaction() as connection:
-            committer.books.ledger.complete(connection, committer.load)
-        return LoadSummary.of(committer.load_key, chunks)
+            committer.books.loads.mark(connection, committer.load, COMPLETE)
+        return summary
+
+    def _swap(self) -> Swap:
+        committer = self.committer
+        return Swap(
+            committer.database, committer.books, committer.target, self.declared, committer.load, committer.reached
+        )
+
+    def _compare(self, rows: int, on_mismatch: str) -> None:
+        """Whether the table holds as many rows as the ledger says; after a merge nobody can count them."""
+        if rows == 0 or self.declared.write_disposition == "merge":
+            return
+        found = self._count()
+        mark = self.declared.load_id_column
+        if found == rows or (found > rows and mark is None):
+            return
+        whose = f"of this load (by {mark!r})" if mark else "in all"
+        said = (
+            f"load {self.committer.load_key!r}: the ledger says that {rows} rows are in, but table "
+            f"{self.declared.shown!r} has {found} {whose}: somebody has changed it meanwhile"
+        )
+        if on_mismatch == "fail":
+            raise SinkError(f"{said}. Look into that, then discard the load or call consolidate(on_mismatch='warn')")
+        log.warning("%s", said)
+
+    def _count(self) -> int:
+        import sqlalchemy as sa
+
+        from airflow_parallel_provider.sinks.writers.base import core_of
+
+        committer, mark = self.committer, self.declared.load_id_column
+        column = sa.Column(sa.sql.quoted_name(mark or "", quote=True), sa.String(32), key="mark")
+        table = core_of(self.declared.table, self.declared.schema, *([column] if mark else []))
+        counted = sa.select(sa.func.count()).select_from(table)
+        if mark:
+            counted = counted.where(table.c.mark == committer.load)
+        with committer.database.guarded() as connection:
+            return int(connection.execute(counted).scalar() or 0)
 
 
 def open_load(
@@ -89,28 +138,63 @@ def open_load(
         books = open_books(database, declared)
         if spec.queue is not None:
             books.ensure_messages(database, declared, spec.queue)
-        target = Target(declared, database.writer)
-        target.look(database.connection())  # a table that cannot do is refused before anything is written down
-    load = load_id(spec.load_key, declared.table, declared.schema)
-    with database.transaction() as connection:
-        kept = books.ledger.begin_load(connection, load, spec, declared.shown, _frozen(declared, spec))
+        # A table that cannot do is refused before anything is written down.
+        Target(declared, database.writer).look(database.connection())
+    rerun, before = _begin(database, books, declared, spec)
+    load = rerun.load
+    replaces = declared.write_disposition == "replace"
+    staging = staging_name(declared.table, load, database.writer.longest_name) if replaces else None
+    target = Target(declared, database.writer, load=load, staging=staging)
     allowance = Allowance(declared.max_rejected, run)
     committer = Committer(
-        database, books, target, load, spec.load_key, declared.lock_timeout, stopped, reached, allowance
-    )
-    opened = OpenLoad(spec, declared, committer, kept)
-    receipts = opened.committed().values()
-    rows = sum(receipt.rows for receipt in receipts)
-    allowance.count = sum(receipt.rows_rejected for receipt in receipts)
-    with database.guarded() as connection:
+        database, books, target, load, spec.load_key, declared.lock_timeout, stopped, reached, allowance,
+        fenced=replaces or rerun.how == "replace", swapped=before is not None and before.swapped,
+    )  # fmt: skip
+    opened = OpenLoad(spec, declared, committer, None if before is None else before.source_state)
+    rerun.clean_up(database, declared)
+    committed = opened.committed()
+    allowance.count = sum(receipt.rows_rejected for receipt in committed.values())
+    if not committer.swapped:
+        _require_table(opened, committed)
+    return opened
+
+
+def _begin(database: Database, books: Books, declared: SinkTable, spec: LoadSpec) -> tuple[Rerun, LoadRow | None]:
+    """Write the load down, having removed what it replaces: all in one transaction."""
+    with database.transaction() as connection:
+        rerun = choose(connection, books, declared, spec)
+        rerun.make_room(connection, books, declared, database.writer)
+        before = books.loads.begin_load(connection, rerun.load, spec, declared.shown, _frozen(declared, spec))
+    return rerun, before
+
+
+def _require_table(opened: OpenLoad, committed: Mapping[str, ChunkReceipt]) -> None:
+    """The table is there if the ledger says that rows are in it; it is made if that can be done by now."""
+    committer, declared = opened.committer, opened.declared
+    target = committer.target
+    rows = sum(receipt.rows for receipt in committed.values())
+    with committer.database.guarded() as connection:
+        if not committed and target.name != declared.table:
+            _drop_stale(opened)
         # In this order: another attempt makes the table before it commits to the ledger.
         if rows and target.look(connection) is None:
             raise LoadMismatch(
-                f"load {spec.load_key!r}: the ledger says that {rows} rows are in table {declared.shown!r}, but "
+                f"load {committer.load_key!r}: the ledger says that {rows} rows are in table {target.name!r}, but "
                 "there is no such table. Discard the load to write them again"
             )
         target.ensure(connection, Block((), []), "at the start")
-    return opened
+
+
+def _drop_stale(opened: OpenLoad) -> None:
+    """A staging table of a try that has not committed a chunk: it may have been made from another declaration."""
+    committer = opened.committer
+    writer = committer.database.writer
+    connection = committer.database.connection()
+    writer.begin(connection)
+    committer.books.loads.hold(connection, committer.load)
+    if not committer.books.ledger.committed(connection, committer.load):
+        writer.drop(connection, committer.target.name, opened.declared.schema)
+    writer.commit(connection)
 
 
 def read_figures(ledger: Ledger, connection: Connection, load: str, declared: SinkTable) -> dict[str, Any]:
@@ -132,4 +216,5 @@ def _frozen(declared: SinkTable, spec: LoadSpec) -> dict[str, Any]:
         "primary_key": list(declared.key),
         "aggregates": {name: each.spell() for name, each in declared.figures_wanted.items()},
         "columns": None if columns is None else [[column.name, column.spell()] for column in columns],
+        "load_column": declared.load_id_column,
     }

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SinkError
-from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, now
+from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH
+from airflow_parallel_provider.sinks.load_rows import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,10 @@ class SinkTableOptions(TypedDict, total=False):
     """The keyword arguments of :class:`~airflow_parallel_provider.sinks.table.SinkTable`, with its defaults."""
 
     schema: str | None
-    write_disposition: Literal["append", "merge"]
+    write_disposition: Literal["append", "merge", "replace"]
+    on_rerun: Literal["resume", "replace", "append"] | None
+    load_column: str | None
+    on_schema_change: Literal["fail", "add_columns"]
     primary_key: str | Iterable[str]
     columns: Mapping[str, Any] | Iterable[str | Column] | None
     dead_letters: str | None

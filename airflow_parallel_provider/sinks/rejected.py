@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_parallel_provider.errors import RowsRejected
 from airflow_parallel_provider.sinks.dead_letters import storable
-from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, LOAD_KEY_LENGTH, long_text, now
+from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, LOAD_KEY_LENGTH, long_text
+from airflow_parallel_provider.sinks.load_rows import now
 from airflow_parallel_provider.sinks.typed_json import dumps
 
 if TYPE_CHECKING:

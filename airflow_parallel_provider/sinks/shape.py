@@ -27,6 +27,8 @@ class TableColumn:
     scale: int | None = None
     digits: int | None = None
     """Significant digits the column keeps, where it rounds what has more."""
+    computed: bool = False
+    """The database works it out and takes no value."""
 
     def spell(self) -> str:
         """The type, for people."""
@@ -45,6 +47,7 @@ class TableShape:
     columns: tuple[TableColumn, ...]
     unique_keys: tuple[frozenset[str], ...] = ()
     """Primary key and unique constraints over plain columns."""
+    primary_key: tuple[str, ...] = ()
     by_name: dict[str, TableColumn] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:

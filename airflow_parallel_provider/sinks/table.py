@@ -6,7 +6,6 @@ Importing this module costs next to nothing: DAG files are parsed over and over.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, FrozenInstanceError, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,15 +14,21 @@ from uuid import uuid4
 from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink, SinkRun
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate, declared_aggregates
-from airflow_parallel_provider.sinks.checks import check_name, check_number, is_template, key_columns
+from airflow_parallel_provider.sinks.checks import check_number, is_template, key_columns
 from airflow_parallel_provider.sinks.kinds import Column, declared_columns
+from airflow_parallel_provider.sinks.table_checks import (
+    LOAD_COLUMN,
+    check_distinct,
+    check_key,
+    check_load_column,
+    check_modes,
+    check_names,
+)
 from airflow_parallel_provider.sinks.validate import check_validate
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 
-DISPOSITIONS = ("append", "merge")
-_DOTTED = re.compile(r"\w+(\.\w+)+")
 _LOAD_KEY_LENGTH = 200
 
 
@@ -33,8 +38,11 @@ class SinkTable(Sink):
 
     Rows may be dicts, tuples (with ``columns``), named tuples, dataclass or pydantic objects, DataFrames or Arrow
     tables.
-    The table is made from the first chunk when it is not there; a table that is there is never changed. All names are
-    quoted as they stand.
+    The table is made from the first chunk when it is not there; a table that is there is changed by
+    ``on_schema_change`` and ``load_column`` alone. All names are quoted as they stand.
+
+    Known limitation of ``replace``: the new table has the columns, defaults, keys and indexes of the old one; what else
+    hangs on it decides how the swap is done, see docs/sinks.md.
 
     A declaration is frozen; only texts in ``template_fields`` change, when Airflow renders the template they hold.
 
@@ -61,12 +69,27 @@ class SinkTable(Sink):
     """Airflow connection of any SQL database."""
     schema: str | None = None
     """Schema of the table and of its ledger; None: the connection's default."""
-    write_disposition: Literal["append", "merge"] = "append"
-    """``append`` inserts; ``merge`` updates the row with the same ``primary_key`` if there is one."""
+    write_disposition: Literal["append", "merge", "replace"] = "append"
+    """``append`` inserts; ``merge`` updates the row with the same ``primary_key`` if there is one; ``replace`` gathers
+    all rows in a table beside this one and puts them in its place when every chunk is in, so that readers see all of
+    the old rows or all of the new ones."""
     primary_key: str | Iterable[str] = ()
     """Columns that make a row unique. Needed for ``merge``; the key of a table that is made."""
     columns: Mapping[str, Any] | Iterable[str | Column] | None = None
     """Names, or names and types (``{"id": int, "price": "decimal(18,4)"}``); None: taken from the rows."""
+    on_rerun: Literal["resume", "replace", "append"] | None = None
+    """What a new generation of a load does (in Airflow: after a Clear, or when another run uses the same ``load_key``)
+    about the rows of the one before. ``resume`` skips what is in; ``replace`` removes the rows of the earlier
+    generation, in the transaction that begins the new one (rows are told apart by ``load_column``); ``append`` adds
+    them again. None: ``resume`` for a ``load_key`` of the author's own; else ``replace`` where that needs no column
+    that the author did not ask for (``write_disposition="replace"``, or ``load_column``), and ``append`` with a
+    warning everywhere else. A retry belongs to the same generation and always resumes."""
+    load_column: str | None = None
+    """Column that receives the id of the load (32 characters), so that a load's rows can be told apart. None: none,
+    but ``_load_id`` where ``on_rerun="replace"`` needs it."""
+    on_schema_change: Literal["fail", "add_columns"] = "fail"
+    """What to do when rows have a column that the table has not: ``add_columns`` adds it, nullable, typed by the rows
+    of that chunk."""
     dead_letters: str | None = "{table}__dead_letters"
     """Table of items that could not be processed; ``{table}`` stands for the table's name. None: only count them."""
     ledger_table: str = "airflow_parallel_ledger"
@@ -97,16 +120,13 @@ class SinkTable(Sink):
 
     def __post_init__(self) -> None:
         """Check and normalise."""
-        self._check_names()
-        self._check_distinct()
-        if self.write_disposition not in DISPOSITIONS:
-            raise PlanError("SinkTable.write_disposition", self.write_disposition, "write 'append' or 'merge'")
+        check_names(self)
+        check_distinct(self)
+        check_modes(self)
         object.__setattr__(self, "primary_key", key_columns(self.primary_key))
         object.__setattr__(self, "columns", declared_columns(self.columns, "SinkTable.columns"))
-        if self.write_disposition == "merge" and not self.primary_key:
-            cure = "merge needs the columns that make a row unique, e.g. primary_key=['id']"
-            raise PlanError("SinkTable.primary_key", self.primary_key, cure)
-        self._check_key()
+        check_key(self)
+        check_load_column(self)
         for name in ("lock_timeout", "statement_timeout"):
             check_number(name, getattr(self, name), 0.001, 86_400)
         check_number("dead_letter_length", self.dead_letter_length, 200, 60_000)
@@ -131,37 +151,7 @@ class SinkTable(Sink):
                 raise FrozenInstanceError(f"a SinkTable is frozen: make a new one instead of setting {name!r}")
         object.__setattr__(self, name, value)
         if self.__dict__.get("_sealed"):
-            self._check_names()
-
-    def _check_names(self) -> None:
-        check_name("table", self.table)
-        check_name("conn_id", self.conn_id)
-        check_name("ledger_table", self.ledger_table)
-        if self.schema is not None:
-            check_name("schema", self.schema)
-        for name in ("dead_letters", "rejected"):
-            if getattr(self, name) is not None:
-                check_name(name, getattr(self, name))
-        if self.schema is None and _DOTTED.fullmatch(self.table):
-            schema, _, name = self.table.rpartition(".")
-            cure = f"names are quoted as they stand; write SinkTable({name!r}, schema={schema!r}, ...)"
-            raise PlanError("SinkTable.table", self.table, cure)
-
-    def _check_distinct(self) -> None:
-        ledger = self.ledger_table
-        given = (self.table, self.dead_letter_table, self.rejected_table, ledger, f"{ledger}__loads")
-        names = [name for name in given if name is not None]
-        if len(set(names)) != len(names):
-            cure = "table, dead_letters, rejected and ledger_table must differ"
-            raise PlanError("SinkTable.ledger_table", ledger, cure)
-
-    def _check_key(self) -> None:
-        columns = self.declared
-        if columns is None or any(column.kind is None for column in columns):
-            return  # the rows may bring more columns
-        for name in self.key:
-            if name not in [column.name for column in columns]:
-                raise PlanError("SinkTable.primary_key", name, "it is not among columns; add it there with its type")
+            check_names(self)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -172,6 +162,12 @@ class SinkTable(Sink):
     def declared(self) -> tuple[Column, ...] | None:
         """``columns`` as a tuple of columns."""
         return self.columns  # type: ignore[return-value]  # normalised at construction
+
+    @property
+    def load_id_column(self) -> str | None:
+        """The column that receives the id of the load; None when there is none."""
+        wanted = self.on_rerun == "replace" and self.write_disposition != "replace"
+        return self.load_column or (LOAD_COLUMN if wanted else None)
 
     @property
     def dead_letter_table(self) -> str | None:
@@ -213,7 +209,7 @@ class SinkTable(Sink):
         """
         from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 
-        self._check_distinct()
+        check_distinct(self)
         if self._run is not None:
             raise PlanError("Pipeline.sink", self, "this SinkTable is in use by another run; give each run its own")
         load_key = f"run-{uuid4().hex}" if spec.load_key is None else spec.load_key
@@ -260,8 +256,8 @@ class SinkTable(Sink):
         return receipt.rows
 
     def finish(self) -> None:
-        """Mark the load as complete."""
-        self._running().hook.consolidate()
+        """Mark the load as complete; with ``replace``, put its rows in the place of the old ones."""
+        self._running().hook.consolidate(on_mismatch="warn")
 
     def figures(self) -> Mapping[str, Any]:
         """``aggregates`` over the whole load, as plain JSON; of one with ``by`` the first groups."""

@@ -6,13 +6,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
-from airflow_parallel_provider.sinks.fit import fit_block, fit_in_slices
+from airflow_parallel_provider.sinks.fit import check_names, fit_block, fit_in_slices
 from airflow_parallel_provider.sinks.infer import infer_columns
-from airflow_parallel_provider.sinks.kinds import Column
+from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.rows import Block, to_block
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -24,9 +24,16 @@ if TYPE_CHECKING:
 class Target:
     """One table, on one backend."""
 
-    def __init__(self, declared: SinkTable, writer: Writer) -> None:
+    def __init__(self, declared: SinkTable, writer: Writer, *, load: str = "", staging: str | None = None) -> None:
+        """Of a load.
+
+        :param load: what goes into the load column, where there is one.
+        :param staging: table that receives the rows in the stead of the declared one.
+        """
         self._declared = declared
         self._writer = writer
+        self._load = load
+        self.name = staging or declared.table
         self._shape: TableShape | None = None
 
     @property
@@ -46,14 +53,17 @@ class Target:
         """
         if self._shape is None:
             declared = self._declared
-            shape = self._writer.reflect(connection, declared.table, declared.schema)
-            connection.rollback()  # looking has opened a transaction that nobody needs
-            if shape is not None:
-                self._writer.check_transactional(connection, declared.table, declared.schema)
-                connection.rollback()
-                self._check(shape)
-            self._shape = shape
+            self._shape = self._look_at(connection, self.name, declared.schema)
         return self._shape
+
+    def _look_at(self, connection: Connection, name: str, schema: str | None) -> TableShape | None:
+        shape = self._writer.reflect(connection, name, schema)
+        connection.rollback()  # looking has opened a transaction that nobody needs
+        if shape is not None:
+            self._writer.check_transactional(connection, name, schema)
+            connection.rollback()
+            self._check(shape)
+        return shape
 
     def ensure(self, connection: Connection, block: Block, where: str) -> TableShape | None:
         """The table, made from the declaration and these rows when it is not there.
@@ -61,14 +71,59 @@ class Target:
         Never inside the transaction of a chunk: on MySQL a CREATE TABLE commits what went before.
         """
         shape = self.look(connection)
-        if shape is None and (block.rows or self._is_declared()):
-            declared = self._declared
-            columns = infer_columns(block, declared.declared, declared.shown, where)
-            self._create(connection, columns, where)
-            shape = self.look(connection)
-            if shape is None:
-                raise SinkError(f"table {declared.shown!r} was made and is not there: check the rights of the login")
-        return shape
+        if shape is not None:
+            return self._extended(connection, shape, block, where)
+        declared = self._declared
+        like = None
+        if self.name != declared.table:
+            like = self._look_at(connection, declared.table, declared.schema)
+        if like is not None:
+            copied = like
+            make_table(
+                connection, self.name, like.schema, self._writer,
+                lambda: self._writer.create_like(connection, self.name, copied),
+            )  # fmt: skip
+        elif block.rows or self._is_declared():
+            self._create(connection, self._columns(block, where), where)
+        else:
+            return None
+        shape = self.look(connection)
+        if shape is None:
+            raise SinkError(f"table {self.name!r} was made and is not there: check the rights of the login")
+        return self._extended(connection, shape, block, where)
+
+    def _columns(self, block: Block, where: str) -> tuple[Column, ...]:
+        """Columns of a new table."""
+        declared, mark = self._declared, self._declared.load_id_column
+        columns = infer_columns(block, declared.declared, declared.shown, where)
+        if mark is None:
+            return columns
+        return (*(column for column in columns if column.name != mark), _load_column(mark))
+
+    def _extended(self, connection: Connection, shape: TableShape, block: Block, where: str) -> TableShape:
+        """The table with the columns that the rows or the declaration have more, where that is wanted."""
+        if self._declared.on_schema_change != "add_columns":
+            return shape
+        there = set(shape.by_name)
+        folded = {name.casefold() for name in there} if self._writer.folds_case else there
+        typed = [column for column in self._declared.declared or () if column.kind is not None]
+        if self._declared.load_id_column is not None:
+            typed.append(_load_column(self._declared.load_id_column))
+        missing = [column for column in typed if column.name not in there]
+        known = there | {column.name for column in typed}
+        numbers = [at for at, name in enumerate(block.names) if name not in known and name.casefold() not in folded]
+        if numbers:
+            values = [block.column(at) for at in numbers]
+            part = Block(tuple(block.names[at] for at in numbers), list(zip(*values, strict=True)))
+            missing += infer_columns(part, self._declared.declared, shape.shown, where)[-len(numbers) :]
+        if not missing:
+            return shape
+        self._check_names([*(Column(name) for name in there), *missing], where)
+        for column in missing:
+            sql_type = self._writer.sql_type(column, in_key=False)
+            add_column(connection, shape, column.name, sql_type, self._writer)
+        self.forget_shape()
+        return self.look(connection) or shape
 
     def _is_declared(self) -> bool:
         columns = self._declared.declared
@@ -78,7 +133,16 @@ class Target:
         """Rows of any shape as a block."""
         columns = self._declared.declared
         names = tuple(column.name for column in columns) if columns is not None else None
-        return to_block(rows, names)
+        block = to_block(rows, names)
+        mark = self._declared.load_id_column
+        if mark is None or not block.rows:
+            return block
+        if mark in block.names:
+            raise SchemaMismatch(
+                f"table {self.shown!r}: the rows have a column {mark!r}, which is where the load's id goes: name "
+                "another one as load_column"
+            )
+        return Block((*block.names, mark), [(*row, self._load) for row in block.rows])
 
     def fit(self, block: Block, shape: TableShape, where: str) -> Rows:
         """The block's rows as the driver takes them; to be gone through once.
@@ -98,6 +162,7 @@ class Target:
         size = self._writer.rows_ahead
         if size is None:
             return fit_block(block, shape, self._writer.adapters, where)
+        check_names(block, shape, where)  # before anything is sent
         return chain.from_iterable(fit_in_slices(block, shape, self._writer.adapters, where, size))
 
     def write(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
@@ -110,8 +175,17 @@ class Target:
     def _check(self, shape: TableShape) -> None:
         declared = self._declared
         named = [column.name for column in declared.declared or ()]
+        added = set()
+        if declared.on_schema_change == "add_columns":
+            added = {column.name for column in declared.declared or () if column.kind is not None}
+        mark = declared.load_id_column
+        if mark is not None and mark not in shape.by_name and declared.on_schema_change != "add_columns":
+            raise SchemaMismatch(
+                f"table {shape.shown!r} has no column {mark!r} for the load's id: add it (text, 32 characters), "
+                "name another one as load_column, or have it added: on_schema_change='add_columns'"
+            )
         for name in [*named, *declared.key]:
-            if name not in shape.by_name:
+            if name not in shape.by_name and (name not in added or name in declared.key):
                 raise SchemaMismatch(
                     f"table {shape.shown!r} has no column {name!r}, which the sink names: add it to the table, or take "
                     "it out of columns and primary_key"
@@ -128,7 +202,7 @@ class Target:
 
         declared = self._declared
         self._check_names(columns, where)
-        quoted = sa.sql.quoted_name(declared.table, quote=True)
+        quoted = sa.sql.quoted_name(self.name, quote=True)
         place = None if declared.schema is None else sa.sql.quoted_name(declared.schema, quote=True)
         table = sa.Table(
             quoted,
@@ -191,22 +265,53 @@ def check_name(name: str, what: str, writer: Writer) -> None:
         raise SchemaMismatch(f"{what} has the name {name!r} of {length} bytes, but only {longest} are kept: shorten it")
 
 
+def _load_column(name: str) -> Column:
+    return Column(name, Kind.TEXT, length=32)
+
+
 def create_table(connection: Connection, table: Any, writer: Writer) -> None:
     """Create a table in a transaction of its own, unless somebody else is faster."""
+    schema = None if table.schema is None else str(table.schema)
+    make_table(connection, str(table.name), schema, writer, lambda: table.create(connection, checkfirst=False))
+
+
+def add_column(connection: Connection, shape: TableShape, name: str, sql_type: Any, writer: Writer) -> None:
+    """Add a column in a transaction of its own, unless somebody else is faster."""
     import sqlalchemy as sa
 
     try:
         writer.begin(connection)
-        table.create(connection, checkfirst=False)
+        writer.add_column(connection, shape, name, sql_type)
         writer.commit(connection)
     except sa.exc.DBAPIError as error:
         connection.rollback()
-        there = writer.reflect(connection, str(table.name), None if table.schema is None else str(table.schema))
+        there = writer.reflect(connection, shape.name, shape.schema)
+        connection.rollback()
+        if there is None or name not in there.by_name:
+            raise SinkError(
+                f"cannot add column {name!r} to table {shape.shown!r} ({writer.explain(error)}): check the "
+                "rights of the login, or add it yourself"
+            ) from None
+
+
+def make_table(
+    connection: Connection, name: str, schema: str | None, writer: Writer, make: Callable[[], object]
+) -> None:
+    """Have a table made in a transaction of its own, unless somebody else is faster."""
+    import sqlalchemy as sa
+
+    try:
+        writer.begin(connection)
+        make()
+        writer.commit(connection)
+    except sa.exc.DBAPIError as error:
+        connection.rollback()
+        there = writer.reflect(connection, name, schema)
         connection.rollback()
         if there is None:
             if writer.is_transient(error):
                 raise  # whoever waits for this chunk may try again
             raise SinkError(
-                f"cannot create table {str(table.name)!r} ({writer.explain(error)}): check the rights of the login and "
+                f"cannot create table {name!r} ({writer.explain(error)}): check the rights of the login and "
                 "that the schema exists, or create the table beforehand"
             ) from None

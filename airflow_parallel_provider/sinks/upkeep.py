@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.books import Books, open_books
-from airflow_parallel_provider.sinks.ledger import load_id
 from airflow_parallel_provider.sinks.load import read_figures
+from airflow_parallel_provider.sinks.load_rows import load_id
+from airflow_parallel_provider.sinks.rerun import delete_rows, drop_staging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
+
+    from sqlalchemy.engine import Connection
 
     from airflow_parallel_provider.sinks.database import Database
     from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable, LetterKey, StoredLetter
@@ -26,54 +29,73 @@ def load_figures(database: Database, declared: SinkTable, load_key: str) -> dict
     """The figures of a load; see :meth:`SinkTableHook.aggregates`."""
     books = _open(database, declared)
     with database.guarded() as connection:
-        return read_figures(books.ledger, connection, load_id(load_key, declared.table, declared.schema), declared)
+        named = books.loads.named(connection, load_key, declared.shown)
+        load = named[0] if named else load_id(load_key, declared.table, declared.schema)
+        return read_figures(books.ledger, connection, load, declared)
 
 
 def letters_waiting(database: Database, declared: SinkTable, load_key: str | None) -> dict[str, tuple[int, int]]:
     """See :meth:`SinkTableHook.dead_letters_waiting`."""
-    letters = _letters(database, declared)
+    letters = _letters(_open(database, declared))
     with database.guarded() as connection:
         return letters.waiting(connection, load_key)
 
 
 def unresolved_letters(
-    database: Database, declared: SinkTable, load_key: str | None, stage: str | None, left_out: str | None
+    database: Database, declared: SinkTable, load_key: str | None, stage: str | None, but_of: str | None
 ) -> Iterator[StoredLetter]:
     """See :meth:`SinkTableHook.dead_letters`. No transaction is open while a page is gone through."""
-    letters = _letters(database, declared)
+    books = _open(database, declared)
+    letters = _letters(books)
     after: LetterKey | None = None
+    left_out: set[str] = set()
     while True:
         with database.guarded() as connection:
+            if but_of is not None and not left_out:
+                left_out = _ids(books, connection, declared, but_of)
             page = letters.page(connection, load_key, stage, after, _PAGE)
-        yield from (letter for letter in page if letter.key[0] != left_out)
+        yield from (letter for letter in page if letter.key[0] not in left_out)
         if len(page) < _PAGE:
             return
         after = page[-1].key
 
 
-def _letters(database: Database, declared: SinkTable) -> DeadLetterTable:
-    letters = _open(database, declared).letters
-    if letters is None:
+def _letters(books: Books) -> DeadLetterTable:
+    if books.letters is None:
         raise SinkError(NO_LETTERS)
-    return letters
+    return books.letters
 
 
-def discard_load(database: Database, declared: SinkTable, load_key: str) -> int:
-    """Forget a load; see :meth:`SinkTableHook.discard`."""
+def discard_load(database: Database, declared: SinkTable, load_key: str, *, rows: bool) -> int:
+    """Forget a load in all its generations; see :meth:`SinkTableHook.discard`."""
     books = _open(database, declared)
-    load = load_id(load_key, declared.table, declared.schema)
     with database.transaction() as connection:
-        return books.forget(connection, load)
+        loads = _ids(books, connection, declared, load_key)
+        chunks = sum(books.forget(connection, load) for load in sorted(loads))
+        if rows:
+            delete_rows(connection, declared, sorted(loads), database.writer)
+    drop_staging(database, declared, sorted(loads))
+    return chunks
 
 
-def purge(database: Database, declared: SinkTable, older_than: timedelta) -> int:
+def purge(database: Database, declared: SinkTable, older_than: timedelta, *, abandoned: bool) -> int:
     """Forget what was complete so long ago; see :meth:`SinkTableHook.purge_ledger`."""
-    ledger = _open(database, declared).ledger
+    books = _open(database, declared)
+    given_up: list[str] = []
     with database.transaction() as connection:
-        old = ledger.complete_before(connection, older_than)
-        for load in old:
-            ledger.forget(connection, load)
-    return len(old)
+        old = books.loads.complete_before(connection, older_than)
+        if abandoned:
+            given_up = books.loads.open_since(connection, older_than, declared.shown)
+        for load in [*old, *given_up]:
+            books.ledger.forget(connection, load)
+    drop_staging(database, declared, given_up)
+    return len(old) + len(given_up)
+
+
+def _ids(books: Books, connection: Connection, declared: SinkTable, load_key: str) -> set[str]:
+    """The loads that go by a key, in all generations."""
+    named = books.loads.named(connection, load_key, declared.shown)
+    return {load_id(load_key, declared.table, declared.schema), *named}
 
 
 def _open(database: Database, declared: SinkTable) -> Books:

@@ -97,6 +97,13 @@ class TestDatabase:
         """Chunk id, items, rows, dead letters and attempt of every committed chunk."""
         return self.rows("airflow_parallel_ledger", "chunk_id, items, rows_committed, dead_letters, attempt")
 
+    def tables(self) -> list[str]:
+        """Names of all tables here."""
+        found = self.fetch(
+            f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{self.schema or 'main'}'"
+        )
+        return [name for (name,) in found]
+
     def exists(self, table: str) -> bool:
         """Whether there is such a table."""
         try:
@@ -122,6 +129,9 @@ class SqliteDatabase(TestDatabase):
 
     def raw(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path)
+
+    def tables(self) -> list[str]:
+        return [name for (name,) in self.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")]
 
     def drop(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_parallel_provider.engine.sink import ChunkResult
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
-from airflow_parallel_provider.sinks.ledger import now
+from airflow_parallel_provider.sinks.load_rows import now
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, TestDatabase
 

@@ -49,6 +49,10 @@ class Writer:
     """Whether column names that differ only in case are the same column."""
     savepoints = True
     """Whether part of a transaction can be taken back."""
+    transactional_ddl = False
+    """Whether CREATE, ALTER, DROP and RENAME are part of the transaction."""
+    overriding = ""
+    """What an INSERT needs to fill columns that the database numbers itself."""
     takes_nul = True
     """Whether a text may hold a NUL character."""
     longest_name: int | None = None
@@ -111,7 +115,7 @@ class Writer:
             if found.get("unique") and not _is_partial(found)
         ]
         keys = {frozenset(names) for names in [primary, *uniques] if names and None not in names}
-        return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)))
+        return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)), tuple(primary))
 
     def check_disposition(self, disposition: str) -> None:
         """Refuse a way of writing this backend does not know.
@@ -152,6 +156,64 @@ class Writer:
         """Insert rows, or update those whose key is there; of equal keys in one chunk the last row wins."""
         raise NotImplementedError  # check_disposition comes first
 
+    def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
+        """Make a table with the columns and the primary key of another, in the same schema."""
+        import sqlalchemy as sa
+
+        columns = [
+            sa.Column(
+                sa.sql.quoted_name(column.name, quote=True),
+                column.sql_type,
+                primary_key=column.name in shape.primary_key,
+                nullable=column.nullable,
+                autoincrement=False,
+            )
+            for column in shape.columns
+            if not column.computed
+        ]
+        core_of(name, shape.schema, *columns, **self.table_options()).create(connection, checkfirst=False)
+
+    def add_column(self, connection: Connection, shape: TableShape, name: str, sql_type: Any) -> None:
+        """Add a nullable column to a table."""
+        import sqlalchemy as sa
+
+        made = sa.Column(sa.sql.quoted_name(name, quote=True), sql_type, nullable=True)
+        core_of(shape.name, shape.schema, made)  # a column of no table has no DDL
+        spelled = sa.schema.CreateColumn(made).compile(dialect=connection.dialect)
+        place = self.place(connection, shape.name, shape.schema)
+        word = "" if connection.dialect.name in ("oracle", "mssql") else "COLUMN "
+        connection.exec_driver_sql(f"ALTER TABLE {place} ADD {word}{spelled}")
+
+    def renames(self, connection: Connection, staging: TableShape, old: TableShape | None) -> bool:  # noqa: ARG002
+        """Whether a staging table takes the place of a table by being renamed; else its rows are copied.
+
+        :param old: the table it replaces, if there is one.
+        """
+        return False
+
+    def rename_into(self, connection: Connection, staging: str, table: str, schema: str | None, *, there: bool) -> None:
+        """Put a staging table in the place of another, which is gone afterwards or left as ``aside(staging)``."""
+        raise NotImplementedError  # renames() comes first
+
+    def copy_into(self, connection: Connection, staging: TableShape, table: TableShape) -> None:
+        """Delete all rows of a table and insert those of another, in the transaction that is open."""
+        preparer = connection.dialect.identifier_preparer
+        names = [column.name for column in staging.columns if column.name in table.by_name and not column.computed]
+        listed = ", ".join(preparer.quote_identifier(name) for name in names)
+        target, source = (self.place(connection, shape.name, shape.schema) for shape in (table, staging))
+        connection.exec_driver_sql(f"DELETE FROM {target}")  # noqa: S608  # quoted, here and below
+        connection.exec_driver_sql(f"INSERT INTO {target} ({listed}) {self.overriding}SELECT {listed} FROM {source}")  # noqa: S608
+
+    def drop(self, connection: Connection, name: str, schema: str | None) -> None:
+        """Drop a table, if it is there."""
+        if self.reflect(connection, name, schema) is not None:
+            connection.exec_driver_sql(f"DROP TABLE {self.place(connection, name, schema)}")
+
+    def place(self, connection: Connection, name: str, schema: str | None) -> str:
+        """A table as SQL."""
+        preparer = connection.dialect.identifier_preparer
+        return ".".join(preparer.quote_identifier(part) for part in (schema, name) if part is not None)
+
     def is_transient(self, error: BaseException) -> bool:
         """Whether the same chunk may go in on another try."""
         import sqlalchemy as sa
@@ -169,6 +231,19 @@ def _is_partial(index: Mapping[str, Any]) -> bool:
     return any(name.endswith(("_where", "_length")) and bool(value) for name, value in options.items())
 
 
+def aside(staging: str) -> str:
+    """Where a replaced table goes until it is dropped, on a database that cannot drop it in the same breath."""
+    return f"{staging}_old"
+
+
+def core_of(name: str, schema: str | None, *columns: Any, **options: Any) -> Any:
+    """A SQLAlchemy table whose names are quoted as they stand."""
+    import sqlalchemy as sa
+
+    place = None if schema is None else sa.sql.quoted_name(schema, quote=True)
+    return sa.Table(sa.sql.quoted_name(name, quote=True), sa.MetaData(), *columns, schema=place, **options)
+
+
 def core_table(shape: TableShape, names: Sequence[str]) -> tuple[Any, list[str]]:
     """A SQLAlchemy table of some columns, and the keys its bind parameters go by.
 
@@ -181,6 +256,4 @@ def core_table(shape: TableShape, names: Sequence[str]) -> tuple[Any, list[str]]
         sa.Column(sa.sql.quoted_name(name, quote=True), shape.by_name[name].sql_type, key=key)
         for name, key in zip(names, keys, strict=True)
     ]
-    quoted = sa.sql.quoted_name(shape.name, quote=True)
-    place = None if shape.schema is None else sa.sql.quoted_name(shape.schema, quote=True)
-    return sa.Table(quoted, sa.MetaData(), *columns, schema=place), keys
+    return core_of(shape.name, shape.schema, *columns), keys

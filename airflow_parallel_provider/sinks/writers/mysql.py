@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import UnsafeTable
 from airflow_parallel_provider.sinks.convert import Unfit, to_json
 from airflow_parallel_provider.sinks.kinds import Column, Kind
-from airflow_parallel_provider.sinks.writers.base import Rows, Writer
+from airflow_parallel_provider.sinks.writers.base import Rows, Writer, aside
 from airflow_parallel_provider.sinks.writers.sqltypes import KEY_LENGTH, generic_type
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class MysqlWriter(Writer):
         )
         cursor.execute("SET SESSION time_zone = '+00:00'")
         cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, round(self.lock_timeout))}")
+        cursor.execute(f"SET SESSION lock_wait_timeout = {max(1, round(self.lock_timeout))}")
         cursor.execute("SELECT VERSION()")
         if "mariadb" in str(cursor.fetchone()[0]).lower():
             cursor.execute(f"SET SESSION max_statement_time = {self.statement_timeout:.3f}")
@@ -170,6 +171,32 @@ class MysqlWriter(Writer):
         """A transactional engine, all of Unicode, and keys that differ when their characters differ."""
         options = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
         return {f"{dialect}_{name}": value for dialect in ("mysql", "mariadb") for name, value in options.items()}
+
+    def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
+        """With defaults, keys and indexes; foreign keys stay behind."""
+        made = self.place(connection, name, shape.schema)
+        connection.exec_driver_sql(f"CREATE TABLE {made} LIKE {self.place(connection, shape.name, shape.schema)}")
+
+    def renames(self, connection: Connection, staging: TableShape, old: TableShape | None) -> bool:  # noqa: ARG002
+        """Where the old table has neither triggers nor foreign keys, which would stay with it."""
+        if old is None:
+            return True
+        import sqlalchemy as sa
+
+        hanging = sa.text(
+            "SELECT (SELECT COUNT(*) FROM information_schema.triggers WHERE event_object_table = :name "
+            "AND event_object_schema = COALESCE(:place, DATABASE())) + "
+            "(SELECT COUNT(*) FROM information_schema.key_column_usage WHERE referenced_table_name IS NOT NULL "
+            "AND ((table_name = :name AND table_schema = COALESCE(:place, DATABASE())) OR "
+            "(referenced_table_name = :name AND referenced_table_schema = COALESCE(:place, DATABASE()))))"
+        )
+        return not connection.execute(hanging, {"name": old.name, "place": old.schema}).scalar()
+
+    def rename_into(self, connection: Connection, staging: str, table: str, schema: str | None, *, there: bool) -> None:
+        """One RENAME TABLE, which is atomic and commits by itself; the old table is left aside."""
+        source, target = self.place(connection, staging, schema), self.place(connection, table, schema)
+        away = f"{target} TO {self.place(connection, aside(staging), schema)}, " if there else ""
+        connection.exec_driver_sql(f"RENAME TABLE {away}{source} TO {target}")
 
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """INSERTs of many rows each, none larger than the server takes."""

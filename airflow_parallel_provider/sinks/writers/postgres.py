@@ -40,6 +40,23 @@ _BINARY_OIDS = frozenset(
 _PASSING = ("08", "40", "53", "57")
 """Classes of SQLSTATE that may pass: connection, serialisation and deadlock, resources, shutdown and cancel."""
 _LOCK_NOT_AVAILABLE = "55P03"
+_INTERCHANGEABLE = """
+SELECT o.relkind = 'r' AND n.relkind = 'r' AND o.relowner = n.relowner AND o.reltablespace = n.reltablespace
+  AND o.relacl IS NOT DISTINCT FROM n.relacl AND o.reloptions IS NOT DISTINCT FROM n.reloptions
+  AND o.relreplident = n.relreplident AND obj_description(o.oid, 'pg_class') IS NULL
+  AND NOT (o.relispartition OR o.relhasrules OR o.relhastriggers OR o.relhassubclass OR o.relrowsecurity)
+  AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = o.oid)
+  AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.contype = 'f' AND o.oid IN (c.conrelid, c.confrelid))
+  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = o.oid AND a.attacl IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM pg_publication_rel p WHERE p.prrelid = o.oid)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refobjid = o.oid AND d.classid = CAST('pg_rewrite' AS regclass))
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refobjid = o.reltype AND d.deptype = 'n')
+  AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
+                  WHERE d.refobjid = o.oid AND d.deptype = 'a' AND s.relkind = 'S')
+FROM pg_class o, pg_class n WHERE o.oid = CAST(:old AS regclass) AND n.oid = CAST(:new AS regclass)
+"""
+"""Whether nobody would notice a table being dropped and another one renamed to its name: no views, rules, triggers,
+foreign keys, policies, grants, publications, comments, sequences of its own; same owner and storage."""
 _STAGE = '"parallel_stage"'
 
 
@@ -63,6 +80,8 @@ class PostgresWriter(Writer):
 
     merges = True
     rows_ahead: int | None = 2_000
+    transactional_ddl = True
+    overriding = "OVERRIDING SYSTEM VALUE "
     takes_nul = False
     longest_name = 63
 
@@ -171,6 +190,29 @@ class PostgresWriter(Writer):
                     return
                 for row in rows:
                     copy.write_row(row)
+
+    def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
+        """With defaults, keys, checks and indexes."""
+        made = self.place(connection, name, shape.schema)
+        like = self.place(connection, shape.name, shape.schema)
+        connection.exec_driver_sql(f"CREATE TABLE {made} (LIKE {like} INCLUDING ALL)")
+
+    def renames(self, connection: Connection, staging: TableShape, old: TableShape | None) -> bool:
+        """Where nothing hangs on the old table that the new one would not have."""
+        if old is None:
+            return True
+        import sqlalchemy as sa
+
+        names = {"old": self.place(connection, old.name, old.schema)}
+        names["new"] = self.place(connection, staging.name, staging.schema)
+        return bool(connection.execute(sa.text(_INTERCHANGEABLE), names).scalar())
+
+    def rename_into(self, connection: Connection, staging: str, table: str, schema: str | None, *, there: bool) -> None:
+        """In the transaction that is open: readers wait for its end and then see the new table."""
+        if there:
+            connection.exec_driver_sql(f"DROP TABLE {self.place(connection, table, schema)}")
+        source, name = self.place(connection, staging, schema), self.place(connection, table, None)
+        connection.exec_driver_sql(f"ALTER TABLE {source} RENAME TO {name}")
 
     def is_transient(self, error: BaseException) -> bool:
         """By SQLSTATE; an operational error without one is a lost connection."""

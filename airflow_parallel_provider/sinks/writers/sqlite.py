@@ -98,6 +98,7 @@ class SqliteWriter(Writer):
     """Writes to SQLite on the ``sqlite3`` connection itself."""
 
     merges = True
+    transactional_ddl = True
     folds_case = True
     adapters: Mapping[Kind, Converter] = {
         Kind.DECIMAL: str,
@@ -177,7 +178,30 @@ class SqliteWriter(Writer):
             members = connection.exec_driver_sql(f"PRAGMA {prefix}index_info({quote(index)})").fetchall()
             if unique and not partial and all(name is not None for _, _, name in members):
                 keys.add(frozenset(name for _, _, name in members))
-        return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)))
+        return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)), tuple(primary))
+
+    def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
+        """With the declared types and the primary key; the other keys are checked when the rows are copied."""
+        parts = [
+            f"{quote(column.name)} {column.sql_type}{'' if column.nullable else ' NOT NULL'}"
+            for column in shape.columns
+            if not column.computed
+        ]
+        if shape.primary_key:
+            parts.append(f"PRIMARY KEY ({', '.join(map(quote, shape.primary_key))})")
+        connection.exec_driver_sql(f"CREATE TABLE {place(name, shape.schema)} ({', '.join(parts)})")
+
+    def add_column(self, connection: Connection, shape: TableShape, name: str, sql_type: Any) -> None:
+        """Reflected types are the declared words themselves."""
+        super().add_column(connection, shape, name, _declared(sql_type) if isinstance(sql_type, str) else sql_type)
+
+    def renames(self, connection: Connection, staging: TableShape, old: TableShape | None) -> bool:  # noqa: ARG002
+        """Only to a name that is free: a RENAME would take views and triggers along."""
+        return old is None
+
+    def rename_into(self, connection: Connection, staging: str, table: str, schema: str | None, *, there: bool) -> None:  # noqa: ARG002
+        """In the transaction that is open."""
+        connection.exec_driver_sql(f"ALTER TABLE {place(staging, schema)} RENAME TO {quote(table)}")
 
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """One prepared statement, all rows."""
@@ -231,6 +255,7 @@ def _column(row: Any, primary: list[str]) -> TableColumn:
         or (spelled == "INTEGER" and bool(in_key) and len(primary) == 1),
         length=int(length) if kind is Kind.TEXT and length.isdigit() else None,
         digits=_EXACT_DIGITS if kind is Kind.DECIMAL and not exact else None,
+        computed=hidden in (2, 3),
     )
 
 

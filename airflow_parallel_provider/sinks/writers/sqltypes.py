@@ -43,6 +43,7 @@ def column_of_sql(found: Mapping[str, Any]) -> TableColumn:
         length=getattr(sql_type, "length", None) if kind in (Kind.TEXT, Kind.BYTES) else None,
         precision=sql_type.precision if numeric else None,
         scale=sql_type.scale if numeric else None,
+        computed=bool(found.get("computed")),
     )
 
 

@@ -1,0 +1,164 @@
+"""The end of a load with ``write_disposition="replace"``: its staging table takes the table's place.
+
+How depends on the database and on what hangs on the old table::
+
+    PostgreSQL, DuckDB   rename in one transaction with the ledger; where something hangs on the old table: copy
+    MySQL, MariaDB       RENAME TABLE, atomic but in no transaction: announced in the ledger first, so that a try that
+                         comes later can tell by the staging table whether it has happened; or copy
+    SQLite, all others   copy: DELETE and INSERT ... SELECT in one transaction with the ledger
+
+A crash at any point leaves the old rows or the new ones, and the next try finishes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_parallel_provider.errors import LoadMismatch, SinkError
+from airflow_parallel_provider.sinks.load_rows import COMPLETE, OPEN, SWAPPING
+from airflow_parallel_provider.sinks.rerun import drop_staging
+from airflow_parallel_provider.sinks.target import add_column, make_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Connection
+
+    from airflow_parallel_provider.sinks.books import Books
+    from airflow_parallel_provider.sinks.database import Database
+    from airflow_parallel_provider.sinks.shape import TableShape
+    from airflow_parallel_provider.sinks.table import SinkTable
+    from airflow_parallel_provider.sinks.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """One load's swap."""
+
+    database: Database
+    books: Books
+    target: Target
+    """The staging table."""
+    declared: SinkTable
+    load: str
+    reached: Callable[[str], None]
+
+    def finish(self, rows: int) -> None:
+        """Swap, unless that was done; mark the load as complete and clean up.
+
+        :param rows: how many the ledger says.
+        :raises LoadMismatch: when the load or its staging table is gone.
+        :raises SinkError: when the staging table holds another number of rows.
+        """
+        with self.database.guarded() as connection:
+            state = self.books.loads.hold(connection, self.load)
+            connection.rollback()
+            staging = self._look(connection, self.target.name)
+            old = self._look(connection, self.declared.table)
+            if state == OPEN:
+                self._check(connection, staging, rows)
+                by_name = staging is not None and self.database.writer.renames(connection, staging, old)
+                connection.rollback()
+        if state is None:
+            raise LoadMismatch(
+                f"table {self.declared.shown!r}: the load is gone from the ledger; somebody discarded it"
+            )
+        if state == SWAPPING:
+            self._rename_alone(staging, old)
+        elif state == OPEN and staging is None:
+            self._empty(old)
+        elif state == OPEN and staging is not None:
+            self._take_place(staging, old, by_name=by_name)
+        self.reached("after_swap")
+        drop_staging(self.database, self.declared, [self.load])
+
+    def _look(self, connection: Connection, name: str) -> TableShape | None:
+        found = self.database.writer.reflect(connection, name, self.declared.schema)
+        connection.rollback()
+        return found
+
+    def _check(self, connection: Connection, staging: TableShape | None, rows: int) -> None:
+        found = 0
+        if staging is not None:
+            place = self.database.writer.place(connection, staging.name, staging.schema)
+            found = int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {place}").scalar() or 0)  # noqa: S608  # quoted
+        connection.rollback()
+        if found != rows:
+            raise SinkError(
+                f"table {self.target.name!r} holds {found} rows, but the ledger says {rows}: somebody has changed it. "
+                f"Table {self.declared.shown!r} is as it was; discard the load to start over"
+            )
+
+    def _take_place(self, staging: TableShape, old: TableShape | None, *, by_name: bool) -> None:
+        writer = self.database.writer
+        if by_name and not writer.transactional_ddl:
+            with self.database.transaction() as connection:
+                if self._is_mine(connection):
+                    self.books.loads.mark(connection, self.load, SWAPPING)
+            self.reached("before_swap")
+            self._rename_alone(staging, old)
+            return
+        if not by_name:
+            old = self._prepared(staging, old)
+        with self.database.transaction() as connection:
+            if not self._is_mine(connection):
+                return
+            self.reached("before_swap")
+            if by_name:
+                writer.rename_into(connection, staging.name, self.declared.table, staging.schema, there=old is not None)
+            elif old is not None:
+                writer.copy_into(connection, staging, old)
+            self.books.loads.mark(connection, self.load, COMPLETE)
+            self.reached("before_commit_of_swap")
+
+    def _is_mine(self, connection: Connection) -> bool:
+        """Whether the swap is still to be done; from here on no other attempt can do it."""
+        return self.books.loads.hold(connection, self.load, alone=True) == OPEN
+
+    def _rename_alone(self, staging: TableShape | None, old: TableShape | None) -> None:
+        """The rename that no transaction covers: if the staging table is gone, it has happened."""
+        import sqlalchemy as sa
+
+        if staging is not None:
+            try:
+                with self.database.guarded() as connection:
+                    self.database.writer.rename_into(
+                        connection, staging.name, self.declared.table, staging.schema, there=old is not None
+                    )
+            except (SinkError, sa.exc.DBAPIError):
+                with self.database.guarded() as connection:
+                    if self._look(connection, staging.name) is not None:
+                        raise
+                # another attempt was faster
+        self.reached("after_rename")
+        with self.database.transaction() as connection:
+            self.books.loads.mark(connection, self.load, COMPLETE)
+
+    def _empty(self, old: TableShape | None) -> None:
+        """A load without a row replaces all rows by none."""
+        with self.database.transaction() as connection:
+            if not self._is_mine(connection):
+                return
+            self.reached("before_swap")
+            if old is not None:
+                place = self.database.writer.place(connection, old.name, old.schema)
+                connection.exec_driver_sql(f"DELETE FROM {place}")  # noqa: S608  # quoted
+            self.books.loads.mark(connection, self.load, COMPLETE)
+            self.reached("before_commit_of_swap")
+
+    def _prepared(self, staging: TableShape, old: TableShape | None) -> TableShape:
+        """The table that rows are copied into: made when absent, with all the columns they have."""
+        writer, name = self.database.writer, self.declared.table
+        with self.database.guarded() as connection:
+            if old is None:
+                make_table(
+                    connection, name, staging.schema, writer, lambda: writer.create_like(connection, name, staging)
+                )
+            else:
+                for column in staging.columns:
+                    if column.name not in old.by_name:
+                        add_column(connection, old, column.name, column.sql_type, writer)
+            found = self._look(connection, name)
+        assert found is not None
+        return found
