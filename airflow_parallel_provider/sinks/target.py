@@ -105,7 +105,7 @@ class Target:
         if self._declared.on_schema_change != "add_columns":
             return shape
         there = set(shape.by_name)
-        folded = {name.casefold() for name in there} if self._writer.folds_case else there
+        folded = {name.casefold() for name in there} if self._writer.folds_case else set()
         typed = [column for column in self._declared.declared or () if column.kind is not None]
         if self._declared.load_id_column is not None:
             typed.append(_load_column(self._declared.load_id_column))

@@ -13,6 +13,7 @@ from airflow_parallel_provider.engine.sink import LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, SchemaMismatch, SinkError
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 from airflow_parallel_provider.sinks.table import SinkTable
+from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, TestDatabase
 
 pytestmark = pytest.mark.airflow
@@ -102,6 +103,7 @@ def test_retry_goes_on_with_the_staging_table(database: TestDatabase) -> None:
     assert ids(database) == [7, 8]
 
 
+@pytest.mark.parametrize("database", [*OWN, "postgres-generic"], indirect=True)
 @pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
 @pytest.mark.parametrize("point", ["before_swap", "after_rename", "before_commit_of_swap", "after_swap"])
 def test_death_during_the_swap_leaves_old_or_new_and_the_next_try_finishes(
