@@ -49,6 +49,10 @@ browser: ## install the Chromium that the tests of the Pipeline tab need (Debian
 		apt-get update --quiet --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes \
 			--no-install-recommends chromium fonts-dejavu-core >/dev/null; }
 
+.PHONY: pictures
+pictures: $(STAMP) browser ## take the README's pictures of the Pipeline tab anew (two minutes)
+	@$(BIN)/python -m dev.pictures
+
 .PHONY: test
 test: $(STAMP) ## all tests but the long forms marked slow (ARGS="-k name" to choose)
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -17,6 +17,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from rich import box
 from rich.console import Console
@@ -66,6 +67,8 @@ def run_demo(home: Path, console: Console) -> int:
         remove(database)  # not before: only now is it sure that no other demo is using it
         run_id = airflow.client.trigger(DAG)
         console.print(f"DAG run {run_id} of {DAG} has been triggered.", markup=False, soft_wrap=True)
+        tab = f"{airflow.url}/dags/{DAG}/runs/{quote(run_id, safe='')}/tasks/{TASK}/plugin/pipeline"
+        console.print(f"Watch it live, until it ends, in the Pipeline tab: {tab}", markup=False, soft_wrap=True)
         with progress_on(console, "score_flights") as progress:
             state = watch(airflow.client, run_id, progress)
         metrics = airflow.client.xcom(DAG, run_id, TASK, "pipeline_metrics")
@@ -74,7 +77,8 @@ def run_demo(home: Path, console: Console) -> int:
     if metrics:
         console.print(f"\n{report_of(metrics)}\n", markup=False, soft_wrap=True)
     complete = show_table(database, console)
-    console.print(f"\nDAG run: {state}; {duration(time.monotonic() - began)} in all, start of Airflow included.")
+    console.print("\n`make ui` starts the same Airflow again: the Pipeline tab of the task still has all figures.")
+    console.print(f"DAG run: {state}; {duration(time.monotonic() - began)} in all, start of Airflow included.")
     return 0 if state == "success" and complete else 1
 
 

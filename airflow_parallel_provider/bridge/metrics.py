@@ -27,6 +27,8 @@ SIZE_LIMIT: Final = 30_000
 OBSERVE_EVERY: Final = 1.0
 """Seconds between two calls of :meth:`LiveMetrics.observe`."""
 _FAST, _SLOW, _FAST_FOR, _LOG_EVERY, _LOOK_AHEAD_EVERY = 2.0, 5.0, 60.0, 10.0, 30.0
+_PAUSE_PER_SECOND, _SLOWEST = 20, 60.0
+"""An API server that takes its time is given more, so that the main thread is there for the run nearly always."""
 _WORKERS, _DECISIONS = 24, 40
 """Workers and changes of their number in one snapshot; the report has more."""
 
@@ -55,6 +57,7 @@ class LiveMetrics:
         self._clock = clock
         self._began = clock()
         self._logged = self._began
+        self._pause = 0.0
         self._published = -math.inf  # the first snapshot goes out at once: a page that is open shows that it has begun
         self._history = History()
         self._progress = Progress()
@@ -76,9 +79,11 @@ class LiveMetrics:
             return  # end() publishes it, once the state is known
         self._history.add(snapshot)
         now = self._clock()
-        if now - self._published >= (_FAST if now - self._began < _FAST_FOR else _SLOW):
+        usual = _FAST if now - self._began < _FAST_FOR else _SLOW
+        if now - self._published >= max(usual, self._pause):
             self._published = now
             self._publish(snapshot, final=False)
+            self._pause = min(_SLOWEST, _PAUSE_PER_SECOND * (self._clock() - now))
         if now - self._logged >= _LOG_EVERY:
             self._logged = now
             log.info("%s", self._progress.line(snapshot))

@@ -17,11 +17,12 @@ _CAUSES, _STAGES = 10, 30
 
 
 def summary_of(report: RunReport, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The report as plain JSON of a few kilobytes: all figures, the ten most frequent causes, short samples.
+    """The report as plain JSON of a few kilobytes: all figures, the ten most frequent causes, short samples, no curves.
 
     :param facts: values that stand before the report's own (load key, sink, attempt).
     """
     full = report.as_dict()
+    del full["series"]
     short = {**full, "failures": full["failures"][:_CAUSES], "stages": full["stages"][:_STAGES]}
     plain: dict[str, Any] = to_plain({**facts, **short}, text_limit=300)
     return plain

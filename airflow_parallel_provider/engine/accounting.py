@@ -26,6 +26,7 @@ class Clocks:
     cpu_before: float
     working_since: float | None = None
     ended: float | None = None
+    cpu_told: float = 0.0
 
     @classmethod
     def start(cls) -> Clocks:
@@ -74,7 +75,7 @@ def make_report(run: Run, state: State) -> RunReport:
         chunks_skipped=run.chunks_skipped,
         seconds=round(seconds, 4),
         items_per_second=round((read - run.items_skipped) / seconds, 2) if seconds else 0.0,
-        cpu_seconds=round(run.cpu_seconds() + (run.crew.memory.workers_cpu if state == "running" else 0.0), 4),
+        cpu_seconds=round(_cpu_seconds(run, state), 4),
         peak_rss_bytes=run.peak_rss(),
         estimated_serial_seconds=round(serial, 4),
         speedup=round(serial / seconds, 3) if seconds else 0.0,
@@ -94,6 +95,15 @@ def make_report(run: Run, state: State) -> RunReport:
         figures=dict(committer.figures),
         decisions=[decision.as_dict() for decision in run.crew.decisions],
     )
+
+
+def _cpu_seconds(run: Run, state: State) -> float:
+    """While it runs with what its worker processes have used so far; never less than was told before."""
+    total = run.cpu_seconds()
+    if state == "running":
+        # A worker that has just ended is not there any more and not in the books yet.
+        run.clocks.cpu_told = total = max(total + run.crew.memory.workers_cpu, run.clocks.cpu_told)
+    return total
 
 
 def _serial_seconds(run: Run, source_busy: float) -> float:

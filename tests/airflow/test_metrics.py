@@ -15,12 +15,10 @@ from airflow_parallel_provider.bridge.identity import RunIdentity
 from airflow_parallel_provider.bridge.metrics import SIZE_LIMIT, LiveMetrics, fit
 from airflow_parallel_provider.bridge.plain import json_size, to_plain
 from airflow_parallel_provider.bridge.publisher import Publisher
-from tests.airflow.conftest import FakeStateStore, snapshot
+from tests.airflow.conftest import FakeStateStore, FakeTaskInstance, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.airflow.conftest import FakeTaskInstance
 
 
 class FakeClock:
@@ -65,6 +63,20 @@ def test_at_once_then_every_two_seconds_and_after_a_minute_every_five(bench: Ben
 
     assert times[:4] == [1, 3, 5, 7]
     assert [later - earlier for earlier, later in itertools.pairwise(times)] == [2] * 29 + [5] * 8
+
+
+def test_slow_api_server_is_asked_less_often(bench: Bench) -> None:
+    """The main thread waits for each answer, and meanwhile nobody looks after timeouts and worker counts."""
+
+    def half_a_second(key: str, value: Any) -> None:
+        bench.clock.now += 0.5
+        FakeTaskInstance.xcom_push(bench.ti, key, value)
+
+    bench.ti.xcom_push = half_a_second  # type: ignore[method-assign]
+    times = bench.run(60)
+
+    distances = {later - earlier for earlier, later in itertools.pairwise(times)}
+    assert distances <= {9, 10, 11}
 
 
 def test_one_line_in_the_log_every_ten_seconds(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -98,15 +98,24 @@ def test_live_then_complete_and_the_numbers_are_those_of_the_report(site: Site, 
         )
         assert "live" in tab.wait(".pp-fresh").inner_text()
         assert tab.wait(".pp-state").inner_text() == "running"
+        assert tab.figure("queue:gate") > 0, "the gate is closed"
+        tab.wait(".pp-chart path.pp-line")
         tab.picture("live")
 
         site.gate.touch()
         run.wait_for("success")
         tab.wait(".pp-state[data-state=success]")
 
-        numbers_are_those_of(run.xcom(), tab)
+        report = run.xcom()
+        numbers_are_those_of(report, tab)
+        assert tab.figure("advice") == report["advice"]
         assert tab.figure("items_done") == ITEMS
         assert f"{ITEMS} of {ITEMS} items" in tab.shown("items_done")
+        assert "Simulated: " in tab.text()
+        changes = tab.page.locator("[aria-label^='Changes of the number of workers'] tbody tr").all_inner_texts()
+        assert len(changes) == len(report["decisions"]) > 0
+        assert all(f"{each['before']} → {each['after']}" in "".join(changes) for each in report["decisions"])
+        assert tab.page.locator(".pp-mark").count() == len(changes)
         assert tab.page.evaluate("window.hacked") is None
         assert tab.page.locator(".pp img").count() == 0
         assert '<img src=x onerror="window.hacked=1">' in tab.text()
@@ -217,6 +226,19 @@ def test_other_tasks_and_the_frame(site: Site, browser: Browser) -> None:
             run.xcom()["rows_committed"]
         )
         assert frame.locator("html.dark").count() == 1
+
+
+@pytest.mark.slow
+def test_live_figures_cost_less_than_a_hundredth_of_a_run_of_a_minute(site: Site) -> None:
+    run = site.start("tab_minute")
+    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=140) == "success"
+
+    metrics = run.xcom("pipeline_metrics")
+    assert metrics["seconds"] > 55
+    assert len(json.dumps(metrics)) <= 30_000
+    assert len(metrics["history"]["seconds"]) > 30
+    assert 0 < metrics["metrics_cpu_seconds"] < 0.01 * metrics["seconds"]
+    print(f"{metrics['metrics_cpu_seconds']:.3f} s of CPU in {metrics['seconds']:.1f} s")
 
 
 # -- for everybody --------------------------------------------------------------------------------

@@ -9,6 +9,17 @@ export class Refused extends Error {
   }
 }
 
+export class Unreachable extends Error {}
+
+/** What to tell the reader of an error; one of our own is also told to the browser, and to whoever watches it. */
+export function wordsFor(error) {
+  if (error instanceof Unreachable || error instanceof Refused) return "Airflow does not answer; trying again";
+  reportError(error);
+  return `This page has a fault: ${error}`;
+}
+
+export const mayNot = (error) => (error instanceof Refused && [401, 403].includes(error.status) ? error.status : null);
+
 const part = (text) => encodeURIComponent(text);
 const run = ({ dagId, runId }) => `dags/${part(dagId)}/dagRuns/${part(runId)}`;
 const task = (at) => `${run(at)}/taskInstances/${part(at.taskId)}`;
@@ -20,7 +31,9 @@ async function get(path, parameters = {}) {
   const headers = { Accept: "application/json" };
   const token = localStorage.getItem("token"); // Airflow 3.1.0 keeps it there; later ones have a cookie
   if (token) headers.Authorization = `Bearer ${token.replace(/^"|"$/g, "")}`;
-  const answer = await fetch(url, { credentials: "same-origin", headers });
+  const answer = await fetch(url, { credentials: "same-origin", headers }).catch((error) => {
+    throw new Unreachable(String(error));
+  });
   if (answer.status === 404) return null;
   if (!answer.ok) throw new Refused(answer.status);
   return answer.json();

@@ -1,8 +1,8 @@
 // Small charts in SVG: lines, steps and stacked shares, with a cursor for pointer and arrow keys.
 import { el, seconds as asSeconds, svg } from "./dom.js";
 
-const [WIDTH, HEIGHT] = [440, 168];
-const PAD = { left: 50, right: 10, top: 10, bottom: 22 };
+const [WIDTH, HEIGHT] = [320, 140];
+const PAD = { left: 46, right: 8, top: 8, bottom: 20 };
 
 /** 1, 2, 4 or 6 times a power of ten, not below `value`: the half of it is a round number, too. */
 function nice(value) {

@@ -1,5 +1,5 @@
 // The page of a DAG run: its pipelines, the shards of mapped ones added up. Also the page of all shards of one task.
-import { Refused, entriesOf, inTurns, instanceOf, mappedCount, pageOf, poll, runOf, xcom } from "./api.js";
+import { entriesOf, inTurns, instanceOf, mappedCount, mayNot, pageOf, poll, runOf, wordsFor, xcom } from "./api.js";
 import { count, el, percent, rate, section, swap, table } from "./dom.js";
 import { numbers, failures, progress } from "./sections.js";
 import { itemsDone, itemsTotal } from "./series.js";
@@ -21,12 +21,12 @@ async function look(view) {
   try {
     return await lookOnce(view);
   } catch (error) {
-    if (error instanceof Refused && (error.status === 401 || error.status === 403)) {
+    if (mayNot(error)) {
       swap(view.body);
-      swap(view.message, el("p", { class: "pp-empty" }, error.status === 401 ? "You are not signed in." : "You may not read the XComs of this DAG, and this page is made of them."));
+      swap(view.message, el("p", { class: "pp-empty" }, mayNot(error) === 401 ? "You are not signed in." : "You may not read the XComs of this DAG, and this page is made of them."));
       return null;
     }
-    view.fresh.textContent = "Airflow does not answer; trying again";
+    view.fresh.textContent = wordsFor(error);
     return LIVE;
   }
 }

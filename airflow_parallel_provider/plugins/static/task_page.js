@@ -1,5 +1,5 @@
 // The page of one task instance: looks at it every two seconds while it runs, and shows one of its tries.
-import { Refused, instanceOf, keptTry, linksOf, poll, triesOf, xcom } from "./api.js";
+import { instanceOf, keptTry, linksOf, mayNot, poll, triesOf, wordsFor, xcom } from "./api.js";
 import { count, el, swap } from "./dom.js";
 import { flow } from "./flow.js";
 import * as parts from "./sections.js";
@@ -34,12 +34,12 @@ async function look(view) {
   try {
     return await lookOnce(view);
   } catch (error) {
-    if (error instanceof Refused && (error.status === 401 || error.status === 403)) {
-      const words = error.status === 401 ? "You are not signed in." : "You may not read the XComs of this task, and this page is made of them.";
+    if (mayNot(error)) {
+      const words = mayNot(error) === 401 ? "You are not signed in." : "You may not read the XComs of this task, and this page is made of them.";
       empty(view, words);
       return null;
     }
-    view.fresh.textContent = "Airflow does not answer; trying again";
+    view.fresh.textContent = wordsFor(error);
     return WAITING;
   }
 }

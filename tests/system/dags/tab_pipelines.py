@@ -54,7 +54,7 @@ def watched(task_id: str, source: Any = numbers, **arguments: Any) -> ParallelPi
         stages=[
             Stage(fetch, workers=3),
             Stage(score, kind="process", workers=2, batch_size=10, name=f"score {MARKUP}"),
-            Stage(wait_at_the_gate, workers=2, name="gate"),
+            Stage(wait_at_the_gate, workers=(1, 4), name="gate"),
         ],
         chunk_size=20,
         **arguments,
@@ -96,6 +96,25 @@ def tab_shards() -> None:
     ).expand(source=[list(range(40)), list(range(40, 60)), list(range(60, 140))])
 
 
+@dag(schedule=None)
+def tab_minute() -> None:
+    """A run of about a minute, for what the live figures of it cost."""
+    ParallelPipelineOperator(
+        task_id="pipeline",
+        source=list(range(15_000)),
+        stages=[
+            Stage(fetch, workers=2),
+            Stage(score, kind="process", workers=2, batch_size=10),
+            Stage(dict, workers=2, name="copy"),
+            Stage(dict, workers=(1, 4), name="copy again"),
+        ],
+        sink=SinkTable("tab_minute_rows", conn_id="system_db"),
+        tolerance=0.5,
+        chunk_size=200,
+    )
+
+
 tab_watched()
 tab_failing()
+tab_minute()
 tab_shards()
