@@ -72,7 +72,6 @@ class StageRun:
         self.grouping = Grouping(_HAND_SECONDS[stage.kind], most)
         unit = stage.batch_size or 1
         self._automatic = None if stage.queue_size else 4 * most * unit
-        self._item_bytes = 1.0
         self.channel = Channel(stage.queue_size or 4 * most * unit, batched=stage.batched, rate=stage.rate_limit)
         self.tallies: list[WorkerTally] = []
         self.longest_ns = 0
@@ -132,8 +131,10 @@ class StageRun:
         tally.busy += seconds
         self._note_longest(hand, outcome)
         if outcome.nanoseconds:
+            size = sum(parcel.bytes for parcel in hand) + weigh(outcome.results)
+            self.grouping.weighed(len(outcome.nanoseconds), size)
             self.grouping.observe(len(outcome.nanoseconds), seconds)
-        self._widen(hand, outcome)
+            self._widen()
         waited = 0.0
         at_call = at_result = 0
         for parcel in hand:
@@ -170,15 +171,12 @@ class StageRun:
                 return
             at -= len(parcel.values)
 
-    def _widen(self, hand: Hand, outcome: Outcome) -> None:
+    def _widen(self) -> None:
         """Automatic bounds follow the size of a hand: fast, light items may queue in numbers, others not."""
-        size = sum(parcel.size for parcel in hand)
-        if self._automatic is None or self.grouping.size == 1 or not size:
+        if self._automatic is None or self.grouping.size == 1:
             return
-        weight = sum(parcel.bytes for parcel in hand) + weigh(outcome.results)
-        self._item_bytes = max(self._item_bytes, weight / size)
-        most = min(WIDEST, int(LIGHT_BYTES / self._item_bytes))
-        room = min(self._automatic * self.grouping.size, max(self._automatic, most))
+        light = int(LIGHT_BYTES / self.grouping.heaviest) * (self.batch_size or 1)
+        room = min(self._automatic * self.grouping.size, max(self._automatic, min(WIDEST, light)))
         if room > self.channel.capacity:
             self.channel.widen(room)
             self.context.make_room(2 * room)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.grouping import CAP, Grouping
+from airflow_parallel_provider.engine.grouping import CAP, HAND_BYTES, Grouping
 from tests.units.given import quick
 
 
@@ -110,3 +110,16 @@ def test_whatever_is_observed_the_size_stays_within_its_bounds(hands: list[tuple
         before = grouping.size
         grouping.observe(calls, seconds)
         assert 1 <= grouping.size <= min(CAP, 2 * max(before, calls))
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_call", "expected"), [(100, CAP), (HAND_BYTES // 10, 10), (HAND_BYTES, 1), (1 << 30, 1)]
+)
+def test_heavy_calls_travel_in_few(bytes_per_call: int, expected: int) -> None:
+    grouping = Grouping(1.0, 1)
+
+    for _ in range(20):
+        grouping.weighed(grouping.size, grouping.size * bytes_per_call)
+        grouping.observe(grouping.size, grouping.size * 1e-6)
+
+    assert grouping.size == expected
