@@ -5,6 +5,55 @@ from __future__ import annotations
 from typing import Any
 
 _NAME = "Parallel pipelines"
+_CONFIG = "Defaults and limits of a deployment for all pipelines that run inside tasks."
+
+
+def _option(kind: str, default: str | None, example: str | None, description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": example,
+        "default": default,
+    }
+
+
+_OPTIONS = {
+    "max_processes": _option(
+        "integer",
+        "0",
+        "8",
+        "Most worker processes of one task, all its stages together (each stage keeps at least one). "
+        "0: no limit beside the CPUs that the task may use.",
+    ),
+    "memory_limit": _option(
+        "integer",
+        "0",
+        "4000000000",
+        "Bytes of resident memory of a task and its workers from 85 % of which its source is slowed, where the "
+        "author gives no limit. 0: not watched.",
+    ),
+    "push_interval": _option(
+        "float",
+        "2.0",
+        "5",
+        "Seconds between two live snapshots of a running pipeline in XCom, at least. After the first minute it is "
+        "never less than 5.",
+    ),
+    "table_url": _option(
+        "string",
+        "",
+        "https://console.example.com/{conn_id}/{schema}/{table}",
+        'Address at which people can look at a table, with {conn_id}, {schema} and {table}; the links "Sink table" '
+        'and "Dead letters" of a task lead there. Empty: no links.',
+    ),
+    "iframe_tab": _option(
+        "boolean",
+        "False",
+        None,
+        "Show the Pipeline tab in a frame instead of inside Airflow's own page.",
+    ),
+}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -33,6 +82,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_parallel_provider.hooks.sink_table"],
             }
         ],
+        "config": {"parallel_pipeline": {"description": _CONFIG, "options": _OPTIONS}},
         "task-decorators": [
             {
                 "name": "parallel_pipeline",

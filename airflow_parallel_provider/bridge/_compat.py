@@ -94,6 +94,28 @@ def mask(msg: Any) -> bool:
     return True
 
 
+def stats() -> Any:
+    """What takes Airflow's own counters, gauges and timings; it moved twice."""
+    from airflow.providers.common.compat.sdk import Stats
+
+    return Stats
+
+
+def is_asset(outlet: object) -> bool:
+    """Whether an outlet is an asset itself: an alias has no event of its own."""
+    from airflow.sdk import Asset
+
+    return isinstance(outlet, Asset)
+
+
+def option(section: str, name: str) -> str | None:
+    """An option of Airflow's configuration as text; None where it is not set."""
+    from airflow.configuration import conf
+
+    found: str | None = conf.get(section, name, fallback=None)
+    return found
+
+
 def in_a_task() -> bool:
     """Whether there is a line to a supervisor that can be asked."""
     return getattr(task_runner_module(), COMMS, None) is not None

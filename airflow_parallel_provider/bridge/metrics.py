@@ -42,6 +42,7 @@ class LiveMetrics:
     :param identity: which try this is.
     :param facts: further plain values for each snapshot (where the rows go, the load key).
     :param clock: seconds; only tests give another one.
+    :param push_every: seconds between two snapshots at least.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class LiveMetrics:
         identity: RunIdentity,
         facts: Mapping[str, Any],
         clock: Callable[[], float] = time.monotonic,
+        push_every: float = 0.0,
     ) -> None:
+        self._push_every = push_every
         self._publisher = publisher
         self._identity = identity
         self._facts = dict(facts)
@@ -80,7 +83,7 @@ class LiveMetrics:
         self._history.add(snapshot)
         now = self._clock()
         usual = _FAST if now - self._began < _FAST_FOR else _SLOW
-        if now - self._published >= max(usual, self._pause):
+        if now - self._published >= max(usual, self._pause, self._push_every):
             self._published = now
             self._publish(snapshot, final=False)
             self._pause = min(_SLOWEST, _PAUSE_PER_SECOND * (self._clock() - now))

@@ -13,8 +13,10 @@ from airflow_parallel_provider.bridge.identity import RunIdentity
 from airflow_parallel_provider.bridge.in_worker import AirflowInWorker, answer
 from airflow_parallel_provider.bridge.metrics import OBSERVE_EVERY, LiveMetrics
 from airflow_parallel_provider.bridge.publisher import Publisher
+from airflow_parallel_provider.bridge.settings import Settings
 from airflow_parallel_provider.bridge.summary import REPORT_KEY, summary_of
 from airflow_parallel_provider.bridge.task_info import TaskInfo, connections_are, task_info_is
+from airflow_parallel_provider.bridge.telemetry import Telemetry, fill_outlets
 from airflow_parallel_provider.engine.host import WorkerHost
 from airflow_parallel_provider.errors import PlanError, RunFailed, TerminalError
 
@@ -99,32 +101,43 @@ def run_in_task(
             worker_env=worker_environment(declared),
             worker_host=worker_host(info),
         )
+        settings = Settings.read()
+        settings.apply(pipeline)
     except PlanError as error:
         raise _no_retry(error) from error
     facts = {"load_key": key, "attempt": identity.attempt, "sink": _describe(pipeline)}
     facts |= {"dead_letters": _dead_letters(pipeline)}
     log.info("Load %s, try %d, into %s", key, identity.attempt, facts["sink"])
-    metrics = LiveMetrics(publisher, identity, facts)
+    metrics = LiveMetrics(publisher, identity, facts, push_every=settings.push_interval)
+    telemetry = Telemetry(pipeline, identity)
     watch = SupervisorWatch(stop)
 
     def observe(snapshot: dict[str, Any]) -> None:
         watch.look()
         metrics.observe(snapshot)
+        telemetry.observe(snapshot)
 
+    telemetry.begin()
     try:
         with shared_with_threads(), task_info_is(info), connections_are(declared):
             report = pipeline.run(stop=stop, observe=observe, observe_every=OBSERVE_EVERY)
     except RunFailed as error:
         _account_of_failure(error, publisher, metrics, facts)
+        told = error.report
+        telemetry.end(told.as_dict() if told else None, told.state if told else "failed")
         if is_terminal(error):
             raise _no_retry(error) from error
         raise
     except BaseException as error:  # execution_timeout is no Exception; everything is already down when it gets here
         metrics.end(None, "failed")
+        telemetry.end(None, "failed")
         if is_terminal(error):
             raise _no_retry(error) from error
         raise
-    metrics.end(report.as_dict(), "success")
+    outcome = report.as_dict()
+    metrics.end(outcome, "success")
+    telemetry.end(outcome, "success")
+    fill_outlets(context, outcome, facts)
     log.info("\n%s", report)
     return summary_of(report, facts)
 

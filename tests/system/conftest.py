@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import shutil
+import socket
 import sqlite3
 import time
 from contextlib import closing
@@ -40,7 +41,17 @@ class Site:
         self.client: AirflowClient = airflow.client
         self.database = database
         self.gate = gate
+        self.statsd: socket.socket | None = None
         self._session = airflow.session
+
+    def metrics(self) -> set[str]:
+        """What has come in by StatsD since the last call, without the values."""
+        found = set()
+        with contextlib.suppress(BlockingIOError):
+            while self.statsd is not None:
+                for line in self.statsd.recv(65536).decode().splitlines():
+                    found.add(line.partition(":")[0])
+        return found
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
@@ -147,6 +158,9 @@ def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     dags = Path(shutil.copytree(DAGS, home / "dags"))
     shutil.copy(EXAMPLES / "resume_after_a_kill.py", dags)  # nothing less than a real scheduler can run it
     connection = json.dumps({"conn_type": "sqlite", "host": str(database)})
+    statsd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    statsd.bind(("127.0.0.1", 0))
+    statsd.setblocking(False)
     airflow = LocalAirflow(
         home,
         dags,
@@ -159,12 +173,19 @@ def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__PARALLEL_PIPELINE__IFRAME_TAB": "True",
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__STATSD_PORT": str(statsd.getsockname()[1]),
+            "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+            "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "parallel_pipeline",
         },
     )
-    with airflow:
+    with statsd, airflow:
         add_secrets(airflow.client)
         session = airflow.session
-        yield Site(airflow, database, gate)
+        site = Site(airflow, database, gate)
+        site.statsd = statsd
+        yield site
     assert keeper.session_members(session) == []
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.configuration import conf
-from airflow.sdk import DAG, BaseHook, dag, task
+from airflow.sdk import DAG, Asset, BaseHook, dag, task
 
 from airflow_parallel_provider import ParallelPipelineOperator, Retry, SinkTable, Stage, get_task_info
 
@@ -76,6 +76,7 @@ def all_kinds(dag_id: str, **arguments: Any) -> None:
             sink=SinkTable("{{ params.table }}", conn_id="system_db", primary_key="number"),
             connections=["shop"],
             chunk_size=50,
+            outlets=[Asset("system_rows")],
             **arguments,
         )
 
