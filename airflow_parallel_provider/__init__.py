@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.operators.replay_dead_letters import ReplayDeadLettersOperator
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
     from airflow_parallel_provider.sinks.files import SinkFiles
+    from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sources.brokers import Broker, Message, RabbitQueue, RedisStream
     from airflow_parallel_provider.sources.cloud_brokers import PubSubSubscription, SqsQueue
@@ -55,6 +56,7 @@ _WHERE = {
     "ConnectionInfo": "bridge.task_info",
     "DROP": "engine.values",
     "DeadLetter": "engine.sink",
+    "DeadLetterFiles": "sinks.letter_files",
     "FilesSource": "sources.files",
     "FilesToTableOperator": "operators.ready",
     "HttpPagesSource": "sources.http",
@@ -99,6 +101,7 @@ __all__ = [
     "ChunkResult",
     "ConnectionInfo",
     "DeadLetter",
+    "DeadLetterFiles",
     "FilesSource",
     "FilesToTableOperator",
     "HttpPagesSource",

@@ -10,7 +10,9 @@ from airflow.sdk import BaseHook
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.content import Content
 from airflow_parallel_provider.sinks.database import Database, bound_hook
+from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, ChunkReceipt, LoadSummary
+from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
 from airflow_parallel_provider.sinks.load import OpenLoad, open_load
 from airflow_parallel_provider.sinks.load_rows import now
 from airflow_parallel_provider.sinks.table import SinkTable
@@ -107,6 +109,8 @@ class SinkTableHook(BaseHook):
         """
         if self._provider_hook is None:
             self._provider_hook = bound_hook(self.declaration.conn_id, self._given)
+            if isinstance(self.declaration.dead_letters, DeadLetterFiles):
+                self.declaration.dead_letters.prepare()
 
     def attach(self, run: SinkRun) -> None:
         """Have rejected rows judged by a run's tolerance; without one ``max_rejected`` alone decides."""
@@ -221,7 +225,7 @@ class SinkTableHook(BaseHook):
         :raises SinkError: when the sink keeps no dead letters.
         """
         committer = self._opened().committer
-        if committer.books.letters is None:
+        if not isinstance(committer.books.letters, DeadLetterTable):
             raise SinkError(NO_LETTERS)
         return committer.books.letters.resolve(connection, keys, f"{committer.load}/{chunk_id}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import UnsafeTable
 from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.ledger import Ledger
+from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles, LetterFiles
 from airflow_parallel_provider.sinks.load_rows import Loads
 from airflow_parallel_provider.sinks.messages import MessageTable
 from airflow_parallel_provider.sinks.rejected import RejectedTable
@@ -26,7 +27,7 @@ class Books:
 
     ledger: Ledger
     loads: Loads
-    letters: DeadLetterTable | None
+    letters: DeadLetterTable | LetterFiles | None
     rejected: RejectedTable | None = None
     """Not made before the first row is rejected."""
     messages: MessageTable | None = None
@@ -62,13 +63,15 @@ def open_books(database: Database, declared: SinkTable) -> Books:
     check_name(declared.table, "SinkTable.table", database.writer)
     options = database.writer.table_options()
     ledger = Ledger(declared.ledger_table, declared.schema, options)
-    letters = None
+    letters: DeadLetterTable | LetterFiles | None = None
+    if isinstance(declared.dead_letters, DeadLetterFiles):
+        letters = declared.dead_letters.opened(declared.dead_letter_length)
     if declared.dead_letter_table is not None:
         letters = DeadLetterTable(declared.dead_letter_table, declared.schema, options, declared.dead_letter_length)
         letters.keeps_pickles = declared.dead_letter_pickle
     _ensure(database, ledger.loads, "ledger_table")
     _ensure(database, ledger.chunks, "ledger_table")
-    if letters is not None:
+    if isinstance(letters, DeadLetterTable):
         _ensure(database, letters.table, "dead_letters")
     ledger.prove_transactional(database.connection(), database.writer.begin)
     rejected = None

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
     from airflow_parallel_provider.sinks.kinds import Column
+    from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
 
 
 class SinkTableOptions(TypedDict, total=False):
@@ -22,7 +23,7 @@ class SinkTableOptions(TypedDict, total=False):
     on_schema_change: Literal["fail", "add_columns"]
     primary_key: str | Iterable[str]
     columns: Mapping[str, Any] | Iterable[str | Column] | None
-    dead_letters: str | None
+    dead_letters: str | DeadLetterFiles | None
     ledger_table: str
     lock_timeout: float
     statement_timeout: float

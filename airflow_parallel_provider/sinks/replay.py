@@ -33,8 +33,9 @@ def check_replayable(declared: object) -> None:
 
     if not isinstance(declared, SinkTable):
         raise PlanError("sink", declared, "give the SinkTable whose dead letters are to be replayed")
-    if declared.dead_letters is None:
-        raise PlanError("sink", declared, "with dead_letters=None it keeps none that could be replayed")
+    if declared.dead_letter_table is None:
+        cure = f"with dead_letters={declared.dead_letters!r} it has no table of dead letters that could be replayed"
+        raise PlanError("sink", declared, cure)
     if declared.write_disposition not in ("append", "merge"):
         cure = "a replay adds rows to the table: give the same SinkTable with write_disposition='append' or 'merge'"
         raise PlanError("sink.write_disposition", declared.write_disposition, cure)

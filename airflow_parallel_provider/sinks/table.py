@@ -16,6 +16,7 @@ from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate, declared_aggregates
 from airflow_parallel_provider.sinks.checks import check_number, is_template, key_columns
 from airflow_parallel_provider.sinks.kinds import Column, declared_columns
+from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
 from airflow_parallel_provider.sinks.table_checks import (
     LOAD_COLUMN,
     check_distinct,
@@ -90,7 +91,7 @@ class SinkTable(Sink):
     on_schema_change: Literal["fail", "add_columns"] = "fail"
     """What to do when rows have a column that the table has not: ``add_columns`` adds it, nullable, typed by the rows
     of that chunk."""
-    dead_letters: str | None = "{table}__dead_letters"
+    dead_letters: str | DeadLetterFiles | None = "{table}__dead_letters"
     """Table of items that could not be processed; ``{table}`` stands for the table's name. None: only count them."""
     ledger_table: str = "airflow_parallel_ledger"
     """Table of committed chunks; ``<ledger_table>__loads`` goes with it. Any number of sinks may share one."""
@@ -172,7 +173,7 @@ class SinkTable(Sink):
     @property
     def dead_letter_table(self) -> str | None:
         """Name of the table of dead letters."""
-        return None if self.dead_letters is None else self.dead_letters.replace("{table}", self.table)
+        return self.dead_letters.replace("{table}", self.table) if isinstance(self.dead_letters, str) else None
 
     @property
     def rejected_table(self) -> str | None:

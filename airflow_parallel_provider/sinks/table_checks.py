@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.sinks.checks import check_name
+from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.table import SinkTable
@@ -27,8 +28,9 @@ def check_names(sink: SinkTable) -> None:
     if sink.schema is not None:
         check_name("schema", sink.schema)
     for name in ("dead_letters", "rejected"):
-        if getattr(sink, name) is not None:
-            check_name(name, getattr(sink, name))
+        value = getattr(sink, name)
+        if value is not None and not (name == "dead_letters" and isinstance(value, DeadLetterFiles)):
+            check_name(name, value)
     if sink.schema is None and _DOTTED.fullmatch(sink.table):
         schema, _, name = sink.table.rpartition(".")
         cure = f"names are quoted as they stand; write SinkTable({name!r}, schema={schema!r}, ...)"

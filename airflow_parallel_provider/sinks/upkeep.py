@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.books import Books, open_books
+from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.load import read_figures
 from airflow_parallel_provider.sinks.load_rows import load_id
 from airflow_parallel_provider.sinks.rerun import delete_rows, drop_staging
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from airflow_parallel_provider.sinks.database import Database
-    from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable, LetterKey, StoredLetter
+    from airflow_parallel_provider.sinks.dead_letters import LetterKey, StoredLetter
     from airflow_parallel_provider.sinks.table import SinkTable
 
-NO_LETTERS = "SinkTable.dead_letters=None: this sink keeps no dead letters"
+NO_LETTERS = "SinkTable.dead_letters: this sink has no table of dead letters"
 _PAGE = 500
 """Dead letters read at a time: with their items they may be 60 KB each."""
 
@@ -61,7 +62,7 @@ def unresolved_letters(
 
 
 def _letters(books: Books) -> DeadLetterTable:
-    if books.letters is None:
+    if not isinstance(books.letters, DeadLetterTable):
         raise SinkError(NO_LETTERS)
     return books.letters
 

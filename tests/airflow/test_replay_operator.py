@@ -161,7 +161,7 @@ def test_letters_of_a_stage_that_is_gone_are_told(
     ("arguments", "complaint"),
     [
         ({"sink": ListSink()}, r"sink=.*give the SinkTable whose dead letters"),
-        ({"sink": SinkTable("t", conn_id="c", dead_letters=None)}, r"dead_letters=None it keeps none"),
+        ({"sink": SinkTable("t", conn_id="c", dead_letters=None)}, r"dead_letters=None it has no table"),
         ({"stages": [read]}, r"stages\[0\]=.*Stage\(function\)"),
         ({"chunk_size": 0}, r"chunk_size=0"),
         ({"tolerance": -1}, r"tolerance=-1"),

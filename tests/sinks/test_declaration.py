@@ -36,7 +36,10 @@ def declare(table: Any = "scores", **arguments: Any) -> SinkTable:
         ({"dead_letters": "scores"}, r"SinkTable.ledger_table='airflow_parallel_ledger': .* must differ"),
         ({"ledger_table": "scores"}, r"SinkTable.ledger_table='scores': .* must differ"),
         ({"dead_letters": "airflow_parallel_ledger__loads"}, r"must differ"),
-        ({"write_disposition": "upsert"}, r"SinkTable.write_disposition='upsert': write 'append', 'merge' or 'replace'"),
+        (
+            {"write_disposition": "upsert"},
+            r"SinkTable.write_disposition='upsert': write 'append', 'merge' or 'replace'",
+        ),
         ({"write_disposition": "merge"}, r"SinkTable.primary_key=\(\): .*e.g. primary_key=\['id'\]"),
         ({"primary_key": 5}, r"SinkTable.primary_key=5: give a column name or a list"),
         ({"primary_key": ["id", ""]}, r"SinkTable.primary_key=\['id', ''\]: a column's name is a text"),

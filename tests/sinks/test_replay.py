@@ -239,7 +239,7 @@ def test_letters_are_read_page_by_page(database: TestDatabase, monkeypatch: pyte
     ("sink", "complaint"),
     [
         (5, "sink=5: give the SinkTable"),
-        (SinkTable("t", conn_id="c", dead_letters=None), "with dead_letters=None it keeps none"),
+        (SinkTable("t", conn_id="c", dead_letters=None), "with dead_letters=None it has no table"),
     ],
 )
 def test_sinks_whose_letters_cannot_be_replayed(sink: Any, complaint: str) -> None:
@@ -248,5 +248,5 @@ def test_sinks_whose_letters_cannot_be_replayed(sink: Any, complaint: str) -> No
 
 
 def test_hook_without_dead_letters_says_so(database: TestDatabase) -> None:
-    with database.hook(dead_letters=None) as hook, pytest.raises(SinkError, match="keeps no dead letters"):
+    with database.hook(dead_letters=None) as hook, pytest.raises(SinkError, match="has no table of dead letters"):
         hook.dead_letters_waiting()
