@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 airflow_env.isolate()
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
+FILES = sorted(EXAMPLES.glob("[!_]*.py"))
 
 
 def load_as_airflow_does(path: Path) -> Any:
@@ -62,3 +67,25 @@ def days(flights_dir: Path) -> list[str]:
 def metadata_database() -> None:
     """Airflow's own database, as ``dag.test()`` needs it."""
     airflow_env.migrate()
+
+
+@pytest.fixture(scope="module")
+def bag(metadata_database: None) -> Iterator[Any]:
+    """The examples, from the folder where Airflow looks for DAGs: ``dag.test()`` loads them from there once more."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    folder = airflow_env.isolate() / "dags"
+    copies = [shutil.copy(file, folder) for file in FILES]
+    yield DagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
+    for copy in copies:
+        Path(copy).unlink()
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """The database behind the connections of the examples."""
+    file = tmp_path / "examples.db"
+    for name in ("FLIGHTS_DB", "EXAMPLES_DB"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    with closing(sqlite3.connect(file)) as connection:
+        yield connection

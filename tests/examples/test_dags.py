@@ -3,48 +3,17 @@
 from __future__ import annotations
 
 import asyncio.tasks
-import json
-import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from tests.examples.conftest import EXAMPLES
-from tests.support import airflow_env
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.examples.conftest import FILES
 
 pytestmark = pytest.mark.airflow
-
-FILES = sorted(EXAMPLES.glob("[!_]*.py"))
-
-
-@pytest.fixture(scope="module")
-def bag(metadata_database: None) -> Iterator[Any]:
-    """The examples, from the folder where Airflow looks for DAGs: ``dag.test()`` loads them from there once more."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    folder = airflow_env.isolate() / "dags"
-    copies = [shutil.copy(file, folder) for file in FILES]
-    yield DagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
-    for copy in copies:
-        Path(copy).unlink()
-
-
-@pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
-    """The database behind the connections of the examples."""
-    file = tmp_path / "examples.db"
-    for name in ("FLIGHTS_DB", "EXAMPLES_DB"):
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "sqlite", "host": str(file)}))
-    with closing(sqlite3.connect(file)) as connection:
-        yield connection
 
 
 def test_every_file_is_a_dag(bag: Any) -> None:

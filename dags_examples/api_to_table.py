@@ -1,0 +1,83 @@
+"""The orders of one day from a web shop's HTTP API, one row per order line.
+
+::
+
+    pages 1, 2, 3 ... of /v1/orders (4 at a time) ──> lines_of (threads) -> table order_lines
+
+The source asks for pages until one is empty, at most twenty a second, again when the server is busy, and not before the
+server wants it (``Retry-After``). An order without lines fails its item: ``tolerance`` allows one in a hundred.
+
+Wants: an HTTP connection ``shop_api`` and a SQLite connection ``examples_db``. The API gives pages such as
+``{"data": [{"id": 7, "customer": "ada", "lines": [{"sku": "A1", "quantity": 2, "price": "9.90"}]}]}``.
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from airflow.sdk import Param, dag
+
+from airflow_parallel_provider import HttpPagesSource, ParallelPipelineOperator, SinkTable, Stage
+
+Row = dict[str, Any]
+
+
+def lines_of(order: Row) -> Iterator[Row]:
+    """Yield a row for each line of an order.
+
+    :raises ValueError: when it has none.
+    """
+    if not order["lines"]:
+        raise ValueError("an order without lines")
+    for number, line in enumerate(order["lines"], start=1):
+        price = Decimal(line["price"])  # money as text: a float would not keep 9.90
+        yield {
+            "order_id": order["id"],
+            "line": number,
+            "customer": order["customer"],
+            "sku": line["sku"],
+            "quantity": line["quantity"],
+            "amount": price * line["quantity"],
+        }
+
+
+@dag(
+    schedule=None,
+    catchup=False,
+    tags=["example", "parallel"],
+    doc_md=__doc__,
+    params={"day": Param("2026-11-20", type="string", format="date")},
+)
+def api_to_table() -> None:
+    """Load the orders of a day."""
+    ParallelPipelineOperator(
+        task_id="load_orders",
+        source=HttpPagesSource(
+            "/v1/orders",
+            conn_id="shop_api",
+            items="data",
+            parameters={"day": "{{ params.day }}", "sort": "id"},  # a retry must meet them in the same order
+            page_size=50,
+            rate_limit=20,
+        ),
+        stages=[Stage(lines_of)],
+        sink=SinkTable(
+            "order_lines",
+            conn_id="examples_db",
+            write_disposition="merge",
+            primary_key=["order_id", "line"],
+            columns={
+                "order_id": int,
+                "line": int,
+                "customer": str,
+                "sku": str,
+                "quantity": int,
+                "amount": "decimal(12,2)",
+            },
+        ),
+        chunk_size=200,  # orders: four pages in one transaction
+        tolerance=0.01,
+    )
+
+
+api_to_table()

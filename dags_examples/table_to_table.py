@@ -1,0 +1,69 @@
+"""The paid orders of a shop's table, priced in one currency, into a table for reports. Both in PostgreSQL.
+
+::
+
+    ranges of orders.id (4 read at a time) ──> in_euro (threads) -> table orders_in_euro
+
+The key is walked once and the table read in ranges of it, never with OFFSET. Orders that come in while it runs have
+higher ids and belong to the next run; a retry reads the same ranges, and skips what it has committed.
+
+Wants: a PostgreSQL connection ``shop_db`` with a table ``orders`` (``id`` primary key, ``status``, ``currency``,
+``amount``, ``paid_at``). ``{"schema": "..."}`` in the run's configuration names a schema other than ``public``.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+from airflow.sdk import Param, dag
+
+from airflow_parallel_provider import SinkTable, SqlSource, TableToTableOperator
+
+EURO_FOR_ONE = {"EUR": Decimal(1), "USD": Decimal("0.92"), "SEK": Decimal("0.088")}
+"""What one unit of a currency is worth."""
+
+Row = dict[str, Any]
+
+
+def in_euro(order: Row) -> Row:
+    """The order with its amount in euro.
+
+    :raises KeyError: for a currency that nobody told us of.
+    """
+    amount = order["amount"] * EURO_FOR_ONE[order["currency"]]
+    return {"order_id": order["id"], "euro": round(amount, 2), "paid_at": order["paid_at"]}
+
+
+@dag(
+    schedule=None,
+    catchup=False,
+    tags=["example", "parallel"],
+    doc_md=__doc__,
+    params={"schema": Param("public", type="string"), "status": Param("paid", type="string")},
+)
+def table_to_table() -> None:
+    """Copy the orders."""
+    TableToTableOperator(
+        task_id="copy_orders",
+        source=SqlSource(
+            "orders",
+            conn_id="shop_db",
+            schema="{{ params.schema }}",
+            key="id",
+            columns=["id", "currency", "amount", "paid_at"],
+            where="status = :status",
+            parameters={"status": "{{ params.status }}"},
+        ),
+        transform=in_euro,
+        sink=SinkTable(
+            "orders_in_euro",
+            conn_id="shop_db",
+            schema="{{ params.schema }}",
+            write_disposition="merge",
+            primary_key=["order_id"],
+        ),
+        chunk_size=1_000,
+        tolerance=0.001,
+    )
+
+
+table_to_table()
