@@ -52,6 +52,9 @@ class Books:
             self.letters.forget(connection, load)
         if self.rejected is not None and _is_there(connection, self.rejected.table):
             self.rejected.forget(connection, load)
+        messages = self.messages or MessageTable(str(self.ledger.chunks.name), self.ledger.chunks.schema, {}, "")
+        if _is_there(connection, messages.table):
+            messages.forget(connection, load)
         return self.ledger.forget(connection, load)
 
 

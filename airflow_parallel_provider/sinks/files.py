@@ -23,7 +23,7 @@ under the same names."""
 _ITEM_LENGTH = 32_000
 
 
-@dataclass
+@dataclass(unsafe_hash=True)  # only templates change, before a run
 class SinkFiles(Sink):
     """A folder that receives the rows of a pipeline, one file per chunk.
 

@@ -55,6 +55,10 @@ class MessageTable:
         connection.execute(self.table.delete().where(mine & (columns.committed_at < now() - REMEMBERED)))
         return frozenset(row[0] for row in connection.execute(sa.select(columns.message_id).where(mine)).fetchall())
 
+    def forget(self, connection: Connection, load: str) -> None:
+        """Remove the messages of a load: they may come again."""
+        connection.execute(self.table.delete().where(self.table.c.load_id == load))
+
     def remember(self, connection: Connection, load: str, chunk_id: str, message_ids: Sequence[str]) -> None:
         """Write down the messages of a chunk.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -180,7 +182,8 @@ class RabbitQueue(Broker):
     own, and without one a message that comes again could not be told from a new one.
 
     :param queue: name of a queue that is there.
-    :param conn_id: Airflow connection of any type: host, port, login, password; its schema is the virtual host.
+    :param conn_id: Airflow connection of any type: host, port, login, password; its schema is the virtual host, and
+        ``{"ssl": true}`` in its extra asks for TLS, with the certificates this machine trusts.
     :param heartbeat: seconds between two signs of life, in which the server would notice that the task has died.
     """
 
@@ -209,9 +212,17 @@ class RabbitQueue(Broker):
             raise PlanError("RabbitQueue.conn_id", self.conn_id, cure) from None
         found = look_up(self.conn_id, "RabbitQueue.conn_id")
         login = pika.PlainCredentials(found.login or "guest", found.password or "guest")
+        host, secure = found.host or "localhost", bool(found.extra_dejson.get("ssl"))
         parameters = pika.ConnectionParameters(
-            found.host or "localhost", found.port or 5672, found.schema or "/", login, heartbeat=self.heartbeat
+            host,
+            found.port or (5671 if secure else 5672),
+            found.schema or "/",
+            login,
+            heartbeat=self.heartbeat,
+            ssl_options=pika.SSLOptions(ssl.create_default_context(), host) if secure else None,
         )
+        if logging.getLogger("pika").level == logging.NOTSET:
+            logging.getLogger("pika").setLevel(logging.WARNING)  # it writes half a page about every connection
         try:
             self._connection = pika.BlockingConnection(parameters)
             self._channel = self._connection.channel()

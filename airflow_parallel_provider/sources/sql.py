@@ -46,8 +46,9 @@ class SqlSource(DeclaredSource):
     What it does not do: read one snapshot. Each range is read in a transaction of its own, so a row may be seen as it
     is when its range is read.
 
-    Known limitation: rows that are added and removed in equal number within one range between two tries are not
-    noticed. Choose with ``where`` only rows that no longer come and go.
+    Known limitations: the walk is made before the stages start, and only ``execution_timeout`` breaks it off; it reads
+    the key's index, which takes its time with a hundred million rows. Rows that are added and removed in equal number
+    within one range between two tries are not noticed: choose with ``where`` only rows that no longer come and go.
     """
 
     template_fields: ClassVar[tuple[str, ...]] = ("table", "conn_id", "schema", "parameters")

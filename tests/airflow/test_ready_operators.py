@@ -23,6 +23,7 @@ from airflow_parallel_provider import (
     ListSink,
     ParallelMapOperator,
     PlanError,
+    SinkFiles,
     SinkTable,
     SqlSource,
     Stage,
@@ -208,6 +209,18 @@ def test_items_through_a_function(warehouse: Path, context_of: Contexts) -> None
     run(task, context_of())
 
     assert rows_of(warehouse, "SELECT * FROM squares ORDER BY 1") == [(n, n * n) for n in range(100)]
+
+
+def test_files_as_sink_in_a_folder_that_is_rendered(tmp_path: Path, context_of: Contexts) -> None:
+    sink = SinkFiles(f"{tmp_path}/{{{{ day }}}}", format="csv")
+    task = ParallelMapOperator(task_id="squares", items=range(20), function=squares, batch_size=5, sink=sink)
+
+    run(task, {**context_of(), "day": "2026-11-21"})
+
+    (part,) = (tmp_path / "2026-11-21").glob("part-*.csv")
+    assert part.read_text().splitlines()[0] == "number,square"
+    assert len(part.read_text().splitlines()) == 21
+    assert sink.path == f"{tmp_path}/{{{{ day }}}}"
 
 
 def test_items_may_come_from_upstream() -> None:

@@ -64,3 +64,16 @@ def test_messages_of_long_ago_are_forgotten(database: TestDatabase) -> None:
         database.execute(f"UPDATE {table} SET committed_at = '{long_ago}' WHERE message_id = 'old'")
 
         assert hook.opened_load.known_messages() == {"new"}
+
+
+def test_discarded_load_may_have_its_messages_again(database: TestDatabase) -> None:
+    with opened(database) as hook:
+        write(hook, "a-00000000", [{"id": 1}], "m1")
+    with opened(database, key="another") as hook:
+        write(hook, "b-00000000", [{"id": 2}], "m2")
+
+    with database.hook() as hook:
+        assert hook.discard("nightly") == 1
+
+    with opened(database) as hook:
+        assert hook.opened_load.known_messages() == {"m2"}
