@@ -89,21 +89,4 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": "airflow_parallel_provider.decorators.parallel_pipeline.parallel_pipeline_task",
             }
         ],
-        "config": {
-            "parallel_pipeline": {
-                "description": "Deployment-wide settings of parallel pipelines.",
-                "options": {
-                    "iframe_tab": {
-                        "description": (
-                            "Show the Pipeline tab of a task instance a second time, in a frame: for deployments where "
-                            "the script of a plugin may not run in Airflow's own page."
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "boolean",
-                        "example": None,
-                        "default": "False",
-                    },
-                },
-            },
-        },
     }
