@@ -214,7 +214,7 @@ def _frozen(declared: SinkTable, spec: LoadSpec) -> dict[str, Any]:
         "source": spec.source,
         "write_disposition": declared.write_disposition,
         "primary_key": list(declared.key),
-        "aggregates": {name: each.spell() for name, each in declared.figures_wanted.items()},
+        "aggregates": {name: each.spell() for name, each in declared.figures_wanted.items()} or None,
         "columns": None if columns is None else [[column.name, column.spell()] for column in columns],
         "load_column": declared.load_id_column,
     }
