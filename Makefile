@@ -74,8 +74,8 @@ $(MATRIX)/%/.installed: pyproject.toml $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(@D)/bin/python "apache-airflow==$*" $(NEEDS_$*) -e '.[dev]'
 	@touch $@
 
-# Its API server does not start with a newer one.
-NEEDS_3.2.2 := 'pydantic<2.13'
+# Its API server does not start with newer ones.
+NEEDS_3.2.2 := 'fastapi<0.140' 'pydantic<2.13'
 
 .PHONY: chaos
 chaos: $(STAMP) ## kill loads 200 times per database, crash the servers, cut connections; nothing may be lost or twice

@@ -51,7 +51,8 @@ _OPTIONS = {
         "boolean",
         "False",
         None,
-        "Show the Pipeline tab in a frame instead of inside Airflow's own page.",
+        "Show the Pipeline tab of a task instance a second time, in a frame: for deployments where the script of a "
+        "plugin may not run in Airflow's own page.",
     ),
 }
 
@@ -81,6 +82,10 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _NAME,
                 "python-modules": ["airflow_parallel_provider.hooks.sink_table"],
             }
+        ],
+        "extra-links": [
+            "airflow_parallel_provider.bridge.links.SinkTableLink",
+            "airflow_parallel_provider.bridge.links.DeadLettersLink",
         ],
         "config": {"parallel_pipeline": {"description": _CONFIG, "options": _OPTIONS}},
         "task-decorators": [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_parallel_provider.bridge.connections import check_connections
+from airflow_parallel_provider.bridge.links import DeadLettersLink, SinkTableLink
 from airflow_parallel_provider.engine.pipeline import Pipeline
 from airflow_parallel_provider.engine.sink import as_sink
 from airflow_parallel_provider.engine.source import Source
@@ -68,10 +69,12 @@ class ParallelPipelineOperator(BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"source": "json"}
     # Sources, functions and sinks may hold what cannot be copied; nothing here changes them.
     shallow_copy_attrs: Sequence[str] = ("source", "stages", "sink")
+    operator_extra_links = (SinkTableLink(), DeadLettersLink())
     ui_color: str = "#dcebe4"
 
     _stop: StopToken | None = None
     _asked_to_end: bool = False
+    _summary: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -157,7 +160,14 @@ class ParallelPipelineOperator(BaseOperator):
                 **run,
             )
 
-        return run_in_task(context, build, stop, connections=self.connections, load_key=self.load_key)
+        self._summary = run_in_task(context, build, stop, connections=self.connections, load_key=self.load_key)
+        return self._summary
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - as OpenLineage calls it
+        """The table that was written, with its declared columns and how many rows came; for OpenLineage."""
+        from airflow_parallel_provider.bridge.lineage import lineage_of
+
+        return lineage_of(self.source, self.sink, self._summary)
 
     def _run_source(self, context: Context | Mapping[str, Any]) -> Any:  # noqa: ARG002 - the decorator's needs it
         return arguments.rendered_source(self.source)
