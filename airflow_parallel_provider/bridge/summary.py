@@ -22,7 +22,7 @@ def summary_of(report: RunReport, facts: Mapping[str, Any]) -> dict[str, Any]:
     :param facts: values that stand before the report's own (load key, sink, attempt).
     """
     full = report.as_dict()
-    del full["series"]
+    full.pop("series", None)  # a curve is nothing to look at in an XCom
     short = {**full, "failures": full["failures"][:_CAUSES], "stages": full["stages"][:_STAGES]}
     plain: dict[str, Any] = to_plain({**facts, **short}, text_limit=300)
     return plain
