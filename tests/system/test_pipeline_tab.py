@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.system.browser import Tab
     from tests.system.conftest import Run, Site
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]  # the first test also waits for Airflow to start
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]  # the first test also waits for Airflow to start
 
 ITEMS, THROUGH = 600, 400
 """Items of a watched pipeline, and those that its gate lets through while it is closed."""
