@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,9 +83,11 @@ class TableReader:
         self._names: list[str] = []
         self._key: Any = None
         self._open: set[Database] = set()
+        self._broken_off = threading.Event()
 
     def interrupt(self) -> None:
         """Break off what all connections are doing. From another thread."""
+        self._broken_off.set()
         for database in tuple(self._open):
             database.interrupt()
 
@@ -165,9 +167,8 @@ class TableReader:
                     found = connection.execute(statement).fetchall()
                 return [dict(zip(self._names, row, strict=True)) for row in found]
             except SinkError:
-                if attempt == TRIES:
+                if attempt == TRIES or self._broken_off.wait(PAUSE * 2 ** (attempt - 1)):
                     raise
-                time.sleep(PAUSE * 2 ** (attempt - 1))
         raise AssertionError("the last try returns or raises")
 
     def _within(self, statement: Any, low: Any, high: Any) -> Any:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from airflow_parallel_provider import ListSink, Pipeline, PlanError, RunFailed, SinkTable, SqlSource, Stage
-from airflow_parallel_provider.errors import LoadMismatch, SourceError
+from airflow_parallel_provider import ListSink, Pipeline, PlanError, RunFailed, SinkTable, SqlSource, Stage, StopToken
+from airflow_parallel_provider.errors import LoadMismatch, RunStopped, SourceError
 from airflow_parallel_provider.sources.sql_ranges import TableReader
 from tests.sinks.databases import SqliteDatabase, TestDatabase
 
@@ -263,6 +265,42 @@ def test_giving_up_ends_the_readers(database: TestDatabase) -> None:
         if thread.name.startswith("sql-source"):
             thread.join(20)
             assert not thread.is_alive()
+
+
+def test_stop_breaks_the_statements_off(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sqlalchemy as sa
+
+    sleep = {"postgres": "SELECT pg_sleep(60)", "mariadb": "SELECT SLEEP(60)"}.get(database.name)
+    if sleep is None:
+        return  # SQLite has no statement that waits
+    filled(database)
+    stop = StopToken()
+    asked: list[float] = []
+
+    def enough() -> None:
+        asked.append(time.monotonic())
+        stop.stop("enough")
+
+    read = TableReader.read
+
+    def read_for_ever(self: TableReader, connection: Any, low: Any, high: Any) -> Any:
+        asleep = SimpleNamespace(order_by=lambda key: sa.text(sleep))
+        self._within = lambda *_: asleep  # type: ignore[method-assign]
+        threading.Timer(0.2, enough).start()
+        return read(self, connection, low, high)
+
+    monkeypatch.setattr(TableReader, "read", read_for_ever)
+
+    with pytest.raises(RunStopped) as caught:
+        Pipeline(source(database), [], ListSink()).run(stop=stop)
+
+    assert time.monotonic() - asked[0] < 5
+    assert caught.value.report is not None
+    assert not [warning for warning in caught.value.report.warnings if "left behind" in warning]
+    for thread in threading.enumerate():
+        if thread.name.startswith("sql-source"):
+            thread.join(20)
+            assert not thread.is_alive(), "its statement goes on"
 
 
 def test_rows_go_through_a_pipeline(database: TestDatabase) -> None:
