@@ -61,7 +61,7 @@ def _place(end: Any) -> tuple[str, str] | None:
 def _default_schema(hook: Any) -> str | None:
     try:
         found: str | None = hook.get_openlineage_default_schema()
-    except Exception:  # it may have to ask the database
+    except Exception:  # noqa: BLE001 - it may have to ask the database
         return None
     return found
 
