@@ -41,7 +41,7 @@ class Content:
     """The rows were refused as a whole: the next try finds the guilty ones."""
     sent: bool = False
     """A try has got as far as the COMMIT."""
-    _good: list[NumberedRow] | None = None
+    _numbers: list[int | None] | None = None
     _block: Block | None = None
     _partials: str | None = None
 
@@ -49,8 +49,7 @@ class Content:
         """Take out the rows that are not good."""
         from airflow_parallel_provider.sinks.validate import screen
 
-        self._good, self.screened = screen(validate, self.rows, names)
-        self.rows = [row for row, _ in self._good]
+        self.rows, self._numbers, self.screened = screen(validate, self.rows, names)
 
     def block(self, target: Target) -> Block:
         """All rows that are meant for the table."""
@@ -60,7 +59,9 @@ class Content:
 
     def numbered(self) -> list[NumberedRow]:
         """The same one by one, with their numbers in the chunk."""
-        return list(numbered_rows(self.rows)) if self._good is None else self._good
+        if self._numbers is None:
+            return list(numbered_rows(self.rows))
+        return list(zip(self.rows, self._numbers, strict=True))
 
     @property
     def rejects(self) -> list[Reject]:

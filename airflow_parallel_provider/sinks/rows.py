@@ -63,8 +63,9 @@ def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None) -> Bl
 
 def numbered_rows(rows: Sequence[Any]) -> Iterator[tuple[Any, int | None]]:
     """Each row with its number in the chunk; of a DataFrame or an Arrow table its rows, as dicts without a number."""
+    tables = {kind for kind in set(map(type, rows)) if _is_table(kind)}
     for at, row in enumerate(rows):
-        if _is_table(type(row)):
+        if type(row) in tables:
             block = _from_table(row, type(row))
             yield from ((dict(zip(block.names, values, strict=True)), None) for values in block.rows)
         else:

@@ -40,8 +40,8 @@ def check_validate(validate: object) -> None:
 
 def screen(
     validate: Any, rows: Sequence[Any], names: tuple[str, ...] | None
-) -> tuple[list[tuple[Any, int | None]], list[Reject]]:
-    """The good rows, with their numbers in the chunk, and the others.
+) -> tuple[list[Any], list[int | None], list[Reject]]:
+    """The good rows, their numbers in the chunk, and the others.
 
     :param names: of the columns of rows that have none.
     """
@@ -49,14 +49,17 @@ def screen(
     from airflow_parallel_provider.sinks.rows import numbered_rows
 
     check = _model_check(validate, names) if _is_model(validate) else _function_check(validate)
-    good: list[tuple[Any, int | None]] = []
+    good: list[Any] = []
+    numbers: list[int | None] = []  # not pairs: so many of them would wake the garbage collector
     bad: list[Reject] = []
     for row, at in numbered_rows(rows):
         try:
-            good.append((check(row), at))
+            good.append(check(row))
         except Refused as refused:
             bad.append(Reject(row, at, "validate", refused.reason, refused.cause))
-    return good, bad
+        else:
+            numbers.append(at)
+    return good, numbers, bad
 
 
 def _is_model(validate: object) -> bool:
