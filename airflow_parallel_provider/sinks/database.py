@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from airflow_parallel_provider.sinks.writers.base import Writer
 
+DUCKDB = "paralleldb"
+"""A dialect of our own, under a name that no other package has: see ``writers/duck_dialect.py``."""
 _DIALECTS: Mapping[str, str] = {
     "sqlite3": "sqlite",
     "psycopg": "postgresql+psycopg",
@@ -27,6 +29,8 @@ _DIALECTS: Mapping[str, str] = {
     "mysql": "mysql+mysqlconnector",
     "MySQLdb": "mysql+mysqldb",
     "pymysql": "mysql+pymysql",
+    "duckdb": DUCKDB,
+    "_duckdb": DUCKDB,
 }
 """Top module of a driver's connection -> SQLAlchemy dialect. What a hook says of itself may be wrong: the URL and the
 connection of one and the same hook can belong to different drivers."""
@@ -218,12 +222,14 @@ class Database:
         driver = type(raw).__module__.partition(".")[0]
         # Without user, password and host: a URL that is printed somewhere gives nothing away.
         known = _DIALECTS.get(driver)
+        if known == DUCKDB:
+            sa.dialects.registry.register(DUCKDB, "airflow_parallel_provider.sinks.writers.duck_dialect", "DuckDialect")
         url = sa.engine.make_url(f"{known}://" if known else self._hook_url())
         self._writer = writer_class(url.get_backend_name(), driver)(*self._limits)
         waiting = [raw]
 
         def creator() -> Any:
-            self._raw = waiting.pop() if waiting else self._open_raw()
+            self._raw = self.writer.wrapped(waiting.pop() if waiting else self._open_raw())
             self.writer.configure(self._raw)
             return self._raw
 

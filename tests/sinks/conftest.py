@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sinks.databases import MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
+from tests.sinks.databases import DuckDatabase, MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
 from tests.support import airflow_env
 
 airflow_env.isolate()
@@ -21,7 +21,7 @@ def sqlite(tmp_path: Path) -> Iterator[SqliteDatabase]:
     database.drop()
 
 
-OWN = ["sqlite", "postgres", "postgres-psycopg2", "mariadb"]
+OWN = ["sqlite", "postgres", "postgres-psycopg2", "mariadb", "mariadb-pymysql", "duckdb"]
 """Each database with the writers that know it."""
 GENERIC = ["sqlite-generic", "postgres-generic", "mariadb-generic"]
 """Each database with the writer that works everywhere."""
@@ -35,7 +35,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     if name.startswith("postgres"):
         database = PostgresDatabase("psycopg2" if name.endswith("psycopg2") else "psycopg")
     elif name.startswith("mariadb"):
-        database = MariaDatabase()
+        database = MariaDatabase(driver="pymysql" if name.endswith("pymysql") else "mysql.connector")
+    elif name == "duckdb":
+        database = DuckDatabase(tmp_path / "warehouse.duckdb")
     else:
         database = SqliteDatabase(tmp_path / "warehouse.db")
     if name.endswith("generic"):

@@ -137,6 +137,34 @@ class SqliteDatabase(TestDatabase):
         self.path.unlink(missing_ok=True)
 
 
+class DuckDatabase(TestDatabase):
+    """A DuckDB file, through the hook of Airflow's DuckDB provider."""
+
+    name = "duckdb"
+
+    def __init__(self, path: Path) -> None:
+        from airflow.sdk import Connection
+
+        self.connection = Connection(conn_id="warehouse", conn_type="duckdb", host=str(path))
+
+    def raw(self) -> Any:
+        # In this process all connections to a file must agree on its settings.
+        from airflow_parallel_provider.sinks.database import bound_hook
+
+        raw = bound_hook("warehouse", self.connection).get_conn()
+        raw.execute("SET TimeZone = 'UTC'")
+        return raw
+
+    def execute(self, *statements: str) -> None:
+        with closing(self.raw()) as raw:
+            for statement in statements:
+                raw.execute(statement)
+
+    def fetch(self, sql: str) -> list[tuple[Any, ...]]:
+        with closing(self.raw()) as raw:
+            return [tuple(row) for row in raw.execute(sql).fetchall()]
+
+
 class PostgresDatabase(TestDatabase):
     """A schema of its own on a PostgreSQL server."""
 
@@ -211,16 +239,15 @@ class Psycopg2Hook:
 class MariaHook:
     """What the MySQL provider's hook does. The provider itself needs a compiler and a client library to install."""
 
-    def __init__(self, where: dict[str, Any]) -> None:
+    def __init__(self, where: dict[str, Any], driver: str = "mysql.connector") -> None:
         self.where = where
+        self.driver = driver
 
     def get_conn(self) -> Any:
-        import mysql.connector
-
-        return mysql.connector.connect(**self.where)
+        return importlib.import_module(self.driver).connect(**self.where)
 
     def get_uri(self) -> str:
-        return "mysql+mysqlconnector://"
+        return "mysql+mysqlconnector://"  # wrong with PyMySQL, as the URLs of real hooks can be
 
     def get_sqlalchemy_engine(self) -> Any:
         raise NotImplementedError
@@ -231,7 +258,7 @@ class MariaDatabase(TestDatabase):
 
     name = "mariadb"
 
-    def __init__(self, where: str | None = None) -> None:
+    def __init__(self, where: str | None = None, driver: str = "mysql.connector") -> None:
         default = os.environ.get("PARALLEL_TESTS_MARIADB", "host=127.0.0.1 port=3306 user=root password=")
         where = where or default
         if not _answers("mysql.connector", where):
@@ -240,7 +267,7 @@ class MariaDatabase(TestDatabase):
         self._where["port"] = int(self._where["port"])
         self.schema = f"sink_{uuid4().hex[:12]}"
         self.execute(f"CREATE DATABASE {self.schema}")
-        self.connection = connection_with(MariaHook({**self._where, "database": self.schema}))
+        self.connection = connection_with(MariaHook({**self._where, "database": self.schema}, driver))
 
     def through(self, port: int) -> TestDatabase:
         where = {**self._where, "database": self.schema, "port": port, "ssl_disabled": True}

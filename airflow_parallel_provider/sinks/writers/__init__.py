@@ -26,6 +26,10 @@ def writer_class(dialect: str, driver: str) -> type[Writer]:
         from airflow_parallel_provider.sinks.writers.mysql import MysqlWriter
 
         return MysqlWriter
+    if driver in ("duckdb", "_duckdb"):
+        from airflow_parallel_provider.sinks.writers.duck import DuckWriter
+
+        return DuckWriter
     from airflow_parallel_provider.sinks.writers.base import Writer
 
     return Writer

@@ -6,7 +6,8 @@
     ├── SqliteWriter     raw executemany inside BEGIN IMMEDIATE
     ├── PostgresWriter   COPY, binary where the column types allow it
     │   └── Postgres2Writer  COPY as text, for psycopg 2
-    └── MysqlWriter      the driver's multi-row INSERT
+    ├── MysqlWriter      the driver's multi-row INSERT
+    └── DuckWriter       INSERT ... SELECT from an Arrow table
 
 A writer never begins a transaction that it was not told to begin and never commits: the claim, the rows and the dead
 letters of a chunk share one transaction, which belongs to :mod:`airflow_parallel_provider.sinks.commit`.
@@ -69,6 +70,10 @@ class Writer:
         self.statement_timeout = statement_timeout
         self.stopped = threading.Event()
         """Set when somebody asked to break off."""
+
+    def wrapped(self, raw: Any) -> Any:
+        """The driver's connection as SQLAlchemy can use it."""
+        return raw
 
     def configure(self, raw: Any) -> None:
         """Set up a new driver connection: time limits, no autocommit, plain tuples as results."""

@@ -1,0 +1,146 @@
+"""DuckDB for SQLAlchemy: as much as the ledger needs.
+
+The dialect that others publish is a PostgreSQL in disguise that no longer works with SQLAlchemy 2.1, and DuckDB's own
+``cursor()`` is another connection with a transaction of its own. So: plain SQL, and cursors that share the connection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import LargeBinary
+
+
+class DuckConnection:
+    """A DuckDB connection with the manners of the DB-API: one transaction for all its cursors, plain tuples."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        self.busy = False
+        """Whether a transaction is open. Without one every statement commits by itself."""
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self.raw.execute("BEGIN TRANSACTION")
+        self.busy = True
+
+    def commit(self) -> None:
+        """Commit, if a transaction is open."""
+        if self.busy:
+            self.busy = False
+            self.raw.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Roll back, if a transaction is open."""
+        if self.busy:
+            self.busy = False
+            self.raw.execute("ROLLBACK")
+
+    def cursor(self) -> DuckCursor:
+        """A cursor on this very connection."""
+        return DuckCursor(self.raw)
+
+    def interrupt(self) -> None:
+        """Break off the running statement, from another thread."""
+        self.raw.interrupt()
+
+    def close(self) -> None:
+        """Let go."""
+        self.raw.close()
+
+
+class DuckCursor:
+    """Reads each result at once: a connection has one result at a time."""
+
+    arraysize = 1
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._rows: list[tuple[Any, ...]] = []
+        self.description: list[tuple[Any, ...]] | None = None
+        self.rowcount = -1
+
+    def execute(self, statement: str, parameters: Any = ()) -> None:
+        """Run a statement."""
+        self._raw.execute(statement, list(parameters or ()))
+        self.description, self.rowcount = self._raw.description, -1
+        self._rows = self._raw.fetchall() if self.description else []
+        if self.description and [column[0] for column in self.description] == ["Count"]:
+            # What INSERT, UPDATE and DELETE answer; a query of ours never calls a column that.
+            self.rowcount = self._rows[0][0] if self._rows else 0
+            self.description, self._rows = None, []
+
+    def executemany(self, statement: str, parameters: Any) -> None:
+        """Run it for each."""
+        for each in parameters:
+            self.execute(statement, each)
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row."""
+        return self._rows.pop(0) if self._rows else None
+
+    def fetchmany(self, size: int = 1) -> list[tuple[Any, ...]]:
+        """The next rows."""
+        taken, self._rows = self._rows[:size], self._rows[size:]
+        return taken
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """The rest."""
+        taken, self._rows = self._rows, []
+        return taken
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Compiler(SQLCompiler):
+    def for_update_clause(self, select: Any, **_options: Any) -> str:  # noqa: ARG002
+        return ""  # a row that somebody else changes meanwhile makes the later transaction fail instead
+
+
+class _Bytes(LargeBinary):
+    def bind_processor(self, dialect: Any) -> None:  # noqa: ARG002  # DuckDB has no Binary(): bytes are bytes
+        return None
+
+
+class DuckDialect(DefaultDialect):
+    """ANSI SQL with question marks."""
+
+    name = "duckdb"
+    driver = "duckdb"
+    default_paramstyle = "qmark"
+    statement_compiler = _Compiler
+    supports_statement_cache = True
+    supports_native_boolean = True
+    colspecs = {LargeBinary: _Bytes}  # noqa: RUF012  # as all dialects have it
+
+    @classmethod
+    def import_dbapi(cls) -> Any:
+        """The driver, for its errors."""
+        import duckdb
+
+        return duckdb
+
+    dbapi = import_dbapi  # type: ignore[assignment]  # SQLAlchemy 1.4 asks by this name
+
+    def has_table(self, connection: Any, table_name: str, schema: str | None = None, **_options: Any) -> bool:
+        """Whether there is such a table."""
+        found = connection.exec_driver_sql(
+            "SELECT count(*) AS n FROM duckdb_tables() WHERE database_name = current_database() "
+            "AND lower(table_name) = lower(?) AND schema_name = coalesce(?, current_schema())",
+            (str(table_name), schema),
+        )
+        return bool(found.scalar())
+
+    def _get_default_schema_name(self, connection: Any) -> str:  # noqa: ARG002
+        return "main"
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        """Roll back."""
+        dbapi_connection.rollback()
+
+    def do_commit(self, dbapi_connection: Any) -> None:
+        """Commit."""
+        dbapi_connection.commit()
