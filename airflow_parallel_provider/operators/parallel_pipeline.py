@@ -62,7 +62,8 @@ class ParallelPipelineOperator(BaseOperator):
     mapped pipeline is a load of its own.
 
     Known limitation: a Clear starts over, but takes nothing out of a table that an earlier load has appended to. Where
-    a Clear must not bring rows twice, merge on a primary key, or name the load with ``load_key``.
+    a Clear must not bring rows twice, write ``SinkTable(on_rerun="replace")``, merge on a primary key, or name the load
+    with ``load_key``.
     """
 
     template_fields: Sequence[str] = ("source", "sink", "chunk_size", "tolerance", "load_key")
