@@ -21,7 +21,7 @@ def sqlite(tmp_path: Path) -> Iterator[SqliteDatabase]:
     database.drop()
 
 
-OWN = ["sqlite", "postgres", "postgres-psycopg2", "mariadb", "mariadb-pymysql", "duckdb"]
+OWN = ["sqlite", "postgres", "postgres-psycopg2", "mariadb"]
 """Each database with the writers that know it."""
 GENERIC = ["sqlite-generic", "postgres-generic", "mariadb-generic"]
 """Each database with the writer that works everywhere."""
