@@ -111,9 +111,9 @@ def test_live_then_complete_and_the_numbers_are_those_of_the_report(site: Site, 
         assert tab.figure("advice") == report["advice"]
         assert tab.figure("items_done") == ITEMS
         assert f"{ITEMS} of {ITEMS} items" in tab.shown("items_done")
-        assert "Simulated: " in tab.text()
+        assert ("Simulated: " in tab.text()) is (run.xcom("pipeline_metrics")["outlook"] is not None)
         changes = tab.page.locator("[aria-label^='Changes of the number of workers'] tbody tr").all_inner_texts()
-        assert len(changes) == len(report["decisions"]) > 0
+        assert len(changes) == len(report["decisions"])
         assert all(f"{each['before']} → {each['after']}" in "".join(changes) for each in report["decisions"])
         assert tab.page.locator(".pp-mark").count() == len(changes)
         assert tab.page.evaluate("window.hacked") is None

@@ -22,8 +22,9 @@ def numbers() -> Iterator[int]:
 
 
 def breaks_off() -> Iterator[int]:
-    """A source that is gone after a quarter of the items, in every try."""
-    yield from range(ITEMS // 4)
+    """A source that is gone in the middle of a chunk, in every try, when the item 127 of that chunk has failed."""
+    yield from range(132)
+    time.sleep(2)
     raise OSError("the source went away")
 
 
