@@ -30,6 +30,14 @@ def test_cleared_task_starts_another_load(context_of: Callable[..., dict[str, An
     assert key(context_of(try_number=1, max_tries=2)) != key(context_of(try_number=2, max_tries=3))
 
 
+def test_all_loads_of_a_task_instance_are_one_family(context_of: Callable[..., dict[str, Any]]) -> None:
+    first, cleared = (RunIdentity.from_context(context_of(max_tries=each)) for each in (2, 3))
+    other = RunIdentity.from_context(context_of(map_index=7))
+
+    assert first.family == cleared.family
+    assert first.family not in (first.load_key, cleared.load_key, other.family)
+
+
 def test_run_made_anew_under_the_same_id_starts_another_load(context_of: Callable[..., dict[str, Any]]) -> None:
     later = STARTED + timedelta(microseconds=1)
 

@@ -92,7 +92,8 @@ def test_pipeline_is_told_which_try_of_which_load_it_is(
     run_in_task(context_of(try_number=3, map_index=4), build, StopToken(), load_key="nightly")
 
     given = build.call_args.kwargs
-    assert given["load_key"] == "nightly"
+    assert given["load_key"] == given["family"] == "nightly"
+    assert given["generation"]
     assert given["attempt"] == 3
     assert given["labels"]["map_index"] == "4"
     assert given["worker_env"] == {"_AIRFLOW_PROCESS_CONTEXT": "client"}

@@ -27,7 +27,7 @@ VALUES: dict[str, list[Any]] = {
     "text": ["it's \x00 \U0001f600", ""],
     "bytes": [b"\0\xff", b""],
     "date": [date.min, date.max],
-    "datetime": [datetime.min, datetime.max],
+    "datetime": [datetime.min, datetime.max],  # noqa: DTZ901
     "datetimetz": [datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)],
     "time": [time.min, time.max],
     "timedelta": [timedelta(days=-3, microseconds=5), timedelta(microseconds=-1)],
