@@ -25,6 +25,8 @@ from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SHARED_MEMORY = Path("/dev/shm")
+_NOT_OURS = ("sem.", "PostgreSQL.", "joblib", "psm_", "plasma", "ray", ".org.chromium.", ".com.google.")
+"""Of named semaphores, database servers, other people's worker pools, browsers."""
 
 _started: weakref.WeakSet[subprocess.Popen[Any]] = weakref.WeakSet()
 
@@ -193,8 +195,8 @@ def _foreign_descriptor(target: str) -> bool:
 
 
 def _foreign_segment(segment: str) -> bool:
-    """Whether others have made the segment: the machine is shared, and the engine has no named semaphores."""
-    if segment.startswith(("sem.", "PostgreSQL.")):
+    """Whether others have made the segment: the machine is shared, and the engine's own memory has no name there."""
+    if segment.startswith(_NOT_OURS):
         return True
     needle = str(_SHARED_MEMORY / segment)
     ours = {os.getpid(), *_descendants()}
