@@ -20,7 +20,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.database import Unreachable
@@ -135,7 +135,7 @@ class Committer:
         shape = self.target.ensure(connection, block, where)
         rows = self.target.fit(block, shape, where) if shape is not None and block.rows else None
         receipt, partials = content.ready(block, where)
-        self._claim(connection, content, receipt, partials)
+        self._claim(connection, content, receipt, partials, self.target.claiming(shape, block))
         if rows is not None and shape is not None:
             self.target.write(connection, shape, block.names, rows)
         self._finish(connection, content)
@@ -160,13 +160,15 @@ class Committer:
         self._finish(connection, content)
         return receipt
 
-    def _claim(self, connection: Connection, content: Content, receipt: ChunkReceipt, partials: str | None) -> None:
+    def _claim(
+        self, connection: Connection, content: Content, receipt: ChunkReceipt, partials: str | None, execute: Any = None
+    ) -> None:
         if content.alone or content.screened:
             self.books.ensure_rejected(self.database)
         self.database.writer.begin(connection)
         if self.fenced:
             self._require_load(connection)
-        self.books.ledger.claim(connection, self.load, receipt, partials)
+        self.books.ledger.claim(connection, self.load, receipt, partials, execute)
         self._claimed = True
         self.reached("after_claim")
         if content.within is not None:

@@ -140,8 +140,18 @@ class Ledger:
         row = connection.execute(self.chunks.select().where(where)).fetchone()
         return None if row is None else _receipt(row)
 
-    def claim(self, connection: Connection, load: str, receipt: ChunkReceipt, aggregates: str | None = None) -> None:
-        """Insert a chunk's row: the first statement of its transaction. Waits for, and fails on, another's claim."""
+    def claim(
+        self,
+        connection: Connection,
+        load: str,
+        receipt: ChunkReceipt,
+        aggregates: str | None = None,
+        execute: Callable[[Connection, Any, dict[str, Any]], object] | None = None,
+    ) -> None:
+        """Insert a chunk's row: the first statement of its transaction. Waits for, and fails on, another's claim.
+
+        :param execute: runs an INSERT with a row, where it is combined with something else.
+        """
         row = {
             "load_id": load,
             "chunk_id": receipt.chunk_id,
@@ -156,7 +166,10 @@ class Ledger:
             "aggregates": aggregates,
             "committed_at": receipt.committed_at,
         }
-        connection.execute(self.chunks.insert(), [row])
+        if execute is None:
+            connection.execute(self.chunks.insert(), [row])
+        else:
+            execute(connection, self.chunks.insert(), row)
 
     def amend(self, connection: Connection, load: str, receipt: ChunkReceipt, aggregates: str | None) -> None:
         """Correct a claim in its own transaction, once it is known which rows the database takes."""

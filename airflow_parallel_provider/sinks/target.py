@@ -165,6 +165,15 @@ class Target:
         check_names(block, shape, where)  # before anything is sent
         return chain.from_iterable(fit_in_slices(block, shape, self._writer.adapters, where, size))
 
+    def claiming(self, shape: TableShape | None, block: Block) -> Callable[[Connection, Any, dict[str, Any]], object]:
+        """How the ledger's INSERT is run, when these rows follow it."""
+        writer, names = self._writer, block.names
+
+        def execute(connection: Connection, insert: Any, row: dict[str, Any]) -> None:
+            writer.claim(connection, insert, row, shape if block.rows else None, names)
+
+        return execute
+
     def write(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """Write rows that fit, in the transaction that is open."""
         if self._declared.write_disposition == "merge":

@@ -166,7 +166,7 @@ def workload(name: str, title: str, kind: type[Place], bare: dict[str, tuple[Wri
         unit="rows/s",
         best="high",
         shows=("us_per_row", "of_bare"),
-        full={"rows": 400_000},
+        full={"rows": 200_000},
         quick={"rows": 20_000},
         imports="airflow.sdk airflow.providers.common.sql.hooks.sql",
         rounds=5,

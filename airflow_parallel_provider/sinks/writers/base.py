@@ -150,6 +150,20 @@ class Writer:
     def before_part(self, connection: Connection) -> None:
         """Called before each of several writes in one transaction."""
 
+    def claim(
+        self,
+        connection: Connection,
+        insert: Any,
+        row: dict[str, Any],
+        shape: TableShape | None,  # noqa: ARG002  # some ask about the table on the same way
+        names: Sequence[str],  # noqa: ARG002
+    ) -> None:
+        """Run the ledger's INSERT, which is the first statement of a transaction.
+
+        :param shape: the table that rows will go into; None: there will be no rows.
+        """
+        connection.execute(insert, [row])
+
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """Append rows that :func:`~airflow_parallel_provider.sinks.fit.fit_block` has made fit."""
         table, keys = core_table(shape, names)

@@ -88,6 +88,9 @@ class PostgresWriter(Writer):
     def __init__(self, lock_timeout: float, statement_timeout: float) -> None:
         super().__init__(lock_timeout, statement_timeout)
         self.adapters = {Kind.JSON: self.json_adapter()}
+        self._types = _Types()
+        self._alone = False
+        """Whether a claim asks no more than it must."""
 
     def json_adapter(self) -> Converter:
         """What becomes of a value of a JSON column."""
@@ -146,6 +149,31 @@ class PostgresWriter(Writer):
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{_STAGE}")
 
+    def begin(self, connection: Connection) -> None:
+        """What is known of columns is known for one transaction, which keeps them as they are."""
+        self._types.forget()
+        super().begin(connection)
+
+    def claim(
+        self,
+        connection: Connection,
+        insert: Any,
+        row: dict[str, Any],
+        shape: TableShape | None,
+        names: Sequence[str],
+    ) -> None:
+        """The INSERT, and with it the question what types the columns have: one way to the server for both."""
+        import sqlalchemy as sa
+
+        if shape is None or self._alone:
+            super().claim(connection, insert, row, shape, names)
+            return
+        try:
+            self._types.ask_with(connection, insert, row, place(shape), names)
+        except sa.exc.ProgrammingError:
+            self._alone = True  # the table is not as it was: next time the COPY is to say so, not the claim
+            raise
+
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """COPY into the table itself."""
         self.copy(_raw(connection), place(shape), names, rows)
@@ -179,8 +207,7 @@ class PostgresWriter(Writer):
     def copy(self, raw: Any, target: str, names: Sequence[str], rows: Rows) -> None:
         """COPY rows into a table."""
         with raw.cursor() as cursor:
-            cursor.execute(f"SELECT {listed(names)} FROM {target} WHERE false")  # noqa: S608  # quoted
-            oids = [column.type_code for column in cursor.description]
+            oids = self._types.of(cursor, target, names)
             binary = _BINARY_OIDS.issuperset(oids)
             form = "BINARY" if binary else "TEXT"
             with cursor.copy(f"COPY {target} ({listed(names)}) FROM STDIN (FORMAT {form})") as copy:
@@ -234,6 +261,44 @@ class PostgresWriter(Writer):
             if name:
                 text += f", {part} {name!r}"
         return text
+
+
+class _Types:
+    """Type numbers of the columns that a COPY writes to."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+        self._statements: dict[Any, str] = {}
+
+    def forget(self) -> None:
+        """Another transaction: somebody may have changed the table before it."""
+        self._known.clear()
+
+    def of(self, cursor: Any, target: str, names: Sequence[str]) -> list[int]:
+        """One number for each column, asked for when they are not known."""
+        found = self._known.get((target, tuple(names)))
+        if found is None:
+            cursor.execute(f"SELECT {listed(names)} FROM {target} WHERE false")  # noqa: S608  # quoted
+            found = [column.type_code for column in cursor.description]
+        return found
+
+    def ask_with(
+        self, connection: Connection, insert: Any, row: dict[str, Any], target: str, names: Sequence[str]
+    ) -> None:
+        """Run an INSERT and ask in one statement. The INSERT of a WITH runs to its end, whatever is selected."""
+        asked = (target, tuple(names))
+        statement = self._statements.get((insert.table, asked))
+        if statement is None:
+            compiled = insert.compile(dialect=connection.dialect, column_keys=list(row))
+            # A name that no table of one letter has, and no per cent sign that a parameter could begin with.
+            alias = "i" if target != quote("i") else "j"
+            question = f"SELECT {listed(names)} FROM {target} WHERE false".replace("%", "%%")  # noqa: S608  # quoted
+            statement = f"WITH {alias} AS ({compiled}) {question}"
+            self._statements[insert.table, asked] = statement
+        result = connection.exec_driver_sql(statement, row)
+        assert result.cursor is not None
+        self._known[asked] = [column.type_code for column in result.cursor.description]  # type: ignore[attr-defined]
+        result.close()
 
 
 def sqlstate(cause: Any) -> str | None:

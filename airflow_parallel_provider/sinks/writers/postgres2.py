@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.sinks.convert import to_json
-from airflow_parallel_provider.sinks.writers.base import Rows
+from airflow_parallel_provider.sinks.writers.base import Rows, Writer
 from airflow_parallel_provider.sinks.writers.postgres import PostgresWriter, listed
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Postgres2Writer(PostgresWriter):
     """Writes to PostgreSQL on the psycopg 2 connection itself."""
 
     rows_ahead: int | None = None  # all rows become one text first
+
+    claim = Writer.claim  # text needs no types
 
     def json_adapter(self) -> Converter:
         """JSON is a text here."""
