@@ -14,9 +14,11 @@ import importlib
 import os
 import random
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from airflow_parallel_provider.errors import SinkError
@@ -99,6 +101,8 @@ class Campaign:
         self.figures = Figures(database.name, seed)
         self._told, self._tell = os.pipe()
         os.set_blocking(self._told, False)
+        handle, self._last_words = tempfile.mkstemp(prefix="chaos-", suffix=".err")
+        os.close(handle)
 
     def run(self, kills: int) -> Figures:
         """Go on until so many attempts were killed and the last load is complete."""
@@ -109,7 +113,12 @@ class Campaign:
         self.figures.seconds = time.monotonic() - began
         for end in (self._told, self._tell):
             os.close(end)
+        Path(self._last_words).unlink()
         return self.figures
+
+    def _words(self) -> str:
+        """What the last attempt that wrote something has written."""
+        return Path(self._last_words).read_text(encoding="utf-8")
 
     def _load(self, table: str) -> None:
         number = 0
@@ -135,7 +144,7 @@ class Campaign:
         )
         self._end_at(deaths, crash_after)
         codes = [child.wait() for child in children]
-        assert set(codes) <= {0, KILLED, FAILED}, f"exit codes {codes} of {fates}"
+        assert set(codes) <= {0, KILLED, FAILED}, f"exit codes {codes} of {fates}\n{self._words()}"
         self._count(fates, codes)
         return 0 in codes
 
@@ -162,7 +171,7 @@ class Campaign:
         options: dict[str, Any] = {"table": table, "lock_timeout": 30}
 
         def live() -> None:
-            sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # dies with the process; giving up is no news
+            sys.stderr = open(self._last_words, "a", buffering=1)  # noqa: PTH123, SIM115  # dies with the process
             try:
                 if fate.kind == "cut":
                     upstream = self.database.upstream
