@@ -293,6 +293,8 @@ def add_column(connection: Connection, shape: TableShape, name: str, sql_type: A
         writer.add_column(connection, shape, name, sql_type)
         writer.commit(connection)
     except sa.exc.DBAPIError as error:
+        if connection.invalidated:
+            raise  # it is lost, and to look would connect anew, in vain while the server is down
         connection.rollback()
         there = writer.reflect(connection, shape.name, shape.schema)
         connection.rollback()
@@ -314,6 +316,8 @@ def make_table(
         make()
         writer.commit(connection)
     except sa.exc.DBAPIError as error:
+        if connection.invalidated:
+            raise  # it is lost, and to look would connect anew, in vain while the server is down
         connection.rollback()
         there = writer.reflect(connection, name, schema)
         connection.rollback()
