@@ -96,6 +96,8 @@ class Writer:
 
     def begin(self, connection: Connection) -> None:
         """Start a transaction that is going to write."""
+        if connection.in_transaction():
+            connection.rollback()  # what a failed statement, or a lost connection, has left open
         connection.begin()
 
     def commit(self, connection: Connection) -> None:
