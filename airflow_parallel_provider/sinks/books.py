@@ -10,9 +10,10 @@ from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.ledger import Ledger
 from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles, LetterFiles
 from airflow_parallel_provider.sinks.load_rows import Loads
+from airflow_parallel_provider.sinks.making import add_column, create_table
 from airflow_parallel_provider.sinks.messages import MessageTable
 from airflow_parallel_provider.sinks.rejected import RejectedTable
-from airflow_parallel_provider.sinks.target import add_column, check_name, create_table
+from airflow_parallel_provider.sinks.target import check_name
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

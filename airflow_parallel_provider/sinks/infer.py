@@ -8,34 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.sinks.fit import plain_column
-from airflow_parallel_provider.sinks.kinds import INT64_MAX, INT64_MIN, KIND_OF_TYPE, Column, Kind
+from airflow_parallel_provider.sinks.hints import told_by
+from airflow_parallel_provider.sinks.kinds import INT64_MAX, INT64_MIN, KIND_OF_TYPE, Column, Kind, common_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_parallel_provider.sinks.rows import Block
 
-_NUMBERS = frozenset({Kind.INT, Kind.HUGEINT, Kind.FLOAT, Kind.DECIMAL})
-_TIMES = frozenset({Kind.DATE, Kind.DATETIME, Kind.DATETIMETZ})
-_COMMON: tuple[tuple[Kind, frozenset[Kind]], ...] = (
-    (Kind.INT, frozenset({Kind.BOOL, Kind.INT})),
-    (Kind.HUGEINT, frozenset({Kind.BOOL, Kind.INT, Kind.HUGEINT})),
-    (Kind.FLOAT, frozenset({Kind.INT, Kind.FLOAT})),
-    (Kind.DECIMAL, _NUMBERS),
-    (Kind.DATETIME, frozenset({Kind.DATE, Kind.DATETIME})),
-    (Kind.DATETIMETZ, _TIMES),
-    # Not bool: as text it could be 'True', 'true', 't' or '1'.
-    (Kind.TEXT, _NUMBERS | _TIMES | {Kind.TEXT, Kind.UUID, Kind.TIME}),
-)
-"""Kinds found together in one column -> the first kind in this list that takes them all."""
-_WITH_JSON = frozenset({Kind.JSON, Kind.TEXT, Kind.INT, Kind.HUGEINT, Kind.FLOAT, Kind.BOOL})
-
 
 def infer_columns(block: Block, declared: tuple[Column, ...] | None, table: str, where: str) -> tuple[Column, ...]:
     """Columns for a new table.
 
     Declared columns come first and keep their declared type; columns that only the rows have follow, unless every
-    declared column has a type: then the declaration is complete.
+    declared column has a type: then the declaration is complete. A column without a declared type has the one that
+    annotations, an Arrow schema or dtypes give it, in this order; else that of its values.
 
     :raises SchemaMismatch: when a column holds kinds that have no common one.
     """
@@ -57,16 +44,39 @@ def infer_columns(block: Block, declared: tuple[Column, ...] | None, table: str,
 def _settle(column: Column, found: dict[str, Column]) -> Column:
     if column.kind is not None:
         return column
-    return replace(column, kind=found[column.name].kind if column.name in found else Kind.NULL)
+    return found.get(column.name) or replace(column, kind=Kind.NULL)
 
 
 def _observed(block: Block, table: str, where: str) -> list[Column]:
     columns = []
+    told = told_by(block.sources)
     for number, name in enumerate(block.names):
-        values, present = plain_column(block, number)
-        kinds = _kinds_in(values or list(block.column(number)), present, name, table, where)
+        plain, present = plain_column(block, number)
+        values = plain or list(block.column(number))
+        known = told.get(name)
+        if known is not None:
+            columns.append(_refined(known, values))
+            continue
+        kinds = _kinds_in(values, present, name, table, where)
         columns.append(Column(name, _common(kinds, name, table, where)))
     return columns
+
+
+def _refined(told: Column, values: Sequence[Any]) -> Column:
+    """``int`` does not say how large, ``datetime`` not whether with a zone: that is for the values to say."""
+    if told.kind is Kind.INT and any(map(_is_huge, values)):
+        return replace(told, kind=Kind.HUGEINT)
+    if told.kind is Kind.DATETIME and any(map(_is_aware, values)):
+        return replace(told, kind=Kind.DATETIMETZ)
+    return told
+
+
+def _is_huge(value: Any) -> bool:
+    return type(value) is int and not INT64_MIN <= value <= INT64_MAX
+
+
+def _is_aware(value: Any) -> bool:
+    return type(value) is datetime and value.tzinfo is not None
 
 
 def _kinds_in(values: Sequence[Any], present: frozenset[type], name: str, table: str, where: str) -> frozenset[Kind]:
@@ -78,22 +88,18 @@ def _kinds_in(values: Sequence[Any], present: frozenset[type], name: str, table:
                 f"in a table ({where}): turn it into a number, text, bytes, date, dict or list in a stage"
             )
         kinds.add(KIND_OF_TYPE[kind])
-    if Kind.INT in kinds and any(type(v) is int and not INT64_MIN <= v <= INT64_MAX for v in values):
+    if Kind.INT in kinds and any(map(_is_huge, values)):
         kinds.add(Kind.HUGEINT)
-    if Kind.DATETIME in kinds and any(type(v) is datetime and v.tzinfo is not None for v in values):
+    if Kind.DATETIME in kinds and any(map(_is_aware, values)):
         kinds.add(Kind.DATETIMETZ)
     return frozenset(kinds)
 
 
 def _common(kinds: frozenset[Kind], name: str, table: str, where: str) -> Kind:
+    kind = common_kind(kinds)
+    if kind is not None:
+        return kind
     some = kinds - {Kind.NULL}
-    if len(some) <= 1:
-        return next(iter(some), Kind.NULL)
-    if Kind.JSON in some and some <= _WITH_JSON:
-        return Kind.JSON
-    for kind, takes in _COMMON:
-        if some <= takes:
-            return kind
     raise SchemaMismatch(
         f"table {table!r}, column {name!r} holds {' and '.join(sorted(some))} in one chunk, which have no common type "
         f"({where}): make them one type in a stage, or declare it: SinkTable(columns={{{name!r}: ...}})"

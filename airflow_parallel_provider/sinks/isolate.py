@@ -106,4 +106,4 @@ def _padded(block: Block, names: tuple[str, ...]) -> Block:
     lacking = tuple(name for name in names if name not in block.names)
     if not lacking:
         return block
-    return Block((*block.names, *lacking), [(*row, *[None] * len(lacking)) for row in block.rows])
+    return Block((*block.names, *lacking), [(*row, *[None] * len(lacking)) for row in block.rows], block.sources)

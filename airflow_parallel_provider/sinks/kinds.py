@@ -68,6 +68,32 @@ KIND_OF_TYPE: Mapping[type, Kind] = {
 }
 """The plain types. Everything :func:`plain` returns has one of these, or cannot be stored."""
 
+_NUMBERS = frozenset({Kind.INT, Kind.HUGEINT, Kind.FLOAT, Kind.DECIMAL})
+_TIMES = frozenset({Kind.DATE, Kind.DATETIME, Kind.DATETIMETZ})
+_COMMON: tuple[tuple[Kind, frozenset[Kind]], ...] = (
+    (Kind.INT, frozenset({Kind.BOOL, Kind.INT})),
+    (Kind.HUGEINT, frozenset({Kind.BOOL, Kind.INT, Kind.HUGEINT})),
+    (Kind.FLOAT, frozenset({Kind.INT, Kind.FLOAT})),
+    (Kind.DECIMAL, _NUMBERS),
+    (Kind.DATETIME, frozenset({Kind.DATE, Kind.DATETIME})),
+    (Kind.DATETIMETZ, _TIMES),
+    # Not bool: as text it could be 'True', 'true', 't' or '1'.
+    (Kind.TEXT, _NUMBERS | _TIMES | {Kind.TEXT, Kind.UUID, Kind.TIME}),
+)
+"""Kinds found together in one column -> the first kind in this list that takes them all."""
+_WITH_JSON = frozenset({Kind.JSON, Kind.TEXT, Kind.INT, Kind.HUGEINT, Kind.FLOAT, Kind.BOOL})
+
+
+def common_kind(kinds: frozenset[Kind]) -> Kind | None:
+    """The narrowest kind of column that takes values of all these kinds; None when there is none."""
+    some = kinds - {Kind.NULL}
+    if len(some) <= 1:
+        return next(iter(some), Kind.NULL)
+    if Kind.JSON in some and some <= _WITH_JSON:
+        return Kind.JSON
+    return next((kind for kind, takes in _COMMON if some <= takes), None)
+
+
 _ALIASES = {
     "boolean": Kind.BOOL, "integer": Kind.INT, "bigint": Kind.INT, "double": Kind.FLOAT, "real": Kind.FLOAT,
     "numeric": Kind.DECIMAL, "str": Kind.TEXT, "string": Kind.TEXT, "varchar": Kind.TEXT, "blob": Kind.BYTES,
@@ -101,7 +127,7 @@ class Column:
 
 
 def declared_columns(given: object, field: str) -> tuple[Column, ...] | None:
-    """Read ``columns=``: a mapping of name to type, or names alone.
+    """Read ``columns=``: a mapping of name to type, names alone, or a class whose fields are annotated.
 
     A type is a Python type (``int``, ``float | None``, ``Decimal``, ``datetime``, ``dict`` ...) or its name
     (``"int"``, ``"datetimetz"``, ``"decimal(18,4)"``, ``"text(20)"``).
@@ -110,8 +136,12 @@ def declared_columns(given: object, field: str) -> tuple[Column, ...] | None:
     """
     if given is None:
         return None
+    if isinstance(given, type):
+        from airflow_parallel_provider.sinks.annotations import declared_class
+
+        return declared_class(given, field)
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise PlanError(field, given, "give a mapping of column name to type, or a list of column names")
+        raise PlanError(field, given, "give a mapping of column name to type, a class, or a list of column names")
     pairs: list[Column]
     if isinstance(given, Mapping):
         pairs = [_declared(name, spelled, field) for name, spelled in given.items()]

@@ -7,13 +7,13 @@ over by C code (``map``, ``itemgetter``); only mixtures are walked row by row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from itertools import chain, groupby
 from operator import attrgetter, countOf, itemgetter
 from typing import Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.sinks.annotations import field_names
 
 _TABLE_LIBRARIES = frozenset({"pandas", "polars", "pyarrow"})
 
@@ -24,6 +24,8 @@ class Block:
 
     names: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+    sources: tuple[Any, ...] = field(default=(), compare=False, repr=False)
+    """Classes, Arrow tables and data frames that the rows came from, which say more about columns than values do."""
 
     def column(self, number: int) -> Iterator[Any]:
         """The values of one column.
@@ -81,9 +83,9 @@ def _block_of(kind: type, rows: list[Any], declared: tuple[str, ...] | None, sta
         return _from_dicts(rows)
     if _is_table(kind):
         return _merge([_from_table(table, kind) for table in rows])
-    names = _field_names(kind)
+    names = field_names(kind)
     if names is not None:
-        return Block(names, list(map(_getter(names), rows)))
+        return Block(names, list(map(_getter(names), rows)), (kind,))
     if issubclass(kind, (tuple, list)):
         return _from_sequences(rows, getattr(kind, "_fields", declared), start)
     if issubclass(kind, Mapping):
@@ -131,18 +133,6 @@ def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     return attrgetter(*names)
 
 
-@cache
-def _field_names(kind: type) -> tuple[str, ...] | None:
-    """Names of the fields a class declares; None when it declares none."""
-    if is_dataclass(kind):
-        return tuple(f.name for f in fields(kind)) or None
-    attrs_fields = getattr(kind, "__attrs_attrs__", None)
-    if attrs_fields is not None:
-        return tuple(f.name for f in attrs_fields) or None
-    model_fields = getattr(kind, "model_fields", None)  # pydantic 2
-    return tuple(model_fields) or None if isinstance(model_fields, Mapping) else None
-
-
 def _from_sequences(rows: list[Any], names: tuple[str, ...] | None, start: int) -> Block:
     if names is None:
         raise SchemaMismatch(
@@ -156,7 +146,8 @@ def _from_sequences(rows: list[Any], names: tuple[str, ...] | None, start: int) 
             f"row {number} of the chunk has {len(row)} values, but there are {width} columns ({', '.join(names)}): "
             "return one value per column, None where there is none"
         )
-    return Block(names, rows if type(rows[0]) is tuple else list(map(tuple, rows)))
+    kind = type(rows[0])
+    return Block(names, rows if kind is tuple else list(map(tuple, rows)), (kind,) if hasattr(kind, "_fields") else ())
 
 
 def _from_table(table: Any, kind: type) -> Block:
@@ -164,11 +155,11 @@ def _from_table(table: Any, kind: type) -> Block:
     if root == "pandas":
         return _from_pandas(table)
     if root == "polars" and hasattr(table, "rows"):
-        return Block(_texts(table.columns), table.rows())
+        return Block(_texts(table.columns), table.rows(), (table,))
     if (root == "pyarrow" and hasattr(table, "column_names")) or hasattr(table, "schema"):
         names = _unique(table.schema.names)
         columns = [table.column(i).to_pylist() for i in range(len(names))]
-        return Block(names, list(zip(*columns, strict=True)))
+        return Block(names, list(zip(*columns, strict=True)), (table,))
     raise SchemaMismatch(
         f"a row of type {kind.__qualname__} is not a table: return a DataFrame, an Arrow table or dicts"
     )
@@ -187,7 +178,7 @@ def _from_pandas(frame: Any) -> Block:
         if series.hasnans:  # pandas writes "missing" as NaN, NaT or NA, also into integer columns
             values = [None if gone else value for value, gone in zip(values, series.isna().tolist(), strict=True)]
         columns.append(values)
-    return Block(names, list(zip(*columns, strict=True)))
+    return Block(names, list(zip(*columns, strict=True)), (frame,))
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
@@ -201,12 +192,13 @@ def _unique(names: Iterable[str]) -> tuple[str, ...]:
 def _merge(blocks: list[Block]) -> Block:
     if not blocks:
         return Block((), [])
+    sources = tuple(chain.from_iterable(block.sources for block in blocks))
     if all(block.names == blocks[0].names for block in blocks):
-        return Block(blocks[0].names, list(chain.from_iterable(block.rows for block in blocks)))
+        return Block(blocks[0].names, list(chain.from_iterable(block.rows for block in blocks)), sources)
     union = tuple(dict.fromkeys(chain.from_iterable(block.names for block in blocks)))
     rows: list[tuple[Any, ...]] = []
     for block in blocks:
         place = {name: number for number, name in enumerate(block.names)}
         order = [place.get(name, -1) for name in union]
         rows.extend(tuple(row[i] if i >= 0 else None for i in order) for row in block.rows)
-    return Block(union, rows)
+    return Block(union, rows, sources)

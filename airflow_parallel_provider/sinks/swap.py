@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.sinks.load_rows import COMPLETE, OPEN, SWAPPING
+from airflow_parallel_provider.sinks.making import add_column, make_table
 from airflow_parallel_provider.sinks.rerun import drop_staging
-from airflow_parallel_provider.sinks.target import add_column, make_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

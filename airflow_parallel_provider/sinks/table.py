@@ -37,8 +37,8 @@ _LOAD_KEY_LENGTH = 200
 class SinkTable(Sink):
     """A table that receives the rows of a pipeline.
 
-    Rows may be dicts, tuples (with ``columns``), named tuples, dataclass or pydantic objects, DataFrames or Arrow
-    tables.
+    Rows may be dicts, tuples (with ``columns``), named tuples, dataclass or pydantic objects, DataFrames of pandas or
+    polars, or Arrow tables.
     The table is made from the first chunk when it is not there; a table that is there is changed by
     ``on_schema_change`` and ``load_column`` alone. All names are quoted as they stand.
 
@@ -76,8 +76,11 @@ class SinkTable(Sink):
     the old rows or all of the new ones."""
     primary_key: str | Iterable[str] = ()
     """Columns that make a row unique. Needed for ``merge``; the key of a table that is made."""
-    columns: Mapping[str, Any] | Iterable[str | Column] | None = None
-    """Names, or names and types (``{"id": int, "price": "decimal(18,4)"}``); None: taken from the rows."""
+    columns: Mapping[str, Any] | Iterable[str | Column] | type | None = None
+    """Names, or names and types (``{"id": int, "price": "decimal(18,4)"}``), or a class whose annotations say both: a
+    TypedDict, dataclass, NamedTuple or pydantic model. None: taken from the rows, which means from the annotations of
+    their class, else from their Arrow schema, else from the dtypes of their frame, else from the values of the first
+    chunk."""
     on_rerun: Literal["resume", "replace", "append"] | None = None
     """What a new generation of a load does (in Airflow: after a Clear, or when another run uses the same ``load_key``)
     about the rows of the one before. ``resume`` skips what is in; ``replace`` removes the rows of the earlier

@@ -6,9 +6,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
+from airflow_parallel_provider.sinks.annotations import written_as_annotated
 from airflow_parallel_provider.sinks.fit import check_names, fit_block, fit_in_slices
 from airflow_parallel_provider.sinks.infer import infer_columns
 from airflow_parallel_provider.sinks.kinds import Column, Kind
+from airflow_parallel_provider.sinks.making import add_column, create_table, make_table
 from airflow_parallel_provider.sinks.rows import Block, to_block
 
 if TYPE_CHECKING:
@@ -114,7 +116,7 @@ class Target:
         numbers = [at for at, name in enumerate(block.names) if name not in known and name.casefold() not in folded]
         if numbers:
             values = [block.column(at) for at in numbers]
-            part = Block(tuple(block.names[at] for at in numbers), list(zip(*values, strict=True)))
+            part = Block(tuple(block.names[at] for at in numbers), list(zip(*values, strict=True)), block.sources)
             missing += infer_columns(part, self._declared.declared, shape.shown, where)[-len(numbers) :]
         if not missing:
             return shape
@@ -134,6 +136,8 @@ class Target:
         columns = self._declared.declared
         names = tuple(column.name for column in columns) if columns is not None else None
         block = to_block(rows, names)
+        if written_as_annotated(self._declared.validate):  # the rows are what it has dumped, as dicts
+            block = Block(block.names, block.rows, (*block.sources, self._declared.validate))
         mark = self._declared.load_id_column
         if mark is None or not block.rows:
             return block
@@ -142,7 +146,7 @@ class Target:
                 f"table {self.shown!r}: the rows have a column {mark!r}, which is where the load's id goes: name "
                 "another one as load_column"
             )
-        return Block((*block.names, mark), [(*row, self._load) for row in block.rows])
+        return Block((*block.names, mark), [(*row, self._load) for row in block.rows], block.sources)
 
     def fit(self, block: Block, shape: TableShape, where: str) -> Rows:
         """The block's rows as the driver takes them; to be gone through once.
@@ -276,55 +280,3 @@ def check_name(name: str, what: str, writer: Writer) -> None:
 
 def _load_column(name: str) -> Column:
     return Column(name, Kind.TEXT, length=32)
-
-
-def create_table(connection: Connection, table: Any, writer: Writer) -> None:
-    """Create a table in a transaction of its own, unless somebody else is faster."""
-    schema = None if table.schema is None else str(table.schema)
-    make_table(connection, str(table.name), schema, writer, lambda: table.create(connection, checkfirst=False))
-
-
-def add_column(connection: Connection, shape: TableShape, name: str, sql_type: Any, writer: Writer) -> None:
-    """Add a column in a transaction of its own, unless somebody else is faster."""
-    import sqlalchemy as sa
-
-    try:
-        writer.begin(connection)
-        writer.add_column(connection, shape, name, sql_type)
-        writer.commit(connection)
-    except sa.exc.DBAPIError as error:
-        if connection.invalidated:
-            raise  # it is lost, and to look would connect anew, in vain while the server is down
-        connection.rollback()
-        there = writer.reflect(connection, shape.name, shape.schema)
-        connection.rollback()
-        if there is None or name not in there.by_name:
-            raise SinkError(
-                f"cannot add column {name!r} to table {shape.shown!r} ({writer.explain(error)}): check the "
-                "rights of the login, or add it yourself"
-            ) from None
-
-
-def make_table(
-    connection: Connection, name: str, schema: str | None, writer: Writer, make: Callable[[], object]
-) -> None:
-    """Have a table made in a transaction of its own, unless somebody else is faster."""
-    import sqlalchemy as sa
-
-    try:
-        writer.begin(connection)
-        make()
-        writer.commit(connection)
-    except sa.exc.DBAPIError as error:
-        if connection.invalidated:
-            raise  # it is lost, and to look would connect anew, in vain while the server is down
-        connection.rollback()
-        there = writer.reflect(connection, name, schema)
-        connection.rollback()
-        if there is None:
-            if writer.is_transient(error):
-                raise  # whoever waits for this chunk may try again
-            raise SinkError(
-                f"cannot create table {name!r} ({writer.explain(error)}): check the rights of the login and "
-                "that the schema exists, or create the table beforehand"
-            ) from None
