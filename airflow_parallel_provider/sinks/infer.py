@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.sinks.arrow_rows import ArrowRows
 from airflow_parallel_provider.sinks.fit import plain_column
 from airflow_parallel_provider.sinks.hints import told_by
 from airflow_parallel_provider.sinks.kinds import INT64_MAX, INT64_MIN, KIND_OF_TYPE, Column, Kind, common_kind
@@ -50,7 +51,11 @@ def _settle(column: Column, found: dict[str, Column]) -> Column:
 def _observed(block: Block, table: str, where: str) -> list[Column]:
     columns = []
     told = told_by(block.sources)
+    whole = isinstance(block.rows, ArrowRows)
     for number, name in enumerate(block.names):
+        if whole and name in told:  # the schema holds for all values: no need to make Python objects of them
+            columns.append(told[name])
+            continue
         plain, present = plain_column(block, number)
         values = plain or list(block.column(number))
         known = told.get(name)

@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.sinks.annotations import field_names
+from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, joined
 
 _TABLE_LIBRARIES = frozenset({"pandas", "polars", "pyarrow"})
 
@@ -23,7 +24,7 @@ class Block:
     """Rows with the same columns."""
 
     names: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
+    rows: list[tuple[Any, ...]] | ArrowRows
     sources: tuple[Any, ...] = field(default=(), compare=False, repr=False)
     """Classes, Arrow tables and data frames that the rows came from, which say more about columns than values do."""
 
@@ -38,7 +39,7 @@ class Block:
     def replaced(self, columns: Mapping[int, Iterable[Any]]) -> list[tuple[Any, ...]]:
         """The rows with some columns replaced."""
         if not columns:
-            return self.rows
+            return self.rows if isinstance(self.rows, list) else list(self.rows)
         return list(zip(*(columns.get(n) or self.column(n) for n in range(len(self.names))), strict=True))
 
 
@@ -158,8 +159,7 @@ def _from_table(table: Any, kind: type) -> Block:
         return Block(_texts(table.columns), table.rows(), (table,))
     if (root == "pyarrow" and hasattr(table, "column_names")) or hasattr(table, "schema"):
         names = _unique(table.schema.names)
-        columns = [table.column(i).to_pylist() for i in range(len(names))]
-        return Block(names, list(zip(*columns, strict=True)), (table,))
+        return Block(names, ArrowRows(table) if names else [], (table,))
     raise SchemaMismatch(
         f"a row of type {kind.__qualname__} is not a table: return a DataFrame, an Arrow table or dicts"
     )
@@ -194,6 +194,9 @@ def _merge(blocks: list[Block]) -> Block:
         return Block((), [])
     sources = tuple(chain.from_iterable(block.sources for block in blocks))
     if all(block.names == blocks[0].names for block in blocks):
+        whole = joined([block.rows for block in blocks])
+        if whole is not None:
+            return Block(blocks[0].names, whole, sources[:1])
         return Block(blocks[0].names, list(chain.from_iterable(block.rows for block in blocks)), sources)
     union = tuple(dict.fromkeys(chain.from_iterable(block.names for block in blocks)))
     rows: list[tuple[Any, ...]] = []

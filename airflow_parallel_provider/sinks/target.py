@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.annotations import written_as_annotated
+from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, takes
 from airflow_parallel_provider.sinks.fit import check_names, fit_block, fit_in_slices
 from airflow_parallel_provider.sinks.infer import infer_columns
 from airflow_parallel_provider.sinks.kinds import Column, Kind
@@ -146,6 +147,9 @@ class Target:
                 f"table {self.shown!r}: the rows have a column {mark!r}, which is where the load's id goes: name "
                 "another one as load_column"
             )
+        if isinstance(block.rows, ArrowRows):
+            marked = block.rows.with_text(mark, self._load)
+            return Block((*block.names, mark), marked, (marked.table,))
         return Block((*block.names, mark), [(*row, self._load) for row in block.rows], block.sources)
 
     def fit(self, block: Block, shape: TableShape, where: str) -> Rows:
@@ -163,11 +167,25 @@ class Target:
                     f"table {shape.shown!r}: the rows have no column {name!r}, which is in primary_key ({where}): "
                     "return it from the last stage"
                 )
+        if self._goes_as_arrow(block, shape):
+            check_names(block, shape, where)
+            return block.rows
         size = self._writer.rows_ahead
         if size is None:
             return fit_block(block, shape, self._writer.adapters, where)
         check_names(block, shape, where)  # before anything is sent
         return chain.from_iterable(fit_in_slices(block, shape, self._writer.adapters, where, size))
+
+    def _goes_as_arrow(self, block: Block, shape: TableShape) -> bool:
+        """Whether the writer gets the Arrow table itself, because no value of it needs to be looked at."""
+        rows = block.rows
+        if not isinstance(rows, ArrowRows) or rows.seen or self._declared.write_disposition == "merge":
+            return False
+        columns = [shape.by_name.get(name) for name in block.names]
+        return all(
+            column is not None and column.kind in self._writer.arrow_kinds and takes(column, field.type)
+            for column, field in zip(columns, rows.table.schema, strict=True)
+        )
 
     def claiming(self, shape: TableShape | None, block: Block) -> Callable[[Connection, Any, dict[str, Any]], object]:
         """How the ledger's INSERT is run, when these rows follow it."""

@@ -62,6 +62,8 @@ class Writer:
     """What no name may hold."""
     adapters: Mapping[Kind, Converter] = {}
     """What happens to a value of a kind before the driver sees it."""
+    arrow_kinds: frozenset[Kind] = frozenset()
+    """Kinds of columns that :meth:`insert` fills from an Arrow table as it is (``ArrowRows``)."""
     rows_ahead: int | None = None
     """How many rows are made fit at a time, while the server works on those before; None: all, before the first one."""
 

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import UnsafeTable
+from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, as_table
 from airflow_parallel_provider.sinks.convert import to_json
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
@@ -68,6 +69,12 @@ class DuckWriter(Writer):
     folds_case = True
     savepoints = False
     transactional_ddl = True
+    arrow_kinds = frozenset(
+        {
+            Kind.BOOL, Kind.INT, Kind.FLOAT, Kind.DECIMAL, Kind.TEXT, Kind.BYTES, Kind.DATE, Kind.DATETIME,
+            Kind.DATETIMETZ, Kind.TIME, Kind.TIMEDELTA,
+        }
+    )  # fmt: skip
     adapters: Mapping[Kind, Converter] = {Kind.HUGEINT: str, Kind.JSON: to_json, Kind.UUID: str}
 
     def wrapped(self, raw: Any) -> Any:
@@ -223,6 +230,8 @@ def _column(row: Any) -> TableColumn:
 def _arrow(columns: Sequence[TableColumn], rows: Rows) -> Any:
     import pyarrow as pa
 
+    if isinstance(rows, ArrowRows) and not rows.seen:
+        return as_table(rows.table).rename_columns([f"c{at}" for at in range(len(columns))])
     fixed = {
         Kind.BOOL: pa.bool_(), Kind.FLOAT: pa.float64(), Kind.TEXT: pa.string(), Kind.BYTES: pa.binary(),
         Kind.DATE: pa.date32(), Kind.DATETIME: pa.timestamp("us"), Kind.DATETIMETZ: pa.timestamp("us", "UTC"),

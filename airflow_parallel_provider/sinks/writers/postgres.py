@@ -1,5 +1,7 @@
 """PostgreSQL through psycopg 3: COPY, in binary where every column's type is known to survive it, else as text.
 
+Arrow tables go as CSV, which Arrow writes without a Python object per value.
+
 Binary COPY is what a driver sends fastest, but the client does the conversions: psycopg would write 70000 into a
 ``smallint`` as 4464, and 1e300 into a ``real`` as infinity. So binary is used for a list of types, integers are checked
 against the width of their column before (see ``fit``), and one column of any other type makes the whole chunk go as
@@ -10,10 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.sinks.arrow_rows import ArrowRows
 from airflow_parallel_provider.sinks.convert import to_json
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.writers.base import Rows, Writer
 from airflow_parallel_provider.sinks.writers.copy_binary import send_rows
+from airflow_parallel_provider.sinks.writers.copy_csv import CSV_KINDS, copy_csv
 from airflow_parallel_provider.sinks.writers.sqltypes import generic_type
 
 if TYPE_CHECKING:
@@ -84,6 +88,7 @@ class PostgresWriter(Writer):
     overriding = "OVERRIDING SYSTEM VALUE "
     takes_nul = False
     longest_name = 63
+    arrow_kinds: frozenset[Kind] = CSV_KINDS
 
     def __init__(self, lock_timeout: float, statement_timeout: float) -> None:
         super().__init__(lock_timeout, statement_timeout)
@@ -176,6 +181,9 @@ class PostgresWriter(Writer):
 
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """COPY into the table itself."""
+        if isinstance(rows, ArrowRows) and not rows.seen:
+            copy_csv(_raw(connection), place(shape), listed(names), rows.table)
+            return
         self.copy(_raw(connection), place(shape), names, rows)
 
     def merge(

@@ -45,6 +45,7 @@ _TEXTS: Mapping[type, Callable[[Any], str]] = {
 class Postgres2Writer(PostgresWriter):
     """Writes to PostgreSQL on the psycopg 2 connection itself."""
 
+    arrow_kinds = frozenset()
     rows_ahead: int | None = None  # all rows become one text first
 
     claim = Writer.claim  # text needs no types
