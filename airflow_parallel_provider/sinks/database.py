@@ -226,6 +226,7 @@ class Database:
             sa.dialects.registry.register(DUCKDB, "airflow_parallel_provider.sinks.writers.duck_dialect", "DuckDialect")
         url = sa.engine.make_url(f"{known}://" if known else self._hook_url())
         self._writer = writer_class(url.get_backend_name(), driver)(*self._limits)
+        self._writer.dialect = url.get_backend_name()
         waiting = [raw]
 
         def creator() -> Any:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.kinds import Kind
 from airflow_parallel_provider.sinks.shape import TableShape
+from airflow_parallel_provider.sinks.writers.limits import is_lock_error, set_limits
 from airflow_parallel_provider.sinks.writers.sqltypes import column_of_sql, generic_type
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Writer:
     """How many rows are made fit at a time, while the server works on those before; None: all, before the first one."""
 
     def __init__(self, lock_timeout: float, statement_timeout: float) -> None:
+        self.dialect = ""
+        """Name of the SQLAlchemy dialect; set by who makes the writer."""
         self.lock_timeout = lock_timeout
         self.statement_timeout = statement_timeout
         self.stopped = threading.Event()
@@ -85,6 +88,7 @@ class Writer:
             switch(False)  # the DB-API's way
         elif isinstance(switch, bool):
             raw.autocommit = False
+        set_limits(raw, self.dialect, self.lock_timeout, self.statement_timeout)
 
     def interrupt(self, raw: Any, connect: Callable[[], Any]) -> None:  # noqa: ARG002  # some need a second one
         """Break off what a driver connection is doing, from another thread.
@@ -241,7 +245,8 @@ class Writer:
         """Whether the same chunk may go in on another try."""
         import sqlalchemy as sa
 
-        return isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))
+        passing = isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))
+        return passing or is_lock_error(getattr(error, "orig", error), self.dialect)
 
     def explain(self, error: BaseException) -> str:
         """The error as text, without any value of a row in it."""
