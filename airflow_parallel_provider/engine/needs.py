@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from types import CodeType, ModuleType
 from typing import Any
 
+from airflow_parallel_provider.engine.shipping import global_names
 from airflow_parallel_provider.engine.stage import Stage
 
 
@@ -46,7 +47,7 @@ def _wanted(function: Any, seen: set[int]) -> Iterator[str]:
     seen.add(id(code))
     yield from _imports(code)
     scope = getattr(function, "__globals__", {})
-    for name in _global_names(code) & scope.keys():
+    for name in global_names(code) & scope.keys():
         value = scope[name]
         if isinstance(value, ModuleType):
             yield value.__name__
@@ -67,11 +68,3 @@ def _imports(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _imports(constant)
-
-
-def _global_names(code: CodeType) -> set[str]:
-    names = {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _global_names(constant)
-    return names

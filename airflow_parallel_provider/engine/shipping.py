@@ -126,7 +126,7 @@ def _references(function: Any, seen: set[int] | None = None) -> Iterator[tuple[s
         return
     seen.add(id(function))
     scope = getattr(function, "__globals__", {})
-    found = [(f"its global {name!r}", scope[name]) for name in sorted(_names(code)) if name in scope]
+    found = [(f"its global {name!r}", scope[name]) for name in sorted(global_names(code)) if name in scope]
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
         with contextlib.suppress(ValueError):  # an empty cell
             found.append((f"its variable {name!r}", cell.cell_contents))
@@ -140,9 +140,10 @@ def _references(function: Any, seen: set[int] | None = None) -> Iterator[tuple[s
             yield label, value
 
 
-def _names(code: CodeType) -> set[str]:
+def global_names(code: CodeType) -> set[str]:
+    """Names of globals and built-ins that a function's code looks up, inner functions' too."""
     names = {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            names |= _names(constant)
+            names |= global_names(constant)
     return names
