@@ -52,6 +52,7 @@ class Channel:
         self.waiting = 0
         self.leaving = 0
         self.refill: Callable[[], list[Parcel]] | None = None
+        self._writers_waiting = 0
         self._batched = batched
         self._rate = RateLimit(rate) if rate else None
         self._lock = threading.Lock()
@@ -98,9 +99,16 @@ class Channel:
                 if calls:
                     self._append(parcel.cut(calls, size))
                     continue
-                began = time.monotonic()
-                self._writable.wait()
-                waited += time.monotonic() - began
+                waited += self._wait_for_room()
+
+    def _wait_for_room(self) -> float:
+        began = time.monotonic()
+        self._writers_waiting += 1
+        try:
+            self._writable.wait()
+        finally:
+            self._writers_waiting -= 1
+        return time.monotonic() - began
 
     def _fitting(self, parcel: Parcel) -> tuple[int, int]:
         """How many calls of the parcel fit, and their size. An empty channel takes any one batch: progress first."""
@@ -211,7 +219,6 @@ class Channel:
 
     def _pop(self, limit: int) -> Hand:
         hand: Hand = []
-        freed = 0
         while limit > 0 and self._parcels:
             parcel = self._parcels[0]
             calls = len(parcel.values)
@@ -226,10 +233,10 @@ class Channel:
             self.calls -= calls
             self.items -= parcel.size
             self.bytes -= parcel.bytes
-            freed += calls
-        # Not all: eight writers that wake up for one free place cost more than the calls. One of them always does, and
-        # an empty channel takes whatever it has.
-        self._writable.notify(freed)
+        # A low-water mark: a writer that is woken for every single place costs more than the call that made it free,
+        # and meanwhile the readers have the other half. An empty channel takes whatever a writer has.
+        if self._writers_waiting and self.items <= self.capacity // 2:
+            self._writable.notify(self.capacity - self.items)
         return hand
 
     def dismiss(self, workers: int) -> None:

@@ -13,6 +13,7 @@ from airflow_parallel_provider.engine.memory import LOOK_SECONDS as MEMORY_LOOK_
 from airflow_parallel_provider.engine.memory import MemoryWatch
 from airflow_parallel_provider.engine.needs import modules_wanted
 from airflow_parallel_provider.engine.nursery.client import Extras, NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.parting import part_from
 from airflow_parallel_provider.engine.questions import QuestionDesk
 from airflow_parallel_provider.engine.scaling import LOOK_SECONDS, MOST_DECISIONS, Decision, Scaler
 from airflow_parallel_provider.engine.shipping import by_value_modules
@@ -53,6 +54,7 @@ class Crew:
         self._next_memory_look = _NEVER
         self._codes: dict[int, bytes] = {}
         self._nursery: NurseryClient | None = None
+        self._dead_nursery: NurseryClient | None = None  # the same one, when it has died and a new one is asked for
         self._nursery_changed = threading.Condition()
         self._restarts = 0
         self._registered = contextlib.ExitStack()
@@ -183,13 +185,22 @@ class Crew:
         self.next_check = min(self.next_check, due, self._next_look, self._next_memory_look)
 
     def _scale(self, now: float) -> None:
-        processes = sum(stage.workers for stage in self._run.stages if stage.stage.kind == "process")
         for scaler in self._scalers.values():
             stage = scaler.stage
-            room = usable_cpus() - processes if stage.stage.kind == "process" else scaler.high
+            room = self._cpus - self._processes if stage.stage.kind == "process" else scaler.high
             decided = scaler.decide(now, room)
             if decided is not None:
                 self._resize(stage, *decided, now)
+
+    @functools.cached_property
+    def _cpus(self) -> int:
+        """CPUs of this task. Not asked at each of ten looks per second: the answer is in a dozen files."""
+        return usable_cpus()
+
+    @property
+    def _processes(self) -> int:
+        """How many worker processes there are to be: another stage may just have got some more."""
+        return sum(stage.workers for stage in self._run.stages if stage.stage.kind == "process")
 
     def _resize(self, stage: StageRun, count: int, reason: str, now: float) -> None:
         before = stage.workers
@@ -240,10 +251,11 @@ class Crew:
                 if self._run.stop.is_set:
                     raise NurseryLost("the run is being torn down")
                 current = self._nursery
-                if current is not None and current is not broken:
+                if current is not None and current not in (broken, self._dead_nursery):
                     return current
-                if current is not None:
-                    self._nursery = None
+                if current is not None and current is not self._dead_nursery:
+                    # It stays the one to be closed: the run may be over before another one is started.
+                    self._dead_nursery = current
                     self._run.mail.put(functools.partial(self._restart, current))
                 self._nursery_changed.wait()
 
@@ -292,16 +304,10 @@ class Crew:
             self._registered.close()
 
     def _end_slots(self, deadline: float) -> None:
+        slots = list(self._slots)
         self.look_at_memory()
-        interrupted = self._run.stop.is_set
-        for slot in self._slots:
-            while slot.thread.is_alive() and time.monotonic() < deadline:
-                slot.thread.join(0.1)
-                if self._run.asked.is_set and not interrupted:  # no time left for `teardown`
-                    interrupted = True
-                    self.interrupt()
-            if slot.thread.is_alive():
-                self._run.warn(f"thread {slot.thread.name} did not end and was left behind")
+        part_from(self._run, self._slots, deadline)
+        self.memory.settle(slots)
         for stage in self._run.stages:
             if isinstance(stage, InlineStageRun):
                 stage.finish()

@@ -6,9 +6,7 @@ import math
 import os
 from pathlib import Path
 
-_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
-_CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-_CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+from airflow_parallel_provider.engine.cgroups import own_groups
 
 
 def usable_cpus() -> int:
@@ -22,14 +20,19 @@ def usable_cpus() -> int:
 
 
 def _cgroup_quota() -> float | None:
+    """The tightest one of all groups around this process; None: there is none."""
+    return min((quota for group in own_groups("cpu") if (quota := _quota_of(group))), default=None)
+
+
+def _quota_of(group: Path) -> float | None:
     try:
-        quota, period = _CGROUP_V2.read_text().split()
+        quota, period = (group / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         pass
     try:
-        quota_us, period_us = int(_CGROUP_V1.read_text()), int(_CGROUP_V1_PERIOD.read_text())
-        return quota_us / period_us if quota_us > 0 else None
+        quota_us = int((group / "cpu.cfs_quota_us").read_text())
+        return quota_us / int((group / "cpu.cfs_period_us").read_text()) if quota_us > 0 else None
     except (OSError, ValueError):
         return None
 

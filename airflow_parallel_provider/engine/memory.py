@@ -13,6 +13,7 @@ from airflow_parallel_provider.engine.slots.process import ProcessSlot
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.run import Run
+    from airflow_parallel_provider.engine.slots.base import Slot
 
 LOOK_SECONDS = 0.25
 """Seconds between two looks where a limit is set; else memory is only looked at for the report."""
@@ -55,6 +56,17 @@ class MemoryWatch:
         self.peak = max(self.peak, total)
         if self._run.plan.memory_limit is not None:
             self._throttle(total, self._run.plan.memory_limit)
+
+    def settle(self, slots: Iterable[Slot]) -> None:
+        """The workers of these slots were there at the end: count what each of them held at most, by the kernel.
+
+        A run can be over before the first look at its workers, or between two looks. Those that left since the last
+        look were not there at the same time as all the others.
+        """
+        import psutil
+
+        workers = sum(slot.tally.peak_rss for slot in slots if not (slot.relieved or slot.dismissed))
+        self.peak = max(self.peak, psutil.Process().memory_info().rss + workers)
 
     def _throttle(self, total: int, limit: int) -> None:
         if not self._slowed and total > SLOW_AT * limit:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from airflow_parallel_provider.engine.cgroups import innermost_groups
+
+_MACHINE = Path("/proc/vmstat")
+_KEY = "oom_kill"
+
 
 def kernel_kills() -> int:
-    """How often the kernel's out-of-memory killer has struck: on the machine, or in this task's cgroup."""
-    count = 0
-    for path, key in (("/proc/vmstat", "oom_kill"), ("/sys/fs/cgroup/memory.events", "oom_kill")):
-        try:
-            lines = Path(path).read_text().splitlines()
-        except OSError:
-            continue
-        count += sum(int(line.split()[1]) for line in lines if line.split()[0] == key)
-    return count
+    """How often the kernel's out-of-memory killer has struck in this task's own control group; to be compared.
+
+    The group of the victim counts every kill, whether its own limit, that of a group above or the machine's memory was
+    at its end. Only where no group tells it is the whole machine's number, to which others contribute.
+    """
+    files = [group / name for group in innermost_groups("memory") for name in ("memory.events", "memory.oom_control")]
+    return next((told for file in (*files, _MACHINE) if (told := _told_in(file)) is not None), 0)
+
+
+def _told_in(file: Path) -> int | None:
+    try:
+        words = [line.split() for line in file.read_text().splitlines()]
+    except OSError:
+        return None
+    return next((int(value) for key, value in words if key == _KEY), None)

@@ -89,7 +89,8 @@ class RunReport:
     cpu_seconds: float
     """CPU time of the task process and all workers."""
     peak_rss_bytes: int
-    """Largest sum of the resident memory of the task process and its workers (pages they share count each time)."""
+    """Largest sum of the resident memory of the task process and its workers (pages they share count each time), as
+    sampled, or, if that is more, the task process at the end and what each of its last workers held at most."""
     estimated_serial_seconds: float
     """What one worker doing one thing after the other would have taken."""
     speedup: float

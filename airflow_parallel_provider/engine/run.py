@@ -23,6 +23,7 @@ from airflow_parallel_provider.engine.feeder import Budget, Feeder
 from airflow_parallel_provider.engine.flow import Flow
 from airflow_parallel_provider.engine.lookout import Lookout, Observer
 from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.parting import ABORT_SECONDS
 from airflow_parallel_provider.engine.rejections import Rejections
 from airflow_parallel_provider.engine.report import RunReport, State
 from airflow_parallel_provider.engine.sink import CommittedChunk, Sink
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.pipeline import Pipeline
 
 log = logging.getLogger("airflow_parallel_provider")
-
-ABORT_SECONDS = 2.0
-"""How long an aborted run waits for threads; with the nursery's end it stays well inside Airflow's 5 seconds."""
 
 SINK_THREAD = "parallel-sink"
 
@@ -90,6 +88,7 @@ class Run:
 
     def _stage_run(self, index: int) -> StageRun:
         stage = self.plan.stages[index]
+        stage.check_rendered()
         kind = InlineStageRun if stage.kind == "inline" else StageRun
         # Batches of a first stage are in source order anyway; further down only a whole chunk can be put in order.
         return kind(index, stage, self, in_order=self.plan.ordered and index > 0)

@@ -153,6 +153,57 @@ class Sink:
         return self.describe()
 
 
+class WrappedSink(Sink):
+    """Another sink with something around it: all that a subclass does not change is the inner sink's."""
+
+    def __init__(self, inner: Sink) -> None:
+        self.inner = inner
+
+    def attach(self, run: SinkRun) -> None:
+        """Of the inner sink."""
+        self.inner.attach(run)
+
+    def prepare(self, spec: LoadSpec) -> None:
+        """Of the inner sink."""
+        self.inner.prepare(spec)
+
+    def open(self) -> Mapping[str, CommittedChunk]:
+        """Of the inner sink."""
+        return self.inner.open()
+
+    def source_state(self) -> Mapping[str, Any] | None:
+        """Of the inner sink."""
+        return self.inner.source_state()
+
+    def known_messages(self) -> frozenset[str]:
+        """Of the inner sink."""
+        return self.inner.known_messages()
+
+    def commit(self, chunk: ChunkResult) -> int:
+        """Of the inner sink."""
+        return self.inner.commit(chunk)
+
+    def finish(self) -> None:
+        """Of the inner sink."""
+        self.inner.finish()
+
+    def figures(self) -> Mapping[str, Any]:
+        """Of the inner sink."""
+        return self.inner.figures()
+
+    def close(self) -> None:
+        """Of the inner sink."""
+        self.inner.close()
+
+    def interrupt(self) -> None:
+        """Of the inner sink."""
+        self.inner.interrupt()
+
+    def describe(self) -> str:
+        """Of the inner sink."""
+        return self.inner.describe()
+
+
 class ListSink(Sink):
     """Keeps the rows in memory. For tests, notebooks and small results.
 

@@ -87,6 +87,10 @@ class WrappedSource(Source):
         """Of the inner source."""
         self.inner.thaw(state)
 
+    def wrap_sink(self, sink: Sink) -> Sink:
+        """Of the inner source."""
+        return self.inner.wrap_sink(sink)
+
     def interrupt(self) -> None:
         """Of the inner source."""
         self.inner.interrupt()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final, Literal, get_args
 
 from airflow_parallel_provider.engine import limits
 from airflow_parallel_provider.engine.calls import is_async
 from airflow_parallel_provider.engine.retry import Retry
+from airflow_parallel_provider.engine.templates import Render, holds_template, rendered_number, rendered_workers
 from airflow_parallel_provider.errors import PlanError
 
 Kind = Literal["thread", "process", "async", "inline"]
 KINDS: Final = get_args(Kind)
 Workers = int | tuple[int, int] | Literal["auto"]
 AUTO: Final = "auto"
+Template = Any
+"""A text that Airflow renders to the value when the task starts, such as ``"{{ params.workers }}"``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +32,24 @@ class Stage:
 
     What it does not do: share state between workers. Each worker has its own resource from ``setup``.
 
+    In an operator the numbers may be templates, ``workers="{{ params.workers }}"``; what they render to is checked when
+    the task starts.
+
     Known limitation: a thread cannot be killed. A thread call that passes ``timeout`` is given up and replaced, but its
     thread goes on until it returns; use ``kind="process"`` where that matters.
     """
+
+    STAND_INS: ClassVar[dict[str, Any]] = {
+        "workers": AUTO,
+        "batch_size": 1,
+        "queue_size": None,
+        "timeout": None,
+        "setup_timeout": 300.0,
+        "rate_limit": None,
+        "worker_lifespan": None,
+        "memory_limit": None,
+    }
+    """What may be a template, and what is checked in its place as long as it is not rendered."""
 
     function: Any
     """A function, or a class (or instance) with a ``process`` method and optional ``setup`` and ``teardown``."""
@@ -40,14 +58,14 @@ class Stage:
     kind: Kind = "thread"
     """``thread`` for waiting (I/O), ``process`` for computing, ``async`` for coroutine functions, ``inline`` for small
     glue that runs, one call at a time, on whatever thread brings the item."""
-    workers: Workers = AUTO
+    workers: Workers | Template = AUTO
     """Threads, processes or (async) coroutines at a time; ``(min, max)`` adapts to the load within these bounds;
     ``"auto"`` adapts up to what the machine has (processes: the CPUs of this task)."""
-    batch_size: int | None = None
+    batch_size: int | Template | None = None
     """Items handed to one call; None: single items."""
-    queue_size: int | None = None
+    queue_size: int | Template | None = None
     """Most items that wait in front of the stage; None: automatic. At least ``batch_size``."""
-    timeout: float | None = None
+    timeout: float | Template | None = None
     """Seconds one call may take (one item, or one batch with ``batch_size``); None: no limit."""
     retry: Retry = field(default_factory=lambda: Retry(1))
     """How often a failed call is made again; default: not at all."""
@@ -55,13 +73,14 @@ class Stage:
     """Called once in each worker; what it returns is the function's second argument."""
     teardown: Callable[[Any], Any] | None = None
     """Called once in each worker at its end, with what ``setup`` returned."""
-    setup_timeout: float = 300.0
+    setup_timeout: float | Template = 300.0
     """Seconds ``setup`` may take before the worker is given up."""
-    rate_limit: float | None = None
+    rate_limit: float | Template | None = None
     """Items per second at most, of all its workers together; for outside services. None: no limit."""
-    worker_lifespan: int | None = None
-    """Calls after which a worker process is replaced (a cure for leaks); its successor is ready before it goes."""
-    memory_limit: int | None = None
+    worker_lifespan: int | Template | None = None
+    """Calls after which a worker process is replaced (a cure for leaks). It goes on working until its successor is
+    ready, so it makes some more calls than this."""
+    memory_limit: int | Template | None = None
     """Bytes of resident memory one worker process may have: above it is replaced, between two calls if possible; a call
     that is running then is ended and counts as failed."""
 
@@ -73,14 +92,45 @@ class Stage:
             raise PlanError("Stage.name", self.name, "give a text")
         if self.kind not in KINDS:
             raise PlanError(f"Stage({self.name}).kind", self.kind, f"choose one of {', '.join(KINDS)}")
-        _check_sizes(self)
-        _check_workers(self)
         if not isinstance(self.retry, Retry):
             raise PlanError(self._field("retry"), self.retry, "give a Retry, e.g. Retry(3)")
+        if self.templates:
+            replace(self, **{name: self.STAND_INS[name] for name in self.templates})  # checks all the rest
+            return
+        _check_sizes(self)
+        _check_workers(self)
         _check_kind(self)
 
     def _field(self, name: str) -> str:
         return f"Stage({self.name}).{name}"
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Names of the fields that are still to be rendered."""
+        return tuple(name for name in self.STAND_INS if holds_template(getattr(self, name)))
+
+    def rendered(self, render: Render) -> Stage:
+        """The stage with numbers in place of its templates; the same stage where it has none.
+
+        :param render: makes the text, or the value, of a template.
+        :raises PlanError: when one renders to what the field cannot be.
+        """
+        made = {name: self._rendered_field(name, render(getattr(self, name))) for name in self.templates}
+        return replace(self, **made) if made else self
+
+    def _rendered_field(self, name: str, value: Any) -> Any:
+        if name == "workers":
+            return rendered_workers(self._field(name), value)
+        return rendered_number(self._field(name), value, optional=self.STAND_INS[name] is None)
+
+    def check_rendered(self) -> None:
+        """Refuse to run with a template.
+
+        :raises PlanError: naming the field.
+        """
+        for name in self.templates:
+            cure = "templates are rendered in an operator of Airflow only: give a number"
+            raise PlanError(self._field(name), getattr(self, name), cure)
 
     @property
     def batched(self) -> bool:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+MOST_KEPT = 256
+"""Tallies a stage holds before it forgets those of ended workers that no report would show."""
 
 MOST_SHOWN = 64
 """Workers listed in a report; with more, those that failed or worked most."""
@@ -23,6 +28,7 @@ class WorkerTally:
     cpu: float = 0.0
     peak_rss: int = 0
     lost: int = 0
+    ended: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON; seconds, bytes, and the share of its calls that failed."""
@@ -43,5 +49,16 @@ class WorkerTally:
 
 def shown(tallies: list[WorkerTally]) -> list[dict[str, Any]]:
     """The tallies for a report, in the order of stages and workers."""
-    kept = sorted(tallies, key=lambda tally: (tally.failed, tally.lost, tally.busy), reverse=True)[:MOST_SHOWN]
-    return [tally.as_dict() for tally in tallies if tally in kept]
+    kept = _telling(tallies)
+    return [tally.as_dict() for tally in tallies if id(tally) in kept]
+
+
+def without_forgettable(tallies: list[WorkerTally]) -> list[WorkerTally]:
+    """Without those of ended workers that no report would show: short-lived workers come and go without end."""
+    kept = _telling(tally for tally in tallies if tally.ended)
+    return [tally for tally in tallies if not tally.ended or id(tally) in kept]
+
+
+def _telling(tallies: Iterable[WorkerTally]) -> set[int]:
+    best = heapq.nlargest(MOST_SHOWN, tallies, key=lambda tally: (tally.failed, tally.lost, tally.busy))
+    return {id(tally) for tally in best}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, DeadLetter, LoadSpec, Sink, SinkRun
+from airflow_parallel_provider.engine.sink import ChunkResult, DeadLetter, Sink, WrappedSink
 from airflow_parallel_provider.engine.source import Source, WrappedSource
 from airflow_parallel_provider.testing.fault_wrap import Tagged, bare
 
@@ -35,14 +35,14 @@ class TaggingSource(WrappedSource):
         return (Tagged(pair) for pair in enumerate(self.inner))
 
 
-class BareSink(Sink):
+class BareSink(WrappedSink):
     """Takes the tags off before another sink sees the rows.
 
     :param end: called after each run.
     """
 
     def __init__(self, inner: Sink, end: Callable[[], None]) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.end = end
 
     def around(self, inner: Sink) -> BareSink:
@@ -59,47 +59,15 @@ class BareSink(Sink):
         """Of the inner sink, where it keeps them."""
         return kept_by(self.inner, "dead_letters")
 
-    def attach(self, run: SinkRun) -> None:
-        """Of the inner sink."""
-        self.inner.attach(run)
-
-    def prepare(self, spec: LoadSpec) -> None:
-        """Of the inner sink."""
-        self.inner.prepare(spec)
-
-    def open(self) -> Mapping[str, CommittedChunk]:
-        """Of the inner sink."""
-        return self.inner.open()
-
-    def source_state(self) -> Mapping[str, Any] | None:
-        """Of the inner sink."""
-        return self.inner.source_state()
-
-    def known_messages(self) -> frozenset[str]:
-        """Of the inner sink."""
-        return self.inner.known_messages()
-
     def commit(self, chunk: ChunkResult) -> int:
         """Commit the bare rows and dead letters."""
         letters = [replace(letter, item=bare(letter.item)) for letter in chunk.dead_letters]
         return self.inner.commit(replace(chunk, rows=[bare(row) for row in chunk.rows], dead_letters=letters))
 
-    def finish(self) -> None:
-        """Of the inner sink."""
-        self.inner.finish()
-
-    def figures(self) -> Mapping[str, Any]:
-        """Of the inner sink."""
-        return self.inner.figures()
-
     def close(self) -> None:
         """Of the inner sink."""
         self.end()
         self.inner.close()
-
-    def describe(self) -> str:
-        """Of the inner sink."""
-        return self.inner.describe()
 
 
 def kept_by(sink: Sink, what: str) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider import PlanError, Retry, Stage
+from airflow_parallel_provider import ListSink, Pipeline, PlanError, Retry, Stage
 
 
 def plain(item: object) -> object:
@@ -282,3 +282,41 @@ def test_bad_retry(field: str, options: dict[str, Any]) -> None:
 
     assert caught.value.field == field
     assert caught.value.cure
+
+
+@pytest.mark.parametrize("field", sorted(Stage.STAND_INS))
+def test_a_template_is_declared_and_refused_where_nobody_renders_it(field: str) -> None:
+    stage = Stage(plain, **{field: "{{ params.number }}"})
+
+    assert stage.templates == (field,)
+    with pytest.raises(PlanError, match=rf"{field}='{{{{ params.number }}}}'.*operator of Airflow only: give a number"):
+        Pipeline([1], [stage], ListSink()).run()
+
+
+def test_what_is_no_template_beside_one_is_checked_at_once() -> None:
+    refuses("timeout", "more than 0", workers="{{ params.workers }}", timeout=0)
+    refuses("retry", "give a Retry", workers="{{ params.workers }}", retry=3)
+
+
+def test_templates_of_a_process_stage_are_rendered_to_numbers() -> None:
+    values = {"memory_limit": "{{ a }}", "worker_lifespan": "{{ b }}", "workers": ("{{ c }}", "{{ d }}")}
+    stage = Stage(plain, kind="process", **values)
+    numbers = {"{{ a }}": "1000000", "{{ b }}": 50, "{{ c }}": "1", "{{ d }}": " 4 "}
+
+    made = stage.rendered(lambda given: tuple(map(numbers.get, given)) if isinstance(given, tuple) else numbers[given])
+
+    assert (made.memory_limit, made.worker_lifespan, made.workers, made.templates) == (1_000_000, 50, (1, 4), ())
+    assert made.rendered(str) is made
+
+
+@pytest.mark.parametrize(("text", "workers"), [("(1, 8)", (1, 8)), ("[2, 3]", (2, 3)), (" auto ", "auto"), ("5", 5)])
+def test_workers_are_rendered_from_every_way_to_write_them(text: str, workers: Any) -> None:
+    assert Stage(plain, workers="{{ w }}").rendered(lambda _: text).workers == workers
+
+
+@pytest.mark.parametrize("text", ["many", "1.5", "(1, 2, 3)", "True", "None", ""])
+def test_workers_rendered_to_something_else(text: str) -> None:
+    stage = Stage(plain, workers="{{ w }}")
+
+    with pytest.raises(PlanError, match=r"Stage\(plain\).workers="):
+        stage.rendered(lambda _: text)

@@ -36,11 +36,16 @@ class Weighty:
 
 
 class SeenCondition(threading.Condition):
-    """A condition that says when somebody has begun to wait."""
+    """A condition that says when somebody has begun to wait, and how many were to wake up each time."""
 
     def __init__(self, lock: Any) -> None:
         super().__init__(lock)
         self.waited = threading.Event()
+        self.notified: list[int] = []
+
+    def notify(self, n: int = 1) -> None:
+        self.notified.append(n)
+        super().notify(n)
 
     def wait(self, timeout: float | None = None) -> bool:
         self.waited.set()

@@ -68,6 +68,23 @@ def test_a_writer_waits_until_there_is_room_and_says_how_long() -> None:
     assert Channel(2).put(calls(1)) == 0.0
 
 
+def test_writers_sleep_until_half_of_the_places_are_free() -> None:
+    channel = Channel(8)
+    channel.put(calls(*range(8)))
+    writable = watch_writers(channel)
+    channel.take(up_to(1))
+    assert writable.notified == []  # nobody waits
+    channel.put(calls(8))
+
+    with in_background(lambda: channel.put(calls(9))):
+        writable.expect_waiter()
+        for _ in range(3):
+            channel.take(up_to(1))
+        assert writable.notified == []
+        channel.take(up_to(1))
+        assert writable.notified == [4]
+
+
 def test_batches_are_counted_by_their_items_and_never_torn() -> None:
     channel = Channel(5, batched=True)
     writable = watch_writers(channel)

@@ -13,18 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Stage, StopToken
 from airflow_parallel_provider.engine import crew, limits
+from airflow_parallel_provider.engine import run as run_module
+from airflow_parallel_provider.engine.calls import IDLE
 from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
-from airflow_parallel_provider.engine.scaling import MOST_DECISIONS
+from airflow_parallel_provider.engine.run import Run
+from airflow_parallel_provider.engine.scaling import MOST_DECISIONS, Scaler
 from airflow_parallel_provider.engine.slots import process
+from airflow_parallel_provider.engine.slots.base import Slot
 from airflow_parallel_provider.errors import PlanError, RunStopped
 from tests.support.running import run_pipeline
-from tests.support.sync import Clock, Meeting, Once, in_background
+from tests.support.sync import Clock, Gate, Meeting, Once, in_background
 
 PIPELINE_TIMEOUT = 20.0
+STOP_BUDGET = 5.0
 
 
 # -- growing ----------------------------------------------------------------------------------------------------------
@@ -115,6 +121,29 @@ def test_a_range_of_processes_is_capped_and_a_number_taken_at_its_word(monkeypat
     assert Stage(same, workers=(2, 99)).worker_range == (2, 99)
 
 
+def test_stages_that_grow_at_the_same_look_share_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would take the CPU that is left; it is there once."""
+    asked: list[int] = []
+    monkeypatch.setattr(limits, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(crew, "usable_cpus", lambda: asked.append(3) or 3)
+    sink = ListSink()
+    stages = [Stage(same, name=name, kind="process", workers=(1, 3)) for name in ("first", "second")]
+    run = Run(Pipeline(range(9), stages, sink), sink)
+    monkeypatch.setattr(run.crew, "_add", lambda stage: None)  # nothing is started here
+    run.crew._scalers = {stage.index: Scaler(stage, 1, 3) for stage in run.stages}
+    now = time.monotonic()
+    for stage in run.stages:
+        stage.set_workers(1)
+    run.crew._scale(now)  # the first look has nothing to compare with
+    for stage in run.stages:  # both are busy, and calls wait
+        stage.meter.calls, stage.meter.busy, stage.channel.calls = 10, 1.0, 100
+
+    run.crew._scale(now + 1.0)
+
+    assert sorted(stage.workers for stage in run.stages) == [1, 2]
+    assert asked == [3], "the answer takes a millisecond"
+
+
 # -- replacing --------------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +175,57 @@ def test_workers_that_have_served_their_time_are_replaced_and_nothing_is_lost() 
     first = ran.report.stages[0]
     assert (first.calls, first.workers_lost, first.retried) == (ran.report.items_read, 0, 0)
     assert first.workers == 1, "a successor takes a place, it is not one more"
+
+
+@dataclass(frozen=True)
+class ReadyWhenMet:
+    """All but the first worker come to a meeting when they are set up."""
+
+    first: Once
+    meeting: Meeting
+
+    def setup(self) -> None:
+        if not self.first():
+            self.meeting.arrive()
+
+    def process(self, item: int) -> int:
+        return item
+
+
+def test_the_successor_of_a_worker_that_was_dismissed_meanwhile_leaves_too(tmp_path: Path) -> None:
+    """Else there would be one more worker than the stage has, and with each such time another one."""
+    function = ReadyWhenMet(Once(str(tmp_path / "once")), Meeting.at(tmp_path / "meeting"))
+    rest, stop, sink = Gate(), StopToken(), ListSink()
+
+    def items() -> Iterator[int]:
+        yield 0
+        rest.pass_through()
+
+    def dismiss_the_first() -> None:
+        first, second = _wait_for_slots(run, 2)
+        run.stages[0].channel.dismiss(1)
+        first.thread.join(PIPELINE_TIMEOUT)
+        function.meeting.expect()
+        second.thread.join(STOP_BUDGET)
+        left.extend((first.thread.is_alive(), second.thread.is_alive()))
+        stop.stop("seen enough")
+        rest.open()
+
+    left: list[bool] = []
+    stage = Stage(function, name="s", kind="process", workers=1, worker_lifespan=1)
+    run = Run(Pipeline(items, [stage], sink), sink, stop=stop)
+    with in_background(dismiss_the_first), pytest.raises(RunStopped):
+        run.execute()
+
+    assert left == [False, False]
+
+
+def _wait_for_slots(run: Run, count: int) -> list[Slot]:
+    clock = Clock()
+    while len(slots := list(run.crew._slots)) < count:
+        assert clock.seconds < PIPELINE_TIMEOUT
+        time.sleep(0.001)
+    return slots
 
 
 # -- the rate ---------------------------------------------------------------------------------------------------------
@@ -242,6 +322,47 @@ def test_what_a_held_up_worker_has_not_begun_is_done_by_another(
     assert ran.report.stages[0].calls == 6
 
 
+def test_what_a_worker_has_answered_before_it_died_is_not_done_again(tmp_path: Path) -> None:
+    """It is killed when it is idle and its answers wait to be read, because the next stage is full."""
+    calls, runs = tmp_path / "calls", list[Run]()
+
+    def work(item: int) -> int:
+        with calls.open("a") as file:
+            file.write(f"{item}\n")
+        return item
+
+    def kill_the_worker_before(item: int) -> int:
+        if item == 0:
+            _kill_with_unread_answers(runs[0])
+        return item
+
+    stages = [Stage(work, kind="process", workers=1), Stage(kill_the_worker_before, workers=1, queue_size=1)]
+    sink = ListSink()
+    runs.append(Run(Pipeline(range(40), stages, sink), sink))
+    report = runs[0].execute()
+
+    assert sorted(sink.rows) == list(range(40))
+    assert report.stages[0].workers_lost == 1
+    assert sorted(map(int, calls.read_text().split())) == list(range(40)), "some calls were made twice"
+
+
+def _kill_with_unread_answers(run: Run) -> None:
+    (slot,) = (slot for slot in run.crew._slots if isinstance(slot, process.ProcessSlot))
+    clock, next_channel = Clock(), run.stages[1].channel
+    while True:  # what a worker has done only shows in the memory it shares
+        state, sequence, _ = slot._link.position()
+        flight = list(slot._flight)
+        if next_channel._writers_waiting and flight and state == IDLE and sequence == flight[-1].sequence:
+            break
+        assert clock.seconds < PIPELINE_TIMEOUT
+        time.sleep(0.001)
+    worker = psutil.Process(slot.pid)
+    worker.kill()
+    while worker.status() != psutil.STATUS_ZOMBIE:
+        assert clock.seconds < PIPELINE_TIMEOUT
+        time.sleep(0.001)
+
+
 # -- the nursery ------------------------------------------------------------------------------------------------------
 
 
@@ -266,3 +387,89 @@ def test_a_stop_while_the_nursery_is_started_again_is_a_stop(monkeypatch: pytest
     with pytest.raises(RunStopped, match="the whole group was ended"):
         Pipeline(range(9), [Stage(kill_the_nursery, kind="process", workers=1)], ListSink()).run(stop=stop)
     assert next(starts) == 2
+
+
+def test_a_nursery_that_died_when_the_run_was_over_is_cleared_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one is asked for, but the run ends before anybody starts it: what is left of the old one must go, too."""
+    killed: list[NurseryClient] = []
+
+    def kill_it(snapshot: dict[str, Any]) -> None:
+        client = run.crew._nursery
+        if killed or client is None or not run.stages[0].meter.calls:
+            return
+        killed.append(client)
+        os.kill(client.pid or 0, signal.SIGKILL)
+        clock = Clock()
+        while run.mail.empty():  # the slot has asked for another one; this very thread would start it
+            assert clock.seconds < PIPELINE_TIMEOUT
+            time.sleep(0.001)
+        run.fail(RunStopped("enough", None, "enough"))
+
+    sink = ListSink()
+    plan = Pipeline(itertools.count, [Stage(same, kind="process", workers=1)], sink)
+    run = Run(plan, sink, observe=kill_it, observe_every=0.05)
+    with pytest.raises(RunStopped):
+        run.execute()
+
+    assert [client.pid for client in killed] == [None], "nobody has waited for it"
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HangsInSecondSetup:
+    """One worker does all the work; the other one is never ready."""
+
+    first: Once
+    release: Meeting
+
+    def setup(self) -> None:
+        if not self.first():
+            Path(self.release.path).read_text()
+
+    def process(self, item: int) -> int:
+        return item
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_stop_after_the_work_does_not_wait_for_workers_that_are_not_ready(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is committed and the run ends by itself; the budget of a stop holds all the same."""
+    monkeypatch.setattr(run_module, "END_SECONDS", PIPELINE_TIMEOUT)
+    stop, sink = StopToken(), ListSink()
+    function = HangsInSecondSetup(Once(str(tmp_path / "once")), Meeting.at(tmp_path / "release"))
+    run = Run(Pipeline(range(9), [Stage(function, name="s", kind=kind, workers=2)], sink), sink, stop=stop)
+    clock = Clock()
+
+    def stop_when_over() -> None:
+        while not run._over:
+            assert clock.seconds < PIPELINE_TIMEOUT
+            time.sleep(0.001)
+        clock.restart()
+        stop.stop("marked as failed")
+
+    with in_background(stop_when_over):
+        report = run.execute()
+        seconds = clock.seconds
+        os.close(os.open(function.release.path, os.O_RDWR))  # lets a thread go
+
+    assert seconds < STOP_BUDGET
+    assert (report.state, report.rows_committed) == ("success", 9)
+    left = [warning for warning in report.warnings if warning.endswith("did not end and was left behind")]
+    assert len(left) == (kind == "thread"), "a process is ended"
+
+
+def test_a_worker_that_is_not_ready_when_all_is_done_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its process is left, nor the thread that waits for it."""
+    monkeypatch.setattr(run_module, "END_SECONDS", 0.2)
+    function = HangsInSecondSetup(Once(str(tmp_path / "once")), Meeting.at(tmp_path / "release"))
+
+    ran = run_pipeline(range(9), [Stage(function, name="s", kind="process", workers=2)])
+
+    assert (ran.report.state, sorted(ran.rows)) == ("success", list(range(9)))
+    (warning,) = ran.report.warnings
+    assert warning.endswith("was not done with setup or teardown and was broken off")

@@ -220,3 +220,40 @@ def test_a_pipeline_with_a_limit_it_cannot_keep_still_ends() -> None:
 
 def fill_nothing(item: int) -> int:
     return item
+
+
+def test_peak_of_a_run_does_not_count_a_worker_and_its_successors_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many workers one after the other, and nobody looks before the end."""
+    monkeypatch.setattr(MemoryWatch, "look", lambda _watch, _slots: None)
+    processes: set[int] = set()
+
+    def until_six() -> Iterator[int]:
+        for item in range(10_000):
+            if len(processes) >= 6:
+                return
+            yield item
+
+    stages = [
+        Stage(tell_process, name="short", kind="process", workers=1, worker_lifespan=1),
+        Stage(processes.add, kind="inline"),
+    ]
+    report = run_pipeline(until_six, stages, chunk_size=5, max_in_flight=10).report
+
+    peaks = [each["peak_rss_bytes"] for each in report.workers if each["stage"] == "short"]
+    assert len(peaks) >= 6
+    together = report.peak_rss_bytes - psutil.Process().memory_info().rss
+    assert together < 3.5 * max(peaks), "one, its successor, and what the task process has let go of"
+
+
+def tell_process(item: int) -> int:
+    return os.getpid()
+
+
+def test_peak_of_a_run_counts_its_workers_however_short_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of half a second is over before the first look at its workers."""
+    monkeypatch.setattr(MemoryWatch, "look", lambda _watch, _slots: None)
+    report = run_pipeline([1, 2], [Stage(fill_nothing, kind="process", workers=2)], chunk_size=1).report
+    workers = [each["peak_rss_bytes"] for each in report.workers]
+
+    assert min(workers) > MB
+    assert report.peak_rss_bytes > sum(workers) + MB, "and the task process"

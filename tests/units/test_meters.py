@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.engine.meters import StageMeter
-from airflow_parallel_provider.engine.tally import MOST_SHOWN, WorkerTally, shown
+from airflow_parallel_provider.engine.tally import MOST_SHOWN, WorkerTally, shown, without_forgettable
 from tests.units.given import quick
 
 
@@ -77,7 +77,21 @@ def test_slices_lose_no_call(durations: list[int]) -> None:
 
     meter.called(array("Q", durations))
 
-    assert meter._fresh.count == len(durations) == meter.calls
+    assert len(meter.deciles()) == 11
+    assert meter._sketch.count == len(durations) == meter.calls
+
+
+@quick
+@given(st.lists(st.integers(20_000, 10**12), min_size=1, max_size=300))
+def test_durations_are_kept_to_one_percent(durations: list[int]) -> None:
+    meter = StageMeter()
+
+    for each in durations:
+        meter.called(array("Q", [each]))
+
+    ordered = sorted(durations)
+    expected = [ordered[int(at / 10 * (len(ordered) - 1))] / 1e6 for at in range(11)]
+    assert meter.deciles() == pytest.approx(expected, rel=0.0115)
 
 
 def test_waiting_is_kept_apart() -> None:
@@ -112,6 +126,16 @@ def test_of_many_workers_those_that_failed_or_worked_most_are_shown_in_their_ord
     assert numbers == sorted(numbers)
     assert {3, 5, 199, 198} <= set(numbers)
     assert 10 not in numbers
+
+
+def test_ended_workers_that_no_report_shows_are_forgotten() -> None:
+    tallies = [WorkerTally("score", number, busy=float(number), ended=number < 190) for number in range(200)]
+    tallies[3].failed = 1
+
+    left = without_forgettable(tallies)
+
+    assert [each.number for each in left] == [3, *range(190 - 63, 200)]
+    assert shown(left) == shown(tallies)
 
 
 def test_recent_quantiles_are_those_since_the_last_look_and_all_are_in_the_whole() -> None:

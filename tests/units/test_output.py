@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ from airflow_parallel_provider.engine.nursery import output, worker_log
 from airflow_parallel_provider.engine.nursery.output import OutputRelay
 from airflow_parallel_provider.engine.nursery.worker_log import RATE, SocketLogHandler
 from tests.support.running import run_pipeline
-from tests.support.sync import WAIT_SECONDS, Clock
+from tests.support.sync import WAIT_SECONDS, Clock, Gate, in_background
 from tests.units.fakes import FakeTime
 
 
@@ -66,7 +68,6 @@ def test_bytes_that_are_no_text_do_no_harm(pipe: Pipe, lines: list[str]) -> None
     assert lines == ["\ufffd\ufffd broken"]
 
 
-# Fails today: of what is read at once only the first 8000 bytes are passed on, the rest is gone without a word.
 def test_output_without_an_end_of_line_is_passed_on_in_pieces(pipe: Pipe, lines: list[str]) -> None:
     pipe.write(b"x" * 20_000)
 
@@ -87,6 +88,40 @@ def test_the_end_of_the_pipe_ends_the_relay(lines: list[str]) -> None:
     assert lines == ["last words"]
 
 
+class TimeIsOver(BaseException):
+    """As ``execution_timeout`` is: raised by a signal handler, wherever the main thread is."""
+
+
+def raise_it(number: int, frame: object) -> None:
+    raise TimeIsOver
+
+
+def test_closing_that_was_cut_short_can_be_done_again(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for a log that takes its time, and there the time of the task is over: then all is closed once more."""
+    gate = Gate()
+    monkeypatch.setattr(output.log, "info", lambda *_: gate.pass_through())
+    pipe.write(b"line\n")
+
+    def strike() -> None:
+        gate.wait_for_visitor()
+        with contextlib.suppress(OSError):
+            while True:  # as long as the call has not come to where it waits
+                os.fstat(pipe.relay._waker)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    try:
+        with in_background(strike), pytest.raises(TimeIsOver):
+            pipe.relay.close()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        gate.open()
+
+    pipe.relay.close()
+
+    assert not pipe.relay._thread.is_alive()
+
+
 def test_the_relay_ends_although_a_grandchild_holds_the_pipe(lines: list[str]) -> None:
     reader, writer = os.pipe()
     grandchild = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=writer)
@@ -103,8 +138,6 @@ def test_the_relay_ends_although_a_grandchild_holds_the_pipe(lines: list[str]) -
     grandchild.communicate()
 
 
-# Fails today: the relay reads on as long as there is something to read, gives up after a second and closes the
-# descriptors under its own thread, which then fails, or reads from whatever gets that number next.
 def test_the_relay_ends_although_a_grandchild_never_stops_printing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipe is never empty: with every line that is passed on another one comes."""
     reader, writer = os.pipe()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,8 +59,9 @@ def test_a_report_shows_how_full_channels_were_and_how_many_workers_there_were()
         gate.pass_through()
         return item
 
-    def look(snapshot: dict[str, object]) -> None:
-        if len(snapshot["series"]["seconds"]) >= 2:  # type: ignore[index]
+    def look(snapshot: dict[str, Any]) -> None:
+        series = snapshot["series"]
+        if len(series["seconds"]) >= 2 and max(series["stages"]["wait"]["queue"]) > 4:
             gate.open()
 
     stages = [Stage(wait, workers=2, queue_size=8), Stage(lambda item: item, kind="inline", name="inline")]
@@ -68,5 +71,5 @@ def test_a_report_shows_how_full_channels_were_and_how_many_workers_there_were()
     assert list(series["stages"]) == ["wait"]
     queue, workers = series["stages"]["wait"]["queue"], series["stages"]["wait"]["workers"]
     assert 2 <= len(series["seconds"]) == len(queue) == len(workers) <= POINTS
-    assert max(queue) == 8
+    assert 4 < max(queue) <= 8, "it is filled up again only when half of it is free"
     assert max(workers) == 2

@@ -67,6 +67,15 @@ class WorkerProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """How a worker process ended: wait status (None: not known), CPU seconds, most resident memory in bytes."""
+
+    status: int | None = None
+    cpu: float = 0.0
+    peak_rss: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Extras:
     """What a nursery does before it imports the stages' functions.
 
@@ -211,7 +220,7 @@ class NurseryClient:
             memory = [mmap.mmap(fd, size) for fd, size in zip(fds, sizes, strict=True)]
             for sock in (ours, theirs):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.SOCKET_BUFFER)
-            pid, status, _ = self._ask(SPAWN, stage, [theirs.fileno(), *fds])
+            pid, status, *_ = self._ask(SPAWN, stage, [theirs.fileno(), *fds])
             if pid < 0:
                 raise OSError(status, f"no worker process could be started: {os.strerror(status)}")
         except BaseException:
@@ -226,25 +235,25 @@ class NurseryClient:
         ours.setblocking(False)
         return WorkerProcess(pid, ours, memory)
 
-    def reap(self, pid: int, *, kill: bool) -> tuple[int | None, float]:
-        """Wait status and CPU seconds of a worker that has ended, or is ended now; status None when not to be had."""
+    def reap(self, pid: int, *, kill: bool) -> Ended:
+        """How a worker ended that has ended, or is ended now; nothing is known when that is not to be had."""
         with contextlib.suppress(NurseryLost):
-            done, status, cpu = self._ask(KILL if kill else REAP, pid, [])
+            done, status, cpu, peak_rss = self._ask(KILL if kill else REAP, pid, [])
             if done == pid:
-                return status, cpu
-        return None, 0.0
+                return Ended(status, cpu, peak_rss)
+        return Ended()
 
-    def _ask(self, operation: int, subject: int, fds: list[int]) -> tuple[int, int, float]:
+    def _ask(self, operation: int, subject: int, fds: list[int]) -> tuple[int, int, float, int]:
         with self._lock:
             if self._lost or self._control is None:
                 raise NurseryLost("the worker nursery is gone")
             try:
                 socket.send_fds(self._control, [REQUEST.pack(operation, subject)], fds)
-                pid, status, cpu = ANSWER.unpack(_receive(self._control, ANSWER.size))
+                pid, status, cpu, peak_rss = ANSWER.unpack(_receive(self._control, ANSWER.size))
             except OSError as error:
                 self._lost = True
                 raise NurseryLost("the worker nursery died") from error
-        return pid, status, cpu
+        return pid, status, cpu, peak_rss
 
     def close(self) -> None:
         """End the nursery and with it every worker. Takes milliseconds; never raises; a second call does nothing."""

@@ -7,9 +7,11 @@ process that outlives the task while it holds one delays the task's final state 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 from typing import IO
 
@@ -19,7 +21,8 @@ _LONGEST = 8000
 _READ = 1 << 16
 
 LAST_BYTES = 1 << 20
-"""Bytes that are still passed on after the end; a process that never stops printing must not hold it up."""
+LAST_SECONDS = 0.3
+"""What is still passed on after the end, and for how long; a process that never stops printing must not hold it up."""
 
 
 class OutputRelay:
@@ -33,16 +36,25 @@ class OutputRelay:
         self._clean = clean
         self._wake, self._waker = os.pipe()
         self._closing = False
+        self._until = math.inf
         self._thread = threading.Thread(target=self._relay, name="parallel-pipeline-output", daemon=True)
         self._thread.start()
 
     def _relay(self) -> None:
-        fd, rest, left = self._stream.fileno(), b"", LAST_BYTES
+        try:
+            self._read_to_the_end(self._stream.fileno())
+        finally:
+            # Not in `close`, which waits only so long: the numbers may be somebody else's once they are free.
+            os.close(self._wake)
+            self._stream.close()
+
+    def _read_to_the_end(self, fd: int) -> None:
+        rest, left = b"", LAST_BYTES
         while True:
             poller = select.poll()
             poller.register(fd, select.POLLIN)
             poller.register(self._wake, select.POLLIN)
-            if fd not in dict(poller.poll()) or left <= 0:
+            if fd not in dict(poller.poll()) or left <= 0 or time.monotonic() > self._until:
                 break
             data = os.read(fd, _READ)
             if not data:
@@ -57,12 +69,15 @@ class OutputRelay:
         self._log(rest)
 
     def close(self) -> None:
-        """Pass on what has been printed so far and stop."""
-        self._closing = True
-        os.close(self._waker)
+        """Pass on what has been printed so far and stop.
+
+        May be called again: ``execution_timeout`` may have cut the first call short while it waited.
+        """
+        if not self._closing:
+            self._until = time.monotonic() + LAST_SECONDS
+            self._closing = True
+            os.close(self._waker)
         self._thread.join(1.0)
-        os.close(self._wake)
-        self._stream.close()
 
     def _log(self, line: bytes) -> None:
         if line.strip():

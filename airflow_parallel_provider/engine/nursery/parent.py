@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 from airflow_parallel_provider.engine.calls import PAGE_SLOTS, CallFailure, describe_error
 from airflow_parallel_provider.engine.nursery.arena import ARENA_BYTES
 from airflow_parallel_provider.engine.nursery.system import (
+    RSS_UNIT,
     adopt_orphans,
     children_of,
     die_with_parent,
@@ -28,7 +29,7 @@ from airflow_parallel_provider.engine.nursery.system import (
 from airflow_parallel_provider.engine.worker_code import WorkerCode
 
 REQUEST: Final = struct.Struct("<Bxxxi")  # operation, stage or process id
-ANSWER: Final = struct.Struct("<iid")  # pid or -1, wait status, CPU seconds
+ANSWER: Final = struct.Struct("<iidQ")  # pid or -1, wait status, CPU seconds, peak of resident memory in bytes
 SPAWN, REAP, KILL = range(1, 4)
 
 PAGE_BYTES: Final = mmap.PAGESIZE
@@ -39,6 +40,7 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     """Become the nursery: load the stage functions, answer requests until the control socket closes."""
     from airflow_parallel_provider.engine.nursery import client
 
+    gc.disable()  # imports make much and leave little behind; workers switch it on again
     reset_signals()
     boot = pickle.loads(bootstrap)  # noqa: S301 - written by the task process that started us
     die_with_parent(boot["parent"])
@@ -58,9 +60,11 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
         except BaseException as error:  # noqa: BLE001 - an import may raise anything, SystemExit included
             failures[stage] = describe_error(error)
     client.loading = None
+    from airflow_parallel_provider.engine.nursery import worker  # noqa: F401 - once here, not once in every worker
+
+    # What is there now stays: a worker's collector need not look at it, and so does not copy the pages it shares.
+    gc.freeze()
     _send(control, pickle.dumps(failures))
-    gc.collect()
-    gc.freeze()  # keeps the collector from writing to, and so copying, pages that workers share
     Nursery(control, codes).run()
 
 
@@ -103,27 +107,27 @@ class Nursery:
             answer = self._spawn(subject, fds) if operation == SPAWN else self._reap(subject, kill=operation == KILL)
             self.control.sendall(ANSWER.pack(*answer))
 
-    def _spawn(self, stage: int, fds: list[int]) -> tuple[int, int, float]:
+    def _spawn(self, stage: int, fds: list[int]) -> tuple[int, int, float, int]:
         parent = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
             for fd in fds:
                 os.close(fd)
-            return -1, error.errno or 0, 0.0
+            return -1, error.errno or 0, 0.0, 0
         if pid == 0:
             self._become_worker(stage, fds, parent)
         for fd in fds:
             os.close(fd)  # no sibling may inherit it: the end of file of a worker must be seen
         self.children.add(pid)
-        return pid, 0, 0.0
+        return pid, 0, 0.0, 0
 
     def _become_worker(self, stage: int, fds: list[int], parent: int) -> NoReturn:
         code = 1
         try:
             die_with_parent(parent)
             self.control.close()
-            gc.unfreeze()
+            gc.enable()
             sock = socket.socket(fileno=fds[0])
             page = memoryview(mmap.mmap(fds[1], PAGE_BYTES)).cast("Q")[:PAGE_SLOTS]
             incoming, outgoing = (mmap.mmap(fd, ARENA_BYTES) for fd in fds[2:])
@@ -141,10 +145,10 @@ class Nursery:
         finally:
             os._exit(code)
 
-    def _reap(self, pid: int, *, kill: bool) -> tuple[int, int, float]:
+    def _reap(self, pid: int, *, kill: bool) -> tuple[int, int, float, int]:
         """Collect one worker, ended before if asked; a worker that will not go is reported as pid -1."""
         if pid not in self.children:
-            return -1, 0, 0.0
+            return -1, 0, 0.0, 0
         if kill:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -154,9 +158,9 @@ class Nursery:
             if done:
                 self.children.discard(pid)
                 self._end_orphans()
-                return pid, status, usage.ru_utime + usage.ru_stime
+                return pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * RSS_UNIT
             if time.monotonic() > deadline:
-                return -1, 0, 0.0
+                return -1, 0, 0.0, 0
             time.sleep(0.0005)  # only while a killed process is on its way out
 
     def _end_orphans(self) -> None:

@@ -13,6 +13,9 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes of one unit of ``ru_maxrss``."""
+
 
 def die_with_parent(expected_parent: int) -> None:
     """Have the kernel kill this process when its parent dies; where that cannot be had, watch the parent instead.

@@ -39,10 +39,9 @@ from airflow_parallel_provider.engine.calls import (
 from airflow_parallel_provider.engine.nursery import wire
 from airflow_parallel_provider.engine.nursery.arena import Receiver, Sender
 from airflow_parallel_provider.engine.nursery.sealed import HEAVY, Sealed, open_all, out_of_band
+from airflow_parallel_provider.engine.nursery.system import RSS_UNIT
 from airflow_parallel_provider.engine.nursery.worker_log import SocketLogHandler
 from airflow_parallel_provider.engine.worker_code import WorkerCode
-
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Worker:
@@ -133,7 +132,7 @@ class Worker:
         page[STATE] = SENDING
         usage = resource.getrusage(resource.RUSAGE_SELF)
         page[CPU_NS] = int((usage.ru_utime + usage.ru_stime) * 1e9)
-        page[PEAK_RSS] = usage.ru_maxrss * _RSS_UNIT
+        page[PEAK_RSS] = usage.ru_maxrss * RSS_UNIT
         payload, buffers = self._encode(outcome)
         del outcome, values
         self.send(wire.DONE, sequence, payload, buffers)

@@ -58,6 +58,7 @@ class Slot:
         self.tally = stage.new_tally()
         self.abandoned = False
         self.relieved = False  # another one has taken its place: finish what is in hand and end
+        self.dismissed = False  # its place is no longer there: the same
         self.relieves: Slot | None = None  # the one whose place this one takes, once it is set up
         name = f"parallel-{stage.stage.name}-{number}"
         # A copy of the context: Airflow's log fields and the current OpenTelemetry span live in context variables.
@@ -78,6 +79,8 @@ class Slot:
                 self.context.crashed(error)
         except BaseException as error:  # noqa: BLE001 - a slot that dies silently would hang the run
             self.context.crashed(error)
+        finally:
+            self.tally.ended = True
 
     def serve(self) -> None:
         """Take hands and settle them until the channel ends."""

@@ -8,6 +8,7 @@ charged and everything else goes back to the channel. The memory page shared wit
 from __future__ import annotations
 
 import signal
+import threading
 from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,7 @@ class ProcessSlot(Slot):
         self._by_value = False
         self._calls = 0
         self._relief_asked = False
+        self.place = threading.Lock()  # whether it or its successor is to leave is decided once
 
     @property
     def pid(self) -> int | None:
@@ -110,20 +112,40 @@ class ProcessSlot(Slot):
             self.setup_failed(failure, attempt)
         self._calls = 0
         predecessor, self.relieves = self.relieves, None
-        if predecessor is not None:
-            predecessor.relieved = True
+        if isinstance(predecessor, ProcessSlot):
+            self._take_over(predecessor)
+
+    def _take_over(self, predecessor: ProcessSlot) -> None:
+        with predecessor.place:
+            if predecessor.dismissed:
+                self.dismissed = True
+            elif not predecessor.tally.ended:
+                predecessor.relieved = True
+
+    def _dismiss(self) -> None:
+        """It is one of those to leave; where a successor has its place already, that has to be another one."""
+        with self.place:
+            self.dismissed = not self.relieved
+        if self.relieved:
+            self.stage.channel.dismiss(1)
+
+    def _is_leaving(self) -> bool:
+        if not self.relieved and not self.dismissed and self.stage.channel.may_leave():
+            self._dismiss()
+        return self.relieved or self.dismissed
 
     def _feed(self) -> None:
         watch = Stopwatch()
         while True:
-            leaving = self.relieved or self.stage.channel.may_leave()
-            self.relieved = leaving
+            leaving = self._is_leaving()
             while len(self._flight) < WINDOW and not leaving:
                 watch.lap()
                 hand = self.stage.take(block=not self._flight)
                 if not self._flight:
                     self.stage.waited_for_work(watch.lap(), self.tally)
                 if hand is END and not self._flight:
+                    if not self.stage.channel.ended:
+                        self._dismiss()
                     return
                 if not hand:
                     break

@@ -27,7 +27,7 @@ from airflow_parallel_provider.engine.calls import (
 )
 from airflow_parallel_provider.engine.channel import ChannelBroken
 from airflow_parallel_provider.engine.nursery import wire
-from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost, WorkerProcess
+from airflow_parallel_provider.engine.nursery.client import Ended, NurseryClient, NurseryLost, WorkerProcess
 from airflow_parallel_provider.engine.nursery.parent import exit_text, was_signalled
 from airflow_parallel_provider.engine.nursery.sealed import out_of_band
 from airflow_parallel_provider.engine.oom import kernel_kills
@@ -56,6 +56,7 @@ class WorkerLink:
     def __init__(self, stage: StageRun, number: int, context: SlotContext) -> None:
         self.peak_rss = 0
         self.last_rss = 0
+        self._last_peak = 0
         self.cpu = 0.0
         self._ended_at_rss = 0
         self._kernel_kills = 0
@@ -98,7 +99,7 @@ class WorkerLink:
         if status is None:
             return ""
         if was_signalled(status, signal.SIGKILL) and kernel_kills() > self._kernel_kills:
-            return f"killed by the kernel for lack of memory; it held {max(self.last_rss, self.peak_rss):,} bytes"
+            return f"killed by the kernel for lack of memory; it held {self._last_peak:,} bytes"
         return exit_text(status)
 
     @property
@@ -120,7 +121,7 @@ class WorkerLink:
                     raise ChannelBroken from None
                 self._context.nursery(self._nursery)
                 continue
-            self._ended_at_rss, self._kernel_kills = 0, kernel_kills()
+            self._ended_at_rss, self.last_rss, self._kernel_kills = 0, 0, kernel_kills()
             if self._context.stop.is_set:
                 raise ChannelBroken
             try:
@@ -129,7 +130,7 @@ class WorkerLink:
                 status = self.drop()
                 if self.nursery_died:
                     continue
-                how = exit_text(status) if status is not None else gone.reason
+                how = self.cause_of_death(status) or gone.reason
                 return CallFailure("WorkerLost", f"the worker died in setup ({how})")
             if failure is not None:
                 self.drop()
@@ -272,16 +273,15 @@ class WorkerLink:
         worker, self._worker = self._worker, None
         if worker is None:
             return None
-        self.peak_rss = max(self.peak_rss, worker.page[PEAK_RSS])
-        cpu, status = worker.page[CPU_NS] / 1e9, None
-        if self._nursery is not None:
-            status, used = self._nursery.reap(worker.pid, kill=kill)
-            cpu = max(cpu, used)
+        ended = Ended() if self._nursery is None else self._nursery.reap(worker.pid, kill=kill)
+        cpu = max(worker.page[CPU_NS] / 1e9, ended.cpu)
+        self._last_peak = max(self.last_rss, worker.page[PEAK_RSS], ended.peak_rss)
+        self.peak_rss = max(self.peak_rss, self._last_peak)
         with self._stage.meter.lock:
             self._stage.meter.cpu += cpu
         self.cpu += cpu
         worker.close()
-        return status
+        return ended.status
 
     def interrupt(self) -> None:
         """Wake the slot's thread up from waiting for its worker. From another thread."""

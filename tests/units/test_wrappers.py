@@ -1,0 +1,70 @@
+"""What stands around another sink or source hands everything on: what it forgets, that one never hears of."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_parallel_provider import ListSink, QueueSource
+from airflow_parallel_provider.cli.counting import CountingSink
+from airflow_parallel_provider.engine.sink import ChunkResult, LoadSpec, Sink, WrappedSink
+from airflow_parallel_provider.engine.source import Source, WrappedSource
+from airflow_parallel_provider.sources.brokers import Broker
+from airflow_parallel_provider.testing.fault_ends import BareSink, TaggingSource
+
+METHODS = {name for name, _ in inspect.getmembers(Sink, inspect.isfunction) if not name.startswith("_")}
+
+
+class Nothing(Broker):
+    def name(self) -> str:
+        return "nothing"
+
+    def close(self) -> None:
+        pass
+
+
+def acknowledging(inner: Sink) -> Sink:
+    source = QueueSource(Nothing())
+    source.prepare = lambda: None  # type: ignore[method-assign]
+    return source.wrap_sink(inner)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [WrappedSink, CountingSink, lambda inner: BareSink(inner, lambda: None), acknowledging],
+    ids=["plain", "counting", "under faults", "acknowledging"],
+)
+def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None:
+    heard: list[str] = []
+
+    class Hearing(ListSink):
+        def __getattribute__(self, name: str) -> Any:
+            if name in METHODS:
+                heard.append(name)
+            return super().__getattribute__(name)
+
+    sink = around(Hearing())
+    spec = LoadSpec(None, 1, "list")
+    sink.attach(None)  # type: ignore[arg-type]
+    sink.prepare(spec)
+    sink.open()
+    sink.source_state()
+    sink.known_messages()
+    sink.commit(ChunkResult("00000000", 0, 0, 0, 0, []))
+    sink.finish()
+    sink.figures()
+    sink.interrupt()
+    sink.close()
+    sink.describe()
+
+    assert set(heard) == METHODS
+
+
+@pytest.mark.parametrize("around", [WrappedSource, lambda inner: TaggingSource(inner, lambda: None)])
+def test_source_within_sees_the_sink(around: Callable[[Source], Source]) -> None:
+    source = QueueSource(Nothing())
+
+    assert type(around(source).wrap_sink(ListSink())) is type(source.wrap_sink(ListSink()))
