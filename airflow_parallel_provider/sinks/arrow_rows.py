@@ -6,9 +6,11 @@ an Arrow type that its column takes without loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.sinks.kinds import Kind
 
 if TYPE_CHECKING:
@@ -31,10 +33,12 @@ class ArrowRows(Sequence[tuple[Any, ...]]):
     """Rows of a table.
 
     :param table: an Arrow table or batch.
+    :param make: makes the rows, where Arrow would make other objects of them than what the table was made from does.
     """
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, table: Any, make: Callable[[], list[tuple[Any, ...]]] | None = None) -> None:
         self.table = table
+        self._make = make
         self._rows: list[tuple[Any, ...]] | None = None
 
     @property
@@ -43,8 +47,10 @@ class ArrowRows(Sequence[tuple[Any, ...]]):
         return self._rows is not None
 
     def _made(self) -> list[tuple[Any, ...]]:
-        if self._rows is None:
-            columns = [self.table.column(at).to_pylist() for at in range(self.table.num_columns)]
+        if self._rows is None and self._make is not None:
+            self._rows = self._make()
+        elif self._rows is None:
+            columns = [_values(self.table.column(at), name) for at, name in enumerate(self.table.schema.names)]
             self._rows = list(zip(*columns, strict=True))
         return self._rows
 
@@ -64,7 +70,19 @@ class ArrowRows(Sequence[tuple[Any, ...]]):
         """The same rows with a column that holds one text."""
         import pyarrow as pa
 
-        return ArrowRows(as_table(self.table).append_column(name, pa.repeat(pa.scalar(text), len(self))))
+        marked = as_table(self.table).append_column(name, pa.repeat(pa.scalar(text), len(self)))
+        return ArrowRows(marked, lambda: [(*row, text) for row in self._made()])
+
+
+def _values(column: Any, name: str) -> list[Any]:
+    try:
+        found: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):  # whose text may be the value
+        raise SchemaMismatch(
+            f"column {name!r} of an Arrow table ({column.type}) has a value that Python has no object for, such as a "
+            "day before the year 1: cast the column in a stage"
+        ) from None
+    return found
 
 
 def as_table(table: Any) -> Any:
@@ -72,6 +90,20 @@ def as_table(table: Any) -> Any:
     import pyarrow as pa
 
     return pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+
+
+def with_numbers(table: Any, name: str) -> Any:
+    """A table with a further column: the number of each row."""
+    import pyarrow as pa
+
+    return table.append_column(name, pa.array(range(table.num_rows), pa.int64()))
+
+
+def numbered(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
+    """Rows with their number at the end; those of an Arrow table that nobody has looked at stay that."""
+    if isinstance(rows, ArrowRows) and not rows.seen:
+        return ArrowRows(with_numbers(as_table(rows.table), ""))
+    return ((*row, at) for at, row in enumerate(rows))
 
 
 def joined(parts: Sequence[Any]) -> ArrowRows | None:
@@ -84,7 +116,8 @@ def joined(parts: Sequence[Any]) -> ArrowRows | None:
         return None
     import pyarrow as pa
 
-    return ArrowRows(pa.concat_tables([as_table(part.table) for part in parts]))
+    whole = pa.concat_tables([as_table(part.table) for part in parts])
+    return ArrowRows(whole, lambda: list(chain.from_iterable(parts)))
 
 
 def takes(column: TableColumn, arrow: Any) -> bool:

@@ -24,11 +24,6 @@ def key_columns(given: object) -> tuple[str, ...]:
     return listed
 
 
-def is_template(value: object) -> bool:
-    """Whether Airflow renders this text into something else at run time."""
-    return isinstance(value, str) and ("{{" in value or "{%" in value)
-
-
 def check_name(name: str, value: object) -> None:
     """Refuse what can be the name of nothing.
 
@@ -38,6 +33,19 @@ def check_name(name: str, value: object) -> None:
         raise PlanError(f"SinkTable.{name}", value, "give a name: a text that is not empty")
     if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise PlanError(f"SinkTable.{name}", value, "a name holds neither NUL nor halves of surrogate pairs")
+
+
+def check_text(field: str, value: object, *, optional: bool = False) -> None:
+    """Refuse what is not a text with something in it.
+
+    :param field: with the name of its class.
+    :param optional: None is right, too.
+    :raises PlanError: naming the field.
+    """
+    if value is None and optional:
+        return
+    if not isinstance(value, str) or not value.strip():
+        raise PlanError(field, value, "give a text that is not empty")
 
 
 def check_number(name: str, value: object, least: float, most: float) -> None:

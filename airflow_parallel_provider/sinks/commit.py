@@ -23,9 +23,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
+from airflow_parallel_provider.sinks.beside import ChunkKey
 from airflow_parallel_provider.sinks.database import Unreachable
 from airflow_parallel_provider.sinks.diagnose import diagnose
 from airflow_parallel_provider.sinks.load_rows import OPEN
+from airflow_parallel_provider.sinks.writers.room import NO_ROOM, may_pass, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +46,14 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two tries of a chunk whose commit failed for a reason that may pass."""
+
+
+_SEE_TO_IT = "another attempt may hold its lock, or the database is down. See to that"
+_MAKE_ROOM = "make room there"
+
+
+class _TooLate(LoadMismatch):
+    """Another attempt at the load has swapped it in meanwhile."""
 
 
 @dataclass(slots=True)
@@ -78,9 +88,7 @@ class Committer:
         """
         where = f"chunk {content.receipt.chunk_id}"
         if self.swapped:
-            with self.database.guarded():
-                found = self._look_up(content.receipt)
-            return found or self._refuse_late()
+            return self._already_in(content)
         if content.screened and not self.allowance.covers(len(content.screened)):
             found = self._look_up(content.receipt)
             if found is not None:
@@ -97,6 +105,10 @@ class Committer:
         while True:
             try:
                 return self._try(content, where)
+            except _TooLate:
+                self.database.discard()
+                self.swapped = True
+                return self._already_in(content)
             except Exception as error:  # noqa: BLE001  # sorted out there: the drivers have no common base
                 try:
                     found, reason = self._recover(content, error, where)
@@ -109,15 +121,22 @@ class Committer:
                 return found
             log.warning("%s: %s; trying again", where, reason)
             if time.monotonic() + pause > deadline or self.stopped.wait(pause):
+                cure = _MAKE_ROOM if reason.startswith(NO_ROOM) else _SEE_TO_IT
                 raise SinkError(
-                    f"{where} could not be committed within {self.patience:g} s ({reason}): another attempt may hold "
-                    "its lock, or the database is down. See to that and run the task again: nothing is lost or doubled"
+                    f"{where} could not be committed within {self.patience:g} s ({reason}): {cure} and run the task "
+                    "again: nothing is lost or doubled"
                 )
             pause = min(pause * 2, LONGEST_PAUSE)
 
+    def _already_in(self, content: Content) -> ChunkReceipt:
+        """The receipt of a chunk of a load that is over: whoever has swapped it in may have had this chunk, too."""
+        with self.database.guarded():
+            found = self._look_up(content.receipt)
+        return found or self._refuse_late()
+
     def _may_isolate(self, content: Content) -> bool:
         """Whether it is worth while, and allowed, to look for the rows that were refused."""
-        if content.alone or not self.database.writer.savepoints:
+        if content.alone:
             return False
         if not self.allowance.covers(len(content.screened) + 1):
             return False
@@ -132,6 +151,9 @@ class Committer:
             return self._try_alone(content, where)
         connection = self.database.connection()
         block = content.block(self.target)
+        if self.fenced and self.target.look(connection) is None:
+            self._require_load(connection)  # or a table would be made for a load that is over
+            connection.rollback()
         shape = self.target.ensure(connection, block, where)
         rows = self.target.fit(block, shape, where) if shape is not None and block.rows else None
         receipt, partials = content.ready(block, where)
@@ -152,9 +174,15 @@ class Committer:
         connection = self.database.connection()
         shape = self.target.look(connection)
         assert shape is not None, "asked by _may_isolate"
+
+        def claim_again() -> None:
+            connection.rollback()
+            self._claim(connection, content, content.receipt, None)
+
         self._claim(connection, content, content.receipt, None)
-        rows = content.numbered()
-        written = Isolation(connection, self.database, self.target, shape).write(rows, refuse)
+        written = Isolation(connection, self.database, self.target, shape, claim_again).write(
+            content.numbered(), refuse
+        )
         receipt, partials = content.ready(self.target.block([row for row, _ in written]), where)
         self.books.ledger.amend(connection, self.load, receipt, partials)
         self._finish(connection, content)
@@ -163,6 +191,7 @@ class Committer:
     def _claim(
         self, connection: Connection, content: Content, receipt: ChunkReceipt, partials: str | None, execute: Any = None
     ) -> None:
+        self._claimed = False
         if content.alone or content.screened:
             self.books.ensure_rejected(self.database)
         self.database.writer.begin(connection)
@@ -176,13 +205,11 @@ class Committer:
 
     def _finish(self, connection: Connection, content: Content) -> None:
         self.reached("after_rows")
-        chunk_id, rejects = content.receipt.chunk_id, content.rejects
+        chunk, rejects = ChunkKey(self.load, self.load_key, content.receipt.chunk_id), content.rejects
         if self.books.letters is not None:
-            self.books.letters.insert(connection, self.load, self.load_key, chunk_id, content.letters)
+            self.books.letters.insert(connection, chunk, content.letters)
         if self.books.rejected is not None and rejects:
-            positions = content.item_positions()
-            chunk = {"load_id": self.load, "load_key": self.load_key, "chunk_id": chunk_id}
-            self.books.rejected.insert(connection, chunk, rejects, positions)
+            self.books.rejected.insert(connection, chunk, rejects, content.item_positions())
         self.reached("before_commit")
         content.sent = True
         self.database.writer.commit(connection)
@@ -199,7 +226,7 @@ class Committer:
             self._refuse_late()
 
     def _refuse_late(self) -> NoReturn:
-        raise LoadMismatch(
+        raise _TooLate(
             f"load {self.load_key!r} has taken the place of table {self.target.shown!r} already, and this chunk was "
             "not in it: the source has changed. Use another load_key"
         )
@@ -214,7 +241,7 @@ class Committer:
             return None, str(error)
         if isinstance(error, SinkError) or not self.database.is_driver_error(error):
             raise error
-        reason = self.database.writer.explain(error)
+        reason = told(error, self.database.writer)
         if self.stopped.is_set():
             raise SinkError(f"{where} was broken off: the run was asked to stop") from None
         try:
@@ -223,13 +250,27 @@ class Committer:
             return None, str(unreachable)
         except Exception as second:
             if self.database.is_driver_error(second):
-                return None, self.database.writer.explain(second)
+                return None, told(second, self.database.writer)
             raise
         # Without its text, which may hold values. A claim that fails although nobody holds the chunk: who held it has
         # rolled back in between.
-        if found is None and self._claimed and not self.database.writer.is_transient(error):
+        if found is None and self._claimed and not may_pass(error, self.database.writer):
+            if self._was_dropped_as_stale():
+                return None, reason
             raise SchemaMismatch(self._refusal(content.block(self.target), where, reason)) from None
         return found, reason
+
+    def _was_dropped_as_stale(self) -> bool:
+        """Whether another attempt has begun meanwhile and dropped the staging table of a load without a chunk."""
+        if self.target.name == self.target.declared_name:
+            return False
+        self.target.forget_shape()
+        connection = self.database.connection()
+        if self.target.look(connection) is not None:
+            return False
+        committed = self.books.ledger.committed(connection, self.load)
+        connection.rollback()
+        return not committed
 
     def _look_up(self, receipt: ChunkReceipt) -> ChunkReceipt | None:
         connection = self.database.connection()

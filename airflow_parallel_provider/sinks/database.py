@@ -7,11 +7,15 @@ sink thread and never does: the hook it is given answers every ``get_connection`
 from __future__ import annotations
 
 import copy
+import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.writers import writer_class
+from airflow_parallel_provider.sinks.writers.duck_lock import holder_of
+from airflow_parallel_provider.sinks.writers.room import may_pass, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,6 +38,9 @@ _DIALECTS: Mapping[str, str] = {
 }
 """Top module of a driver's connection -> SQLAlchemy dialect. What a hook says of itself may be wrong: the URL and the
 connection of one and the same hook can belong to different drivers."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+"""Seconds between two tries to open a file that another process has."""
 
 
 def bound_hook(conn_id: str, connection: Any = None, *, field: str = "SinkTable.conn_id") -> Any:
@@ -105,6 +112,10 @@ def quiet_copy(connection: Any) -> Any:
     return kind(**{part: getattr(connection, part) for part in parts})
 
 
+class Passing(SinkError):
+    """Another transaction, or the connection, was in the way: the same may succeed when it is tried again."""
+
+
 class Unreachable(SinkError):
     """The database does not answer; it may later."""
 
@@ -120,6 +131,7 @@ class Database:
         self._connection: Connection | None = None
         self._writer: Writer | None = None
         self._raw: Any = None
+        self._stopped = threading.Event()
 
     @property
     def writer(self) -> Writer:
@@ -155,7 +167,8 @@ class Database:
         except Exception as error:
             self.discard()
             if self.is_driver_error(error):
-                raise SinkError(f"conn_id={self._conn_id!r}: {self.writer.explain(error)}") from None
+                kind = Passing if may_pass(error, self.writer) else SinkError
+                raise kind(f"conn_id={self._conn_id!r}: {told(error, self.writer)}") from None
             raise
 
     @contextmanager
@@ -168,6 +181,15 @@ class Database:
             self.writer.begin(connection)
             yield connection
             self.writer.commit(connection)
+
+    @contextmanager
+    def beside(self) -> Iterator[Database]:
+        """A second connection to the same database, closed at the end."""
+        other = Database(self._hook, self._conn_id, lock_timeout=self._limits[0], statement_timeout=self._limits[1])
+        try:
+            yield other
+        finally:
+            other.close()
 
     def discard(self) -> None:
         """Roll back and let go of the connection, whatever state it is in."""
@@ -193,6 +215,7 @@ class Database:
 
     def interrupt(self) -> None:
         """Break off what the connection is doing. The only method that may be called from another thread."""
+        self._stopped.set()
         raw, writer = self._raw, self._writer
         if raw is not None and writer is not None:
             writer.interrupt(raw, self._hook.get_conn)
@@ -246,10 +269,27 @@ class Database:
             return self._hook.get_uri()
 
     def _open_raw(self) -> Any:
-        try:
-            return self._hook.get_conn()
-        except Exception as error:  # noqa: BLE001  # see above
-            raise self._unreachable(error) from None
+        """A driver connection. A file that another process has is waited for, as a lock is."""
+        deadline = time.monotonic() + self._limits[0]
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return self._hook.get_conn()
+            except Exception as error:  # noqa: BLE001  # see above
+                holder = holder_of(error)
+                if holder is None:
+                    raise self._unreachable(error) from None
+            if time.monotonic() + pause > deadline or self._wait(pause):
+                raise Unreachable(
+                    f"conn_id={self._conn_id!r}: {holder} has the DuckDB file open and has not let go of it; only one "
+                    "process at a time can. End it (an earlier attempt of this task? a shell?) or wait for its end, "
+                    "and run the task again: nothing is lost or doubled"
+                )
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _wait(self, seconds: float) -> bool:
+        """Pause; whether :meth:`interrupt` has ended it."""
+        return self._stopped.wait(seconds)
 
     def _unreachable(self, error: Exception) -> SinkError:
         if isinstance(error, SinkError):

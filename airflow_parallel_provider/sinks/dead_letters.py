@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.sink import DeadLetter
-from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, LOAD_KEY_LENGTH
+from airflow_parallel_provider.sinks.beside import BesideTable, ChunkKey, kept_columns, storable
+from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH
 from airflow_parallel_provider.sinks.load_rows import now
-from airflow_parallel_provider.sinks.typed_json import dumps, loads
+from airflow_parallel_provider.sinks.typed_json import loads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,7 +74,7 @@ class RelapsedLetter(DeadLetter):
     """Of the load it came from."""
 
 
-class DeadLetterTable:
+class DeadLetterTable(BesideTable):
     """Statements on the table of dead letters. The caller begins and commits.
 
     :param item_length: characters of an item's JSON that are kept; a longer item is cut and marked as incomplete.
@@ -82,63 +83,43 @@ class DeadLetterTable:
     def __init__(self, name: str, schema: str | None, options: Mapping[str, Any], item_length: int) -> None:
         import sqlalchemy as sa
 
-        self.item_length = item_length
         self.keeps_pickles = False
         """Whether items whose JSON does not give them back are pickled as well."""
-        quoted = sa.sql.quoted_name(name, quote=True)
-        self.table = sa.Table(
-            quoted,
-            sa.MetaData(),
-            sa.Column("load_id", sa.String(32), primary_key=True, nullable=False),
-            sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), primary_key=True, nullable=False),
-            # One item may fail more than once: a stage that yields several results of it hands on several.
-            sa.Column("number", sa.Integer, primary_key=True, nullable=False, autoincrement=False),
-            sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
+        columns = (
             sa.Column("position", sa.BigInteger, nullable=False),
             sa.Column("stage", sa.String(STAGE_LENGTH), nullable=False),
             sa.Column("cause", sa.Text, nullable=False),
             sa.Column("attempts", sa.Integer, nullable=False),
             sa.Column("traceback", sa.Text, nullable=False),
-            sa.Column("item", sa.Text, nullable=False),
-            sa.Column("item_complete", sa.Boolean(create_constraint=False), nullable=False),
+            *kept_columns("item", sa.Text),
             sa.Column("item_pickle", long_binary(), nullable=True),
             sa.Column("failed_at", sa.DateTime, nullable=False),
             sa.Column("resolved_at", sa.DateTime, nullable=True),
             # Load and chunk of the replay whose transaction has resolved it.
             sa.Column("resolved_by", sa.String(32 + 1 + CHUNK_ID_LENGTH), nullable=True),
-            schema=None if schema is None else sa.sql.quoted_name(schema, quote=True),
-            **options,
         )
+        super().__init__(name, schema, options, item_length, *columns)
 
-    def insert(
-        self, connection: Connection, load: str, load_key: str, chunk_id: str, letters: Sequence[DeadLetter]
-    ) -> None:
+    def insert(self, connection: Connection, chunk: ChunkKey, letters: Sequence[DeadLetter]) -> None:
         """Write a chunk's dead letters."""
         moment = now()
-        rows = []
-        for number, letter in enumerate(letters):
-            item, complete = dumps(letter.item, self.item_length)
-            rows.append(
-                {
-                    "load_id": load,
-                    "chunk_id": chunk_id,
-                    "number": number,
-                    "load_key": getattr(letter, "load_key", load_key),  # a replay's letter stays with its first load
-                    "position": letter.position,
-                    "stage": storable(letter.stage)[:STAGE_LENGTH],
-                    "cause": storable(letter.cause)[:CAUSE_LENGTH],
-                    "attempts": letter.attempts,
-                    "traceback": storable(letter.traceback)[-TRACEBACK_LENGTH:],  # the end says what happened
-                    "item": item,
-                    "item_complete": complete,
-                    "item_pickle": None if complete or not self.keeps_pickles else _pickle(letter.item),
-                    "failed_at": moment,
-                    "resolved_at": None,
-                    "resolved_by": None,
-                }
-            )
-        if rows:
-            connection.execute(self.table.insert(), rows)
+        self.write(connection, chunk, (self._entry(letter, chunk, moment) for letter in letters))
+
+    def _entry(self, letter: DeadLetter, chunk: ChunkKey, moment: datetime) -> dict[str, Any]:
+        item = self.kept("item", letter.item)
+        return {
+            "load_key": getattr(letter, "load_key", chunk.load_key),  # a replay's letter stays with its first load
+            "position": letter.position,
+            "stage": storable(letter.stage)[:STAGE_LENGTH],
+            "cause": storable(letter.cause)[:CAUSE_LENGTH],
+            "attempts": letter.attempts,
+            "traceback": storable(letter.traceback)[-TRACEBACK_LENGTH:],  # the end says what happened
+            **item,
+            "item_pickle": None if item["item_complete"] or not self.keeps_pickles else _pickle(letter.item),
+            "failed_at": moment,
+            "resolved_at": None,
+            "resolved_by": None,
+        }
 
     def waiting(self, connection: Connection, load_key: str | None) -> dict[str, tuple[int, int]]:
         """Unresolved letters by stage: how many, and how many of them kept their item so that it can be had again."""
@@ -190,10 +171,6 @@ class DeadLetterTable:
         counted = connection.execute(sa.select(sa.func.count()).where(columns.resolved_by == by))
         return int(counted.scalar() or 0)
 
-    def forget(self, connection: Connection, load: str) -> int:
-        """Remove the dead letters of a load; return how many there were."""
-        return int(connection.execute(self.table.delete().where(self.table.c.load_id == load)).rowcount)
-
 
 def _pickle(item: Any) -> bytes | None:
     import cloudpickle
@@ -228,8 +205,3 @@ def _stored(found: Any) -> StoredLetter:
         item_pickle=None if row["item_pickle"] is None else bytes(row["item_pickle"]),
         failed_at=row["failed_at"],
     )
-
-
-def storable(text: str) -> str:
-    """A text every database takes: PostgreSQL refuses NUL, all of them refuse half a surrogate pair."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")

@@ -11,6 +11,9 @@ from uuid import uuid4
 
 from airflow_parallel_provider.errors import PlanError
 
+_OBJECT_STORES = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "oci"))
+"""Protocols of storages that have no folders, only names with slashes."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileStore:
@@ -39,12 +42,21 @@ class FileStore:
     @property
     def is_local(self) -> bool:
         """Whether files can be renamed at once."""
+        return "file" in self._protocols
+
+    @property
+    def _protocols(self) -> frozenset[str]:
         protocol = self.system.protocol
-        return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+        return frozenset((protocol,) if isinstance(protocol, str) else protocol)
 
     def make_folder(self) -> None:
-        """Make the folder, where the storage has such a thing."""
-        self.system.makedirs(self.folder, exist_ok=True)
+        """Make the folder, where the storage has such a thing.
+
+        An object store has none. Its file systems make the *bucket* instead when it is not there, and nobody who
+        mistypes a bucket's name wants a new one; asking for that also takes permissions that a writer need not have.
+        """
+        if not self._protocols & _OBJECT_STORES:
+            self.system.makedirs(self.folder, exist_ok=True)
 
     def names(self) -> set[str]:
         """Names of the files in the folder."""

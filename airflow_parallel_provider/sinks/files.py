@@ -13,6 +13,7 @@ from uuid import uuid4
 from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, SinkError
 from airflow_parallel_provider.sinks import typed_json
+from airflow_parallel_provider.sinks.checks import check_text
 from airflow_parallel_provider.sinks.file_formats import SUFFIX, Encoder
 from airflow_parallel_provider.sinks.file_store import FileStore
 
@@ -65,10 +66,8 @@ class SinkFiles(Sink):
     def __post_init__(self) -> None:
         """Check."""
         self.path = str(self.path)
-        for name in ("path", "conn_id"):
-            value = getattr(self, name)
-            if (value is not None or name == "path") and (not isinstance(value, str) or not value.strip()):
-                raise PlanError(f"SinkFiles.{name}", value, "give a text that is not empty")
+        check_text("SinkFiles.path", self.path)
+        check_text("SinkFiles.conn_id", self.conn_id, optional=True)
         if self.format not in SUFFIX:
             raise PlanError("SinkFiles.format", self.format, f"write {' or '.join(map(repr, SUFFIX))}")
         if self.write_disposition not in ("append", "replace"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import chain
 from operator import attrgetter, countOf
 from typing import TYPE_CHECKING, Any
 
@@ -31,21 +32,34 @@ _ZONES = {Kind.DATETIME: None, Kind.DATETIMETZ: UTC}
 """The zone of the values that a column of times takes."""
 
 
-def plain_column(block: Block, number: int) -> tuple[list[Any] | None, frozenset[type]]:
-    """A column's values reduced to plain types, None when they are plain already; and the types among them."""
-    present = _types_of(block.column(number))
+def plain_column(
+    block: Block, number: int, types: list[type] | None = None
+) -> tuple[list[Any] | None, frozenset[type]]:
+    """A column's values reduced to plain types, None when they are plain already; and the types among them.
+
+    :param types: of the column's values, if they are known.
+    """
+    present = _distinct(list(map(type, block.column(number))) if types is None else types)
     if present <= _PLAIN:
         return None, present
     values = list(map(plain, block.column(number)))
-    return values, _types_of(values)
+    return values, _distinct(list(map(type, values)))
 
 
-def _types_of(values: Iterable[Any]) -> frozenset[type]:
-    kinds = list(map(type, values))
+def _distinct(types: list[type]) -> frozenset[type]:
     # Nearly always there is one type only, and counting it takes a third less time than putting each into a set.
-    if kinds and kinds.count(kinds[0]) == len(kinds):
-        return frozenset((kinds[0],))
-    return frozenset(kinds)
+    if types and types.count(types[0]) == len(types):
+        return frozenset((types[0],))
+    return frozenset(types)
+
+
+def _types_by_column(block: Block) -> list[list[type]]:
+    """The types of all values. One pass over all of them takes little more than half as long as one per column."""
+    width = len(block.names)
+    if not isinstance(block.rows, list):
+        return [list(map(type, block.column(number))) for number in range(width)]
+    types = list(map(type, chain.from_iterable(block.rows)))
+    return [types[number::width] for number in range(width)]
 
 
 def fit_block(
@@ -63,9 +77,10 @@ def fit_block(
     check_names(block, shape, where)
     table = f"table {shape.shown!r}"
     changed: dict[int, list[Any]] = {}
+    types = _types_by_column(block)
     for number, name in enumerate(block.names):
         column = shape.by_name[name]
-        values, present = plain_column(block, number)
+        values, present = plain_column(block, number, types[number])
         if values is not None:
             changed[number] = values
         settled = _is_settled(column, present, values or block.column(number), len(block.rows))

@@ -3,18 +3,22 @@
 Each part is written behind a savepoint. A part that is refused is taken back and halved, until the guilty rows are
 alone; their neighbours are in by then, in their order. Because the parts stay, a row that only collides with another
 row of its chunk is found as well: the first one stays.
+
+A database without savepoints (DuckDB) takes back the whole transaction: the chunk is claimed anew and the parts that
+were taken before are written again, all at once.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.sinks.diagnose import diagnose
 from airflow_parallel_provider.sinks.rejected import Reject
 from airflow_parallel_provider.sinks.rows import Block
+from airflow_parallel_provider.sinks.writers.room import may_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +34,8 @@ _HERE = "\0"  # stands where an error text names the chunk, so that it can be ta
 _PLACE = re.compile(r" \(\0[^)]*\)")
 
 NumberedRow = tuple[Any, "int | None"]
+Part = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+"""Names of columns, and rows as the driver takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,10 @@ class Isolation:
     database: Database
     target: Target
     shape: TableShape
+    claim_again: Callable[[], None]
+    """Rolls the transaction back, begins another one and claims the chunk in it."""
+    _taken: list[Part] = field(default_factory=list)
+    """What is in, where it may have to be written again."""
 
     def write(self, rows: Sequence[NumberedRow], refuse: Callable[[Reject], None]) -> list[NumberedRow]:
         """Write them; return those that are in.
@@ -72,27 +82,49 @@ class Isolation:
 
     def _refusal_of(self, part: Sequence[NumberedRow], names: tuple[str, ...]) -> str | None:
         """Write a part; why it was refused, None when it is in."""
-        dialect = self.connection.dialect
         self.database.writer.before_part(self.connection)
-        dialect.do_savepoint(self.connection, _SAVEPOINT)
+        self._mark()
         block = None
         try:
             block = _padded(self.target.block([row for row, _ in part]), names)
             rows = self.target.fit(block, self.shape, _HERE)
+            if not self.database.writer.savepoints:
+                rows = list(rows)
             self.target.write(self.connection, self.shape, block.names, rows)
         except Exception as error:
             if not self._is_refusal(error):
                 raise
-            dialect.do_rollback_to_savepoint(self.connection, _SAVEPOINT)
-            return self._reason(error, block if len(part) == 1 else None)
-        dialect.do_release_savepoint(self.connection, _SAVEPOINT)
+            reason = self._reason(error, block if len(part) == 1 else None)
+            self._take_back()
+            return reason
+        self._keep(block.names, rows)
         return None
+
+    def _mark(self) -> None:
+        if self.database.writer.savepoints:
+            self.connection.dialect.do_savepoint(self.connection, _SAVEPOINT)
+
+    def _keep(self, names: tuple[str, ...], rows: Any) -> None:
+        if self.database.writer.savepoints:
+            self.connection.dialect.do_release_savepoint(self.connection, _SAVEPOINT)
+        elif self._taken and self._taken[-1][0] == names:
+            self._taken[-1][1].extend(rows)
+        else:
+            self._taken.append((names, rows))
+
+    def _take_back(self) -> None:
+        if self.database.writer.savepoints:
+            self.connection.dialect.do_rollback_to_savepoint(self.connection, _SAVEPOINT)
+            return
+        self.claim_again()
+        for names, rows in self._taken:
+            self.target.write(self.connection, self.shape, names, rows)
 
     def _is_refusal(self, error: Exception) -> bool:
         """After anything else (a lock, a lost connection) the whole chunk is tried again."""
         if isinstance(error, SchemaMismatch):
             return True
-        return self.database.is_driver_error(error) and not self.database.writer.is_transient(error)
+        return self.database.is_driver_error(error) and not may_pass(error, self.database.writer)
 
     def _reason(self, error: Exception, block: Block | None) -> str:
         writer = self.database.writer

@@ -15,6 +15,7 @@ from uuid import uuid4
 from airflow_parallel_provider.engine.sink import CommittedChunk, LoadSpec
 from airflow_parallel_provider.errors import UnsafeTable
 from airflow_parallel_provider.sinks.load_rows import load_row
+from airflow_parallel_provider.sinks.writers.base import core_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -64,18 +65,12 @@ class Ledger:
     def __init__(self, name: str, schema: str | None, options: Mapping[str, Any]) -> None:
         import sqlalchemy as sa
 
-        metadata = sa.MetaData()
-        place = None if schema is None else sa.sql.quoted_name(schema, quote=True)
-
-        def table(table_name: str, *columns: Any) -> Any:
-            quoted = sa.sql.quoted_name(table_name, quote=True)
-            return sa.Table(quoted, metadata, *columns, schema=place, **options)
-
         def key(name: str, length: int) -> Any:
             return sa.Column(name, sa.String(length), primary_key=True, nullable=False)
 
-        self.chunks = table(
+        self.chunks = core_of(
             name,
+            schema,
             key("load_id", 32),
             key("chunk_id", CHUNK_ID_LENGTH),
             sa.Column("first_position", sa.BigInteger, nullable=False),
@@ -88,9 +83,11 @@ class Ledger:
             sa.Column("labels", sa.Text, nullable=False),
             sa.Column("aggregates", long_text(), nullable=True),
             sa.Column("committed_at", sa.DateTime, nullable=False),
+            **options,
         )
-        self.loads = table(
+        self.loads = core_of(
             loads_name(name),
+            schema,
             key("load_id", 32),
             sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
             sa.Column("family", sa.String(LOAD_KEY_LENGTH), nullable=True),
@@ -103,6 +100,7 @@ class Ledger:
             sa.Column("state", sa.String(16), nullable=False),
             sa.Column("begun_at", sa.DateTime, nullable=False),
             sa.Column("completed_at", sa.DateTime, nullable=True),
+            **options,
         )
 
     def prove_transactional(self, connection: Connection, begin: Callable[[Connection], None]) -> None:

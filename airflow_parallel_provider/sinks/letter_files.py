@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.errors import PlanError, SinkError
+from airflow_parallel_provider.errors import SinkError
+from airflow_parallel_provider.sinks.checks import check_text
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.sink import DeadLetter
+    from airflow_parallel_provider.sinks.beside import ChunkKey
     from airflow_parallel_provider.sinks.file_store import FileStore
 
 
@@ -40,10 +42,8 @@ class DeadLetterFiles:
     def __post_init__(self) -> None:
         """Check."""
         self.path = str(self.path)
-        for name in ("path", "conn_id"):
-            value = getattr(self, name)
-            if (value is not None or name == "path") and (not isinstance(value, str) or not value.strip()):
-                raise PlanError(f"DeadLetterFiles.{name}", value, "give a text that is not empty")
+        check_text("DeadLetterFiles.path", self.path)
+        check_text("DeadLetterFiles.conn_id", self.conn_id, optional=True)
 
     def __hash__(self) -> int:
         """As a part of a sink."""
@@ -78,14 +78,14 @@ class LetterFiles:
         self._item_length = item_length
         self._there: set[str] | None = None
 
-    def insert(self, _: object, load: str, load_key: str, chunk_id: str, letters: Sequence[DeadLetter]) -> None:
+    def insert(self, _: object, chunk: ChunkKey, letters: Sequence[DeadLetter]) -> None:
         """Write a chunk's file, or delete what an earlier try of the chunk has left."""
-        name = f"dead_letters-{load}-{chunk_id}.jsonl"
+        name = f"dead_letters-{chunk.load_id}-{chunk.chunk_id}.jsonl"
         if self._there is None:
             self._store.make_folder()
             self._there = self._store.names()
         if letters:
-            known = {"load_key": load_key, "chunk_id": chunk_id}
+            known = {"load_key": chunk.load_key, "chunk_id": chunk.chunk_id}
             lines = (json.dumps({**known, **letter_fields(letter, self._item_length)}) + "\n" for letter in letters)
             self._store.write(name, "".join(lines).encode())
             self._there.add(name)

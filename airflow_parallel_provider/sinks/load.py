@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.sinks.books import open_books
 from airflow_parallel_provider.sinks.commit import Committer
+from airflow_parallel_provider.sinks.database import Passing
+from airflow_parallel_provider.sinks.holding import held_alone
 from airflow_parallel_provider.sinks.ledger import LoadSummary
 from airflow_parallel_provider.sinks.load_rows import COMPLETE, staging_name
 from airflow_parallel_provider.sinks.rejected import Allowance
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.table import SinkTable
 
 log = logging.getLogger(__name__)
+
+_PAUSE = 0.05
+"""Seconds until a load whose beginning another attempt was in the way of is begun again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ def open_load(
             books.ensure_messages(database, declared, spec.queue)
         # A table that cannot do is refused before anything is written down.
         Target(declared, database.writer).look(database.connection())
-    rerun, before = _begin(database, books, declared, spec)
+    rerun, before = _begun(database, books, declared, spec, stopped)
     load = rerun.load
     replaces = declared.write_disposition == "replace"
     staging = staging_name(declared.table, load, database.writer.longest_name) if replaces else None
@@ -157,6 +163,19 @@ def open_load(
     if not committer.swapped:
         _require_table(opened, committed)
     return opened
+
+
+def _begun(
+    database: Database, books: Books, declared: SinkTable, spec: LoadSpec, stopped: threading.Event
+) -> tuple[Rerun, LoadRow | None]:
+    """Begin the load; again when another attempt that did so at the same time was in the way."""
+    deadline = time.monotonic() + declared.lock_timeout
+    while True:
+        try:
+            return _begin(database, books, declared, spec)
+        except Passing:
+            if time.monotonic() > deadline or stopped.wait(_PAUSE):
+                raise
 
 
 def _begin(database: Database, books: Books, declared: SinkTable, spec: LoadSpec) -> tuple[Rerun, LoadRow | None]:
@@ -188,13 +207,9 @@ def _require_table(opened: OpenLoad, committed: Mapping[str, ChunkReceipt]) -> N
 def _drop_stale(opened: OpenLoad) -> None:
     """A staging table of a try that has not committed a chunk: it may have been made from another declaration."""
     committer = opened.committer
-    writer = committer.database.writer
-    connection = committer.database.connection()
-    writer.begin(connection)
-    committer.books.loads.hold(connection, committer.load)
-    if not committer.books.ledger.committed(connection, committer.load):
-        writer.drop(connection, committer.target.name, opened.declared.schema)
-    writer.commit(connection)
+    with held_alone(committer.database, committer.books.loads, committer.load) as held:
+        if not committer.books.ledger.committed(held.books, committer.load):
+            committer.database.writer.drop(held.tables, committer.target.name, opened.declared.schema)
 
 
 def read_figures(ledger: Ledger, connection: Connection, load: str, declared: SinkTable) -> dict[str, Any]:

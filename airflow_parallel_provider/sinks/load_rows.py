@@ -120,14 +120,14 @@ class Loads:
         """
         import sqlalchemy as sa
 
-        found = self._find_load(connection, load)
+        found = self._find_load(connection, load, held=True)  # or its state may change before it is written below
         if found is None:
             row = load_row(load, spec, table, frozen)
             try:
                 connection.execute(self.loads.insert(), [row])
             except sa.exc.DBAPIError:
                 connection.rollback()
-                found = self._find_load(connection, load)  # another attempt was faster
+                found = self._find_load(connection, load, held=True)  # another attempt was faster
                 if found is None:
                     raise
             else:
@@ -158,8 +158,9 @@ class Loads:
         found = connection.execute(sa.select(self.chunks.c.chunk_id).where(self.chunks.c.load_id == load).limit(1))
         return found.fetchone() is not None
 
-    def _find_load(self, connection: Connection, load: str) -> Any:
-        return connection.execute(self.loads.select().where(self.loads.c.load_id == load)).fetchone()
+    def _find_load(self, connection: Connection, load: str, *, held: bool = False) -> Any:
+        mine = self.loads.select().where(self.loads.c.load_id == load)
+        return connection.execute(mine.with_for_update() if held else mine).fetchone()
 
     def mark(self, connection: Connection, load: str, state: str) -> None:
         """Write down how far a load has come."""

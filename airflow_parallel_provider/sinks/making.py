@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SinkError
+from airflow_parallel_provider.sinks.writers.room import may_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,8 @@ def add_column(connection: Connection, shape: TableShape, name: str, sql_type: A
         there = writer.reflect(connection, shape.name, shape.schema)
         connection.rollback()
         if there is None or name not in there.by_name:
+            if may_pass(error, writer):
+                raise  # as below
             raise SinkError(
                 f"cannot add column {name!r} to table {shape.shown!r} ({writer.explain(error)}): check the "
                 "rights of the login, or add it yourself"
@@ -59,7 +62,7 @@ def make_table(
         there = writer.reflect(connection, name, schema)
         connection.rollback()
         if there is None:
-            if writer.is_transient(error):
+            if may_pass(error, writer):
                 raise  # whoever waits for this chunk may try again
             raise SinkError(
                 f"cannot create table {name!r} ({writer.explain(error)}): check the rights of the login and "

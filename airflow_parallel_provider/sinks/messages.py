@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH
 from airflow_parallel_provider.sinks.load_rows import now
+from airflow_parallel_provider.sinks.writers.base import core_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,15 +35,14 @@ class MessageTable:
         import sqlalchemy as sa
 
         self._queue = digest(queue)
-        self.table = sa.Table(
-            sa.sql.quoted_name(f"{ledger}__messages", quote=True),
-            sa.MetaData(),
+        self.table = core_of(
+            f"{ledger}__messages",
+            schema,
             sa.Column("queue_id", sa.String(32), primary_key=True, nullable=False),
             sa.Column("message_id", sa.String(32), primary_key=True, nullable=False),
             sa.Column("load_id", sa.String(32), nullable=False),
             sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), nullable=False),
             sa.Column("committed_at", sa.DateTime, nullable=False),
-            schema=None if schema is None else sa.sql.quoted_name(schema, quote=True),
             **options,
         )
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_parallel_provider.errors import RowsRejected
-from airflow_parallel_provider.sinks.dead_letters import storable
-from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, LOAD_KEY_LENGTH, long_text
+from airflow_parallel_provider.sinks.beside import BesideTable, ChunkKey, kept_columns, storable
+from airflow_parallel_provider.sinks.ledger import long_text
 from airflow_parallel_provider.sinks.load_rows import now
-from airflow_parallel_provider.sinks.typed_json import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +81,7 @@ class Allowance:
             self._run.rejected(cause, len(same), position_of(same[0], positions))
 
 
-class RejectedTable:
+class RejectedTable(BesideTable):
     """Statements on the table of rejected rows. The caller begins and commits.
 
     :param row_length: characters of a row's JSON that are kept; a longer one is cut and marked as incomplete.
@@ -91,52 +90,31 @@ class RejectedTable:
     def __init__(self, name: str, schema: str | None, options: Mapping[str, Any], row_length: int) -> None:
         import sqlalchemy as sa
 
-        self.row_length = row_length
-        self.table = sa.Table(
-            sa.sql.quoted_name(name, quote=True),
-            sa.MetaData(),
-            sa.Column("load_id", sa.String(32), primary_key=True, nullable=False),
-            sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), primary_key=True, nullable=False),
-            sa.Column("number", sa.Integer, primary_key=True, nullable=False, autoincrement=False),
-            sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
+        columns = (
             sa.Column("position", sa.BigInteger, nullable=True),
             sa.Column("refused_by", sa.String(16), nullable=False),
             sa.Column("reason", sa.Text, nullable=False),
-            sa.Column("raw", long_text(), nullable=False),
-            sa.Column("raw_complete", sa.Boolean(create_constraint=False), nullable=False),
+            *kept_columns("raw", long_text()),
             sa.Column("rejected_at", sa.DateTime, nullable=False),
-            schema=None if schema is None else sa.sql.quoted_name(schema, quote=True),
-            **options,
         )
+        super().__init__(name, schema, options, row_length, *columns)
 
     def insert(
-        self, connection: Connection, chunk: Mapping[str, str], rejects: Sequence[Reject], positions: Sequence[int]
+        self, connection: Connection, chunk: ChunkKey, rejects: Sequence[Reject], positions: Sequence[int]
     ) -> None:
-        """Write a chunk's rejected rows.
-
-        :param chunk: ``load_id``, ``load_key`` and ``chunk_id``.
-        """
+        """Write a chunk's rejected rows."""
         moment = now()
-        rows = []
-        for number, reject in enumerate(rejects):
-            raw, complete = dumps(reject.row, self.row_length)
-            rows.append(
-                {
-                    **chunk,
-                    "number": number,
-                    "position": position_of(reject, positions),
-                    "refused_by": reject.by,
-                    "reason": storable(reject.reason)[:REASON_LENGTH],
-                    "raw": raw,
-                    "raw_complete": complete,
-                    "rejected_at": moment,
-                }
-            )
-        connection.execute(self.table.insert(), rows)
-
-    def forget(self, connection: Connection, load: str) -> None:
-        """Remove the rejected rows of a load."""
-        connection.execute(self.table.delete().where(self.table.c.load_id == load))
+        entries = (
+            {
+                "position": position_of(reject, positions),
+                "refused_by": reject.by,
+                "reason": storable(reject.reason)[:REASON_LENGTH],
+                **self.kept("raw", reject.row),
+                "rejected_at": moment,
+            }
+            for reject in rejects
+        )
+        self.write(connection, chunk, entries)
 
 
 def position_of(reject: Reject, positions: Sequence[int]) -> int | None:

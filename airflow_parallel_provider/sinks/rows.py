@@ -15,6 +15,7 @@ from typing import Any
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.sinks.annotations import field_names
 from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, joined
+from airflow_parallel_provider.sinks.frames import arrow_of
 
 _TABLE_LIBRARIES = frozenset({"pandas", "polars", "pyarrow"})
 
@@ -43,21 +44,22 @@ class Block:
         return list(zip(*(columns.get(n) or self.column(n) for n in range(len(self.names))), strict=True))
 
 
-def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None) -> Block:
+def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None, *, arrow: bool = False) -> Block:
     """Turn a chunk's rows into a block.
 
     :param rows: dicts, tuples or lists (these need ``declared``), named tuples, dataclass, attrs or pydantic objects,
         pandas or polars frames, Arrow tables or batches; also mixed. Keys that some rows lack are None there.
     :param declared: column names for rows that have none.
+    :param arrow: whether data frames become Arrow tables, because somebody can take those as they are.
     :raises SchemaMismatch: for a row that has no columns, or not as many as declared.
     """
     if len(rows) > 1 and countOf(map(type, rows), type(rows[0])) == len(rows):
-        return _block_of(type(rows[0]), rows if isinstance(rows, list) else list(rows), declared, 0)
+        return _block_of(type(rows[0]), rows if isinstance(rows, list) else list(rows), declared, 0, arrow=arrow)
     blocks = []
     start = 0
     for kind, group in groupby(rows, type):
         same = list(group)
-        blocks.append(_block_of(kind, same, declared, start))
+        blocks.append(_block_of(kind, same, declared, start, arrow=arrow))
         start += len(same)
     if len(blocks) == 1:
         return blocks[0]
@@ -69,7 +71,7 @@ def numbered_rows(rows: Sequence[Any]) -> Iterator[tuple[Any, int | None]]:
     tables = {kind for kind in set(map(type, rows)) if _is_table(kind)}
     for at, row in enumerate(rows):
         if type(row) in tables:
-            block = _from_table(row, type(row))
+            block = _from_table(row, type(row), arrow=False)
             yield from ((dict(zip(block.names, values, strict=True)), None) for values in block.rows)
         else:
             yield row, at
@@ -79,11 +81,11 @@ def _is_table(kind: type) -> bool:
     return kind.__module__.partition(".")[0] in _TABLE_LIBRARIES and not issubclass(kind, Mapping)
 
 
-def _block_of(kind: type, rows: list[Any], declared: tuple[str, ...] | None, start: int) -> Block:
+def _block_of(kind: type, rows: list[Any], declared: tuple[str, ...] | None, start: int, *, arrow: bool) -> Block:
     if kind is dict:
         return _from_dicts(rows)
     if _is_table(kind):
-        return _merge([_from_table(table, kind) for table in rows])
+        return _merge([_from_table(table, kind, arrow=arrow) for table in rows])
     names = field_names(kind)
     if names is not None:
         return Block(names, list(map(_getter(names), rows)), (kind,))
@@ -151,12 +153,17 @@ def _from_sequences(rows: list[Any], names: tuple[str, ...] | None, start: int) 
     return Block(names, rows if kind is tuple else list(map(tuple, rows)), (kind,) if hasattr(kind, "_fields") else ())
 
 
-def _from_table(table: Any, kind: type) -> Block:
+def _from_table(table: Any, kind: type, *, arrow: bool) -> Block:
     root = kind.__module__.partition(".")[0]
+    library = root if arrow else None
     if root == "pandas":
-        return _from_pandas(table)
+        if not hasattr(table, "columns"):
+            raise SchemaMismatch(
+                f"a row of type {kind.__qualname__} is not a table: return a DataFrame (series.to_frame()) or dicts"
+            )
+        return _from_frame(table, _unique(_texts(table.columns)), lambda: _rows_of_pandas(table), library)
     if root == "polars" and hasattr(table, "rows"):
-        return Block(_texts(table.columns), table.rows(), (table,))
+        return _from_frame(table, _texts(table.columns), table.rows, library)
     if (root == "pyarrow" and hasattr(table, "column_names")) or hasattr(table, "schema"):
         names = _unique(table.schema.names)
         return Block(names, ArrowRows(table) if names else [], (table,))
@@ -165,20 +172,26 @@ def _from_table(table: Any, kind: type) -> Block:
     )
 
 
-def _from_pandas(frame: Any) -> Block:
-    if not hasattr(frame, "columns"):
-        raise SchemaMismatch(
-            f"a row of type {type(frame).__qualname__} is not a table: return a DataFrame (series.to_frame()) or dicts"
-        )
-    names = _unique(_texts(frame.columns))
+def _from_frame(
+    frame: Any, names: tuple[str, ...], make: Callable[[], list[tuple[Any, ...]]], library: str | None
+) -> Block:
+    """A frame's rows.
+
+    :param library: that can make an Arrow table of it; None: not wanted.
+    """
+    table = arrow_of(frame, library) if library and names else None
+    return Block(names, make() if table is None else ArrowRows(table, make), (frame,))
+
+
+def _rows_of_pandas(frame: Any) -> list[tuple[Any, ...]]:
     columns = []
-    for number in range(len(names)):
+    for number in range(len(frame.columns)):
         series = frame.iloc[:, number]
         values = series.tolist()
         if series.hasnans:  # pandas writes "missing" as NaN, NaT or NA, also into integer columns
             values = [None if gone else value for value, gone in zip(values, series.isna().tolist(), strict=True)]
         columns.append(values)
-    return Block(names, list(zip(*columns, strict=True)), (frame,))
+    return list(zip(*columns, strict=True))
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

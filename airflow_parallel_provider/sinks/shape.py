@@ -29,6 +29,8 @@ class TableColumn:
     """Significant digits the column keeps, where it rounds what has more."""
     computed: bool = False
     """The database works it out and takes no value."""
+    default: str | None = None
+    """The default as SQL, from the writers that make a table like another by themselves."""
 
     def spell(self) -> str:
         """The type, for people."""

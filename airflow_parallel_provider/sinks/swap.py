@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
+from airflow_parallel_provider.sinks.holding import held_alone
 from airflow_parallel_provider.sinks.load_rows import COMPLETE, OPEN, SWAPPING
 from airflow_parallel_provider.sinks.making import add_column, make_table
 from airflow_parallel_provider.sinks.rerun import drop_staging
@@ -52,52 +53,60 @@ class Swap:
         :raises SinkError: when the staging table holds another number of rows.
         """
         with self.database.guarded() as connection:
-            state = self.books.loads.hold(connection, self.load)
-            connection.rollback()
+            state = self._state(connection)
             staging = self._look(connection, self.target.name)
             old = self._look(connection, self.declared.table)
-            if state == OPEN:
-                self._check(connection, staging, rows)
-                by_name = staging is not None and self.database.writer.renames(connection, staging, old)
-                connection.rollback()
+            found = self._count(connection, staging)
+            if state == OPEN and found != rows:
+                state = self._state(connection)  # another attempt may have finished it in between
+                if state == OPEN:
+                    raise SinkError(self._changed(found, rows))
+            by_name = staging is not None and self.database.writer.renames(connection, staging, old)
         if state is None:
             raise LoadMismatch(
                 f"table {self.declared.shown!r}: the load is gone from the ledger; somebody discarded it"
             )
         if state == SWAPPING:
-            self._rename_alone(staging, old)
+            self._rename_alone(rows)
         elif state == OPEN and staging is None:
             self._empty(old)
         elif state == OPEN and staging is not None:
-            self._take_place(staging, old, by_name=by_name)
+            self._take_place(staging, old, rows, by_name=by_name)
         self.reached("after_swap")
         drop_staging(self.database, self.declared, [self.load])
+
+    def _state(self, connection: Connection) -> str | None:
+        state = self.books.loads.hold(connection, self.load)
+        connection.rollback()
+        return state
 
     def _look(self, connection: Connection, name: str) -> TableShape | None:
         found = self.database.writer.reflect(connection, name, self.declared.schema)
         connection.rollback()
         return found
 
-    def _check(self, connection: Connection, staging: TableShape | None, rows: int) -> None:
-        found = 0
-        if staging is not None:
-            place = self.database.writer.place(connection, staging.name, staging.schema)
-            found = int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {place}").scalar() or 0)  # noqa: S608  # quoted
+    def _count(self, connection: Connection, staging: TableShape | None) -> int:
+        if staging is None:
+            return 0
+        place = self.database.writer.place(connection, staging.name, staging.schema)
+        found = int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {place}").scalar() or 0)  # noqa: S608  # quoted
         connection.rollback()
-        if found != rows:
-            raise SinkError(
-                f"table {self.target.name!r} holds {found} rows, but the ledger says {rows}: somebody has changed it. "
-                f"Table {self.declared.shown!r} is as it was; discard the load to start over"
-            )
+        return found
 
-    def _take_place(self, staging: TableShape, old: TableShape | None, *, by_name: bool) -> None:
+    def _changed(self, found: int, rows: int) -> str:
+        return (
+            f"table {self.target.name!r} holds {found} rows, but the ledger says {rows}: somebody has changed it. "
+            f"Table {self.declared.shown!r} is as it was; discard the load to start over"
+        )
+
+    def _take_place(self, staging: TableShape, old: TableShape | None, rows: int, *, by_name: bool) -> None:
         writer = self.database.writer
         if by_name and not writer.transactional_ddl:
             with self.database.transaction() as connection:
                 if self._is_mine(connection):
                     self.books.loads.mark(connection, self.load, SWAPPING)
             self.reached("before_swap")
-            self._rename_alone(staging, old)
+            self._rename_alone(rows)
             return
         if not by_name:
             old = self._prepared(staging, old)
@@ -106,8 +115,13 @@ class Swap:
                 return
             self.reached("before_swap")
             if by_name:
-                writer.rename_into(connection, staging.name, self.declared.table, staging.schema, there=old is not None)
+                if old is not None:
+                    writer.drop(connection, old.name, old.schema)
+                self.reached("in_swap")
+                writer.rename_into(connection, staging.name, self.declared.table, staging.schema, there=False)
             elif old is not None:
+                writer.empty(connection, old)
+                self.reached("in_swap")
                 writer.copy_into(connection, staging, old)
             self.books.loads.mark(connection, self.load, COMPLETE)
             self.reached("before_commit_of_swap")
@@ -116,24 +130,29 @@ class Swap:
         """Whether the swap is still to be done; from here on no other attempt can do it."""
         return self.books.loads.hold(connection, self.load, alone=True) == OPEN
 
-    def _rename_alone(self, staging: TableShape | None, old: TableShape | None) -> None:
-        """The rename that no transaction covers: if the staging table is gone, it has happened."""
-        import sqlalchemy as sa
+    def _rename_alone(self, rows: int) -> None:
+        """The rename that no transaction covers: if the staging table is gone, it has happened.
 
-        if staging is not None:
-            try:
-                with self.database.guarded() as connection:
-                    self.database.writer.rename_into(
-                        connection, staging.name, self.declared.table, staging.schema, there=old is not None
-                    )
-            except (SinkError, sa.exc.DBAPIError):
-                with self.database.guarded() as connection:
-                    if self._look(connection, staging.name) is not None:
-                        raise
-                # another attempt was faster
-        self.reached("after_rename")
-        with self.database.transaction() as connection:
-            self.books.loads.mark(connection, self.load, COMPLETE)
+        An attempt that comes late may make that table anew before it is told that it is late. It is empty then, and
+        nobody can write to it any more.
+        """
+        with held_alone(self.database, self.books.loads, self.load) as held:
+            if held.state != SWAPPING:
+                return  # another attempt was faster
+            staging = self._look(held.tables, self.target.name)
+            found = self._count(held.tables, staging)
+            if staging is not None and found == rows:
+                self._rename(held.tables, staging)
+            elif found:
+                raise SinkError(self._changed(found, rows))
+            self.reached("after_rename")
+            self.books.loads.mark(held.books, self.load, COMPLETE)
+
+    def _rename(self, connection: Connection, staging: TableShape) -> None:
+        old = self._look(connection, self.declared.table)
+        self.database.writer.rename_into(
+            connection, staging.name, self.declared.table, staging.schema, there=old is not None
+        )
 
     def _empty(self, old: TableShape | None) -> None:
         """A load without a row replaces all rows by none."""
@@ -142,8 +161,7 @@ class Swap:
                 return
             self.reached("before_swap")
             if old is not None:
-                place = self.database.writer.place(connection, old.name, old.schema)
-                connection.exec_driver_sql(f"DELETE FROM {place}")  # noqa: S608  # quoted
+                self.database.writer.empty(connection, old)
             self.books.loads.mark(connection, self.load, COMPLETE)
             self.reached("before_commit_of_swap")
 

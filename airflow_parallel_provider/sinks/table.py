@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from uuid import uuid4
 
 from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink, SinkRun
+from airflow_parallel_provider.engine.templates import is_template
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate, declared_aggregates
-from airflow_parallel_provider.sinks.checks import check_number, is_template, key_columns
+from airflow_parallel_provider.sinks.checks import check_number, key_columns
 from airflow_parallel_provider.sinks.kinds import Column, declared_columns
 from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
 from airflow_parallel_provider.sinks.table_checks import (

@@ -13,6 +13,7 @@ from airflow_parallel_provider.sinks.infer import infer_columns
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.making import add_column, create_table, make_table
 from airflow_parallel_provider.sinks.rows import Block, to_block
+from airflow_parallel_provider.sinks.writers.base import core_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +39,11 @@ class Target:
         self._load = load
         self.name = staging or declared.table
         self._shape: TableShape | None = None
+
+    @property
+    def declared_name(self) -> str:
+        """Of the table that has the rows in the end."""
+        return self._declared.table
 
     @property
     def shown(self) -> str:
@@ -136,7 +142,7 @@ class Target:
         """Rows of any shape as a block."""
         columns = self._declared.declared
         names = tuple(column.name for column in columns) if columns is not None else None
-        block = to_block(rows, names)
+        block = to_block(rows, names, arrow=bool(self._writer.arrow_kinds))
         if written_as_annotated(self._declared.validate):  # the rows are what it has dumped, as dicts
             block = Block(block.names, block.rows, (*block.sources, self._declared.validate))
         mark = self._declared.load_id_column
@@ -149,7 +155,7 @@ class Target:
             )
         if isinstance(block.rows, ArrowRows):
             marked = block.rows.with_text(mark, self._load)
-            return Block((*block.names, mark), marked, (marked.table,))
+            return Block((*block.names, mark), marked, (*block.sources, marked.table.select([mark])))
         return Block((*block.names, mark), [(*row, self._load) for row in block.rows], block.sources)
 
     def fit(self, block: Block, shape: TableShape, where: str) -> Rows:
@@ -179,7 +185,7 @@ class Target:
     def _goes_as_arrow(self, block: Block, shape: TableShape) -> bool:
         """Whether the writer gets the Arrow table itself, because no value of it needs to be looked at."""
         rows = block.rows
-        if not isinstance(rows, ArrowRows) or rows.seen or self._declared.write_disposition == "merge":
+        if not isinstance(rows, ArrowRows) or rows.seen:
             return False
         columns = [shape.by_name.get(name) for name in block.names]
         return all(
@@ -229,19 +235,9 @@ class Target:
             )
 
     def _create(self, connection: Connection, columns: Sequence[Column], where: str) -> None:
-        import sqlalchemy as sa
-
-        declared = self._declared
         self._check_names(columns, where)
-        quoted = sa.sql.quoted_name(self.name, quote=True)
-        place = None if declared.schema is None else sa.sql.quoted_name(declared.schema, quote=True)
-        table = sa.Table(
-            quoted,
-            sa.MetaData(),
-            *(self._sql_column(column) for column in columns),
-            schema=place,
-            **self._writer.table_options(),
-        )
+        made = (self._sql_column(column) for column in columns)
+        table = core_of(self.name, self._declared.schema, *made, **self._writer.table_options())
         create_table(connection, table, self._writer)
 
     def _sql_column(self, column: Column) -> Any:

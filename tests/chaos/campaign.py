@@ -65,11 +65,13 @@ class Figures:
     loads: int = 0
     chunks: int = 0
     rows: int = 0
+    looks: int = 0
+    """How often a reader has looked at the table meanwhile."""
     seconds: float = 0.0
 
     def line(self) -> str:
         """A row of the table in docs/reliability.md."""
-        points = ", ".join(f"{self.kills[point]} {point}" for point in (*POINTS, "moment"))
+        points = ", ".join(f"{self.kills[point]} {point}" for point in sorted(self.kills))
         total = sum(self.kills.values())
         cells = [
             self.backend, self.seed, f"{total} ({points})", self.attempts, self.overlapping, self.cuts, self.restarts,
@@ -79,11 +81,16 @@ class Figures:
 
 
 class Campaign:
-    """Loads into one database until so many attempts were killed.
+    """Loads into one database until so many attempts were killed, each into a table of its own.
 
     :param server: a server that may be crashed; None: it is left alone.
     :param life: seconds an attempt that dies at a random moment lives at most.
     """
+
+    points: tuple[str, ...] = POINTS
+    """Where attempts are killed."""
+    kinds: tuple[str, ...] = ("point", "point", "moment", "moment", "none")
+    """What becomes of an attempt, besides cuts where there is a connection to cut."""
 
     def __init__(
         self,
@@ -106,38 +113,72 @@ class Campaign:
 
     def run(self, kills: int) -> Figures:
         """Go on until so many attempts were killed and the last load is complete."""
-        importlib.import_module("airflow_parallel_provider.hooks.sink_table")  # or each child would die importing it
+        for module in ("airflow_parallel_provider.hooks.sink_table", *self.database.modules):
+            importlib.import_module(module)  # or each child would die importing it
         began = time.monotonic()
-        while sum(self.figures.kills.values()) < kills:
-            self._load(f"scores_{self.figures.loads}")
-        self.figures.seconds = time.monotonic() - began
-        for end in (self._told, self._tell):
-            os.close(end)
-        Path(self._last_words).unlink()
+        try:
+            while sum(self.figures.kills.values()) < kills:
+                self._load()
+        finally:
+            self.figures.seconds = time.monotonic() - began
+            for end in (self._told, self._tell):
+                os.close(end)
+            Path(self._last_words).unlink()
         return self.figures
+
+    @property
+    def table(self) -> str:
+        """Of the load that is going on."""
+        return f"scores_{self.figures.loads}"
+
+    @property
+    def load_key(self) -> str:
+        """Of the load that is going on."""
+        return "nightly"
+
+    def compare(self) -> None:
+        """Half-way: what the ledger has is in the table, whole and once, and nothing else is.
+
+        A server may still be at the last commit of a process that is dead, so the ledger is read before and after.
+        """
+        for _ in range(200):
+            before = self.ledger()
+            ids = self.ids(self.table)
+            if before == self.ledger():
+                break
+        self.require_whole(ids, before)
+
+    def require_complete(self) -> None:
+        """At the end of a load: table and ledger are what they must be."""
+        assert self.database.rows(self.table, "id, name") == everything(self.chunks, self.size)
+        assert self.ledger() == self.all_chunks()
+
+    def attempt(self, database: TestDatabase, number: int, cls: Any = None) -> None:
+        """What one process does."""
+        attempt(database, self.chunks, self.size, number, cls, table=self.table, lock_timeout=30)
 
     def _words(self) -> str:
         """What the last attempt that wrote something has written."""
         return Path(self._last_words).read_text(encoding="utf-8")
 
-    def _load(self, table: str) -> None:
+    def _load(self) -> None:
         number = 0
         while True:
             number += 1
-            came_through = self._round(table, number, calm=number > 60)
-            self._compare(table)
+            came_through = self._round(number, calm=number > 60)
+            self.compare()
             if came_through:
                 break
-        assert self.database.rows(table, "id, name") == everything(self.chunks, self.size)
-        assert self._ledger(table) == {f"{chunk:08d}": self.size for chunk in range(self.chunks)}
+            assert number < 80, f"no attempt comes through\n{self._words()}"
+        self.require_complete()
         self.figures.loads += 1
         self.figures.chunks += self.chunks
         self.figures.rows += self.chunks * self.size
 
-    def _round(self, table: str, number: int, *, calm: bool) -> bool:
+    def _round(self, number: int, *, calm: bool) -> bool:
         fates = [Fate("none")] if calm else [self._fate() for _ in range(self.draw.choice((1, 1, 2, 3)))]
         crash_after = self._crash_after()
-        children = [Child(self._life_of(fate, table, number)) for fate in fates]
+        children = [Child(self._life_of(fate, number)) for fate in fates]
         deaths = sorted(
             ((fate.seconds, child) for fate, child in zip(fates, children, strict=True) if fate.kind == "moment"),
             key=lambda death: death[0],
@@ -149,13 +190,15 @@ class Campaign:
         return 0 in codes
 
     def _fate(self) -> Fate:
-        kinds = ["point", "point", "moment", "moment", "none"]
+        kinds = [*self.kinds]
         if self.database.name in _MESSAGES:
             kinds.append("cut")
         kind = self.draw.choice(kinds)
         visit = self.draw.randint(1, self.chunks)
         if kind == "point":
-            return Fate(kind, self.draw.choice(POINTS), min(visit, self.draw.randint(1, self.chunks)))
+            point = self.draw.choice(self.points)
+            once = point not in POINTS
+            return Fate(kind, point, 1 if once else min(visit, self.draw.randint(1, self.chunks)))
         if kind == "moment":
             return Fate(kind, seconds=self.draw.uniform(0.0, self.life))
         if kind == "cut":
@@ -167,9 +210,7 @@ class Campaign:
             return None
         return self.draw.uniform(0.0, self.life)
 
-    def _life_of(self, fate: Fate, table: str, number: int) -> Callable[[], object]:
-        options: dict[str, Any] = {"table": table, "lock_timeout": 30}
-
+    def _life_of(self, fate: Fate, number: int) -> Callable[[], object]:
         def live() -> None:
             sys.stderr = open(self._last_words, "a", buffering=1)  # noqa: PTH123, SIM115  # dies with the process
             try:
@@ -178,13 +219,14 @@ class Campaign:
                     with CuttingProxy(upstream, _MESSAGES[self.database.name]) as proxy:
                         proxy.cut_at(fate.number, fate.point)
                         try:
-                            attempt(self.database.through(proxy.port), self.chunks, self.size, number, **options)
+                            self.attempt(self.database.through(proxy.port), number)
                         finally:
                             os.write(self._tell, bytes(proxy.cuts))
                 else:
                     cls = killing_hook(fate.number, fate.point) if fate.kind == "point" else None
-                    attempt(self.database, self.chunks, self.size, number, cls, **options)
-            except SinkError:
+                    self.attempt(self.database, number, cls)
+            except SinkError as error:
+                print(f"attempt {number} gave up: {error}", file=sys.stderr)
                 os._exit(FAILED)
 
         return live
@@ -216,29 +258,28 @@ class Campaign:
             if code == KILLED:
                 figures.kills[fate.point or "moment"] += 1
 
-    def _ledger(self, table: str) -> dict[str, int]:
-        """Chunk to rows, of one load."""
+    def ledger(self) -> dict[str, int]:
+        """Chunk to rows, of the load that is going on; nothing as long as there is no ledger."""
+        if not (self.database.exists(LEDGER) and self.database.exists(f"{LEDGER}__loads")):
+            return {}
         loads, ledger = (self.database.place(name) for name in (f"{LEDGER}__loads", LEDGER))
-        shown = f"{self.database.schema}.{table}" if self.database.schema else table
+        shown = f"{self.database.schema}.{self.table}" if self.database.schema else self.table
         sql = (
             f"SELECT c.chunk_id, c.rows_committed FROM {ledger} c JOIN {loads} l ON l.load_id = c.load_id "
-            f"WHERE l.table_name = '{shown}'"
+            f"WHERE l.table_name = '{shown}' AND l.load_key = '{self.load_key}'"
         )
         return {chunk: int(rows) for chunk, rows in self.database.fetch(sql)}
 
-    def _compare(self, table: str) -> None:
-        """Half-way: what the ledger has is in the table, whole and once, and nothing else is.
+    def all_chunks(self) -> dict[str, int]:
+        """The ledger as it must be in the end."""
+        return {f"{chunk:08d}": self.size for chunk in range(self.chunks)}
 
-        A server may still be at the last commit of a process that is dead, so the ledger is read before and after.
-        """
-        for _ in range(200):
-            before = self._ledger_or_none(table)
-            ids = [int(row[0]) for row in self.database.rows(table, "id")] if self.database.exists(table) else []
-            if before == self._ledger_or_none(table):
-                break
+    def ids(self, table: str) -> list[int]:
+        """What is in a table, nothing as long as there is none."""
+        return [int(row[0]) for row in self.database.rows(table, "id")] if self.database.exists(table) else []
+
+    def require_whole(self, ids: list[int], ledger: dict[str, int]) -> None:
+        """What the ledger has is there, whole and once, and nothing else is."""
         assert len(ids) == len(set(ids)), "rows are in the table twice"
         found = Counter(f"{number // self.size:08d}" for number in ids)
-        assert dict(found) == before, "ledger and table differ"
-
-    def _ledger_or_none(self, table: str) -> dict[str, int]:
-        return self._ledger(table) if self.database.exists(LEDGER) and self.database.exists(f"{LEDGER}__loads") else {}
+        assert dict(found) == ledger, "ledger and table differ"

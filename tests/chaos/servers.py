@@ -13,10 +13,14 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
+
+from tests.sinks.databases import DuckDatabase, MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
 
 _START_SECONDS = 60.0
 
@@ -176,3 +180,18 @@ class MariadbServer(Server):
         mysql.connector.connect(
             host="127.0.0.1", port=self.port, user="root", password="", connection_timeout=3
         ).close()
+
+
+FILES: dict[str, Callable[[Path], TestDatabase]] = {"sqlite": SqliteDatabase, "duckdb": DuckDatabase}
+"""Databases without a server that could crash."""
+
+
+@contextmanager
+def private_database(backend: str, folder: Path) -> Iterator[tuple[TestDatabase, Server | None]]:
+    """An empty database on a server of its own that may be crashed; of SQLite and DuckDB a file."""
+    if backend in FILES:
+        yield FILES[backend](folder / "warehouse.db"), None
+        return
+    with (PostgresServer if backend == "postgres" else MariadbServer)() as server:
+        where = server.where
+        yield (PostgresDatabase(where=where) if backend == "postgres" else MariaDatabase(where)), server

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.campaign import POINTS, Campaign, Figures
-from tests.chaos.servers import MariadbServer, PostgresServer
-from tests.sinks.databases import MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
+from tests.chaos.campaign import POINTS, Campaign
+from tests.chaos.servers import FILES, private_database
+from tests.sinks.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
 LARGE: dict[str, Any] = {"chunks": 30, "size": 200, "life": 1.0}
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres", "mariadb"], indirect=True)
+@pytest.mark.parametrize("database", ["sqlite", "postgres", "mariadb", "duckdb"], indirect=True)
 def test_short(database: TestDatabase) -> None:
     figures = Campaign(database, seed=2013, chunks=8, size=20).run(12)
 
@@ -55,23 +55,20 @@ def test_harness_notices_a_sink_that_loses_or_doubles(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("backend", ["sqlite", "postgres", "mariadb"])
+@pytest.mark.parametrize("backend", ["sqlite", "postgres", "mariadb", "duckdb"])
 def test_long(backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kills, seed = (
-        int(os.environ.get(f"PARALLEL_CHAOS_{name}", default)) for name, default in (("KILLS", 200), ("SEED", 2013))
-    )
-    figures = long_form(backend, tmp_path, kills, seed)
+    kills, seed = asked_for(default_kills=200)
+    with private_database(backend, tmp_path) as (database, server):
+        figures = Campaign(database, seed, server=server, **LARGE).run(kills)
 
     with capsys.disabled():
         print(f"\n{figures.line()}", flush=True)
     assert all(figures.kills[point] for point in (*POINTS, "moment"))
-    assert figures.restarts or backend == "sqlite"
+    assert figures.restarts or backend in FILES
 
 
-def long_form(backend: str, folder: Path, kills: int, seed: int) -> Figures:
-    if backend == "sqlite":
-        return Campaign(SqliteDatabase(folder / "warehouse.db"), seed, **LARGE).run(kills)
-    kind = PostgresServer if backend == "postgres" else MariadbServer
-    with kind() as server:
-        database = PostgresDatabase(where=server.where) if backend == "postgres" else MariaDatabase(server.where)
-        return Campaign(database, seed, server=server, **LARGE).run(kills)
+def asked_for(*, default_kills: int) -> tuple[int, int]:
+    """Kills and seed of a long form."""
+    wanted = {"KILLS": default_kills, "SEED": 2013}
+    kills, seed = (int(os.environ.get(f"PARALLEL_CHAOS_{name}", default)) for name, default in wanted.items())
+    return kills, seed

@@ -138,3 +138,26 @@ def test_sqlite_waits_for_a_lock_as_long_as_was_declared(database: TestDatabase)
 
     assert 1.5 <= waited < 20
     assert database.rows(columns="id, name") == everything(1, SIZE)
+
+
+@pytest.mark.parametrize("database", ["postgres", "postgres-psycopg2"], indirect=True)
+def test_session_that_was_ended_for_doing_nothing_is_replaced(database: TestDatabase) -> None:
+    """A machine that was asleep in the middle of a chunk: the rows are not to blame."""
+    from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+
+    class SleepingHook(SinkTableHook):
+        slept = False
+
+        def reached(self, here: str) -> None:
+            if here == "after_claim" and not self.slept:
+                self.slept = True
+                assert self._database
+                raw: Any = self._database.connection().connection.driver_connection
+                number = raw.info.backend_pid
+                while database.fetch(f"SELECT FROM pg_stat_activity WHERE pid = {number}"):
+                    time.sleep(0.05)
+
+    with database.opened(cls=SleepingHook, statement_timeout=1) as hook:
+        hook.write_chunk("00000000", rows_of(0, SIZE))
+
+    assert database.rows(columns="id, name") == everything(1, SIZE)

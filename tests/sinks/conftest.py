@@ -21,8 +21,10 @@ def sqlite(tmp_path: Path) -> Iterator[SqliteDatabase]:
     database.drop()
 
 
-OWN = ["sqlite", "postgres", "postgres-psycopg2", "mariadb"]
+OWN = ["sqlite", "postgres", "postgres-psycopg2", "mariadb", "duckdb"]
 """Each database with the writers that know it."""
+QUEUEING = [name for name in OWN if name != "duckdb"]
+"""Those where a second transaction waits for the first one's lock. What DuckDB does is in ``test_duckdb.py``."""
 GENERIC = ["sqlite-generic", "postgres-generic", "mariadb-generic"]
 """Each database with the writer that works everywhere."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -28,6 +29,8 @@ class TestDatabase:
     generic = False
     schema: str | None = None
     connection: Any
+    modules: tuple[str, ...] = ()
+    """What a process that writes here has to import, where that takes long."""
     _where: Any
 
     def hook(self, table: str = "scores", cls: Any = None, **options: Any) -> Any:
@@ -141,6 +144,13 @@ class DuckDatabase(TestDatabase):
     """A DuckDB file, through the hook of Airflow's DuckDB provider."""
 
     name = "duckdb"
+    modules = (
+        "airflow.providers.duckdb.hooks.duckdb",
+        "airflow_parallel_provider.sinks.writers.duck",
+        "pandas",  # pyarrow does, where it is installed
+        "pyarrow.dataset",
+        "pytz",
+    )
 
     def __init__(self, path: Path) -> None:
         from airflow.sdk import Connection
@@ -165,6 +175,9 @@ class DuckDatabase(TestDatabase):
             return [tuple(row) for row in raw.execute(sql).fetchall()]
 
 
+_QUICK = "-csynchronous_commit=off"
+
+
 class PostgresDatabase(TestDatabase):
     """A schema of its own on a PostgreSQL server."""
 
@@ -172,7 +185,8 @@ class PostgresDatabase(TestDatabase):
 
     def __init__(self, driver: str = "psycopg", where: str | None = None) -> None:
         default = os.environ.get("PARALLEL_TESTS_POSTGRES", "host=127.0.0.1 port=5432 user=root dbname=test")
-        self._where = where or default
+        # Nobody crashes that server: its commits need not wait for a disk.
+        self._where = where or f"{default} options={_QUICK}"
         if not _answers("psycopg", self._where):
             pytest.skip("no PostgreSQL answers; say where it is with PARALLEL_TESTS_POSTGRES")
         self.connection = self._connection_at(_parts(self._where)["port"])
@@ -181,10 +195,12 @@ class PostgresDatabase(TestDatabase):
         self.schema = f"sink {uuid4().hex[:12]}"
         self.execute(f'CREATE SCHEMA "{self.schema}"')
 
-    def _connection_at(self, port: str | int, extra: str | None = None) -> Any:
+    def _connection_at(self, port: str | int, extra: dict[str, str] | None = None) -> Any:
         from airflow.sdk import Connection
 
         parts = _parts(self._where)
+        if "options" in parts:
+            extra = {**(extra or {}), "options": parts["options"]}
         return Connection(
             conn_id="warehouse",
             conn_type="postgres",
@@ -193,11 +209,11 @@ class PostgresDatabase(TestDatabase):
             login=parts["user"],
             password=parts.get("password"),
             schema=parts["dbname"],
-            extra=extra,
+            extra=json.dumps(extra) if extra else None,
         )
 
     def through(self, port: int) -> TestDatabase:
-        return self._with(self._connection_at(port, '{"sslmode": "disable", "gssencmode": "disable"}'))
+        return self._with(self._connection_at(port, {"sslmode": "disable", "gssencmode": "disable"}))
 
     def raw(self) -> Any:
         import psycopg

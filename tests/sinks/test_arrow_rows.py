@@ -134,7 +134,7 @@ def test_nul_in_a_text_is_named(database: TestDatabase) -> None:
         hook.write_chunk("00000000", [pa.table({"value": ["a", "secret\x00"]})])
 
 
-@pytest.mark.parametrize("database", ["postgres"], indirect=True)  # DuckDB has no savepoints
+@FAST
 def test_rows_that_the_table_refuses_are_found(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} (id bigint PRIMARY KEY, name text)")
 
@@ -144,6 +144,19 @@ def test_rows_that_the_table_refuses_are_found(database: TestDatabase) -> None:
 
     assert (receipt.rows, receipt.rows_rejected) == (1, 1)
     assert database.rows() == [(1, "a"), (2, None), (3, "c")]
+
+
+@pytest.mark.usefixtures("untouched")
+@FAST
+def test_merge_takes_tables_as_they_are_and_the_last_of_equal_keys_wins(database: TestDatabase) -> None:
+    with database.opened(write_disposition="merge", primary_key=["id", "day"], load_column="load") as hook:
+        days = pa.array([1, 1, 1, 2], pa.date32())
+        hook.write_chunk("00000000", [pa.table({"id": [1, 2, 1, 1], "day": days, "n": [1, None, 3, 4]})])
+        hook.write_chunk("00000001", [pa.table({"id": [2, 3], "day": days[:2], "n": [5, 6]})], first_position=100)
+
+    first, second = date(1970, 1, 2), date(1970, 1, 3)
+    found = database.rows(columns="id, day, n", order="id, day")
+    assert found == [(1, first, 3), (1, second, 4), (2, first, 5), (3, first, 6)]
 
 
 @EACH

@@ -157,6 +157,7 @@ def test_each_database_gets_its_own_writer(database: TestDatabase) -> None:
             "psycopg": "PostgresWriter",
             "psycopg2": "Postgres2Writer",  # as long as SQLAlchemy is 1.4
             "mysqlconnector": "MysqlWriter",
+            "duckdb": "DuckWriter",
         }[driver]
     )
 

@@ -13,11 +13,12 @@ import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
 from tests.chaos.children import KILLED, Child, attempt, everything, killing_hook, rows_of
-from tests.sinks.conftest import OWN
+from tests.sinks.conftest import OWN, QUEUEING
 from tests.sinks.databases import SPEC, SqliteDatabase, TestDatabase
 
 pytestmark = pytest.mark.airflow
 OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
+LOCKS = pytest.mark.parametrize("database", QUEUEING, indirect=True)
 POINTS = ["after_claim", "after_rows", "before_commit", "after_commit"]
 CHUNKS, SIZE = 5, 20
 
@@ -83,7 +84,7 @@ def holding_hook(gate: Gate, point: str) -> Any:
 
 
 SECOND = dataclasses.replace(SPEC, attempt=2)
-NOT_SLOW = pytest.mark.parametrize("database", [*OWN, "postgres-generic", "mariadb-generic"], indirect=True)
+NOT_SLOW = pytest.mark.parametrize("database", [*QUEUEING, "postgres-generic", "mariadb-generic"], indirect=True)
 
 
 @pytest.mark.parametrize("ending", ["commits", "dies"])
@@ -126,13 +127,13 @@ def when_blocked(database: TestDatabase, hook: Any, action: Callable[[], object]
 
     if database.name == "sqlite":
         writer = hook._database.writer
-        asked = writer.is_transient
+        asked = writer.is_locked
 
         def noticing(error: BaseException) -> bool:
             busy.set()  # the writer asks this when it has found the file locked
             return bool(asked(error))
 
-        writer.is_transient = noticing
+        writer.is_locked = noticing
     thread = threading.Thread(target=wait_and_act)
     thread.start()
     return thread
@@ -241,7 +242,7 @@ def test_two_attempts_that_make_the_same_table_at_once(database: TestDatabase) -
     assert database.rows(columns="id, name") == everything(2, SIZE)
 
 
-@OWN_WRITERS
+@LOCKS
 def test_lock_that_is_never_given_back_ends_in_an_error_that_says_so(database: TestDatabase) -> None:
     with database.opened():
         pass
@@ -271,7 +272,7 @@ def lock_the_claim(database: TestDatabase, raw: Any) -> None:
     cursor.close()
 
 
-@OWN_WRITERS
+@LOCKS
 def test_interrupted_commit_fails_soon_and_leaves_nothing(database: TestDatabase) -> None:
     errors: list[BaseException] = []
     ready = threading.Event()
@@ -319,14 +320,14 @@ def test_reader_of_a_sqlite_file_makes_a_commit_wait_and_not_fail(sqlite: Sqlite
         cursor = reader.execute("SELECT * FROM scores")
         cursor.fetchone()
         writer = hook._database.writer
-        asked = writer.is_transient
+        asked = writer.is_locked
 
         def let_go(error: BaseException) -> bool:
             busy.append(str(error))
             cursor.close()
             return bool(asked(error))
 
-        writer.is_transient = let_go
+        writer.is_locked = let_go
         hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE)
         reader.close()
 

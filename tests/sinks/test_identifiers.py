@@ -92,7 +92,7 @@ def test_name_no_database_can_have_is_refused(sqlite: SqliteDatabase, name: str,
         hook.write_chunk("00000000", [{name: 1}])
 
 
-@pytest.mark.parametrize("database", ["sqlite", "mariadb"], indirect=True)
+@pytest.mark.parametrize("database", ["sqlite", "mariadb", "duckdb"], indirect=True)
 def test_columns_that_differ_only_in_case_are_named(database: TestDatabase) -> None:
     with (
         database.opened() as hook,

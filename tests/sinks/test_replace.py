@@ -168,7 +168,8 @@ def test_two_loads_at_once_do_not_mix(database: TestDatabase) -> None:
 
 def test_new_table_has_the_keys_and_types_of_the_old_one(database: TestDatabase) -> None:
     database.execute(
-        f"CREATE TABLE {database.place('scores')} (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(5), extra INTEGER)"
+        f"CREATE TABLE {database.place('scores')} "
+        "(id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(5) NOT NULL, extra INTEGER)"
     )
     load(database, "monday", rows_of(1))
 
@@ -176,13 +177,43 @@ def test_new_table_has_the_keys_and_types_of_the_old_one(database: TestDatabase)
         with pytest.raises(SchemaMismatch):
             hook.write_chunk("00000000", [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}])
         with pytest.raises(SchemaMismatch):
-            hook.write_chunk("00000000", [{"id": 1, "unknown": "a"}])
+            hook.write_chunk("00000000", [{"id": 1, "name": None}])
+        with pytest.raises(SchemaMismatch):
+            hook.write_chunk("00000000", [{"id": 1, "name": "a", "unknown": "a"}])
         hook.write_chunk("00000000", rows_of(2))
         hook.consolidate()
 
     assert database.rows(columns="id, name, extra") == [(2, "n2", None)]
     with pytest.raises(Exception, match=r"(?i)duplicate|unique"):
-        database.execute(f"INSERT INTO {database.place('scores')} (id) VALUES (2)")
+        database.execute(f"INSERT INTO {database.place('scores')} (id, name) VALUES (2, 'again')")
+
+
+@pytest.mark.parametrize("database", OWN, indirect=True)
+def test_columns_that_no_row_names_get_their_defaults(database: TestDatabase) -> None:
+    """As they do without a staging table."""
+    defaults = "state VARCHAR(9) DEFAULT 'ne''w' NOT NULL, place VARCHAR(9) DEFAULT 'x', grade INTEGER DEFAULT (2 + 3)"
+    database.execute(f"CREATE TABLE {database.place('scores')} (id INTEGER PRIMARY KEY, name VARCHAR(5), {defaults})")
+
+    load(database, "monday", rows_of(1))
+    load(database, "tuesday", [{"id": 2, "name": "b", "place": "y"}], [{"id": 3, "grade": None}])
+
+    assert database.rows(columns="id, name, state, place, grade") == [
+        (2, "b", "ne'w", "y", 5),
+        (3, None, "ne'w", "x", None),
+    ]
+
+
+@pytest.mark.parametrize("database", ["duckdb", "postgres", "sqlite"], indirect=True)
+def test_columns_that_are_worked_out_are_left_to_the_database(database: TestDatabase) -> None:
+    stored = " STORED" if database.name == "postgres" else ""
+    columns = f"id INTEGER PRIMARY KEY, twice INTEGER GENERATED ALWAYS AS (id * 2){stored}"
+    database.execute(f"CREATE TABLE {database.place('scores')} ({columns})")
+
+    with database.opened(write_disposition="replace") as hook:
+        hook.write_chunk("00000000", [{"id": 3}])
+        hook.consolidate()
+
+    assert database.rows() == [(3, 6)]
 
 
 def test_views_on_the_table_stay(database: TestDatabase) -> None:

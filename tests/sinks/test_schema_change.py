@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.errors import SchemaMismatch, SinkError
 from tests.sinks.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
@@ -41,6 +42,23 @@ def test_declared_columns_are_added_at_the_start(database: TestDatabase) -> None
         pass
 
     assert database.rows(columns="id, note") == []
+
+
+@pytest.mark.parametrize("database", ["postgres", "mariadb"], indirect=True)
+def test_table_that_is_in_use_while_a_column_is_added_is_waited_for(database: TestDatabase) -> None:
+    """That no column could be added has nothing to do with the rights of the login."""
+    with database.opened(on_schema_change="add_columns", lock_timeout=1) as hook:
+        hook.write_chunk("00000000", [{"id": 1}])
+        with closing(database.raw()) as reader:
+            cursor = reader.cursor()
+            cursor.execute(f"SELECT * FROM {database.place('scores')}")
+            cursor.fetchall()
+            with pytest.raises(SinkError, match=r"could not be committed within 1 s .*another attempt may hold"):
+                hook.write_chunk("00000001", [{"id": 2, "note": "a"}], first_position=100)
+            reader.rollback()
+        hook.write_chunk("00000001", [{"id": 2, "note": "a"}], first_position=100)
+
+    assert database.rows(columns="id, note") == [(1, None), (2, "a")]
 
 
 def test_two_attempts_add_the_same_column(database: TestDatabase) -> None:

@@ -107,7 +107,7 @@ def comparable(value: Any) -> Any:
     return "nan" if isinstance(value, float) and math.isnan(value) else value
 
 
-@pytest.mark.parametrize("database", [*OWN, "duckdb"], indirect=True)
+@pytest.mark.parametrize("database", OWN, indirect=True)
 def test_every_type_comes_back_as_it_went(database: TestDatabase) -> None:
     values = dict(VALUES)
     if database.name == "mariadb":
@@ -137,7 +137,7 @@ def test_every_type_comes_back_as_it_went(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("kind", VALUES)
-@pytest.mark.parametrize("database", [*OWN, "duckdb"], indirect=True)
+@pytest.mark.parametrize("database", OWN, indirect=True)
 def test_inferred_column_holds_what_it_was_inferred_from(database: TestDatabase, kind: str) -> None:
     strategy = VALUES[kind]
     if database.name == "mariadb" and kind == "float":

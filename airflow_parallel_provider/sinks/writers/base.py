@@ -119,6 +119,16 @@ class Writer:
         place = None if schema is None else sa.sql.quoted_name(schema, quote=True)
         if not inspector.has_table(name, schema=place):
             return None
+        try:
+            return self._reflected(inspector, table, schema)
+        except sa.exc.NoSuchTableError:
+            return None  # dropped in between
+
+    def _reflected(self, inspector: Any, table: str, schema: str | None) -> TableShape:
+        import sqlalchemy as sa
+
+        name = sa.sql.quoted_name(table, quote=True)
+        place = None if schema is None else sa.sql.quoted_name(schema, quote=True)
         columns = tuple(column_of_sql(found) for found in inspector.get_columns(name, schema=place))
         primary = inspector.get_pk_constraint(name, schema=place).get("constrained_columns") or []
         uniques: list[Any] = [found["column_names"] for found in inspector.get_unique_constraints(name, schema=place)]
@@ -219,17 +229,26 @@ class Writer:
         return False
 
     def rename_into(self, connection: Connection, staging: str, table: str, schema: str | None, *, there: bool) -> None:
-        """Put a staging table in the place of another, which is gone afterwards or left as ``aside(staging)``."""
-        raise NotImplementedError  # renames() comes first
+        """Give a staging table the name of a table, in the transaction that is open.
+
+        :param there: a table of that name is still there, and is left as ``aside(staging)``: only where DDL commits.
+        """
+        assert not there, "dropped in the same transaction"
+        source, name = self.place(connection, staging, schema), self.place(connection, table, None)
+        connection.exec_driver_sql(f"ALTER TABLE {source} RENAME TO {name}")
+
+    def empty(self, connection: Connection, table: TableShape) -> None:
+        """Delete all rows of a table, in the transaction that is open."""
+        connection.exec_driver_sql(f"DELETE FROM {self.place(connection, table.name, table.schema)}")  # noqa: S608  # quoted
 
     def copy_into(self, connection: Connection, staging: TableShape, table: TableShape) -> None:
-        """Delete all rows of a table and insert those of another, in the transaction that is open."""
+        """Insert the rows of a table into another, in the transaction that is open."""
         preparer = connection.dialect.identifier_preparer
         names = [column.name for column in staging.columns if column.name in table.by_name and not column.computed]
         listed = ", ".join(preparer.quote_identifier(name) for name in names)
         target, source = (self.place(connection, shape.name, shape.schema) for shape in (table, staging))
-        connection.exec_driver_sql(f"DELETE FROM {target}")  # noqa: S608  # quoted, here and below
-        connection.exec_driver_sql(f"INSERT INTO {target} ({listed}) {self.overriding}SELECT {listed} FROM {source}")  # noqa: S608
+        insert = f"INSERT INTO {target} ({listed}) {self.overriding}SELECT {listed} FROM {source}"  # noqa: S608  # quoted
+        connection.exec_driver_sql(insert)
 
     def drop(self, connection: Connection, name: str, schema: str | None) -> None:
         """Drop a table, if it is there."""

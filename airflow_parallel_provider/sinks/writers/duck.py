@@ -7,17 +7,17 @@ There is no limit on the time of a statement (``statement_timeout``); stopping a
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.errors import UnsafeTable
-from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, as_table
+from airflow_parallel_provider.errors import SchemaMismatch, UnsafeTable
+from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, as_table, with_numbers
 from airflow_parallel_provider.sinks.convert import to_json
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
 from airflow_parallel_provider.sinks.writers.base import Rows, Writer
-from airflow_parallel_provider.sinks.writers.duck_dialect import DuckConnection
+from airflow_parallel_provider.sinks.writers.duck_dialect import CHUNK, DuckConnection
+from airflow_parallel_provider.sinks.writers.quoting import any_missing, listed, on_conflict, place_of, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,18 +48,9 @@ _KINDS: Mapping[str, Kind] = {
 }  # fmt: skip
 _BITS: Mapping[str, int] = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
-_CHUNK = "airflow_parallel_chunk"
+_NUMBER = "n"
+"""Column of a chunk with the number of each row."""
 _NAME = re.compile(r'"((?:[^"]|"")+)"|(\w+)')
-
-
-def quote(name: str) -> str:
-    """An identifier as SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def place(shape: TableShape) -> str:
-    """A table as SQL."""
-    return f"{quote(shape.schema)}.{quote(shape.name)}" if shape.schema else quote(shape.name)
 
 
 class DuckWriter(Writer):
@@ -81,9 +72,14 @@ class DuckWriter(Writer):
         """One transaction for all cursors."""
         return DuckConnection(raw)
 
+    def __init__(self, lock_timeout: float, statement_timeout: float) -> None:
+        super().__init__(lock_timeout, statement_timeout)
+        self._claims: dict[Any, tuple[str, list[str]]] = {}
+
     def configure(self, raw: Any) -> None:
         """Instants are in UTC."""
         raw.cursor().execute("SET TimeZone = 'UTC'")
+        raw.look_around()
 
     def interrupt(self, raw: Any, connect: Callable[[], Any]) -> None:  # noqa: ARG002  # not needed
         """Break off the running statement."""
@@ -94,6 +90,23 @@ class DuckWriter(Writer):
         """A transaction that reads what was committed before it began."""
         connection.begin()
         _wrapped(connection).begin()
+
+    def claim(
+        self,
+        connection: Connection,
+        insert: Any,
+        row: dict[str, Any],
+        shape: TableShape | None,  # noqa: ARG002  # as the others have it
+        names: Sequence[str],  # noqa: ARG002
+    ) -> None:
+        """The INSERT, compiled and parsed once."""
+        known = self._claims.get(insert.table)
+        if known is None:
+            compiled = insert.compile(dialect=connection.dialect, column_keys=list(row))
+            known = self._claims[insert.table] = (str(compiled), list(compiled.positiontup))
+        sql, order = known
+        wrapped = _wrapped(connection)
+        wrapped.raw.execute(wrapped.parsed(sql), [row[name] for name in order])
 
     def check_transactional(self, connection: Connection, table: str, schema: str | None) -> None:  # noqa: ARG002
         """A database in memory is gone with its connection, and so is its ledger."""
@@ -144,16 +157,20 @@ class DuckWriter(Writer):
             members = frozenset(quoted.replace('""', '"') or bare for quoted, bare in _NAME.findall(str(expressions)))
             if members <= names:
                 keys.add(members)
-        return TableShape(table, schema, tuple(map(_column, found)), tuple(sorted(keys, key=sorted)), primary)
+        computed = _generated(connection, table, schema) if any(row[3] is not None for row in found) else set()
+        columns = tuple(_column(row, computed=row[0] in computed) for row in found)
+        return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)), primary)
 
     def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
-        """With types, NOT NULL and the primary key; the other keys are checked when the rows are copied."""
+        """With types, defaults and the primary key; the other keys are checked when the rows are copied."""
         parts = [
             f"{quote(column.name)} {column.sql_type}{'' if column.nullable else ' NOT NULL'}"
+            f"{'' if column.default is None else f' DEFAULT ({column.default})'}"
             for column in shape.columns
+            if not column.computed
         ]
         if shape.primary_key:
-            parts.append(f"PRIMARY KEY ({', '.join(map(quote, shape.primary_key))})")
+            parts.append(f"PRIMARY KEY ({listed(shape.primary_key)})")
         made = self.place(connection, name, shape.schema)
         connection.exec_driver_sql(f"CREATE TABLE {made} ({', '.join(parts)})")
 
@@ -161,36 +178,23 @@ class DuckWriter(Writer):
         """Only to a name that is free: indexes would be lost."""
         return old is None
 
-    def rename_into(self, connection: Connection, staging: str, table: str, schema: str | None, *, there: bool) -> None:  # noqa: ARG002
-        """In the transaction that is open."""
-        source = self.place(connection, staging, schema)
-        connection.exec_driver_sql(f"ALTER TABLE {source} RENAME TO {quote(table)}")
-
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """One scan of the chunk as an Arrow table."""
-        self._scan(connection, shape, names, rows, "")
+        _scan(connection, shape, names, _arrow(shape, names, rows), "")
 
     def merge(
         self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, key: Sequence[str]
     ) -> None:
-        """ON CONFLICT, after the last of equal keys was picked."""
-        by, rest = [names.index(name) for name in key], [name for name in names if name not in key]
-        action = "UPDATE SET " + ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in rest) if rest else "NOTHING"
-        last = {tuple(row[at] for at in by): row for row in rows}
-        tail = f"ON CONFLICT ({', '.join(map(quote, key))}) DO {action}"
-        self._scan(connection, shape, names, list(last.values()), tail)
-
-    def _scan(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, tail: str) -> None:
-        raw = _wrapped(connection).raw
-        columns = [shape.by_name[name] for name in names]
-        raw.register(_CHUNK, _arrow(columns, rows))
-        try:
-            picked = ", ".join(f"CAST(c{at} AS {column.sql_type})" for at, column in enumerate(columns))
-            listed = ", ".join(map(quote, names))
-            raw.execute(f"INSERT INTO {place(shape)} ({listed}) SELECT {picked} FROM {_CHUNK} {tail}")  # noqa: S608
-        finally:
-            with contextlib.suppress(Exception):  # a transaction that was broken off takes no more; the next one will
-                raw.unregister(_CHUNK)
+        """ON CONFLICT, after the last of equal keys was picked: by the database, which knows what is equal."""
+        chunk = with_numbers(_arrow(shape, names, rows), _NUMBER)
+        by = [_cast(names.index(name), shape.by_name[name]) for name in key]
+        some = ""
+        if any(shape.by_name[name].nullable for name in key):
+            # By themselves: ON CONFLICT would drop all but one of those that are alike.
+            _scan(connection, shape, names, chunk, f"WHERE {any_missing(by)}")
+            some = f"WHERE NOT ({any_missing(by)}) "
+        last = f"{some}QUALIFY row_number() OVER (PARTITION BY {', '.join(by)} ORDER BY {_NUMBER} DESC) = 1"
+        _scan(connection, shape, names, chunk, f"{last} {on_conflict(names, key)}")
 
     def is_transient(self, error: BaseException) -> bool:
         """A conflict of two transactions, or a file that another process holds."""
@@ -208,7 +212,17 @@ def _declared(name: str) -> Any:
     return type("Declared", (UserDefinedType,), body)()
 
 
-def _column(row: Any) -> TableColumn:
+def _generated(connection: Connection, table: str, schema: str | None) -> set[str]:
+    """Columns that DuckDB works out; it gives what they are worked out by as their default."""
+    found = connection.exec_driver_sql(
+        "SELECT column_name FROM information_schema.columns WHERE table_catalog = current_database() "
+        "AND lower(table_name) = lower(?) AND table_schema = coalesce(?, current_schema()) AND is_generated = 'ALWAYS'",
+        (table, schema),
+    )
+    return {name for (name,) in found.fetchall()}
+
+
+def _column(row: Any, *, computed: bool) -> TableColumn:
     name, declared, nullable, default = row
     decimal = _DECIMAL.fullmatch(declared)
     unsigned = declared.startswith("U") and declared[1:] in _BITS
@@ -224,14 +238,28 @@ def _column(row: Any) -> TableColumn:
         unsigned=unsigned,
         precision=int(decimal.group(1)) if decimal else None,
         scale=int(decimal.group(2)) if decimal else None,
+        computed=computed,
+        default=default,
     )
 
 
-def _arrow(columns: Sequence[TableColumn], rows: Rows) -> Any:
+def _cast(at: int, column: TableColumn) -> str:
+    """A column of the chunk as a value of the table's."""
+    return f"CAST(c{at} AS {column.sql_type})"
+
+
+def _scan(connection: Connection, shape: TableShape, names: Sequence[str], chunk: Any, tail: str) -> None:
+    wrapped = _wrapped(connection)
+    picked = ", ".join(_cast(at, shape.by_name[name]) for at, name in enumerate(names))
+    wrapped.scan(f"INSERT INTO {place_of(shape)} ({listed(names)}) SELECT {picked} FROM {CHUNK} {tail}", chunk)  # noqa: S608
+
+
+def _arrow(shape: TableShape, names: Sequence[str], rows: Rows) -> Any:
+    """The chunk as an Arrow table with columns c0, c1, ..."""
     import pyarrow as pa
 
     if isinstance(rows, ArrowRows) and not rows.seen:
-        return as_table(rows.table).rename_columns([f"c{at}" for at in range(len(columns))])
+        return as_table(rows.table).rename_columns([f"c{at}" for at in range(len(names))])
     fixed = {
         Kind.BOOL: pa.bool_(), Kind.FLOAT: pa.float64(), Kind.TEXT: pa.string(), Kind.BYTES: pa.binary(),
         Kind.DATE: pa.date32(), Kind.DATETIME: pa.timestamp("us"), Kind.DATETIMETZ: pa.timestamp("us", "UTC"),
@@ -240,14 +268,21 @@ def _arrow(columns: Sequence[TableColumn], rows: Rows) -> Any:
     }  # fmt: skip
     rows = list(rows)
     arrays = []
-    for at, column in enumerate(columns):
+    for at, name in enumerate(names):
+        column = shape.by_name[name]
         kind: Any = fixed.get(column.kind)
         if column.kind is Kind.INT:
             kind = pa.uint64() if column.unsigned else pa.int64()
         elif column.kind is Kind.DECIMAL:
             kind = pa.decimal128(column.precision, column.scale)
-        arrays.append(pa.array([row[at] for row in rows], kind))
-    return pa.table(arrays, names=[f"c{at}" for at in range(len(columns))])
+        try:
+            arrays.append(pa.array([row[at] for row in rows], kind))
+        except pa.ArrowException:  # whose text may be the value
+            raise SchemaMismatch(
+                f"table {shape.shown!r}, column {name!r} ({column.spell()}) cannot take all values of the rows: "
+                f"convert {name!r} in a stage"
+            ) from None
+    return pa.table(arrays, names=[f"c{at}" for at in range(len(names))])
 
 
 def _wrapped(connection: Connection) -> Any:

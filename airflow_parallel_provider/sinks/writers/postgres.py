@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sinks.arrow_rows import ArrowRows
+from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, numbered
 from airflow_parallel_provider.sinks.convert import to_json
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.writers.base import Rows, Writer
 from airflow_parallel_provider.sinks.writers.copy_binary import send_rows
 from airflow_parallel_provider.sinks.writers.copy_csv import CSV_KINDS, copy_csv
+from airflow_parallel_provider.sinks.writers.postgres_keys import told_by
+from airflow_parallel_provider.sinks.writers.quoting import listed, on_conflict, place_of, quote
 from airflow_parallel_provider.sinks.writers.sqltypes import generic_type
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ _BINARY_OIDS = frozenset(
 )  # fmt: skip
 _PASSING = ("08", "40", "53", "57")
 """Classes of SQLSTATE that may pass: connection, serialisation and deadlock, resources, shutdown and cancel."""
-_LOCK_NOT_AVAILABLE = "55P03"
+_PASSING_ALONE = ("55P03", "25P03", "25P04")
+"""And of other classes: lock not available, a transaction that was idle or open for too long."""
 _INTERCHANGEABLE = """
 SELECT o.relkind = 'r' AND n.relkind = 'r' AND o.relowner = n.relowner AND o.reltablespace = n.reltablespace
   AND o.relacl IS NOT DISTINCT FROM n.relacl AND o.reloptions IS NOT DISTINCT FROM n.reloptions
@@ -62,21 +65,6 @@ FROM pg_class o, pg_class n WHERE o.oid = CAST(:old AS regclass) AND n.oid = CAS
 """Whether nobody would notice a table being dropped and another one renamed to its name: no views, rules, triggers,
 foreign keys, policies, grants, publications, comments, sequences of its own; same owner and storage."""
 _STAGE = '"parallel_stage"'
-
-
-def quote(name: str) -> str:
-    """An identifier as SQL. The statements here have no parameters, so that a ``%`` in a name means nothing."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def listed(names: Sequence[str]) -> str:
-    """Identifiers as SQL."""
-    return ", ".join(map(quote, names))
-
-
-def place(shape: TableShape) -> str:
-    """A table as SQL."""
-    return f"{quote(shape.schema)}.{quote(shape.name)}" if shape.schema else quote(shape.name)
 
 
 class PostgresWriter(Writer):
@@ -174,17 +162,14 @@ class PostgresWriter(Writer):
             super().claim(connection, insert, row, shape, names)
             return
         try:
-            self._types.ask_with(connection, insert, row, place(shape), names)
+            self._types.ask_with(connection, insert, row, place_of(shape), names)
         except sa.exc.ProgrammingError:
             self._alone = True  # the table is not as it was: next time the COPY is to say so, not the claim
             raise
 
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """COPY into the table itself."""
-        if isinstance(rows, ArrowRows) and not rows.seen:
-            copy_csv(_raw(connection), place(shape), listed(names), rows.table)
-            return
-        self.copy(_raw(connection), place(shape), names, rows)
+        self._send(_raw(connection), place_of(shape), names, rows)
 
     def merge(
         self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, key: Sequence[str]
@@ -197,20 +182,24 @@ class PostgresWriter(Writer):
         number = "n"
         while number in names:
             number += "_"
-        target, columns, by = place(shape), listed(names), listed(key)
-        rest = [name for name in names if name not in key]
-        action = "UPDATE SET " + ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in rest) if rest else "NOTHING"
+        target, columns = place_of(shape), listed(names)
         with raw.cursor() as cursor:
+            by = told_by(cursor, shape, key, number)
             cursor.execute(
                 f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS "  # noqa: S608  # quoted, here and below
                 f"SELECT {columns}, 0::bigint AS {quote(number)} FROM {target} WITH NO DATA"
             )
-            numbered = ((*row, at) for at, row in enumerate(rows))
-            self.copy(raw, f"pg_temp.{_STAGE}", [*names, number], numbered)
+            self._send(raw, f"pg_temp.{_STAGE}", [*names, number], numbered(rows))
             cursor.execute(
                 f"INSERT INTO {target} ({columns}) SELECT DISTINCT ON ({by}) {columns} FROM pg_temp.{_STAGE} "  # noqa: S608
-                f"ORDER BY {by}, {quote(number)} DESC ON CONFLICT ({by}) DO {action}"
+                f"ORDER BY {by}, {quote(number)} DESC {on_conflict(names, key)}"
             )
+
+    def _send(self, raw: Any, target: str, names: Sequence[str], rows: Rows) -> None:
+        if isinstance(rows, ArrowRows) and not rows.seen:
+            copy_csv(raw, target, listed(names), rows.table)
+        else:
+            self.copy(raw, target, names, rows)
 
     def copy(self, raw: Any, target: str, names: Sequence[str], rows: Rows) -> None:
         """COPY rows into a table."""
@@ -242,20 +231,13 @@ class PostgresWriter(Writer):
         names["new"] = self.place(connection, staging.name, staging.schema)
         return bool(connection.execute(sa.text(_INTERCHANGEABLE), names).scalar())
 
-    def rename_into(self, connection: Connection, staging: str, table: str, schema: str | None, *, there: bool) -> None:
-        """In the transaction that is open: readers wait for its end and then see the new table."""
-        if there:
-            connection.exec_driver_sql(f"DROP TABLE {self.place(connection, table, schema)}")
-        source, name = self.place(connection, staging, schema), self.place(connection, table, None)
-        connection.exec_driver_sql(f"ALTER TABLE {source} RENAME TO {name}")
-
     def is_transient(self, error: BaseException) -> bool:
         """By SQLSTATE; an operational error without one is a lost connection."""
         cause: Any = getattr(error, "orig", error)
         state = sqlstate(cause)
         if state is None:
             return type(cause).__name__ in ("OperationalError", "InterfaceError")
-        return state[:2] in _PASSING or state == _LOCK_NOT_AVAILABLE
+        return state[:2] in _PASSING or state in _PASSING_ALONE
 
     def explain(self, error: BaseException) -> str:
         """SQLSTATE and the names the server gives; its message and detail would quote values."""

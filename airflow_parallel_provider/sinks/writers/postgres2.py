@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.sinks.convert import to_json
 from airflow_parallel_provider.sinks.writers.base import Rows, Writer
-from airflow_parallel_provider.sinks.writers.postgres import PostgresWriter, listed
+from airflow_parallel_provider.sinks.writers.postgres import PostgresWriter
+from airflow_parallel_provider.sinks.writers.quoting import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -25,6 +25,7 @@ from airflow_parallel_provider.sinks.convert import to_json
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
 from airflow_parallel_provider.sinks.writers.base import Rows, Writer
+from airflow_parallel_provider.sinks.writers.quoting import listed, on_conflict, place, place_of, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,7 @@ _iso = methodcaller("isoformat", " ")
 """A time as ``str`` writes it, a quarter faster."""
 _LOCK_SLICE = 1_000
 """Milliseconds of one wait for a lock."""
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _EXACT_DIGITS = 15
 """What SQLite keeps of a number in text when the column has NUMERIC affinity."""
 
@@ -82,16 +84,6 @@ def _any(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str, bytes)):
         return value
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def quote(name: str) -> str:
-    """An identifier as SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def place(table: str, schema: str | None) -> str:
-    """A table as SQL."""
-    return f"{quote(schema)}.{quote(table)}" if schema else quote(table)
 
 
 class SqliteWriter(Writer):
@@ -142,7 +134,7 @@ class SqliteWriter(Writer):
             try:
                 raw.execute(statement)
             except sqlite3.OperationalError as error:
-                if not self.is_transient(error) or self.stopped.is_set() or time.monotonic() > deadline:
+                if not self.is_locked(error) or self.stopped.is_set() or time.monotonic() > deadline:
                     raise
             else:
                 return
@@ -181,14 +173,14 @@ class SqliteWriter(Writer):
         return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)), tuple(primary))
 
     def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
-        """With the declared types and the primary key; the other keys are checked when the rows are copied."""
+        """With types, defaults and the primary key; the other keys are checked when the rows are copied."""
         parts = [
-            f"{quote(column.name)} {column.sql_type}{'' if column.nullable else ' NOT NULL'}"
+            f"{quote(column.name)} {column.sql_type}{'' if column.nullable else ' NOT NULL'}{_default(column)}"
             for column in shape.columns
             if not column.computed
         ]
         if shape.primary_key:
-            parts.append(f"PRIMARY KEY ({', '.join(map(quote, shape.primary_key))})")
+            parts.append(f"PRIMARY KEY ({listed(shape.primary_key)})")
         connection.exec_driver_sql(f"CREATE TABLE {place(name, shape.schema)} ({', '.join(parts)})")
 
     def add_column(self, connection: Connection, shape: TableShape, name: str, sql_type: Any) -> None:
@@ -199,10 +191,6 @@ class SqliteWriter(Writer):
         """Only to a name that is free: a RENAME would take views and triggers along."""
         return old is None
 
-    def rename_into(self, connection: Connection, staging: str, table: str, schema: str | None, *, there: bool) -> None:  # noqa: ARG002
-        """In the transaction that is open."""
-        connection.exec_driver_sql(f"ALTER TABLE {place(staging, schema)} RENAME TO {quote(table)}")
-
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """One prepared statement, all rows."""
         _raw(connection).executemany(_insert(shape, names), rows)
@@ -211,15 +199,15 @@ class SqliteWriter(Writer):
         self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, key: Sequence[str]
     ) -> None:
         """Row by row in C, so of equal keys the last one wins."""
-        rest = [name for name in names if name not in key]
-        action = "UPDATE SET " + ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in rest) if rest else "NOTHING"
-        target = ", ".join(map(quote, key))
-        _raw(connection).executemany(f"{_insert(shape, names)} ON CONFLICT ({target}) DO {action}", rows)
+        _raw(connection).executemany(f"{_insert(shape, names)} {on_conflict(names, key)}", rows)
+
+    def is_locked(self, error: BaseException) -> bool:
+        """Whether another connection holds the lock."""
+        return _is_code(error, _LOCKED)
 
     def is_transient(self, error: BaseException) -> bool:
-        """Only a lock passes."""
-        code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
-        return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        """A lock, or a disk that did not do what it should."""
+        return _is_code(error, (*_LOCKED, sqlite3.SQLITE_IOERR))
 
     def explain(self, error: BaseException) -> str:
         """SQLite's own text: it names tables and columns, never values."""
@@ -227,6 +215,11 @@ class SqliteWriter(Writer):
         if isinstance(cause, sqlite3.Error):
             return f"{type(cause).__name__}: {cause}"
         return type(cause).__name__
+
+
+def _is_code(error: BaseException, codes: tuple[int, ...]) -> bool:
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in codes
 
 
 def _declared(name: str) -> Any:
@@ -256,7 +249,15 @@ def _column(row: Any, primary: list[str]) -> TableColumn:
         length=int(length) if kind is Kind.TEXT and length.isdigit() else None,
         digits=_EXACT_DIGITS if kind is Kind.DECIMAL and not exact else None,
         computed=hidden in (2, 3),
+        default=default,
     )
+
+
+def _default(column: TableColumn) -> str:
+    if column.default is None:
+        return ""
+    # An expression must be in brackets, where SQLite would take a text in double quotes for a name.
+    return f" DEFAULT {column.default}" if column.default.startswith('"') else f" DEFAULT ({column.default})"
 
 
 def _kind(declared: str) -> Kind:
@@ -267,8 +268,7 @@ def _kind(declared: str) -> Kind:
 
 def _insert(shape: TableShape, names: Sequence[str]) -> str:
     marks = ", ".join("?" * len(names))
-    columns = ", ".join(map(quote, names))
-    return f"INSERT INTO {place(shape.name, shape.schema)} ({columns}) VALUES ({marks})"  # noqa: S608  # quoted
+    return f"INSERT INTO {place_of(shape)} ({listed(names)}) VALUES ({marks})"  # noqa: S608  # quoted
 
 
 def _raw(connection: Connection) -> sqlite3.Connection:

@@ -1,0 +1,21 @@
+"""A DuckDB file belongs to one process at a time. Which error says that another one has it, and who that is."""
+
+from __future__ import annotations
+
+import re
+
+_REFUSED = "Could not set lock on file"
+_HOLDER = re.compile(r"Conflicting lock is held in (.+?\(PID \d+\))")
+
+
+def holder_of(error: BaseException) -> str | None:
+    """Who has the file that could not be opened.
+
+    :return: program and process id as DuckDB gives them, or "another process" where it does not know; None when the
+        error is another one.
+    """
+    driver = type(error).__module__.partition(".")[0]
+    if driver not in ("duckdb", "_duckdb") or _REFUSED not in str(error):
+        return None
+    found = _HOLDER.search(str(error))
+    return found[1] if found else "another process"
