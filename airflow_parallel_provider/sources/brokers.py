@@ -67,6 +67,13 @@ class Broker:
         """These are done: do not deliver them again."""
         raise NotImplementedError
 
+    def withholds(self) -> bool:
+        """Whether messages may be held back until earlier ones are acknowledged, as queues that keep an order do.
+
+        Then that none comes does not mean that the queue is empty, as long as a chunk is under way.
+        """
+        return False
+
     def close(self) -> None:
         """Disconnect. What was pulled and not acknowledged is delivered again. May be called twice."""
 
@@ -228,8 +235,10 @@ class RabbitQueue(Broker):
             self._channel = self._connection.channel()
             self._channel.queue_declare(self.queue, passive=True)
         except pika.exceptions.ChannelClosedByBroker:
+            self.close()
             raise PlanError("RabbitQueue.queue", self.queue, "the server has no such queue") from None
         except pika.exceptions.AMQPError as error:
+            self.close()
             raise SourceError(f"{self.name()}: cannot connect ({type(error).__name__}: {error})") from error
         self._closed.clear()
         threading.Thread(target=self._keep_alive, name="rabbitmq-heartbeat", daemon=True).start()

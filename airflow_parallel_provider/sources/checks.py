@@ -7,6 +7,12 @@ from typing import Any, ClassVar
 
 from airflow_parallel_provider.engine.source import Source
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.sinks.checks import check_text
+
+__all__ = [
+    "DeclaredSource", "check_choice", "check_function", "check_mapping", "check_seconds", "check_text", "check_whole",
+    "name_of",
+]  # fmt: skip
 
 
 class DeclaredSource(Source):
@@ -22,15 +28,6 @@ class DeclaredSource(Source):
     def __iter__(self) -> Iterator[Any]:
         """Yield the items."""
         raise NotImplementedError
-
-
-def check_text(field: str, value: object) -> None:
-    """Refuse what is not a text with something in it.
-
-    :raises PlanError: naming the field.
-    """
-    if not isinstance(value, str) or not value.strip():
-        raise PlanError(field, value, "give a text that is not empty")
 
 
 def check_whole(field: str, value: object, least: int, most: int) -> None:

@@ -61,12 +61,10 @@ class FilesSource(DeclaredSource):
     ) -> None:
         path = str(path)
         check_text("FilesSource.path", path)
-        if conn_id is not None:
-            check_text("FilesSource.conn_id", conn_id)
+        check_text("FilesSource.conn_id", conn_id, optional=True)
         check_choice("FilesSource.items", items, ITEMS)
         check_text("FilesSource.encoding", encoding)
-        if compression is not None:
-            check_text("FilesSource.compression", compression)
+        check_text("FilesSource.compression", compression, optional=True)
         check_whole("FilesSource.readers", readers, 1, 64)
         check_whole("FilesSource.at_least", at_least, 0, 1_000_000_000)
         self.path = path

@@ -6,17 +6,15 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import Any
 from uuid import uuid4
 
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink
+from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink, WrappedSink
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.sources.ahead import Halt
 from airflow_parallel_provider.sources.brokers import Broker, Delivery, Message
 from airflow_parallel_provider.sources.checks import DeclaredSource, check_seconds, check_whole
-
-if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.sink import SinkRun
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +33,8 @@ class QueueSource(DeclaredSource):
         QueueSource(RedisStream("orders", group="loader", conn_id="redis_default"), idle=5, max_items=100_000)
 
     It ends when no message has come for ``idle`` seconds, or with ``max_items`` or ``max_seconds``: an Airflow task
-    must end, so this drains a queue; it does not serve it.
+    must end, so this drains a queue; it does not serve it. Where a queue keeps an order and so holds messages back
+    until earlier ones are acknowledged, the seconds count from the acknowledgement of the last whole chunk.
 
     A message is acknowledged after the chunk that holds it has been committed, never before. Into a :class:`SinkTable`
     the ids of the messages go with the rows, in the same transaction: a message that the broker delivers again, to
@@ -44,7 +43,7 @@ class QueueSource(DeclaredSource):
 
     :param broker: :class:`RedisStream`, :class:`RabbitQueue`, :class:`SqsQueue`, :class:`PubSubSubscription`, or a
         :class:`Broker` of your own.
-    :param idle: seconds without a message after which the queue counts as empty.
+    :param idle: seconds without a new message after which the queue counts as empty.
     :param max_items: most messages of one run.
     :param max_seconds: how long it reads at most; None: no limit.
     :raises PlanError: when the DAG is parsed for a wrong argument; when the run begins for a missing connection.
@@ -74,6 +73,10 @@ class QueueSource(DeclaredSource):
         self._halt = Halt()
         self._known: set[str] = set()
         self._taken: dict[int, tuple[str, Delivery]] = {}
+        self._taking = Lock()
+        self._chunk_size = 1
+        self._acknowledging = False
+        self._acknowledged_at = 0.0
 
     def prepare(self) -> None:
         """Connect."""
@@ -103,21 +106,27 @@ class QueueSource(DeclaredSource):
         from airflow_parallel_provider.sinks.messages import digest
 
         for position, delivery in enumerate(self._fresh(digest)):
-            self._taken[position] = (digest(delivery.message.id), delivery)
+            name = digest(delivery.message.id)
+            with self._taking:
+                self._taken[position] = (name, delivery)
             yield delivery.message
 
     def _fresh(self, digest: Any) -> Iterator[Delivery]:
         """Deliveries whose message is neither in nor on its way."""
-        began = last = time.monotonic()
+        began = last = asked = time.monotonic()
         given = 0
         while given < self.max_items:
             self._halt.wait(lambda: True)
             now = time.monotonic()
+            last = max(last, self._last_withheld(now))
             left = self.idle - (now - last)
+            if left <= 0 and asked > last:  # never without having asked after the last message or acknowledgement
+                return
             if self.max_seconds is not None:
                 left = min(left, self.max_seconds - (now - began))
-            if left <= 0 and now > last:
-                return
+                if left <= 0 and asked > began:
+                    return
+            asked = now
             pulled = self.broker.pull(min(_AT_ONCE, self.max_items - given), min(max(left, 0.001), _LOOK_AGAIN))
             known = []
             for delivery in pulled:
@@ -129,25 +138,45 @@ class QueueSource(DeclaredSource):
                 given += 1
                 last = time.monotonic()
                 yield delivery
-            self._again(known, digest)
-            if pulled:
+            done = self._again(known, digest)
+            # One that is under way says nothing about the queue: it comes as long as its chunk waits for others.
+            if done or len(known) < len(pulled):
                 last = time.monotonic()
 
-    def _again(self, deliveries: Sequence[Delivery], digest: Any) -> None:
-        """Messages that were delivered before: done if they are in, else their newest delivery counts."""
+    def _last_withheld(self, now: float) -> float:
+        """When the queue last had a reason to hold messages back that goes away by itself.
+
+        What is taken beyond whole chunks is no such reason: it waits for the messages that are held back.
+        """
+        if not self.broker.withholds():
+            return 0.0
+        waits = self._acknowledging or len(self._taken) >= self._chunk_size
+        return now if waits else self._acknowledged_at
+
+    def _again(self, deliveries: Sequence[Delivery], digest: Any) -> int:
+        """Messages that were delivered before: done if they are in, else their newest delivery counts.
+
+        :return: how many are done.
+        """
         if not deliveries:
-            return
-        under_way = {name: position for position, (name, _) in list(self._taken.items())}
+            return 0
+        named = [(digest(delivery.message.id), delivery) for delivery in deliveries]
         done = []
-        for delivery in deliveries:
-            name = digest(delivery.message.id)
-            if name in under_way:
-                self._taken[under_way[name]] = (name, delivery)
-            else:
-                done.append(delivery)
+        with self._taking:  # or what is acknowledged meanwhile would be put back, for ever
+            under_way = {name: position for position, (name, _) in self._taken.items()}
+            for name, delivery in named:
+                if name in under_way:
+                    self._taken[under_way[name]] = (name, delivery)
+                else:
+                    done.append(delivery)
         self.duplicates += len(done)
         if done:
-            self.broker.acknowledge(done)
+            self._tell(done)
+        return len(done)
+
+    def chunks_of(self, items: int) -> None:
+        """So many messages are committed together."""
+        self._chunk_size = items
 
     def know(self, message_ids: frozenset[str]) -> None:
         """Messages with these digests are in."""
@@ -159,7 +188,14 @@ class QueueSource(DeclaredSource):
 
     def acknowledge(self, positions: range) -> None:
         """The messages at these positions are committed."""
-        deliveries = [self._taken.pop(position)[1] for position in positions]
+        self._acknowledging = True
+        with self._taking:
+            done = [self._taken.pop(position)[1] for position in positions]
+        self._tell(done)
+        self._acknowledged_at = time.monotonic()
+        self._acknowledging = False
+
+    def _tell(self, deliveries: Sequence[Delivery]) -> None:
         try:
             self.broker.acknowledge(deliveries)
         except Exception as error:  # noqa: BLE001  # they are in: at worst they come again, and are known then
@@ -169,7 +205,7 @@ class QueueSource(DeclaredSource):
             log.warning(text, self.identity(), len(deliveries), type(error).__name__, error)
 
 
-class AcknowledgingSink(Sink):
+class AcknowledgingSink(WrappedSink):
     """Commits in another sink, then acknowledges.
 
     A queue is not read twice in the same order, so its chunks are not skipped by number: each try has chunk ids of its
@@ -177,16 +213,13 @@ class AcknowledgingSink(Sink):
     """
 
     def __init__(self, inner: Sink, source: QueueSource) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.source = source
         self._try = uuid4().hex[:12]
 
-    def attach(self, run: SinkRun) -> None:
-        """Of the inner sink."""
-        self.inner.attach(run)
-
     def prepare(self, spec: LoadSpec) -> None:
         """Of the inner sink, with the name of the queue."""
+        self.source.chunks_of(spec.chunk_size)
         try:
             self.inner.prepare(replace(spec, queue=self.source.broker.name()))
         except BaseException:
@@ -208,25 +241,9 @@ class AcknowledgingSink(Sink):
         self.source.acknowledge(positions)
         return rows
 
-    def finish(self) -> None:
-        """Of the inner sink."""
-        self.inner.finish()
-
-    def figures(self) -> Mapping[str, Any]:
-        """Of the inner sink."""
-        return self.inner.figures()
-
     def close(self) -> None:
         """Of the inner sink; then disconnect, and what was not acknowledged is delivered again."""
         try:
             self.inner.close()
         finally:
             self.source.broker.close()
-
-    def interrupt(self) -> None:
-        """Of the inner sink."""
-        self.inner.interrupt()
-
-    def describe(self) -> str:
-        """Of the inner sink."""
-        return self.inner.describe()

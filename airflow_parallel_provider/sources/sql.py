@@ -28,12 +28,14 @@ class SqlSource(DeclaredSource):
 
     The first try walks the key once and writes down its upper bound and the bounds of ranges of ``range_size`` rows;
     then ``readers`` threads read ranges at the same time, each with ``key > low AND key <= high``, never with OFFSET.
+    A key of several columns is compared as a whole, as the database does for ``ORDER BY``.
     Rows that come in above the bound later belong to the next load. A retry reads the same ranges, and fails with
     :class:`LoadMismatch` when one of them has another number of rows than it had.
 
     :param table: name of a table, without its schema. (templated)
-    :param conn_id: Airflow connection of any SQL database. (templated)
-    :param key: a column that is unique by itself and never NULL, and that the database has declared to be so.
+    :param conn_id: Airflow connection of any SQL database but DuckDB. (templated)
+    :param key: a column that is unique by itself, or the list of columns that are unique together, in the order of
+        their index: ``key=["day", "id"]``. The database has declared them to be so and to be never NULL.
     :param schema: schema of the table; None: the connection's default. (templated)
     :param columns: the columns to read; None: all.
     :param where: a condition in SQL, with ``:name`` where a parameter goes. It must choose the same rows at a retry.
@@ -58,7 +60,7 @@ class SqlSource(DeclaredSource):
         table: str,
         *,
         conn_id: str,
-        key: str,
+        key: str | Sequence[str],
         schema: str | None = None,
         columns: Sequence[str] | None = None,
         where: str | None = None,
@@ -66,20 +68,19 @@ class SqlSource(DeclaredSource):
         range_size: int = 10_000,
         readers: int = 4,
     ) -> None:
-        for name, text in (("table", table), ("conn_id", conn_id), ("key", key)):
+        for name, text in (("table", table), ("conn_id", conn_id)):
             check_text(f"SqlSource.{name}", text)
-        if schema is not None:
-            check_text("SqlSource.schema", schema)
-        if where is not None:
-            check_text("SqlSource.where", where)
+        check_text("SqlSource.schema", schema, optional=True)
+        check_text("SqlSource.where", where, optional=True)
         check_mapping("SqlSource.parameters", parameters)
         check_whole("SqlSource.range_size", range_size, 100, 1_000_000)
         check_whole("SqlSource.readers", readers, 1, 64)
         self.table = table
         self.conn_id = conn_id
         self.key = key
+        self.key_columns = _checked_key(key)
         self.schema = schema
-        self.columns = _checked_columns(columns, key)
+        self.columns = _checked_columns(columns, self.key_columns)
         self.where = where
         self.parameters = parameters
         self.range_size = range_size
@@ -108,7 +109,11 @@ class SqlSource(DeclaredSource):
         asked = [self.columns, self.where, dict(self.parameters or {}), self.range_size]
         digest = hashlib.blake2b(json.dumps(asked, default=str).encode(), digest_size=6).hexdigest()
         place = f"{self.schema}.{self.table}" if self.schema else self.table
-        return f"sql {self.conn_id}/{place} by {self.key} {digest}"
+        return f"sql {self.conn_id}/{place} by {self._key_shown} {digest}"
+
+    @property
+    def _key_shown(self) -> str:
+        return ", ".join(self.key_columns)
 
     def freeze(self) -> Mapping[str, Any] | None:
         """The bounds of the ranges and the number of rows."""
@@ -166,9 +171,8 @@ class SqlSource(DeclaredSource):
         if found == expected:
             return
         low, high = ranges.range(number)
-        where = f"{self.identity()}: rows with {self.key} up to {high!r}" + (
-            "" if low is None else f" and above {low!r}"
-        )
+        above = "" if low is None else f" and above {_bound_shown(low)}"
+        where = f"{self.identity()}: rows with {self._key_shown} up to {_bound_shown(high)}{above}"
         if self._thawed:
             raise LoadMismatch(
                 f"{where}: there were {expected} at the first try and are {found} now, so its chunks would not be the "
@@ -178,13 +182,29 @@ class SqlSource(DeclaredSource):
         log.warning("%s: there were %d when the table was looked at and are %d now", where, expected, found)
 
 
-def _checked_columns(columns: Any, key: str) -> tuple[str, ...] | None:
+def _bound_shown(values: tuple[Any, ...]) -> str:
+    return repr(values[0] if len(values) == 1 else values)
+
+
+def _checked_key(key: Any) -> tuple[str, ...]:
+    names = [key] if isinstance(key, str) else key
+    if not isinstance(names, Sequence) or not names:
+        raise PlanError("SqlSource.key", key, "give the name of a unique column, or a list of the columns of a key")
+    for name in names:
+        check_text("SqlSource.key", name)
+    if len(set(names)) < len(names):
+        raise PlanError("SqlSource.key", key, "name each column once")
+    return tuple(names)
+
+
+def _checked_columns(columns: Any, key: tuple[str, ...]) -> tuple[str, ...] | None:
     if columns is None:
         return None
     if isinstance(columns, str) or not isinstance(columns, Sequence) or not columns:
         raise PlanError("SqlSource.columns", columns, "give a list of column names, or leave it out for all columns")
     for name in columns:
         check_text("SqlSource.columns", name)
-    if key not in columns:
-        raise PlanError("SqlSource.columns", columns, f"name the key {key!r} among them, too")
+    for name in key:
+        if name not in columns:
+            raise PlanError("SqlSource.columns", columns, f"name the key {name!r} among them, too")
     return tuple(columns)

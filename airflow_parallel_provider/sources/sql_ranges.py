@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import PlanError, SinkError, SourceError
 from airflow_parallel_provider.sinks import typed_json
 from airflow_parallel_provider.sinks.database import Database, bound_hook
+from airflow_parallel_provider.sinks.kinds import Kind
 from airflow_parallel_provider.sinks.writers.base import Writer, core_table
+from airflow_parallel_provider.sources.keys import KeyValues, above, up_to
+from airflow_parallel_provider.sources.row_dicts import fetch_dicts
+from airflow_parallel_provider.sources.sqlite_times import as_stored, with_instants
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.shape import TableShape
@@ -25,13 +29,19 @@ TRIES, PAUSE = 3, 0.5
 """How often a range is read when the connection breaks, and seconds before the second time."""
 
 _LONGEST_KEY = 4000
+_ROUNDED: Mapping[str, tuple[str, ...]] = {
+    "postgresql": ("REAL",),
+    "mysql": ("FLOAT",),
+    "mariadb": ("FLOAT",),
+}
+"""Types of floats that have four bytes, by dialect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
     """Consecutive ranges of a key: above one bound, up to and with the next."""
 
-    bounds: tuple[Any, ...]
+    bounds: tuple[KeyValues, ...]
     """The highest key of each range."""
     range_size: int
     """Rows of each range but the last."""
@@ -41,7 +51,7 @@ class Ranges:
     def __len__(self) -> int:
         return len(self.bounds)
 
-    def range(self, number: int) -> tuple[Any, Any]:
+    def range(self, number: int) -> tuple[KeyValues | None, KeyValues]:
         """Bounds of a range; None below the first one."""
         return (self.bounds[number - 1] if number else None), self.bounds[number]
 
@@ -52,13 +62,15 @@ class Ranges:
 
     def as_json(self) -> dict[str, Any]:
         """What JSON can hold."""
-        bounds = [json.loads(_exact(bound)) for bound in self.bounds]
+        # Of a single column without the tuple: that is how it always was.
+        bounds = [json.loads(_exact(bound[0] if len(bound) == 1 else bound)) for bound in self.bounds]
         return {"bounds": bounds, "range_size": self.range_size, "rows": self.rows}
 
     @classmethod
     def of_json(cls, state: Mapping[str, Any]) -> Ranges:
         """The other way."""
-        bounds = tuple(typed_json.loads(json.dumps(bound)) for bound in state["bounds"])
+        found = (typed_json.loads(json.dumps(bound)) for bound in state["bounds"])
+        bounds = tuple(bound if isinstance(bound, tuple) else (bound,) for bound in found)
         return cls(bounds, int(state["range_size"]), int(state["rows"]))
 
 
@@ -81,7 +93,9 @@ class TableReader:
         self._hook = bound_hook(source.conn_id, field="SqlSource.conn_id")
         self._table: Any = None
         self._names: list[str] = []
-        self._key: Any = None
+        self._key: list[Any] = []
+        self._is_number = False
+        self._dialect = ""
         self._open: set[Database] = set()
         self._broken_off = threading.Event()
 
@@ -116,64 +130,82 @@ class TableReader:
         source = self._source
         with database.guarded() as connection:
             # The general way, whatever the writer: it gives types that SQLAlchemy reads values with.
-            shape = Writer.reflect(database.writer, connection, source.table, source.schema)
+            try:
+                shape = Writer.reflect(database.writer, connection, source.table, source.schema)
+            except NotImplementedError:  # SQLAlchemy cannot look into it
+                cure = "tables of this database (DuckDB) cannot be read in ranges; yield its rows from a function"
+                raise PlanError("SqlSource.conn_id", source.conn_id, cure) from None
             if shape is None:
                 raise PlanError("SqlSource.table", source.table, f"connection {source.conn_id!r} has no such table")
-            missing = [name for name in (source.key, *(source.columns or ())) if name not in shape.by_name]
+            missing = [name for name in (*source.key_columns, *(source.columns or ())) if name not in shape.by_name]
             if missing:
-                field = "key" if missing[0] == source.key else "columns"
+                field = "key" if missing[0] in source.key_columns else "columns"
                 raise PlanError(f"SqlSource.{field}", missing[0], f"table {source.table!r} has no such column")
-            if frozenset({source.key}) not in shape.unique_keys:
-                raise PlanError("SqlSource.key", source.key, _not_unique(shape))
-            if shape.by_name[source.key].nullable and not _is_never_null(connection, source):
-                cure = "the column may be NULL, and no range holds a NULL: declare it NOT NULL, or take another one"
-                raise PlanError("SqlSource.key", source.key, cure)
+            shape = with_instants(shape, connection, database.writer)
+            _require_unique(shape, source)
+            self._dialect = connection.dialect.name
+            _require_values(connection, shape, source)
         self._names = list(source.columns or shape.by_name)
         self._table, columns = core_table(shape, self._names)
-        self._key = self._table.c[columns[self._names.index(source.key)]]
+        key = (self._table.c[columns[self._names.index(name)]] for name in source.key_columns)
+        self._key = [as_stored(column, self._dialect) for column in key]
+        self._is_number = [shape.by_name[name].kind for name in source.key_columns] == [Kind.INT]
 
     def walk(self, database: Database) -> Ranges:
-        """The bounds of all ranges, and the number of rows up to the last."""
+        """The bounds of all ranges, and the number of rows up to the last. Goes through the key's index once."""
         import sqlalchemy as sa
 
         size = self._source.range_size
-        bounds: list[Any] = []
+        bounds: list[KeyValues] = []
         with database.guarded() as connection:
-            upper = connection.execute(self._chosen(sa.select(self._key)).order_by(self._key.desc()).limit(1)).scalar()
-            if upper is None:
+            highest = self._chosen(sa.select(*self._key)).order_by(*(column.desc() for column in self._key)).limit(1)
+            found = connection.execute(highest).fetchone()
+            if found is None:
                 return Ranges((), size, 0)
-            rows = connection.execute(self._within(sa.select(sa.func.count()), None, upper)).scalar() or 0
-            low = None
-            for _ in range(-(-int(rows) // size) - 1):
-                keys = self._within(sa.select(self._key.label("k")), low, upper).order_by(self._key).limit(size)
-                some = keys.subquery()
-                low = connection.execute(sa.select(some.c.k).order_by(some.c.k.desc()).limit(1)).scalar()
-                if low is None or low == upper:
-                    break  # rows have gone in the meantime
-                bounds.append(low)
-        return Ranges((*bounds, upper), size, int(rows))
+            upper = tuple(found)
+            low: KeyValues | None = None
+            while (end := self._end_of(connection, low, upper)) is not None and end != upper:
+                bounds.append(end)
+                low = end
+            last = connection.execute(self._within(sa.select(sa.func.count()), low, upper)).scalar() or 0
+        if bounds and not last:  # the last rows have gone in the meantime
+            return Ranges(tuple(bounds), size, len(bounds) * size)
+        return Ranges((*bounds, upper), size, len(bounds) * size + int(last))
 
-    def read(self, database: Database, low: Any, high: Any) -> list[dict[str, Any]]:
+    def _end_of(self, connection: Any, low: KeyValues | None, upper: KeyValues) -> KeyValues | None:
+        """The highest key of the range that begins above ``low``; None when no row is left there."""
+        import sqlalchemy as sa
+
+        labelled = [column.label(f"k{at}") for at, column in enumerate(self._key)]
+        keys = self._within(sa.select(*labelled), low, upper).order_by(*self._key).limit(self._source.range_size)
+        some = keys.subquery()
+        if self._is_number:  # without a sorter; not every database has a maximum of every type
+            highest = connection.execute(sa.select(sa.func.max(some.c[0]))).scalar()
+            return None if highest is None else (highest,)
+        last = sa.select(*some.c).order_by(*(column.desc() for column in some.c)).limit(1)
+        found = connection.execute(last).fetchone()
+        return None if found is None else tuple(found)
+
+    def read(self, database: Database, low: KeyValues | None, high: KeyValues) -> list[dict[str, Any]]:
         """The rows of one range, in the order of the key; read again when the connection breaks.
 
         :raises SinkError: when it kept breaking, or the database refused.
         """
         import sqlalchemy as sa
 
-        statement = self._within(sa.select(*self._table.c), low, high).order_by(self._key)
+        statement = self._within(sa.select(*self._table.c), low, high).order_by(*self._key)
         for attempt in range(1, TRIES + 1):
             try:
                 with database.guarded() as connection:
-                    found = connection.execute(statement).fetchall()
-                return [dict(zip(self._names, row, strict=True)) for row in found]
+                    return fetch_dicts(connection, statement, self._names)
             except SinkError:
                 if attempt == TRIES or self._broken_off.wait(PAUSE * 2 ** (attempt - 1)):
                     raise
         raise AssertionError("the last try returns or raises")
 
-    def _within(self, statement: Any, low: Any, high: Any) -> Any:
-        statement = self._chosen(statement).where(self._key <= high)
-        return statement if low is None else statement.where(self._key > low)
+    def _within(self, statement: Any, low: KeyValues | None, high: KeyValues) -> Any:
+        statement = self._chosen(statement).where(up_to(self._key, high, self._dialect))
+        return statement if low is None else statement.where(above(self._key, low, self._dialect))
 
     def _chosen(self, statement: Any) -> Any:
         import sqlalchemy as sa
@@ -185,13 +217,37 @@ class TableReader:
         return statement.where(sa.text(f"({source.where})").bindparams(**(source.parameters or {})))
 
 
-def _not_unique(shape: TableShape) -> str:
-    single = sorted(name for key in shape.unique_keys if len(key) == 1 for name in key)
-    named = f"; unique here: {', '.join(single)}" if single else ""
-    return f"no primary key or unique index is made of this column alone, so a range could cut equal keys apart{named}"
+def _require_unique(shape: TableShape, source: SqlSource) -> None:
+    """The key's columns, or some of them, must be a key of the table.
+
+    :raises PlanError: naming those that are.
+    """
+    wanted = frozenset(source.key_columns)
+    if any(unique <= wanted for unique in shape.unique_keys):
+        return
+    there = [", ".join(sorted(unique)) for unique in shape.unique_keys]
+    named = f"; unique here: {' and '.join(map(repr, there))}" if there else ""
+    alone = "this column alone" if len(wanted) == 1 else "these columns alone"
+    cure = f"no primary key or unique index is made of {alone}, so a range could cut equal keys apart{named}"
+    raise PlanError("SqlSource.key", source.key, cure)
 
 
-def _is_never_null(connection: Any, source: SqlSource) -> bool:
+def _require_values(connection: Any, shape: TableShape, source: SqlSource) -> None:
+    """Each column of the key must have a value in each row, and one that can be compared with itself.
+
+    :raises PlanError: naming the column.
+    """
+    for name in source.key_columns:
+        column = shape.by_name[name]
+        if column.nullable and not _is_never_null(connection, source, name):
+            cure = "the column may be NULL, and no range holds a NULL: declare it NOT NULL, or take another one"
+            raise PlanError("SqlSource.key", name, cure)
+        if str(getattr(column.sql_type, "__visit_name__", "")).upper() in _ROUNDED.get(connection.dialect.name, ()):
+            cure = "a float of four bytes is read as another number than it is compared as; take another column"
+            raise PlanError("SqlSource.key", name, cure)
+
+
+def _is_never_null(connection: Any, source: SqlSource, name: str) -> bool:
     """SQLite says of its row id, too, that it may be NULL; a primary key of another type there really may be."""
     import sqlalchemy as sa
 
@@ -201,4 +257,4 @@ def _is_never_null(connection: Any, source: SqlSource) -> bool:
     primary = inspector.get_pk_constraint(source.table, schema=source.schema)["constrained_columns"]
     columns = inspector.get_columns(source.table, schema=source.schema)
     types = {column["name"]: column["type"] for column in columns}
-    return bool(primary == [source.key] and isinstance(types[source.key], sa.INTEGER))
+    return bool(primary == [name] and isinstance(types[name], sa.INTEGER))

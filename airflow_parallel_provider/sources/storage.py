@@ -11,6 +11,9 @@ from airflow_parallel_provider.errors import SourceError
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "version_id", "mtime", "LastModified", "updated")
 """Where the file systems keep what changes with a file's content; the first one that is there is taken."""
 
+_TOLD_WHEN_OPENED = ("s3://", "s3a://", "gs://", "gcs://")
+"""Storages whose open files have the same version as their listing; of others that is not known."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
@@ -34,8 +37,15 @@ class SourceFile:
         """Open it for reading.
 
         :param options: as those of ``ObjectStoragePath.open``, e.g. ``encoding`` or ``compression="infer"``.
+        :raises SourceError: when it has changed since it was listed and the storage says so: S3 and GCS do, of a file
+            that is opened without compression.
         """
         opened: IO[Any] = storage_path(self.path, self.conn_id).open(mode, **options)
+        details = getattr(opened, "details", None) if self.path.startswith(_TOLD_WHEN_OPENED) else None
+        now = version_of(details or {})
+        if now not in ("", self.etag):
+            opened.close()
+            raise SourceError(f"{self.path} has changed since it was listed (etag {self.etag}; now {now})")
         return opened
 
     def read_bytes(self) -> bytes:
@@ -66,6 +76,7 @@ def list_files(pattern: str, conn_id: str | None) -> tuple[SourceFile, ...]:
         system = place.fs
         system.invalidate_cache()  # what an earlier try in this process saw says nothing about today
         found: Mapping[str, Mapping[str, Any]] = system.glob(place.path, detail=True)
+        system.invalidate_cache()  # who opens a file asks what it is then, not what it was in this listing
     except Exception as error:
         raise SourceError(f"files {pattern}: cannot be listed ({type(error).__name__}: {error})") from error
     conn_id = conn_id or getattr(place, "conn_id", None)

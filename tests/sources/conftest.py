@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sinks.databases import MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
+from tests.sinks.databases import DuckDatabase, MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
 from tests.support import airflow_env
 
 airflow_env.isolate()
@@ -23,6 +23,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         made = PostgresDatabase()
     elif request.param == "mariadb":
         made = MariaDatabase()
+    elif request.param == "duckdb":
+        made = DuckDatabase(tmp_path / "warehouse.duckdb")
     else:
         made = SqliteDatabase(tmp_path / "warehouse.db")
     monkeypatch.setattr(module, "look_up", lambda conn_id, field: made.connection)

@@ -1,4 +1,4 @@
-"""``QueueSource`` on a real Redis and a real RabbitMQ: nothing lost, nothing twice, acknowledged after the commit."""
+"""``QueueSource`` on Redis, RabbitMQ, SQS and Pub/Sub: nothing lost, nothing twice, acknowledged after the commit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
 
+import psutil
 import pytest
 
 from airflow_parallel_provider import (
@@ -26,104 +29,27 @@ from airflow_parallel_provider import (
     QueueSource,
     RabbitQueue,
     RedisStream,
+    Retry,
     RunFailed,
     SinkTable,
+    SqsQueue,
     Stage,
 )
+from airflow_parallel_provider.engine.sink import ChunkResult
 from airflow_parallel_provider.errors import SourceError
+from airflow_parallel_provider.sources import queues
 from airflow_parallel_provider.sources.brokers import Delivery
-from airflow_parallel_provider.sources.cloud_brokers import PubSubSubscription, SqsQueue
+from airflow_parallel_provider.testing import Fail, FaultPlan
+from tests.sources.queues import KINDS, RABBIT, REDIS, Queue, RabbitTestQueue, RedisQueue, announce
 
 pytestmark = pytest.mark.airflow
 
-REDIS = {"conn_type": "redis", "host": "127.0.0.1", "port": 6379}
-RABBIT = {"conn_type": "amqp", "host": "127.0.0.1", "port": 5672, "login": "guest", "password": "guest"}
 
-
-class Queue:
-    """A queue on a real server, as the test sees it."""
-
-    def __init__(self) -> None:
-        self.name = f"parallel-tests-{uuid4().hex[:12]}"
-
-    def broker(self) -> Broker:
-        raise NotImplementedError
-
-    def publish(self, *numbers: int) -> None:
-        raise NotImplementedError
-
-    def waiting(self) -> int:
-        """Messages that are not acknowledged."""
-        raise NotImplementedError
-
-    def drop(self) -> None:
-        raise NotImplementedError
-
-
-class RedisQueue(Queue):
-    def __init__(self) -> None:
-        super().__init__()
-        import redis
-
-        self.client = redis.Redis()
-        try:
-            self.client.ping()
-        except redis.RedisError:
-            pytest.skip("no Redis answers on 127.0.0.1:6379")
-
-    def broker(self) -> Broker:
-        return RedisStream(self.name, group="loader", conn_id="broker_redis")
-
-    def publish(self, *numbers: int) -> None:
-        for number in numbers:
-            self.client.xadd(self.name, {"body": json.dumps({"id": number}), "kind": "order"})
-
-    def waiting(self) -> int:
-        (group,) = self.client.xinfo_groups(self.name)
-        return int(group["pending"]) + int(group["lag"] or 0)
-
-    def drop(self) -> None:
-        self.client.delete(self.name)
-        self.client.close()
-
-
-class RabbitTestQueue(Queue):
-    def __init__(self) -> None:
-        super().__init__()
-        import pika
-        import pika.exceptions
-
-        try:
-            self.connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1"))
-        except pika.exceptions.AMQPError:
-            pytest.skip("no RabbitMQ answers on 127.0.0.1:5672")
-        self.channel = self.connection.channel()
-        self.channel.queue_declare(self.name)
-
-    def broker(self) -> Broker:
-        return RabbitQueue(self.name, conn_id="broker_rabbit")
-
-    def publish(self, *numbers: int) -> None:
-        import pika
-
-        for number in numbers:
-            properties = pika.BasicProperties(message_id=f"{self.name}-{number}", headers={"kind": "order"})
-            self.channel.basic_publish("", self.name, json.dumps({"id": number}), properties)
-
-    def waiting(self) -> int:
-        return int(self.channel.queue_declare(self.name, passive=True).method.message_count)
-
-    def drop(self) -> None:
-        self.channel.queue_delete(self.name)
-        self.connection.close()
-
-
-@pytest.fixture(params=[RedisQueue, RabbitTestQueue], ids=["redis", "rabbitmq"])
+@pytest.fixture(params=KINDS)
 def queue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
     """An empty queue."""
-    monkeypatch.setenv("AIRFLOW_CONN_BROKER_REDIS", json.dumps(REDIS))
-    monkeypatch.setenv("AIRFLOW_CONN_BROKER_RABBIT", json.dumps(RABBIT))
-    made = request.param()
+    made = KINDS[request.param]()
+    announce(made, monkeypatch)
     yield made
     made.drop()
 
@@ -228,15 +154,9 @@ def test_message_that_is_delivered_again_does_nothing(
 def test_killed_task_loses_and_doubles_nothing(queue: Queue, warehouse: Path) -> None:
     """SIGKILL after a commit, before its acknowledgement."""
     queue.publish(*range(50))
-    is_redis = isinstance(queue, RedisQueue)
-    kind = (
-        "RedisStream(name, group='loader', conn_id='broker_redis')"
-        if is_redis
-        else "RabbitQueue(name, conn_id='broker_rabbit')"
-    )
     script = textwrap.dedent(f"""
         import os, signal
-        from airflow_parallel_provider import Pipeline, QueueSource, RabbitQueue, RedisStream, SinkTable, Stage
+        from airflow_parallel_provider import *
 
         class Deadly(QueueSource):
             def acknowledge(self, positions):
@@ -245,7 +165,7 @@ def test_killed_task_loses_and_doubles_nothing(queue: Queue, warehouse: Path) ->
                 super().acknowledge(positions)
 
         name = {queue.name!r}
-        source = Deadly({kind}, idle=0.05)
+        source = Deadly({queue.made}, idle=0.05)
         stages = [Stage(lambda message: message.json())]
         sink = SinkTable("orders", conn_id="warehouse")
         Pipeline(source, stages, sink, chunk_size=10, ordered=True, load_key="nightly").run()
@@ -254,21 +174,12 @@ def test_killed_task_loses_and_doubles_nothing(queue: Queue, warehouse: Path) ->
     assert died.returncode == -signal.SIGKILL
     assert len(ids_in(warehouse)) == 30
 
-    wait_until_back(queue, 30)
+    queue.let_come_again()
+    queue.wait_until_deliverable(30)
     load(queue.broker())
 
     assert ids_in(warehouse) == list(range(50))
     assert queue.waiting() == 0
-
-
-def wait_until_back(queue: Queue, messages: int) -> None:
-    """RabbitMQ gives messages back when it notices that their reader has gone."""
-    import time
-
-    deadline = time.monotonic() + 20
-    while queue.waiting() != messages and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert queue.waiting() == messages
 
 
 def test_two_tries_with_the_same_messages_commit_them_once(warehouse: Path) -> None:
@@ -344,6 +255,146 @@ def test_message_that_comes_twice_while_under_way_is_one_item() -> None:
     assert not broker.is_open
 
 
+def test_messages_are_acknowledged_in_a_run_with_injected_faults_too() -> None:
+    broker = FakeBroker([Delivery(Message(name, b"1"), name) for name in "ab"])
+    stage = Stage(body, name="body", retry=Retry(2, backoff=0))
+    pipeline = Pipeline(QueueSource(broker, idle=0.01), [stage], ListSink())
+
+    report = FaultPlan(Fail("body", rate=1.0)).wrap(pipeline).run()
+
+    assert (report.items_committed, report.stages[0].retried) == (2, 2)
+    assert sorted(broker.acknowledged) == ["a", "b"]
+    assert not broker.is_open
+
+
+def test_message_under_way_that_keeps_coming_does_not_keep_the_source_going() -> None:
+    """A broker that hides messages for less than ``idle`` brings those of the open chunk again and again."""
+
+    class Forgetful(FakeBroker):
+        def pull(self, most: int, seconds: float) -> Sequence[Delivery]:
+            time.sleep(min(seconds, 0.01))
+            return self.deliveries
+
+    broker = Forgetful([Delivery(Message(name, b"1"), name) for name in "ab"])
+    sink = ListSink()
+
+    report = Pipeline(QueueSource(broker, idle=0.05, max_seconds=20), [], sink).run()
+
+    assert [row.id for row in sink.rows] == ["a", "b"]
+    assert report.seconds < 10
+
+
+def test_message_that_comes_again_while_its_chunk_is_acknowledged_is_acknowledged_too() -> None:
+    """Kept as one that is under way it never would be, and a source whose queue holds messages back never ended."""
+
+    class Again:
+        receipt = "again"
+        looks = 0
+
+        @property
+        def message(self) -> Message:
+            self.looks += 1
+            if self.looks == 2:  # the source knows by now that it has this message, and is looking where
+                source.acknowledge(range(1))  # as the sink does, on its own thread
+            return Message("a", b"1")
+
+    again: Any = Again()
+    broker = FakeBroker([Delivery(Message("a", b"1"), "first"), again])
+    source = QueueSource(broker, idle=0.01)
+    source.prepare()
+
+    assert [message.id for message in source] == ["a"]
+    assert again.looks == 2
+    assert broker.acknowledged == ["first", "again"]
+
+
+@pytest.mark.parametrize("slow", ["commit", "acknowledgement"])
+def test_messages_held_back_until_a_commit_that_takes_longer_than_idle_are_waited_for(slow: str) -> None:
+    """FIFO queues give no message of a group while an earlier one is not acknowledged."""
+
+    class Ordered(FakeBroker):
+        asked = threading.Semaphore(0)
+
+        def withholds(self) -> bool:
+            return True
+
+        def pull(self, most: int, seconds: float) -> Sequence[Delivery]:
+            self.asked.release()
+            given = 3 - len(self.deliveries)
+            if len(self.acknowledged) < given:
+                time.sleep(seconds)
+                return []
+            return [self.deliveries.pop(0)] if self.deliveries else []
+
+        def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+            dawdle("acknowledgement")
+            super().acknowledge(deliveries)
+
+    class SlowSink(ListSink):
+        def commit(self, chunk: ChunkResult) -> int:
+            dawdle("commit")
+            return super().commit(chunk)
+
+    def dawdle(where: str) -> None:
+        for _ in range(4 if where == slow else 0):  # until the source has found nothing, more than once
+            assert broker.asked.acquire(timeout=10)
+
+    broker = Ordered([Delivery(Message(name, b"1"), name) for name in "abc"])
+    sink = SlowSink()
+
+    Pipeline(QueueSource(broker, idle=0.01), [], sink, chunk_size=1).run()
+
+    assert [row.id for row in sink.rows] == ["a", "b", "c"]
+    assert broker.acknowledged == ["a", "b", "c"]
+
+
+def test_idle_seconds_count_from_the_acknowledgement_of_what_held_messages_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long a commit took: what it held back is given as much time as any other message."""
+    clock = SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(queues, "time", clock)
+    waits: list[float] = []
+    source: QueueSource
+
+    class Ordered(FakeBroker):
+        def withholds(self) -> bool:
+            return True
+
+        def pull(self, most: int, seconds: float) -> Sequence[Delivery]:
+            waits.append(seconds)
+            if len(waits) == 2:  # the commit comes at last
+                clock.now += 60
+                source.acknowledge(range(1))
+                return []
+            clock.now += seconds
+            return super().pull(most, seconds)
+
+    source = QueueSource(Ordered([Delivery(Message("a", b"1"), "a")]), idle=0.5)
+    source.prepare()
+    source.chunks_of(1)
+
+    assert [message.id for message in source] == ["a"]
+    assert waits[:3] == [0.5, 0.5, 0.5], "to be taken, until its commit, and after it"
+
+
+def test_open_chunk_does_not_keep_a_source_that_holds_messages_back_going() -> None:
+    """What would complete the chunk comes only after its commit: the run ends with what it has."""
+
+    class Ordered(FakeBroker):
+        def withholds(self) -> bool:
+            return True
+
+    broker = Ordered([Delivery(Message(name, b"1"), name) for name in "ab"])
+    sink = ListSink()
+
+    report = Pipeline(QueueSource(broker, idle=0.05, max_seconds=20), [], sink, chunk_size=3).run()
+
+    assert [row.id for row in sink.rows] == ["a", "b"]
+    assert report.seconds < 10
+
+
 def test_broker_is_closed_when_the_run_cannot_begin() -> None:
     broker = FakeBroker([])
 
@@ -353,6 +404,37 @@ def test_broker_is_closed_when_the_run_cannot_begin() -> None:
     assert not broker.is_open
 
 
+def test_broker_is_closed_when_the_table_cannot_be() -> None:
+    class Stuck(ListSink):
+        def close(self) -> None:
+            raise ConnectionError("gone")
+
+    broker = FakeBroker([])
+    broker.open()
+
+    with pytest.raises(ConnectionError, match="gone"):
+        QueueSource(broker).wrap_sink(Stuck()).close()
+
+    assert not broker.is_open
+
+
+def test_source_that_was_used_before_knows_nothing_of_the_run_that_failed() -> None:
+    deliveries = [Delivery(Message(name, b"1"), name) for name in "ab"]
+    source = QueueSource(FakeBroker(deliveries), idle=0.01)
+
+    def broken(message: Message) -> Any:
+        raise ValueError("not today")
+
+    with pytest.raises(RunFailed, match="not today"):
+        Pipeline(source, [Stage(broken)], ListSink(), chunk_size=1).run()
+    source.broker = FakeBroker(deliveries)
+    sink = ListSink()
+    Pipeline(source, [], sink, chunk_size=1).run()
+
+    assert [row.id for row in sink.rows] == ["a", "b"]
+    assert source.broker.acknowledged == ["a", "b"]
+
+
 def test_rabbit_message_without_an_id_is_refused(warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_BROKER_RABBIT", json.dumps(RABBIT))
     queue = RabbitTestQueue()
@@ -360,7 +442,7 @@ def test_rabbit_message_without_an_id_is_refused(warehouse: Path, monkeypatch: p
         queue.channel.basic_publish("", queue.name, b"{}")
         with pytest.raises(RunFailed, match="a message has no message_id"):
             load(queue.broker())
-        wait_until_back(queue, 1)
+        queue.wait_until_deliverable(1)
     finally:
         queue.drop()
 
@@ -369,8 +451,13 @@ def test_queue_that_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AIRFLOW_CONN_BROKER_RABBIT", json.dumps(RABBIT))
     monkeypatch.setenv("AIRFLOW_CONN_NOBODY", json.dumps({**REDIS, "port": 1}))
 
+    broker = RabbitQueue("absent", conn_id="broker_rabbit")
     with pytest.raises(PlanError, match="the server has no such queue"):
-        RabbitQueue("absent", conn_id="broker_rabbit").open()
+        broker.open()
+    lines = [
+        each for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == RABBIT["port"]
+    ]
+    assert lines == [], "it is not kept open"
     with pytest.raises(SourceError, match="cannot connect"):
         RedisStream("x", group="y", conn_id="nobody").open()
 
@@ -386,72 +473,6 @@ def test_redis_stream_without_a_body_is_json_of_its_fields(monkeypatch: pytest.M
         queue.drop()
 
     assert [row.json() for row in sink.rows] == [{"id": "7", "name": "x"}]
-
-
-class FakeSqs:
-    """What boto3's client answers."""
-
-    def __init__(self) -> None:
-        self.deleted: list[str] = []
-        self.left = [{"MessageId": f"m{n}", "Body": f"{n}", "ReceiptHandle": f"r{n}"} for n in range(23)]
-
-    def receive_message(self, *, MaxNumberOfMessages: int, WaitTimeSeconds: int, **_: Any) -> Any:
-        assert 1 <= MaxNumberOfMessages <= 10
-        assert 1 <= WaitTimeSeconds <= 20
-        taken, self.left = self.left[:MaxNumberOfMessages], self.left[MaxNumberOfMessages:]
-        return {"Messages": taken} if taken else {}
-
-    def delete_message_batch(self, *, Entries: Any, **_: Any) -> Any:
-        assert 1 <= len(Entries) <= 10
-        self.deleted += [each["ReceiptHandle"] for each in Entries]
-        return {}
-
-
-def test_sqs_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    broker, client = SqsQueue("https://sqs.example/orders"), FakeSqs()
-    monkeypatch.setattr(broker, "open", lambda: setattr(broker, "_client", client))
-    sink = ListSink()
-
-    Pipeline(QueueSource(broker, idle=0.01), [Stage(body)], sink, ordered=True).run()
-
-    assert sink.rows == list(range(23))
-    assert sorted(client.deleted) == sorted(f"r{n}" for n in range(23))
-
-
-def test_pubsub_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
-
-    class FakeHook:
-        def __init__(self) -> None:
-            self.left = [
-                SimpleNamespace(
-                    ack_id=f"a{n}", message=SimpleNamespace(message_id=f"m{n}", data=b"%d" % n, attributes={})
-                )
-                for n in range(5)
-            ]
-            self.acked: list[str] = []
-
-        def pull(self, *, max_messages: int, **_: Any) -> Any:
-            taken, self.left = self.left[:max_messages], self.left[max_messages:]
-            return taken
-
-        def acknowledge(self, *, ack_ids: list[str], **_: Any) -> None:
-            self.acked += ack_ids
-
-    broker, hook = PubSubSubscription("orders", project="shop"), FakeHook()
-    monkeypatch.setattr(broker, "open", lambda: setattr(broker, "_hook", hook))
-    sink = ListSink()
-
-    Pipeline(QueueSource(broker, idle=0.01), [Stage(body)], sink, ordered=True).run()
-
-    assert sink.rows == list(range(5))
-    assert sorted(hook.acked) == [f"a{n}" for n in range(5)]
-
-
-@pytest.mark.parametrize("broker", [SqsQueue("https://x"), PubSubSubscription("x", project="y")])
-def test_missing_provider_says_what_to_install(broker: Broker) -> None:
-    with pytest.raises(PlanError, match="pip install apache-airflow-providers-"):
-        broker.open()
 
 
 @pytest.mark.parametrize(

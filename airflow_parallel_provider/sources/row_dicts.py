@@ -1,0 +1,52 @@
+"""Rows of a query as dicts, without an object of SQLAlchemy's for each row."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+def fetch_dicts(connection: Connection, statement: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Run a SELECT of columns and return its rows, with the same values that SQLAlchemy gives.
+
+    SQLAlchemy's own way costs as much per row as the driver's. What its column types do to values (texts of SQLite to
+    dates, say) is done here a column at a time, and nothing where the driver gives the right values itself.
+
+    :param names: keys of the dicts, one for each column of the statement.
+    """
+    result = connection.execute(statement)
+    cursor: Any = result.cursor
+    try:
+        readers = _readers(connection, statement, cursor.description)
+        assert len(readers) == len(names)
+        rows: Iterable[Any] = cursor.fetchall()
+    finally:
+        result.close()
+    if rows and any(readers):
+        columns = (
+            map(read, values) if read else values for read, values in zip(readers, zip(*rows, strict=True), strict=True)
+        )
+        rows = zip(*columns, strict=True)
+    return _maker(tuple(names))(rows)
+
+
+@functools.cache
+def _maker(names: tuple[str, ...]) -> Callable[[Iterable[Any]], list[dict[str, Any]]]:
+    """What makes dicts of tuples: a dict display, written for these names, is twice as fast as ``dict(zip(...))``."""
+    values = [f"v{number}" for number in range(len(names))]
+    pairs = ", ".join(f"{name!r}: {value}" for name, value in zip(names, values, strict=True))
+    text = f"lambda rows: [{{{pairs}}} for ({', '.join(values)},) in rows]"  # literals and names of ours, nothing else
+    return eval(text)  # type: ignore[no-any-return]  # noqa: S307
+
+
+def _readers(connection: Connection, statement: Any, described: Sequence[Any]) -> list[Callable[[Any], Any] | None]:
+    """What makes a value of what the driver gives, for each column; None: it is the value."""
+    dialect = connection.dialect
+    return [
+        column.type.dialect_impl(dialect).result_processor(dialect, about[1])
+        for column, about in zip(statement.selected_columns, described, strict=True)
+    ]
