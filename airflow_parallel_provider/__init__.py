@@ -40,11 +40,12 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sources.brokers import Broker, Message, RabbitQueue, RedisStream
-    from airflow_parallel_provider.sources.cloud_brokers import PubSubSubscription, SqsQueue
     from airflow_parallel_provider.sources.files import FilesSource
     from airflow_parallel_provider.sources.http import HttpPagesSource
+    from airflow_parallel_provider.sources.pubsub import PubSubSubscription
     from airflow_parallel_provider.sources.queues import QueueSource
     from airflow_parallel_provider.sources.sql import SqlSource
+    from airflow_parallel_provider.sources.sqs import SqsQueue
     from airflow_parallel_provider.sources.storage import SourceFile
 
 __version__ = "0.1.0"
@@ -67,7 +68,7 @@ _WHERE = {
     "ParallelPipelineOperator": "operators.parallel_pipeline",
     "Pipeline": "engine.pipeline",
     "PlanError": "errors",
-    "PubSubSubscription": "sources.cloud_brokers",
+    "PubSubSubscription": "sources.pubsub",
     "QueueSource": "sources.queues",
     "RabbitQueue": "sources.brokers",
     "RedisStream": "sources.brokers",
@@ -82,7 +83,7 @@ _WHERE = {
     "SourceFile": "sources.storage",
     "SqlSource": "sources.sql",
     "Source": "engine.source",
-    "SqsQueue": "sources.cloud_brokers",
+    "SqsQueue": "sources.sqs",
     "Stage": "engine.stage",
     "StageReport": "engine.report",
     "StopToken": "engine.stop",

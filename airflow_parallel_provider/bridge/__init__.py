@@ -1,1 +1,1 @@
-"""The only code that talks to the running Airflow task, on the task's main thread only."""
+"""The only code that talks to the running Airflow task."""

@@ -71,6 +71,14 @@ def fail_exception() -> type[Exception]:
     return found
 
 
+def task_timeout() -> type[BaseException]:
+    """What Airflow raises in the main thread when ``execution_timeout`` is over."""
+    from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+    found: type[BaseException] = AirflowTaskTimeout
+    return found
+
+
 def connection_text(connection: Any) -> str:
     """A connection in the form that ``AIRFLOW_CONN_<ID>`` takes; JSON where it can, a URI mangles nested extras."""
     as_json = getattr(connection, "as_json", None)
@@ -136,6 +144,7 @@ def task_runner_module() -> ModuleType | None:
 def has_supervisor_process() -> bool:
     """Whether a supervisor in a process of its own looks after this task; not so in ``dags test``."""
     comms = getattr(task_runner_module(), COMMS, None)
+    comms = getattr(comms, "line", comms)  # a pipeline that ran in this task before has shared it out, see .comms
     return comms is not None and not type(comms).__name__.startswith("InProcess")
 
 

@@ -18,8 +18,8 @@ def alarm_postponed(seconds: float = 3.0) -> Iterator[None]:
 
     Airflow raises ``execution_timeout`` from a SIGALRM handler. Raised between a request to the supervisor and its
     answer, it leaves the answer in the socket, and since answers are not matched with requests everything the task asks
-    afterwards gets the answer to the question before. A push takes some 20 ms, so a time-out is late by that much; if
-    Airflow does not answer at all, the time-out wins after ``seconds``.
+    afterwards gets the answer to the question before. An answer takes some 20 ms, so a time-out is late by that much;
+    if Airflow does not answer at all, the time-out wins after ``seconds``.
 
     Outside the main thread, where handlers cannot be changed and none run, it does nothing.
     """

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.bridge import _compat
+from airflow_parallel_provider.bridge.alarm import alarm_postponed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,20 +24,20 @@ class SharedComms:
     """The task's line to its supervisor, one conversation at a time.
 
     Needed twice. Airflow 3.1 and 3.2.0 have no lock of their own, and two threads that ask at the same time get each
-    other's answers, silently: also a thread that asks while our main thread pushes metrics. And in ``dags test``, on
+    other's answers, silently: also a thread that asks while another one pushes metrics. And in ``dags test``, on
     every version, see :func:`shared_with_threads`.
     """
 
     def __init__(self, comms: Any) -> None:
-        self._comms = comms
+        self.line = comms
         self._lock = threading.RLock()
 
     def send(self, *args: Any, **kwargs: Any) -> Any:
-        """Ask, and wait for the answer."""
-        with self._lock:
+        """Ask, and wait for the answer; an ``execution_timeout`` of the main thread comes after it, or 3 s late."""
+        with self._lock, alarm_postponed():
             token = _of_a_pipeline.set(False)
             try:
-                return self._comms.send(*args, **kwargs)
+                return self.line.send(*args, **kwargs)
             finally:
                 _of_a_pipeline.reset(token)
 
@@ -45,7 +46,7 @@ class SharedComms:
         return await asyncio.to_thread(self.send, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._comms, name)
+        return getattr(self.line, name)
 
 
 @contextlib.contextmanager

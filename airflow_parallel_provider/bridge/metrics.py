@@ -27,8 +27,11 @@ SIZE_LIMIT: Final = 30_000
 OBSERVE_EVERY: Final = 1.0
 """Seconds between two calls of :meth:`LiveMetrics.observe`."""
 _FAST, _SLOW, _FAST_FOR, _LOG_EVERY, _LOOK_AHEAD_EVERY = 2.0, 5.0, 60.0, 10.0, 30.0
-_PAUSE_PER_SECOND, _SLOWEST = 20, 60.0
-"""An API server that takes its time is given more, so that the main thread is there for the run nearly always."""
+_STORE_EVERY = 10.0
+"""The task state store is for tries that are over: whoever watches a run looks at the XCom."""
+_PAUSE_PER_SECOND, _SLOWEST = 20, 300.0
+"""An API server that takes its time is given more: the line to it is there for what workers ask, and for the heartbeat,
+nineteen twentieths of the time at least."""
 _WORKERS, _DECISIONS = 24, 40
 """Workers and changes of their number in one snapshot; the report has more."""
 
@@ -60,7 +63,7 @@ class LiveMetrics:
         self._clock = clock
         self._began = clock()
         self._logged = self._began
-        self._pause = 0.0
+        self._stored = -math.inf
         self._published = -math.inf  # the first snapshot goes out at once: a page that is open shows that it has begun
         self._history = History()
         self._progress = Progress()
@@ -83,10 +86,10 @@ class LiveMetrics:
         self._history.add(snapshot)
         now = self._clock()
         usual = _FAST if now - self._began < _FAST_FOR else _SLOW
-        if now - self._published >= max(usual, self._pause, self._push_every):
+        pause = min(_SLOWEST, _PAUSE_PER_SECOND * self._publisher.seconds)
+        if self._publisher.idle and now - self._published >= max(usual, pause, self._push_every):
             self._published = now
             self._publish(snapshot, final=False)
-            self._pause = min(_SLOWEST, _PAUSE_PER_SECOND * (self._clock() - now))
         if now - self._logged >= _LOG_EVERY:
             self._logged = now
             log.info("%s", self._progress.line(snapshot))
@@ -118,15 +121,18 @@ class LiveMetrics:
             "recent_items_per_second": round(self._progress.rate, 1),
             "seconds_left": None if final else self._progress.seconds_left(snapshot),
             "outlook": self._outlook,
-            "metrics_cpu_seconds": round(self._cost, 3),
+            "metrics_cpu_seconds": round(self._cost + self._publisher.cpu_seconds, 3),
             **self._facts,
             **{name: each for name, each in snapshot.items() if name not in ("final", "series")},
         }
         value["workers"] = list(value.get("workers") or ())[:_WORKERS]
         value["decisions"] = list(value.get("decisions") or ())[-_DECISIONS:]
         bounded = fit(value, self._history)
-        self._publisher.push(METRICS_KEY, bounded)
-        self._publisher.store(f"{METRICS_KEY}/try-{self._identity.attempt}", without_items(bounded))
+        self._publisher.push(METRICS_KEY, bounded, last=final)
+        if final or self._clock() - self._stored >= _STORE_EVERY:
+            self._stored = self._clock()
+            key = f"{METRICS_KEY}/try-{self._identity.attempt}"
+            self._publisher.store(key, without_items(bounded), last=final)
 
     def _look_ahead(self, snapshot: Mapping[str, Any], *, final: bool) -> None:
         if not final and self._clock() - self._looked_ahead < _LOOK_AHEAD_EVERY:

@@ -21,11 +21,12 @@ from airflow_parallel_provider.engine.host import WorkerHost
 from airflow_parallel_provider.errors import PlanError, RunFailed, TerminalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from airflow.sdk import Context
 
     from airflow_parallel_provider.engine.pipeline import Pipeline
+    from airflow_parallel_provider.engine.report import RunReport
     from airflow_parallel_provider.engine.stop import StopToken
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,63 @@ class SupervisorWatch:
         """Look once; main thread only."""
         if self._supervisor is not None and os.getppid() != self._supervisor:
             self._stop.stop("the supervisor of this task is gone")
+
+
+class Followers:
+    """All that follow one run: the live metrics, the deployment's monitoring, the watch over the supervisor."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        metrics: LiveMetrics,
+        telemetry: Telemetry,
+        watch: SupervisorWatch,
+        *,
+        facts: Mapping[str, Any],
+        tell: Callable[[Mapping[str, Any]], object] | None = None,
+    ) -> None:
+        self._facts = facts
+        self._publisher = publisher
+        self._metrics = metrics
+        self._telemetry = telemetry
+        self._watch = watch
+        self._tell = tell
+        self._last: Mapping[str, Any] = {}
+
+    def begin(self) -> None:
+        """The run is about to begin."""
+        self._telemetry.begin()
+
+    def observe(self, snapshot: dict[str, Any]) -> None:
+        """Take what the engine tells every second."""
+        self._last = snapshot
+        self._watch.look()
+        self._metrics.observe(snapshot)
+        self._telemetry.observe(snapshot)
+
+    def failed(self, error: BaseException) -> None:
+        """Leave the report where people look; XCom first: a task that is being killed may not get further."""
+        report = error.report if isinstance(error, RunFailed) else None
+        if report is None:
+            self.end(None, "failed")
+            return
+        self._publisher.push(REPORT_KEY, summary_of(report, self._facts), last=True)
+        self.end(report.as_dict(), report.state)
+        log.error("\n%s", report)
+
+    def hurry(self) -> None:
+        """The time of the task is over."""
+        self._publisher.hurried = True
+
+    def end(self, outcome: Mapping[str, Any] | None, state: str) -> None:
+        """Tell everybody what the run has come to.
+
+        :param outcome: the report; None where there is none, then the last snapshot has to do.
+        """
+        if self._tell is not None:
+            self._tell(outcome or {**self._last, "state": state})
+        self._metrics.end(outcome, state)
+        self._telemetry.end(outcome, state)
 
 
 class PipelineFactory(Protocol):
@@ -75,6 +133,7 @@ def run_in_task(
     *,
     connections: Iterable[str] = (),
     load_key: str | None = None,
+    tell: Callable[[Mapping[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
     """Run a pipeline inside the running task, on its main thread, and return the summary for XCom.
 
@@ -83,11 +142,11 @@ def run_in_task(
     :param stop: set by ``on_kill``.
     :param connections: ids of connections that worker processes may use.
     :param load_key: the author's own name of the load; None: one load per task instance and generation.
+    :param tell: is given the figures when the run has ended, in whatever way, before anything is raised.
     :raises AirflowFailException: for an error that a retry cannot cure.
     :raises RunFailed: for any other end without success; Airflow retries it as the task says.
     """
     identity = RunIdentity.from_context(context)
-    publisher = Publisher(context)
     key = load_key or identity.load_key
     declared = declared_connections(connections)
     info = TaskInfo.from_context(context, key)
@@ -108,38 +167,43 @@ def run_in_task(
     facts = {"load_key": key, "attempt": identity.attempt, "sink": _describe(pipeline)}
     facts |= {"dead_letters": _dead_letters(pipeline)}
     log.info("Load %s, try %d, into %s", key, identity.attempt, facts["sink"])
+    publisher = Publisher(context)
     metrics = LiveMetrics(publisher, identity, facts, push_every=settings.push_interval)
-    telemetry = Telemetry(pipeline, identity)
-    watch = SupervisorWatch(stop)
-
-    def observe(snapshot: dict[str, Any]) -> None:
-        watch.look()
-        metrics.observe(snapshot)
-        telemetry.observe(snapshot)
-
-    telemetry.begin()
+    telemetry, watch = Telemetry(pipeline, identity), SupervisorWatch(stop)
+    followers = Followers(publisher, metrics, telemetry, watch, facts=facts, tell=tell)
+    report: RunReport | None = None
     try:
-        with shared_with_threads(), task_info_is(info), connections_are(declared):
-            report = pipeline.run(stop=stop, observe=observe, observe_every=OBSERVE_EVERY)
-    except RunFailed as error:
-        _account_of_failure(error, publisher, metrics, facts)
-        told = error.report
-        telemetry.end(told.as_dict() if told else None, told.state if told else "failed")
-        if is_terminal(error):
-            raise _no_retry(error) from error
-        raise
-    except BaseException as error:  # execution_timeout is no Exception; everything is already down when it gets here
-        metrics.end(None, "failed")
-        telemetry.end(None, "failed")
-        if is_terminal(error):
-            raise _no_retry(error) from error
-        raise
-    outcome = report.as_dict()
-    metrics.end(outcome, "success")
-    telemetry.end(outcome, "success")
-    fill_outlets(context, outcome, facts)
+        with shared_with_threads(), task_info_is(info), connections_are(declared), publisher.at_work(stop):
+            report = _followed(pipeline, stop, followers)
+            followers.end(report.as_dict(), "success")
+    except _compat.task_timeout():
+        if report is None:  # else the work was done in time
+            raise
+        log.warning("Not everybody has been told of the end of the run: execution_timeout is over")
+    fill_outlets(context, report.as_dict(), facts)
     log.info("\n%s", report)
     return summary_of(report, facts)
+
+
+def _followed(pipeline: Pipeline, stop: StopToken, followers: Followers) -> RunReport:
+    """Run the pipeline; everybody who follows it hears of it when it fails."""
+    followers.begin()
+    try:
+        return pipeline.run(stop=stop, observe=followers.observe, observe_every=OBSERVE_EVERY)
+    except BaseException as error:  # execution_timeout is no Exception; everything is already down when it gets here
+        _told(followers, error)
+        if is_terminal(error):
+            raise _no_retry(error) from error
+        raise
+
+
+def _told(followers: Followers, error: BaseException) -> None:
+    """Have everybody hear of it; why the run failed counts more than that its time is over meanwhile."""
+    try:
+        followers.failed(error)
+    except _compat.task_timeout():
+        followers.hurry()
+        log.warning("Not everybody has been told of the end of the run: execution_timeout is over")
 
 
 def worker_host(info: TaskInfo) -> WorkerHost:
@@ -150,16 +214,6 @@ def worker_host(info: TaskInfo) -> WorkerHost:
         preload=_compat.worth_preloading,
         clean=_compat.masked,
     )
-
-
-def _account_of_failure(error: RunFailed, publisher: Publisher, metrics: LiveMetrics, facts: Mapping[str, Any]) -> None:
-    """Leave the report where people look; XCom first, since a task that is being killed may not get further."""
-    if error.report is None:
-        metrics.end(None, "failed")
-        return
-    publisher.push(REPORT_KEY, summary_of(error.report, facts))
-    metrics.end(error.report.as_dict(), error.report.state)
-    log.error("\n%s", error.report)
 
 
 def _no_retry(error: BaseException) -> Exception:

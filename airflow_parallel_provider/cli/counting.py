@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from airflow_parallel_provider.engine.calls import is_table
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink
+from airflow_parallel_provider.engine.sink import ChunkResult, Sink, WrappedSink
 
 
-class CountingSink(Sink):
+class CountingSink(WrappedSink):
     """Counts what is committed, and sees that each chunk comes once.
 
     :param inner: hand everything on to this sink, too; None: the rows are dropped.
     """
 
     def __init__(self, inner: Sink | None = None) -> None:
-        self.inner = inner
+        super().__init__(Sink() if inner is None else inner)
+        self._drops = inner is None
         self.chunks = 0
         self.items = 0
         self.filtered = 0
@@ -27,26 +25,9 @@ class CountingSink(Sink):
         self._next = 0
         self._ahead: set[int] = set()
 
-    def prepare(self, spec: LoadSpec) -> None:
-        """Of the inner sink."""
-        if self.inner is not None:
-            self.inner.prepare(spec)
-
-    def open(self) -> Mapping[str, CommittedChunk]:
-        """Of the inner sink."""
-        return {} if self.inner is None else self.inner.open()
-
-    def source_state(self) -> Mapping[str, Any] | None:
-        """Of the inner sink."""
-        return None if self.inner is None else self.inner.source_state()
-
-    def known_messages(self) -> frozenset[str]:
-        """Of the inner sink."""
-        return frozenset() if self.inner is None else self.inner.known_messages()
-
     def commit(self, chunk: ChunkResult) -> int:
         """Count; commit in the inner sink first."""
-        rows = _rows_of(chunk) if self.inner is None else self.inner.commit(chunk)
+        rows = _rows_of(chunk) if self._drops else self.inner.commit(chunk)
         self._note(chunk.index)
         self.chunks += 1
         self.items += chunk.items
@@ -55,19 +36,9 @@ class CountingSink(Sink):
         self.rows += rows
         return rows
 
-    def finish(self) -> None:
-        """Of the inner sink."""
-        if self.inner is not None:
-            self.inner.finish()
-
-    def close(self) -> None:
-        """Of the inner sink."""
-        if self.inner is not None:
-            self.inner.close()
-
     def describe(self) -> str:
         """Of the inner sink."""
-        return "counting" if self.inner is None else self.inner.describe()
+        return "counting" if self._drops else super().describe()
 
     @property
     def missing(self) -> int:

@@ -12,6 +12,8 @@ from airflow_parallel_provider.engine.source import Source, WrappedSource
 if TYPE_CHECKING:
     import psutil
 
+    from airflow_parallel_provider.engine.sink import Sink
+
 
 class PressedSource(WrappedSource):
     """Repeats another source until enough items have been read or enough time has passed.
@@ -29,6 +31,10 @@ class PressedSource(WrappedSource):
         """How often the inner source was read to its end."""
         self.dried_up = False
         """The inner source could not be read again (a generator object), or was empty from the start."""
+
+    def wrap_sink(self, sink: Sink) -> Sink:
+        """The sink as it is: a load test takes nothing out of a queue."""
+        return sink
 
     def __len__(self) -> int:
         """Number of items where only that ends it.

@@ -94,7 +94,11 @@ class _ParallelPipelineDecoratedOperator(DecoratedOperator, ParallelPipelineOper
     """A :class:`ParallelPipelineOperator` whose source is the decorated function."""
 
     custom_operator_name: str = "@task.parallel_pipeline"
-    template_fields: Sequence[str] = ("op_args", "op_kwargs", "sink", "chunk_size", "tolerance", "load_key")
+    template_fields: Sequence[str] = (
+        "op_args",
+        "op_kwargs",
+        *(name for name in ParallelPipelineOperator.template_fields if name != "source"),
+    )
     template_fields_renderers = {"op_args": "py", "op_kwargs": "py"}  # noqa: RUF012 - as the base class declares it
     shallow_copy_attrs: Sequence[str] = ("python_callable", *ParallelPipelineOperator.shallow_copy_attrs)
 

@@ -1,4 +1,4 @@
-"""What an author may write as ``source``, ``chunk_size`` and ``tolerance``, when the DAG is parsed and when it runs."""
+"""What an author may write as ``source`` and as numbers, when the DAG is parsed and when it runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import ast
 import inspect
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from airflow_parallel_provider.bridge import _compat
 from airflow_parallel_provider.engine.source import IterableSource, Source
+from airflow_parallel_provider.engine.stage import Stage
+from airflow_parallel_provider.engine.templates import is_template, rendered_number
 from airflow_parallel_provider.errors import PlanError
 
 
@@ -22,11 +24,6 @@ class FunctionSource(IterableSource):
 
     def __bool__(self) -> bool:
         return True
-
-
-def is_template(value: object) -> bool:
-    """Whether Airflow renders this text into something else at run time."""
-    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def is_known(value: object) -> bool:
@@ -113,16 +110,28 @@ def _parsed(text: str) -> Any:
     raise PlanError("source", text, cure)
 
 
-def rendered_number(field: str, value: Any) -> Any:
-    """``"500"`` as 500, ``"0.01"`` as 0.01; what is no text stays as it is.
+STAND_INS: Final[dict[str, Any]] = {"chunk_size": 1, "tolerance": 0, "max_in_flight": None, "timeout": None}
+"""Numbers of a pipeline that may be templates, and what is checked in their place as long as they are not rendered."""
 
-    :raises PlanError: when the text is no number.
+
+def declared_numbers(task: object) -> dict[str, Any]:
+    """The numbers that a task's pipeline is checked with when the DAG is parsed."""
+    given = {name: getattr(task, name) for name in STAND_INS if hasattr(task, name)}
+    return {name: value if is_known(value) else STAND_INS[name] for name, value in given.items()}
+
+
+def rendered_numbers(task: object) -> dict[str, Any]:
+    """The numbers that a task's pipeline runs with, once Airflow has rendered the template fields.
+
+    :raises PlanError: when one of them was rendered to a text that is no number.
     """
-    if not isinstance(value, str):
-        return value
-    for kind in (int, float):
-        try:
-            return kind(value.strip())
-        except ValueError:
-            continue
-    raise PlanError(field, value, "the template must render to a number")
+    given = {name: getattr(task, name) for name in STAND_INS if hasattr(task, name)}
+    return {name: rendered_number(name, value, optional=STAND_INS[name] is None) for name, value in given.items()}
+
+
+def rendered_stages(task: Any, context: Any) -> list[Stage]:
+    """The stages of a task with numbers in place of their templates. Main thread only: it may ask Airflow.
+
+    :raises PlanError: when a template renders to what its field cannot be.
+    """
+    return [stage.rendered(lambda template: task.render_template(template, context)) for stage in task.stages]

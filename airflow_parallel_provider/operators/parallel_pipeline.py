@@ -39,14 +39,16 @@ class ParallelPipelineOperator(BaseOperator):
         iterable that can be gone through twice, a ``Source``, the output of an upstream task
         (``source=list_days.output``) or a template that renders to a list. A dict gives its (key, value) pairs.
         A retry must find the same items in the same order. (templated)
-    :param stages: the ``Stage`` objects in order.
+    :param stages: the ``Stage`` objects in order. Numbers in them may be templates: ``workers``, ``batch_size``, ...
     :param sink: a ``Sink``, e.g. ``SinkTable("scores", conn_id="warehouse")``, or a function that takes a list of rows.
         Texts such as the table and the connection id are rendered. (templated)
     :param chunk_size: items per chunk: the unit of commit and of resume. (templated)
     :param ordered: rows arrive at the sink in source order.
     :param tolerance: how many items may fail; an int counts items, a float is a fraction. (templated)
     :param max_in_flight: most items that are read but not committed; default: four chunks, more of fast, light ones.
+        (templated)
     :param timeout: seconds the pipeline may take; None: no limit of its own (``execution_timeout`` works as always).
+        (templated)
     :param connections: ids of Airflow connections that are looked up once, before anything starts, so that one that is
         missing fails the task at once; hooks in worker processes then find them without asking Airflow, and
         :func:`get_connection_info` gives them without any import of Airflow. Connections that are not declared, and
@@ -66,7 +68,15 @@ class ParallelPipelineOperator(BaseOperator):
     with ``load_key``.
     """
 
-    template_fields: Sequence[str] = ("source", "sink", "chunk_size", "tolerance", "load_key")
+    template_fields: Sequence[str] = (
+        "source",
+        "sink",
+        "chunk_size",
+        "tolerance",
+        "max_in_flight",
+        "timeout",
+        "load_key",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"source": "json"}
     # Sources, functions and sinks may hold what cannot be copied; nothing here changes them.
     shallow_copy_attrs: Sequence[str] = ("source", "stages", "sink")
@@ -75,7 +85,7 @@ class ParallelPipelineOperator(BaseOperator):
 
     _stop: StopToken | None = None
     _asked_to_end: bool = False
-    _summary: dict[str, Any] | None = None
+    _figures: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -86,8 +96,8 @@ class ParallelPipelineOperator(BaseOperator):
         chunk_size: int | str = 1000,
         ordered: bool = False,
         tolerance: float | str = 0,
-        max_in_flight: int | None = None,
-        timeout: float | None = None,
+        max_in_flight: int | str | None = None,
+        timeout: float | str | None = None,
         connections: Iterable[str] = (),
         load_key: str | None = None,
         **kwargs: Any,
@@ -109,26 +119,15 @@ class ParallelPipelineOperator(BaseOperator):
         """Build what can be built now; what is known only at run time is stood in for by something harmless."""
         pipeline = self._build(
             source=self.source if arguments.is_known(self.source) else (),
-            chunk_size=self.chunk_size if arguments.is_known(self.chunk_size) else 1,
-            tolerance=self.tolerance if arguments.is_known(self.tolerance) else 0,
+            stages=self.stages,
             load_key=self.load_key if arguments.is_known(self.load_key) else None,
+            **arguments.declared_numbers(self),
         )
         self.stages = pipeline.stages
         pipeline.check_shipping()
 
-    def _build(self, *, source: Any, chunk_size: Any, tolerance: Any, **run: Any) -> Pipeline:
-        return Pipeline(
-            source,
-            self.stages,
-            self.sink,
-            chunk_size=chunk_size,
-            tolerance=tolerance,
-            ordered=self.ordered,
-            max_in_flight=self.max_in_flight,
-            timeout=self.timeout,
-            name=self.task_id,
-            **run,
-        )
+    def _build(self, *, source: Any, stages: Sequence[Stage], **run: Any) -> Pipeline:
+        return Pipeline(source, stages, self.sink, ordered=self.ordered, name=self.task_id, **run)
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Render the template fields; source and sink as copies: mapped tasks share what the DAG file made.
@@ -156,19 +155,26 @@ class ParallelPipelineOperator(BaseOperator):
         def build(**run: Any) -> Pipeline:
             return self._build(
                 source=self._run_source(context),
-                chunk_size=arguments.rendered_number("chunk_size", self.chunk_size),
-                tolerance=arguments.rendered_number("tolerance", self.tolerance),
+                stages=arguments.rendered_stages(self, context),
+                **arguments.rendered_numbers(self),
                 **run,
             )
 
-        self._summary = run_in_task(context, build, stop, connections=self.connections, load_key=self.load_key)
-        return self._summary
+        return run_in_task(
+            context, build, stop, connections=self.connections, load_key=self.load_key, tell=self._remember
+        )
+
+    def _remember(self, figures: Mapping[str, Any]) -> None:
+        self._figures = figures
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - as OpenLineage calls it
-        """The table that was written, with its declared columns and how many rows came; for OpenLineage."""
+        """The tables that were read and written, with their columns and how many rows came; for OpenLineage.
+
+        It asks for this when the task has failed, too.
+        """
         from airflow_parallel_provider.bridge.lineage import lineage_of
 
-        return lineage_of(self.source, self.sink, self._summary)
+        return lineage_of(self.source, self.sink, self._figures)
 
     def _run_source(self, context: Context | Mapping[str, Any]) -> Any:  # noqa: ARG002 - the decorator's needs it
         return arguments.rendered_source(self.source)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_parallel_provider.engine.sink import Sink
-    from airflow_parallel_provider.engine.stage import Kind, Workers
+    from airflow_parallel_provider.engine.stage import Kind, Template, Workers
 
 
 class FilesToTableOperator(ParallelPipelineOperator):
@@ -41,7 +41,7 @@ class FilesToTableOperator(ParallelPipelineOperator):
         wants more than threads. None: rows are taken as they are.
     :param encoding: of text files.
     :param csv_options: as ``csv.DictReader`` takes them.
-    :param workers: files that are read at a time.
+    :param workers: files that are read at a time. (templated)
     :param chunk_size: files per transaction. (templated)
     :param kwargs: everything else that :class:`ParallelPipelineOperator` takes but ``source`` and ``stages``.
     :raises PlanError: when the DAG is parsed, for anything that can be seen then.
@@ -59,7 +59,7 @@ class FilesToTableOperator(ParallelPipelineOperator):
         transform: Callable[[Any], Any] | Stage | None = None,
         encoding: str = "utf-8",
         csv_options: Mapping[str, Any] | None = None,
-        workers: Workers = "auto",
+        workers: Workers | Template = "auto",
         chunk_size: int | str = 1,
         **kwargs: Any,
     ) -> None:
@@ -122,11 +122,11 @@ class ParallelMapOperator(ParallelPipelineOperator):
     :param items: as ``source`` of :class:`ParallelPipelineOperator`. (templated, as ``source``)
     :param function: takes one item (with ``batch_size`` a list) and returns a row, ``DROP``, or yields any number.
     :param sink: where the rows go. (templated)
-    :param workers: as those of :class:`Stage`, like the following ones.
+    :param workers: as those of :class:`Stage`, like the following ones. (templated)
     :param kind: ``"thread"``, ``"process"``, ``"async"`` or ``"inline"``.
-    :param batch_size: items per call.
+    :param batch_size: items per call. (templated)
     :param retry: how often a failed call is made again.
-    :param item_timeout: seconds one call may take.
+    :param item_timeout: seconds one call may take. (templated)
     :param kwargs: everything else that :class:`ParallelPipelineOperator` takes but ``source`` and ``stages``.
     :raises PlanError: when the DAG is parsed, for anything that can be seen then.
     """
@@ -137,11 +137,11 @@ class ParallelMapOperator(ParallelPipelineOperator):
         items: Any,
         function: Callable[..., Any],
         sink: Sink | Callable[[list[Any]], object],
-        workers: Workers = "auto",
+        workers: Workers | Template = "auto",
         kind: Kind = "thread",
-        batch_size: int | None = None,
+        batch_size: int | Template | None = None,
         retry: Retry | None = None,
-        item_timeout: float | None = None,
+        item_timeout: float | Template | None = None,
         **kwargs: Any,
     ) -> None:
         stage = Stage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from airflow_parallel_provider.operators import _arguments as arguments
 from airflow_parallel_provider.sinks.replay import Replay, check_replayable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import jinja2
     from airflow.sdk import Context
@@ -42,14 +43,14 @@ class ReplayDeadLettersOperator(BaseOperator):
     summaries of the runs.
 
     :param sink: the ``SinkTable`` of the load. (templated)
-    :param stages: the stages of the pipeline, all of them, with the names they had then.
+    :param stages: the stages of the pipeline, all of them, with the names they had then. Numbers may be templates.
     :param load_key: only letters of this load; None: of all loads into the table. (templated)
     :param chunk_size: letters per transaction. (templated)
     :param tolerance: how many letters may fail again; an int counts, a float is a fraction. With 0 the first one fails
         the task and its chunk changes nothing; with 1.0 whatever can get through does. (templated)
     :param allow_pickle: also replay items that only have a pickle (``SinkTable(dead_letter_pickle=True)``). Whoever may
         write to the table can then run code in this task.
-    :param timeout: seconds the replay of one stage may take; None: no limit of its own.
+    :param timeout: seconds the replay of one stage may take; None: no limit of its own. (templated)
     :param connections: ids of Airflow connections that hooks in process workers may use.
     :raises PlanError: when the DAG is parsed, for anything that can be seen then.
     :raises AirflowFailException: at run time, for errors that a retry cannot cure, such as letters of a stage that is
@@ -62,12 +63,13 @@ class ReplayDeadLettersOperator(BaseOperator):
     Known limitation: with ``load_column`` the rows carry the id of the replay's load, not of the first one.
     """
 
-    template_fields: Sequence[str] = ("sink", "load_key", "chunk_size", "tolerance")
+    template_fields: Sequence[str] = ("sink", "load_key", "chunk_size", "tolerance", "timeout")
     shallow_copy_attrs: Sequence[str] = ("stages", "sink")
     ui_color: str = "#f0e0d0"
 
     _stop: StopToken | None = None
     _asked_to_end: bool = False
+    _ended: tuple[Mapping[str, Any], ...] = ()
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class ReplayDeadLettersOperator(BaseOperator):
         chunk_size: int | str = 100,
         tolerance: float | str = 0,
         allow_pickle: bool = False,
-        timeout: float | None = None,
+        timeout: float | str | None = None,
         connections: Iterable[str] = (),
         **kwargs: Any,
     ) -> None:
@@ -95,14 +97,7 @@ class ReplayDeadLettersOperator(BaseOperator):
         self._check_plan()
 
     def _check_plan(self) -> None:
-        pipeline = Pipeline(
-            (),
-            self.stages,
-            self.sink,
-            chunk_size=self.chunk_size if arguments.is_known(self.chunk_size) else 1,  # type: ignore[arg-type]
-            tolerance=self.tolerance if arguments.is_known(self.tolerance) else 0,  # type: ignore[arg-type]
-            timeout=self.timeout,
-        )
+        pipeline = Pipeline((), self.stages, self.sink, **arguments.declared_numbers(self))
         self.stages = pipeline.stages  # with the names they have in a pipeline
         pipeline.check_shipping()
 
@@ -116,6 +111,7 @@ class ReplayDeadLettersOperator(BaseOperator):
         self._stop = StopToken()
         if self._asked_to_end:
             self._stop.stop(_ASKED_TO_END)
+        self._ended = ()
         waiting = self._waiting()
         runs = {}
         # The last stage first: what fails again further down must not be taken up once more in this replay.
@@ -156,23 +152,40 @@ class ReplayDeadLettersOperator(BaseOperator):
         def build(**run: Any) -> Pipeline:
             return Pipeline(
                 replay.source(),
-                self.stages[number:],
+                arguments.rendered_stages(self, context)[number:],
                 replay.sink(),
-                chunk_size=arguments.rendered_number("chunk_size", self.chunk_size),
-                tolerance=arguments.rendered_number("tolerance", self.tolerance),
-                timeout=self.timeout,
+                **arguments.rendered_numbers(self),
                 name=f"{self.task_id} ({stage})",
                 **run,
             )
 
         assert self._stop is not None, "made by execute"
-        return run_in_task(context, build, self._stop, connections=self.connections, load_key=key)
+        return run_in_task(context, build, self._stop, connections=self.connections, load_key=key, tell=self._remember)
+
+    def _remember(self, figures: Mapping[str, Any]) -> None:
+        self._ended = (*self._ended, figures)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - as OpenLineage calls it
+        """The table of dead letters and the table itself, with how many rows came; for OpenLineage."""
+        from airflow_parallel_provider.bridge.lineage import added_up, lineage_of
+
+        letters = _Letters(str(self.sink.dead_letter_table), self.sink.conn_id, self.sink.schema)
+        return lineage_of(letters, self.sink, added_up(self._ended))
 
     def on_kill(self) -> None:
         """Ask the run to end; :meth:`execute` notices, cleans up and raises."""
         self._asked_to_end = True
         if self._stop is not None:
             self._stop.stop(_ASKED_TO_END)
+
+
+@dataclass(frozen=True, slots=True)
+class _Letters:
+    """The table of dead letters as the source that it is, for lineage."""
+
+    table: str
+    conn_id: str
+    schema: str | None
 
 
 def _result(waiting: dict[str, tuple[int, int]], runs: dict[str, dict[str, Any]]) -> dict[str, Any]:

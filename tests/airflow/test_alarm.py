@@ -1,4 +1,4 @@
-"""execution_timeout waits for the end of a push, but not for ever."""
+"""execution_timeout waits for the end of a conversation with Airflow, but not for ever."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_parallel_provider.bridge.alarm import alarm_postponed
+from airflow_parallel_provider.bridge.comms import SharedComms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,22 @@ def test_alarm_inside_takes_effect_at_the_end() -> None:
         finished = True
 
     assert finished
+
+
+def test_conversation_with_airflow_is_not_broken_off() -> None:
+    """The next question would be given the answer to this one."""
+    told = []
+
+    class Comms:
+        def send(self, msg: str) -> None:
+            told.append(f"asked {msg}")
+            os.kill(os.getpid(), signal.SIGALRM)
+            told.append(f"heard of {msg}")
+
+    with pytest.raises(TimeIsUp):
+        SharedComms(Comms()).send("it")
+
+    assert told == ["asked it", "heard of it"]
 
 
 def test_alarm_wins_over_a_push_that_does_not_return() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_parallel_provider.bridge import _compat
 from airflow_parallel_provider.bridge.comms import SharedComms, shared_with_threads
 
 if TYPE_CHECKING:
@@ -114,6 +115,19 @@ def test_dags_test_has_a_line_for_every_thread_and_none_for_the_api_server(modul
 
     assert answers == [f"answer to {number}" for number in range(60)]
     assert comms.seen_by_api_server == [False] * 60
+
+
+def test_second_pipeline_of_a_task_finds_out_as_well_as_the_first_who_looks_after_it(module: ModuleType) -> None:
+    """A replay runs one for each stage. In ``dags test`` the parent process is a shell, whose end means nothing."""
+    module.SUPERVISOR_COMMS = InProcessComms(module)  # type: ignore[attr-defined]
+    with shared_with_threads():
+        pass
+    assert not _compat.has_supervisor_process()
+
+    module.SUPERVISOR_COMMS = OldComms()  # type: ignore[attr-defined]
+    with shared_with_threads():
+        pass
+    assert _compat.has_supervisor_process()
 
 
 def test_strangers_are_told_the_truth(module: ModuleType) -> None:

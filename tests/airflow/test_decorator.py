@@ -9,12 +9,14 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG, task
 
-from airflow_parallel_provider import ListSink, Stage
+from airflow_parallel_provider import ListSink, Pipeline, Stage
 from airflow_parallel_provider.decorators.parallel_pipeline import CallSource, parallel_pipeline_task
 from airflow_parallel_provider.errors import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pytest_mock import MockerFixture
 
 pytestmark = pytest.mark.airflow
 
@@ -116,6 +118,26 @@ def test_plain_function_is_called_on_the_main_thread(context_of: Callable[..., d
     run(decorated(words), context_of())
 
     assert called_on == [threading.main_thread()]
+
+
+def test_sizes_are_rendered_as_those_of_the_operator(
+    context_of: Callable[..., dict[str, Any]], mocker: MockerFixture
+) -> None:
+    ran = mocker.spy(Pipeline, "run")
+    operator = decorated(
+        lambda: ["a", "b"],
+        task_id="letters",
+        stages=[Stage(shout, workers="{{ params.workers }}")],
+        chunk_size="{{ params.size }}",
+        max_in_flight="{{ params.size * 3 }}",
+        timeout="{{ 50 }}",
+    )
+
+    run(operator, {**context_of(), "params": {"size": 2, "workers": 3}})
+
+    pipeline = ran.call_args.args[0]
+    assert (pipeline.chunk_size, pipeline.max_in_flight, pipeline.timeout) == (2, 6, 50.0)
+    assert pipeline.stages[0].workers == 3
 
 
 @pytest.mark.parametrize("nothing", [None, 7, print])

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from openlineage.client.serde import Serde
 
-from airflow_parallel_provider import ListSink, ParallelPipelineOperator, SinkTable
-from airflow_parallel_provider.bridge.lineage import lineage_of
+from airflow_parallel_provider import ListSink, ParallelPipelineOperator, SinkTable, SqlSource
+from airflow_parallel_provider.bridge.lineage import added_up, lineage_of
 from airflow_parallel_provider.bridge.links import DeadLettersLink, SinkTableLink, table_url
 
 pytestmark = pytest.mark.airflow
@@ -27,7 +33,7 @@ def operator(sink: Any, source: Any = (1, 2)) -> Any:
 
 def test_table_is_told_with_columns_and_rows() -> None:
     task = operator(SinkTable("orders", conn_id="warehouse", schema="shop", columns=COLUMNS))
-    task._summary = {"rows_committed": 42}
+    task._remember({"rows_committed": 42})
 
     told = task.get_openlineage_facets_on_complete(None)
 
@@ -49,6 +55,63 @@ def test_connection_without_lineage_still_names_the_table() -> None:
     (output,) = lineage_of([1], SinkTable("orders", conn_id="odd"), {"rows_committed": 0}).outputs
 
     assert (output.namespace, output.name) == ("airflow://odd", "orders")
+
+
+def test_namespace_of_a_service_without_an_address_is_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BigQuery is one."""
+    from airflow.providers.openlineage.sqlparser import DatabaseInfo
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    monkeypatch.setattr(PostgresHook, "get_openlineage_database_info", lambda *_: DatabaseInfo(scheme="bigquery"))
+    (output,) = lineage_of([1], SinkTable("orders", conn_id="warehouse"), {"rows_committed": 0}).outputs
+
+    assert output.namespace == "bigquery"
+
+
+def test_dead_letters_and_the_account_of_the_run_are_told_without_items() -> None:
+    cause = {"stage": "check", "cause": "ValueError: no price", "count": 3, "sample": {"item": "'alice'"}}
+    figures = {
+        "state": "failed", "items_read": 50, "items_dead_lettered": 3, "rows_committed": 40, "failures": [cause] * 20,
+    }  # fmt: skip
+
+    told = lineage_of([1], SinkTable("orders", conn_id="warehouse", columns=COLUMNS), figures)
+
+    table, letters = told.outputs
+    assert (letters.name, letters.outputFacets["outputStatistics"].rowCount) == ("sales.orders__dead_letters", 3)
+    assert table.outputFacets["outputStatistics"].rowCount == 40
+    facet = told.run_facets["parallelPipeline"]
+    assert (facet.state, facet.counts["items_read"], len(facet.failures)) == ("failed", 50, 10)
+    assert "alice" not in repr(told)
+    assert Serde.to_json(told.run_facets)
+
+
+def test_columns_that_nobody_declared_are_those_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "shop.db"
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, price NUMERIC, note TEXT)")
+    source = SqlSource("orders", conn_id="shop", key="id", columns=["id", "price"])
+
+    told = lineage_of(source, SinkTable("orders", conn_id="shop"), {"rows_committed": 1})
+    nothing_in = lineage_of([1], SinkTable("orders", conn_id="shop"), {"rows_committed": 0})
+
+    def names(dataset: Any) -> list[str]:
+        return [field.name for field in dataset.facets["schema"].fields]
+
+    assert names(told.outputs[0]) == ["id", "price", "note"]
+    assert names(told.inputs[0]) == ["id", "price"]
+    assert nothing_in.outputs[0].facets == {}, "a run that failed for its database must not ask it again"
+    assert [each.path for each in psutil.Process().open_files() if each.path == str(file)] == []
+
+
+def test_several_runs_of_a_replay_are_added_up() -> None:
+    runs = [{"state": "success", "rows_committed": 3, "failures": [{"count": 1}]}, {"state": "failed"}]
+
+    told = added_up(runs)
+
+    assert told is not None
+    assert (told["rows_committed"], told["state"], len(told["failures"])) == (3, "failed", 1)
+    assert added_up([]) is None
 
 
 def test_source_that_is_a_table_is_an_input() -> None:

@@ -79,6 +79,17 @@ def test_slow_api_server_is_asked_less_often(bench: Bench) -> None:
     assert distances <= {9, 10, 11}
 
 
+def test_very_slow_api_server_is_asked_every_five_minutes_all_the_same(bench: Bench) -> None:
+    def a_minute(key: str, value: Any) -> None:
+        bench.clock.now += 60
+        FakeTaskInstance.xcom_push(bench.ti, key, value)
+
+    bench.ti.xcom_push = a_minute  # type: ignore[method-assign]
+    times = bench.run(1000)
+
+    assert {later - earlier for earlier, later in itertools.pairwise(times)} == {300 - 60}
+
+
 def test_one_line_in_the_log_every_ten_seconds(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "airflow_parallel_provider"):
         bench.run(35)
@@ -98,6 +109,12 @@ def test_last_snapshot_carries_the_outcome_and_comes_once(bench: Bench) -> None:
     assert last["state"] == "success"
     assert last["items_committed"] == 20
     assert last["sink"] == "table scores"
+
+
+def test_state_of_the_report_is_the_one_that_counts(bench: Bench) -> None:
+    bench.metrics.end({"state": "stopped"}, "failed")
+
+    assert bench.ti.pushed[-1][1]["state"] == "stopped"
 
 
 def test_torn_down_run_leaves_its_last_figures(bench: Bench) -> None:
@@ -133,6 +150,23 @@ def test_state_store_keeps_each_try_apart(context_of: Callable[..., dict[str, An
 
     assert list(store.kept) == ["pipeline_metrics/try-3"]
     assert store.kept["pipeline_metrics/try-3"] == bench.ti.values("pipeline_metrics")[-1]
+
+
+def test_state_store_is_written_now_and_then_and_at_the_end(context_of: Callable[..., dict[str, Any]]) -> None:
+    times: list[float] = []
+
+    class Store(FakeStateStore):
+        def set(self, key: str, value: Any) -> None:
+            times.append(watched.clock.now - 1000)
+            super().set(key, value)
+
+    store = Store()
+    watched = Bench(context_of(store=store))
+    watched.run(40)
+    watched.metrics.end(None, "failed")
+
+    assert times == [1, 11, 21, 31, 40]
+    assert store.kept["pipeline_metrics/try-1"] == watched.ti.values("pipeline_metrics")[-1]
 
 
 def test_items_that_failed_are_for_those_who_may_read_xcoms(context_of: Callable[..., dict[str, Any]]) -> None:
@@ -177,6 +211,23 @@ def test_refused_push_is_logged_once_and_tried_again_later(bench: Bench, caplog:
     complaints = [each for each in caplog.messages if "could not be written" in each]
     assert complaints == ["Metrics could not be written to XCom: RuntimeError: the API server is gone"]
     assert times[0] == 11  # half a minute after the refusal at second 1
+
+
+def test_last_figures_are_tried_although_a_push_was_refused_just_before(
+    context_of: Callable[..., dict[str, Any]],
+) -> None:
+    """Else the page would show a run that goes on, for ever."""
+    store = FakeStateStore()
+    bench = Bench(context_of(store=store))
+    bench.ti.refuse = RuntimeError("the API server is gone for a moment")
+    bench.run(5)
+    bench.ti.refuse = None
+
+    bench.metrics.end(None, "failed")
+
+    (last,) = bench.ti.values("pipeline_metrics")
+    assert (last["final"], last["state"]) == (True, "failed")
+    assert store.kept["pipeline_metrics/try-1"] == last
 
 
 def test_stop_of_the_task_passes_through_a_push(bench: Bench) -> None:
@@ -236,6 +287,15 @@ def test_whatever_comes_is_made_to_fit(value: dict[str, Any]) -> None:
     assert json_size(bounded) <= SIZE_LIMIT
     assert bounded["items_committed"] == 0
     assert bounded["state"] == "running"
+
+
+def test_what_fits_without_its_long_texts_loses_nothing_else() -> None:
+    value = {"failures": [{"cause": "x" * 400}] * 60, "decisions": list(range(150))}
+
+    bounded = fit(value, History(), 2000)
+
+    assert bounded["decisions"] == list(range(150))
+    assert len(bounded["failures"]) == 5
 
 
 def test_texts_that_utf8_cannot_hold_are_made_to_fit() -> None:

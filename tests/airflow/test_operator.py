@@ -25,6 +25,10 @@ def add_one(number: int) -> int:
     return number + 1
 
 
+def add_all(numbers: list[int]) -> list[int]:
+    return [number + 1 for number in numbers]
+
+
 def numbers() -> Iterator[int]:
     yield from range(30)
 
@@ -115,7 +119,13 @@ def test_upstream_output_and_templates_are_taken_on_trust() -> None:
     with DAG("d"):
         days = BaseOperator(task_id="list_days")
         task = operator(
-            source=days.output, chunk_size="{{ params.size }}", tolerance="{{ params.bad }}", load_key="{{ ds }}"
+            source=days.output,
+            stages=[Stage(add_one, workers="{{ params.workers }}")],
+            chunk_size="{{ params.size }}",
+            tolerance="{{ params.bad }}",
+            max_in_flight="{{ params.most }}",
+            timeout="{{ params.seconds }}",
+            load_key="{{ ds }}",
         )
 
     assert task.upstream_task_ids == {"list_days"}
@@ -191,6 +201,52 @@ def test_numbers_are_rendered(context_of: Callable[..., dict[str, Any]]) -> None
     assert summary["chunks_committed"] == 3
 
 
+def test_sizes_of_pipeline_and_stages_are_rendered(
+    context_of: Callable[..., dict[str, Any]], mocker: MockerFixture
+) -> None:
+    ran = mocker.spy(Pipeline, "run")
+    first = Stage(
+        add_one,
+        workers="{{ params.workers }}",
+        queue_size="{{ 7 }}",
+        timeout="{{ params.limit }}",
+        rate_limit="{{ 1e6 }}",
+    )
+    second = Stage(add_all, workers=(1, "{{ params.workers }}"), batch_size="{{ params.batch }}")
+    task = operator(
+        stages=[first, second],
+        chunk_size="{{ params.size }}",
+        max_in_flight="{{ params.size * 2 }}",
+        timeout="{{ params.limit }}",
+    )
+    numbers = {"workers": 3, "size": 10, "batch": 5, "limit": 61.5}
+
+    summary = run(task, {**context_of(), "params": numbers})
+
+    pipeline = ran.call_args.args[0]
+    assert (pipeline.chunk_size, pipeline.max_in_flight, pipeline.timeout) == (10, 20, 61.5)
+    made = pipeline.stages[0]
+    assert (made.workers, made.queue_size, made.timeout, made.rate_limit) == (3, 7, 61.5, 1e6)
+    assert (pipeline.stages[1].workers, pipeline.stages[1].batch_size) == ((1, 3), 5)
+    assert summary["items_committed"] == 30
+    assert task.stages[0].workers == "{{ params.workers }}", "mapped tasks share what the DAG file made"
+
+
+def test_what_renders_to_nothing_is_as_if_left_out(
+    context_of: Callable[..., dict[str, Any]], mocker: MockerFixture
+) -> None:
+    ran = mocker.spy(Pipeline, "run")
+    stage = Stage(add_one, workers="{{ params.workers }}", timeout="{{ params.none }}", rate_limit="{{ '' }}")
+    task = operator(stages=[stage], max_in_flight="{{ params.none }}", timeout="{{ params.none }}")
+
+    run(task, {**context_of(), "params": {"none": None, "workers": "auto"}})
+
+    pipeline = ran.call_args.args[0]
+    assert (pipeline.automatic_in_flight, pipeline.timeout) == (True, None)
+    made = pipeline.stages[0]
+    assert (made.workers, made.timeout, made.rate_limit) == ("auto", None, None)
+
+
 def test_load_key_of_the_author_is_rendered(context_of: Callable[..., dict[str, Any]]) -> None:
     context = {**context_of(), "ds": "2013-01-31"}
 
@@ -204,6 +260,17 @@ def test_load_key_of_the_author_is_rendered(context_of: Callable[..., dict[str, 
         ({"source": "{{ 'a,b' }}"}, r"source='a,b'.*source=list_days.output"),
         ({"chunk_size": "{{ 'many' }}"}, r"chunk_size='many': the template must render to a number"),
         ({"chunk_size": "{{ 1.5 }}"}, r"chunk_size=1.5: give a whole number"),
+        ({"chunk_size": "{{ None }}"}, r"chunk_size='None': the template must render to a number"),
+        ({"max_in_flight": "{{ 'all' }}"}, r"max_in_flight='all': the template must render to a number, or to nothing"),
+        ({"max_in_flight": "{{ 10 }}"}, r"max_in_flight=10.*give at least chunk_size=1000"),
+        ({"timeout": "{{ '1 h' }}"}, r"timeout='1 h': the template must render to a number"),
+        ({"timeout": "{{ -1 }}"}, r"timeout=-1: give seconds, more than 0"),
+        ({"stages": [Stage(add_one, workers="{{ 'all' }}")]}, r"Stage\(add_one\).workers='all'.*\(min, max\)"),
+        ({"stages": [Stage(add_one, workers="{{ 0 }}")]}, r"Stage\(add_one\).workers=0: give"),
+        ({"stages": [Stage(add_one, queue_size="{{ 1.5 }}")]}, r"Stage\(add_one\).queue_size=1.5: give a whole number"),
+        ({"stages": [Stage(add_one, rate_limit="{{ 'fast' }}")]}, r"Stage\(add_one\).rate_limit='fast'.*a number"),
+        ({"stages": [Stage(add_all, batch_size="{{ None }}")]}, r"Stage\(add_all\).batch_size='None'.*a number"),
+        ({"stages": [Stage(add_one, memory_limit="{{ 9 }}")]}, r"Stage\(add_one\).memory_limit=9.*kind=\"process\""),
     ],
 )
 def test_template_that_renders_to_nonsense_fails_without_retry(

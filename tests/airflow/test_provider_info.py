@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import distribution, entry_points
@@ -14,6 +16,8 @@ import pytest
 
 from airflow_parallel_provider.get_provider_info import get_provider_info
 
+NAME = "airflow-parallel-provider"
+OPTIONS = {"max_processes", "memory_limit", "push_interval", "table_url", "iframe_tab"}
 PACKAGE = Path(__file__).parents[2] / "airflow_parallel_provider"
 
 
@@ -29,7 +33,7 @@ def test_airflows_schema_accepts_it() -> None:
 
 def test_name_is_that_of_the_distribution() -> None:
     """Airflow refuses a provider whose two names differ."""
-    assert get_provider_info()["package-name"] == distribution("airflow-parallel-provider").metadata["Name"]
+    assert get_provider_info()["package-name"] == distribution(NAME).metadata["Name"]
 
 
 def test_entry_point_leads_here() -> None:
@@ -63,20 +67,94 @@ def test_everything_named_can_be_imported() -> None:
         assert callable(getattr(importlib.import_module(module), name))
 
 
-def airflow(*arguments: str) -> Any:
+# -- what Airflow's own command line says -------------------------------------------------------------------------
+
+
+def said(*arguments: str) -> str:
+    """What ``airflow ARGUMENTS`` prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments, "--output", "json"],
-        capture_output=True,
-        text=True,
-        timeout=55,
-        check=True,
+        [sys.executable, "-m", "airflow", *arguments], capture_output=True, text=True, timeout=55, check=False
     )
-    return json.loads(done.stdout[done.stdout.index("[") :])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def listed(*arguments: str) -> list[dict[str, Any]]:
+    """The table that ``airflow ARGUMENTS`` prints."""
+    text = said(*arguments, "--output", "json")
+    rows: list[dict[str, Any]] = json.loads(text[text.index("[") :])
+    return rows
 
 
 @pytest.mark.airflow
-def test_airflow_lists_the_provider() -> None:
-    (ours,) = [each for each in airflow("providers", "list") if each["package_name"] == "airflow-parallel-provider"]
+def test_providers_list() -> None:
+    (ours,) = [each for each in listed("providers", "list") if each["package_name"] == NAME]
 
-    assert ours["version"] == distribution("airflow-parallel-provider").version
+    assert ours["version"] == distribution(NAME).version
     assert "parallel pipeline" in ours["description"]
+
+
+@pytest.mark.airflow
+def test_providers_get() -> None:
+    """All of what this distribution says of itself has come through Airflow's checks."""
+    (told,) = listed("providers", "get", NAME, "--full")
+    info = get_provider_info()
+
+    assert told["package-name"] == NAME
+    assert told["name"] == info["name"]
+    for name in ("integrations", "operators", "hooks", "extra-links", "task-decorators"):
+        assert as_value(told[name]) == info[name], name
+    assert set(as_value(told["config"])["parallel_pipeline"]["options"]) == OPTIONS
+
+
+def as_value(shown: Any) -> Any:
+    """A part of the provider info: some versions print it as the text that Python makes of it."""
+    return ast.literal_eval(shown) if isinstance(shown, str) else shown
+
+
+@pytest.mark.airflow
+def test_providers_hooks() -> None:
+    """No connection type of ours: a sink table takes that of its database."""
+    hooks = {each["connection_type"]: each for each in listed("providers", "hooks")}
+
+    assert hooks["sqlite"]["class"].endswith("SqliteHook")
+    assert not [each for each in hooks.values() if each["package_name"] == NAME]
+
+
+@pytest.mark.airflow
+def test_providers_widgets() -> None:
+    """A form in Airflow's interface asks for nothing of ours."""
+    assert NAME not in {each["package_name"] for each in listed("providers", "widgets")}
+
+
+@pytest.mark.airflow
+def test_providers_links() -> None:
+    links = {each["extra_link_class_name"] for each in listed("providers", "links")}
+
+    assert set(get_provider_info()["extra-links"]) <= links
+    for each in get_provider_info()["extra-links"]:
+        module, _, name = each.rpartition(".")
+        assert getattr(importlib.import_module(module), name).name
+
+
+@pytest.mark.airflow
+def test_providers_configs() -> None:
+    sections = dict(each["provider_config"] for each in listed("providers", "configs"))
+
+    assert set(sections[NAME]["parallel_pipeline"]["options"]) == OPTIONS
+
+
+@pytest.mark.airflow
+def test_config_has_our_section_with_its_defaults() -> None:
+    text = said("config", "list", "--section", "parallel_pipeline", "--include-descriptions")
+
+    assert set(re.findall(r"^#?\s*(\w+) = ", text, re.MULTILINE)) == OPTIONS
+    assert "Most worker processes of one task" in text
+    assert said("config", "get-value", "parallel_pipeline", "push_interval").strip().endswith("2.0")
+
+
+@pytest.mark.airflow
+def test_plugins() -> None:
+    (ours,) = [each for each in listed("plugins") if each["name"] == "parallel_pipeline"]
+
+    assert "airflow-parallel-provider" in ours["source"]

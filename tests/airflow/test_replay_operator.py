@@ -94,7 +94,10 @@ def test_each_item_enters_at_the_stage_that_gave_it_up(
 ) -> None:
     load()
 
-    result = replay(context_of(), sink=sink(templated=True), load_key="{{ 'first' }}")
+    stages = [Stage(read_mended, name="read", workers="{{ 1 + 1 }}"), MENDED[1]]
+    result = replay(
+        context_of(), sink=sink(templated=True), load_key="{{ 'first' }}", timeout="{{ 60 }}", stages=stages
+    )
 
     assert {name: each for name, each in result.items() if name != "stages"} == {
         "waiting": 11, "replayed": 10, "failed_again": 1, "not_replayable": 1, "rows": 9,
@@ -109,6 +112,24 @@ def test_each_item_enters_at_the_stage_that_gave_it_up(
     again = replay(context_of(try_number=2))
     assert (again["waiting"], again["replayed"], again["failed_again"], again["rows"]) == (2, 1, 1, 0)
     json.dumps(result)
+
+
+def test_lineage_goes_from_the_letters_to_the_table(
+    warehouse: sqlite3.Connection, context_of: Callable[..., dict[str, Any]]
+) -> None:
+    load()
+    task = ReplayDeadLettersOperator(task_id="replay", sink=sink(), stages=MENDED, chunk_size=2, tolerance=1.0)
+    assert task.get_openlineage_facets_on_complete(None).run_facets == {}
+
+    result = task.execute(context_of())  # type: ignore[arg-type]
+
+    told = task.get_openlineage_facets_on_complete(None)
+    table, letters = told.outputs
+    assert [each.name for each in told.inputs] == ["t__dead_letters"]
+    assert (table.name, table.outputFacets["outputStatistics"].rowCount) == ("t", result["rows"])
+    assert (letters.name, letters.outputFacets["outputStatistics"].rowCount) == ("t__dead_letters", 1)
+    (cause,) = told.run_facets["parallelPipeline"].failures
+    assert (cause["stage"], cause["cause"].split(":")[0], cause["count"]) == ("check", "KeyError", 1)
 
 
 def test_pickled_item_is_replayed_only_when_both_sides_say_so(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from airflow_parallel_provider.errors import (
     ToleranceExceeded,
     WorkersExhausted,
 )
+from tests.airflow.conftest import FakeTaskInstance
+from tests.support.sync import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +147,31 @@ def test_failed_run_leaves_its_report_and_is_retried(context_of: Callable[..., d
     assert (last["final"], last["state"]) == (True, "failed")
 
 
+@pytest.mark.parametrize("report", ["with a report", "torn down"])
+def test_figures_are_told_before_anything_is_raised(
+    context_of: Callable[..., dict[str, Any]], mocker: MockerFixture, report: str
+) -> None:
+    def broken(rows: list[Any]) -> None:
+        raise OSError("disk full")
+
+    if report == "torn down":
+        original = Pipeline.run
+
+        def struck(self: Pipeline, **arguments: Any) -> Any:
+            original(self, **arguments)
+            raise AirflowTaskTimeout("Timeout, PID: 1")
+
+        mocker.patch.object(Pipeline, "run", struck)
+    told: list[Any] = []
+
+    with pytest.raises((SinkFailed, AirflowTaskTimeout)):
+        sink = ListSink() if report == "torn down" else broken
+        run_in_task(context_of(), factory(sink=sink), StopToken(), tell=told.append)
+
+    (figures,) = told
+    assert (figures["state"], figures["items_read"]) == ("failed", 25)
+
+
 def test_too_many_failed_items_are_not_retried(context_of: Callable[..., dict[str, Any]]) -> None:
     def refuse(number: int) -> int:
         raise ValueError(f"item {number}")
@@ -210,6 +238,30 @@ def test_refused_xcoms_do_not_hide_why_the_run_failed(context_of: Callable[..., 
 
     with pytest.raises(RunFailed, match="disk full"):
         run_in_task(context, factory(sink=NoSpace()), StopToken())
+
+
+def test_report_of_a_failed_run_is_written_although_a_push_was_refused_just_before(
+    context_of: Callable[..., dict[str, Any]],
+) -> None:
+    refused = threading.Event()
+
+    class RefusesOnce(FakeTaskInstance):
+        def xcom_push(self, key: str, value: Any) -> None:
+            if not refused.is_set():
+                refused.set()
+                raise ConnectionError("the API server is gone for a moment")
+            super().xcom_push(key, value)
+
+    def fail(number: int) -> None:
+        assert refused.wait(WAIT_SECONDS), "a snapshot was never pushed"
+        raise LookupError("no such thing")
+
+    context = {**context_of(), "ti": RefusesOnce()}
+
+    with pytest.raises(AirflowFailException):
+        run_in_task(context, factory(stages=[Stage(fail)]), StopToken())
+
+    assert [key for key, _ in context["ti"].pushed] == ["pipeline_report", "pipeline_metrics"]
 
 
 # -- supervisor -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,34 @@ def test_failed_run_is_told_as_failed(
     assert {span.status.status_code.name for span in spans.get_finished_spans()} == {"ERROR"}
 
 
+def followed() -> Telemetry:
+    """Of a run that is about to begin."""
+    pipeline = Pipeline([], [Stage(keep_even, name="score")], ListSink())
+    telemetry = Telemetry(pipeline, RunIdentity("flights", "run", "score", -1, 1, "g"))
+    telemetry.begin()
+    return telemetry
+
+
+@pytest.mark.parametrize(("state", "status"), [("success", "UNSET"), ("stopped", "ERROR"), ("failed", "ERROR")])
+def test_span_of_a_run_that_was_stopped_is_no_success(
+    stats: Recorder, spans: InMemorySpanExporter, state: str, status: str
+) -> None:
+    followed().end(None, state)
+
+    assert stats.values("runs", state=state) == [1]
+    assert [span.status.status_code.name for span in spans.get_finished_spans()] == [status]
+
+
+def test_spans_that_cannot_be_told_keep_no_count_back(stats: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = followed()
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
+
+    telemetry.end({"items_committed": 3}, "success")
+
+    assert stats.values("runs", state="success") == [1]
+    assert stats.values("items", fate="committed") == [3]
+
+
 def test_gauges_come_now_and_then(stats: Recorder) -> None:
     now = [0.0]
     pipeline = Pipeline([], [Stage(keep_even, name="score")], ListSink())
@@ -149,7 +178,10 @@ def test_gauges_come_now_and_then(stats: Recorder) -> None:
         now[0] = float(second)
         telemetry.observe(snapshot(second))
 
-    assert len(stats.values("stage.queued_items", stage="score")) == 35 // GAUGES_EVERY
+    now[0] = 1000.0
+    telemetry.observe({**snapshot(1000), "final": True})
+
+    assert len(stats.values("stage.queued_items", stage="score")) == 35 // GAUGES_EVERY, "and not of what has ended"
 
 
 def test_broken_monitoring_does_not_fail_the_task(
@@ -181,6 +213,7 @@ def test_row_counts_are_in_the_events_of_the_outlets(
     extra = events[asset].extra
     assert (extra["rows_committed"], extra["items_committed"], extra["items_dead_lettered"]) == ("mine", 13, 1)
     assert str(extra["load_key"]).startswith("flights/score/")
+    assert events[alias].extra == {}, "it is the asset that was loaded"
 
 
 # -- the deployment's section -------------------------------------------------------------------------------------

@@ -72,6 +72,11 @@ class Site:
         """Whether this Airflow has a task state store."""
         return importlib.util.find_spec("airflow.state") is not None
 
+    @property
+    def observes_tasks(self) -> bool:
+        """Whether this Airflow sets OpenTelemetry up in tasks."""
+        return importlib.util.find_spec("airflow.sdk.observability") is not None
+
     def start(self, dag_id: str, **params: Any) -> Run:
         return Run(self, dag_id, self.client.trigger(dag_id, conf=params))
 

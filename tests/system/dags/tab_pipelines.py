@@ -41,10 +41,6 @@ def score(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def copied(row: Row) -> Row:
-    return dict(row)
-
-
 def wait_at_the_gate(row: Row) -> Row:
     """Lets the first two thirds through; the rest waits until the test opens the gate."""
     while row["number"] >= ITEMS * 2 // 3 and not Path(os.environ["SYSTEM_TESTS_GATE"]).exists():
@@ -101,25 +97,6 @@ def tab_shards() -> None:
     ).expand(source=[list(range(40)), list(range(40, 60)), list(range(60, 140))])
 
 
-@dag(schedule=None)
-def tab_minute() -> None:
-    """A run of about a minute, for what the live figures of it cost."""
-    ParallelPipelineOperator(
-        task_id="pipeline",
-        source=list(range(15_000)),
-        stages=[
-            Stage(fetch, workers=2),
-            Stage(score, kind="process", workers=2, batch_size=10),
-            Stage(copied, workers=2),
-            Stage(copied, workers=(1, 4), name="copied again"),
-        ],
-        sink=SinkTable("tab_minute_rows", conn_id="system_db"),
-        tolerance=0.5,
-        chunk_size=200,
-    )
-
-
 tab_watched()
 tab_failing()
-tab_minute()
 tab_shards()

@@ -1,0 +1,304 @@
+"""What others see of a run: metrics and spans by OTLP, lineage by HTTP; and a run whose line to Airflow is slow.
+
+One Airflow with everything switched on: OpenTelemetry metrics and traces, the OpenLineage provider with its HTTP
+transport, and between tasks and API server a line that the tests can hold.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from dev import keeper
+from dev.airflow_client import poll
+from dev.local_airflow import LocalAirflow
+from tests.support.receivers import LineageReceiver, OtlpCollector, SlowLine
+from tests.system.conftest import DAGS, Site, add_secrets, seconds_until_gone
+from tests.system.test_every_executor import POSTGRES, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.system.conftest import Run
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # the first test also waits for Airflow to start
+
+ORDERS, LETTERS = 200, 4
+COLUMNS = [("id", "int"), ("price", "int"), ("pid", "int")]
+STOP_BUDGET = 5.0
+
+
+class Observed(Site):
+    """The Airflow with who observes it."""
+
+    collector: OtlpCollector
+    lineage: LineageReceiver
+    line: SlowLine
+
+
+@pytest.fixture(scope="module")
+def schema() -> Iterator[str]:
+    """A schema of our own on the PostgreSQL server, with a table of orders."""
+    psycopg = pytest.importorskip("psycopg")
+    try:
+        server = psycopg.connect(POSTGRES, autocommit=True)
+    except psycopg.OperationalError:
+        missing("PostgreSQL", "PARALLEL_TESTS_POSTGRES_URL")
+    name = f"observed_{uuid4().hex[:12]}"
+    with server:
+        server.execute(f"CREATE SCHEMA {name}")
+        server.execute(f"CREATE TABLE {name}.orders (id bigint PRIMARY KEY, price bigint NOT NULL)")
+        server.execute(f"INSERT INTO {name}.orders SELECT n, n * 10 FROM generate_series(0, {ORDERS - 1}) n")
+        try:
+            yield name
+        finally:
+            server.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+@pytest.fixture(scope="module")
+def _observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    home = tmp_path_factory.mktemp("observed")
+    database, gate = home / "system.db", home / "gate"
+    airflow = LocalAirflow(
+        home,
+        DAGS,
+        connections={
+            "system_db": json.dumps({"conn_type": "sqlite", "host": str(database)}),
+            "warehouse": POSTGRES.replace("postgresql://", "postgres://"),
+        },
+    )
+    with OtlpCollector() as collector, LineageReceiver() as lineage, SlowLine(airflow.url) as line:
+        airflow.extra_env = {
+            "SYSTEM_TESTS_GATE": str(gate),
+            "NO_PROXY": "127.0.0.1",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{line.url}/execution/",
+            "AIRFLOW__METRICS__OTEL_ON": "True",
+            "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "parallel_pipeline",
+            "AIRFLOW__TRACES__OTEL_ON": "True",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_TRACES_EXPORTER": "otlp_proto_http",
+            "OTEL_METRIC_EXPORT_INTERVAL": "3600000",  # only what a task sends at its end: each value once
+            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "http", "url": lineage.url}),
+        }
+        with airflow:
+            add_secrets(airflow.client)
+            session = airflow.session
+            site = Observed(airflow, database, gate)
+            site.collector, site.lineage, site.line = collector, lineage, line
+            yield site
+    assert keeper.session_members(session) == []
+
+
+@pytest.fixture
+def site(_observed: Observed) -> Iterator[Observed]:
+    """The Airflow with the gate closed; afterwards no worker of the test's run is left running."""
+    _observed.gate.unlink(missing_ok=True)
+    yield _observed
+    _observed.gate.touch()
+    poll("the end of all workers", lambda: not _observed.workers(), timeout=30)
+
+
+@pytest.fixture(scope="module")
+def succeeded(_observed: Observed, schema: str) -> Run:
+    run = _observed.start("observed", schema=schema)
+    assert _observed.client.wait_for_run(run.dag_id, run.run_id, timeout=150) == "success"
+    return run
+
+
+@pytest.fixture(scope="module")
+def failed(_observed: Observed, schema: str, succeeded: Run) -> Run:
+    """After the other one, so that the table is there and both do not share two cores."""
+    run = _observed.start("observed_failing", schema=schema)
+    assert _observed.client.wait_for_run(run.dag_id, run.run_id, timeout=150) == "failed"
+    return run
+
+
+# -- OpenTelemetry ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def last_metrics(site: Observed) -> None:
+    if not site.keeps_states:
+        pytest.skip("before Airflow 3.3 a task's last metrics reach OpenTelemetry twice, or not at all")
+
+
+@pytest.fixture
+def observed_tasks(site: Observed) -> None:
+    if not site.observes_tasks:
+        pytest.skip("Airflow 3.1 gives tasks no tracer, and lets their last metrics for OpenTelemetry go")
+
+
+def test_metrics_of_a_run_reach_the_collector(last_metrics: None, succeeded: Run, site: Observed) -> None:
+    ours = {"dag_id": "observed", "task_id": "pipeline"}
+    name = "airflow.parallel_pipeline"
+    points = poll("the metrics", lambda: site.collector.points(f"{name}.runs", **ours), timeout=20)
+
+    assert [(each.kind, each.value, each.tags) for each in points] == [("sum", 1, {**ours, "state": "success"})]
+    report = succeeded.xcom()
+    told = {each.tags.get("fate") or each.name: each for each in site.collector.points(name, **ours)}
+    assert told["committed"].value == report["items_committed"] == ORDERS - LETTERS
+    assert told["dead_lettered"].value == LETTERS
+    assert told[f"{name}.rows"].value == report["rows_committed"]
+    assert told[f"{name}.chunks"].value == report["chunks_committed"] == ORDERS / 20
+    duration = told[f"{name}.duration"]
+    assert "histogram" in duration.kind
+    assert duration.value == pytest.approx(1000 * report["seconds"], abs=1)
+    (failures,) = site.collector.points(f"{name}.stage.failed", **ours)
+    assert (failures.value, failures.tags["stage"]) == (LETTERS, "check")
+    busy = site.collector.points(f"{name}.stage.busy_fraction", **ours)
+    assert {each.tags["stage"]: each.value for each in busy if each.value} == {
+        stage["name"]: stage["busy_fraction"] for stage in report["stages"] if stage["busy_fraction"]
+    }
+
+
+def test_failed_run_is_a_metric_too(last_metrics: None, failed: Run, site: Observed) -> None:
+    name = "airflow.parallel_pipeline"
+    (run,) = poll("it", lambda: site.collector.points(f"{name}.runs", dag_id="observed_failing"), timeout=20)
+
+    assert (run.value, run.tags["state"]) == (1, "failed")
+
+
+def test_attributes_have_few_values(observed_tasks: None, succeeded: Run, failed: Run, site: Observed) -> None:
+    """Whatever runs: no run id, no item, no worker, no message."""
+    points = site.collector.points("airflow.parallel_pipeline")
+
+    assert {name for each in points for name in each.tags} == {"dag_id", "task_id", "state", "fate", "stage"}
+    assert {each.tags["stage"] for each in points if "stage" in each.tags} == {"check", "doubled"}
+    assert "manual__" not in repr(points)
+
+
+def test_one_span_for_each_stage_below_the_span_of_the_task(
+    observed_tasks: None, succeeded: Run, site: Observed
+) -> None:
+    ours = {"airflow__dag_id": "observed"}
+    (task,) = poll("the task's span", lambda: site.collector.spans("worker.pipeline", **ours), timeout=20)
+    stages = site.collector.spans("parallel_pipeline.stage", **ours)
+
+    assert sorted(each.name for each in stages) == ["parallel_pipeline.stage check", "parallel_pipeline.stage doubled"]
+    assert {(each.trace, each.parent) for each in stages} == {(task.trace, task.id)}
+    assert all(0 < each.seconds <= task.seconds and each.error is None for each in stages)
+    figures = {each.attributes["parallel_pipeline.stage"]: each.attributes for each in stages}
+    assert figures["check"]["parallel_pipeline.failed"] == LETTERS
+    assert figures["doubled"]["parallel_pipeline.items_out"] == ORDERS - LETTERS
+    assert figures["doubled"]["parallel_pipeline.kind"] == "process"
+
+
+def test_spans_of_a_failed_run_are_errors(observed_tasks: None, failed: Run, site: Observed) -> None:
+    ours = {"airflow__dag_id": "observed_failing"}
+    poll("the task's span", lambda: site.collector.spans("worker.pipeline", **ours), timeout=20)
+
+    assert [each.error for each in site.collector.spans("parallel_pipeline.stage", **ours)] == ["failed", "failed"]
+
+
+# -- OpenLineage ------------------------------------------------------------------------------------------------------
+
+
+def table(dataset: dict[str, Any]) -> str:
+    assert dataset["namespace"].startswith("postgres://")
+    return dataset["name"].partition(".")[2]
+
+
+def rows(dataset: dict[str, Any]) -> int:
+    return dataset["outputFacets"]["outputStatistics"]["rowCount"]
+
+
+def test_lineage_of_a_run(succeeded: Run, site: Observed, schema: str) -> None:
+    events = site.lineage.events("observed.pipeline")
+    assert [each["eventType"] for each in events] == ["START", "COMPLETE"]
+    event = events[-1]
+    report = succeeded.xcom()
+
+    (source,) = event["inputs"]
+    assert table(source) == f"{schema}.orders"
+    assert [each["name"] for each in source["facets"]["schema"]["fields"]] == ["id", "price"]
+
+    scores, letters = event["outputs"]
+    assert table(scores) == f"{schema}.doubled_orders"
+    assert [(each["name"], each["type"]) for each in scores["facets"]["schema"]["fields"]] == COLUMNS
+    assert rows(scores) == report["rows_committed"] == ORDERS - LETTERS
+    assert table(letters) == f"{schema}.doubled_orders__dead_letters"
+    assert rows(letters) == LETTERS
+
+    facet = event["run"]["facets"]["parallelPipeline"]
+    assert facet["state"] == "success"
+    assert facet["counts"] == {name: report[name] for name in facet["counts"]}
+    assert facet["failures"] == [{"stage": "check", "cause": report["failures"][0]["cause"], "count": LETTERS}]
+    assert facet["_schemaURL"].startswith("https://")
+
+
+def test_each_table_is_told_once(succeeded: Run, failed: Run, site: Observed) -> None:
+    """Not once per chunk, and not once per SQL statement of the writer."""
+    for job in ("observed.pipeline", "observed_failing.pipeline"):
+        told = [table(each) for event in site.lineage.events(job) for each in event["inputs"] + event["outputs"]]
+        assert len(told) == len(set(told)) == 3, job
+    assert not [each for each in site.lineage.jobs() if "query" in each]
+
+
+def test_lineage_of_a_failed_run_says_what_is_in(failed: Run, site: Observed, schema: str) -> None:
+    (event,) = site.lineage.events("observed_failing.pipeline", "FAIL")
+    report = failed.xcom("pipeline_report")
+
+    scores, letters = event["outputs"]
+    assert table(scores) == f"{schema}.doubled_orders"
+    assert rows(scores) == report["rows_committed"] > 0
+    assert rows(letters) == report["items_dead_lettered"] > 0
+    facet = event["run"]["facets"]["parallelPipeline"]
+    assert facet["state"] == "failed"
+    assert facet["counts"] == {name: report[name] for name in facet["counts"]}
+    assert facet["failures"][0]["stage"] == "check"
+    assert "no price" in event["run"]["facets"]["errorMessage"]["message"]
+
+
+# -- a slow API server ------------------------------------------------------------------------------------------------
+
+
+def test_evicted_task_stops_in_time_though_its_figures_get_no_answer(site: Observed) -> None:
+    """SIGTERM to the supervisor while it waits for the API server, and the task for the supervisor."""
+    if not site.keeps_states:
+        pytest.skip("before Airflow 3.3 a supervisor tells its task nothing of a SIGTERM")
+    with site.line.holding():
+        run = site.start("resumed", table="held_rows")
+        site.committed("held_rows", 50)
+        task, *workers = run.processes()
+        assert site.line.wait_for_one(20)
+        supervisor = task.parent()
+        assert supervisor is not None
+
+        supervisor.terminate()
+
+        assert seconds_until_gone(workers) < STOP_BUDGET
+        in_table = len(site.rows("held_rows"))
+    site.gate.touch()
+    run.wait_for("success", tries=2, timeout=150)
+    assert run.xcom()["items_skipped"] >= in_table
+    assert "stopped: Airflow asked the task to end" in run.log()
+
+
+def test_execution_timeout_is_on_time_though_figures_get_no_answer(site: Observed) -> None:
+    with site.line.holding():
+        run = site.start("timed_out")
+        _, *workers = run.processes()
+        assert site.line.wait_for_one(20)
+
+        seconds_until_gone(workers)
+
+    run.wait_for("failed", timeout=60)
+    assert "Process timed out" in run.log()
+
+
+def test_figures_that_get_no_answer_do_not_pile_up_and_the_run_goes_on(site: Observed) -> None:
+    with site.line.holding():
+        run = site.start("resumed", table="patient_rows")
+        site.committed("patient_rows", 50)
+        assert site.line.wait_for_one(20)
+        before = site.line.held
+        site.gate.touch()
+        site.committed("patient_rows", 200)
+        assert site.line.held == before
+
+    assert run.wait_for("success", timeout=60)["try_number"] == 1
+    metrics = run.xcom("pipeline_metrics")
+    assert (metrics["final"], metrics["items_committed"]) == (True, 200)
