@@ -20,6 +20,8 @@ class Place:
 
     types = ("bigint", "text", "double precision", "bigint", "boolean", "timestamp")
     mark = "%s"
+    names = NAMES
+    """Of the columns, as SQL."""
     prefix = ""
     schema: str | None = None
     connection: Any
@@ -34,11 +36,13 @@ class Place:
         return self.connection.get_hook()
 
     def create(self, table: str, options: str = "") -> None:
-        columns = ", ".join(f"{name} {kind}" for name, kind in zip(NAMES, self.types, strict=True))
+        columns = ", ".join(f"{name} {kind}" for name, kind in zip(self.names, self.types, strict=True))
         self.run(f"CREATE TABLE {self.prefix}{table} ({columns}) {options}")
 
     def insert(self, table: str) -> str:
-        return f"INSERT INTO {self.prefix}{table} ({', '.join(NAMES)}) VALUES ({', '.join([self.mark] * len(NAMES))})"
+        return (
+            f"INSERT INTO {self.prefix}{table} ({', '.join(self.names)}) VALUES ({', '.join([self.mark] * len(NAMES))})"
+        )
 
     def run(self, sql: str) -> list[tuple[Any, ...]]:
         with closing(self.raw()) as raw:
@@ -66,6 +70,31 @@ class Sqlite(Place):
         raw = sqlite3.connect(self.connection.host)
         raw.isolation_level = None
         return raw
+
+    def drop(self) -> None:
+        shutil.rmtree(self._folder)
+
+
+class Duckdb(Place):
+    types = ("BIGINT", "VARCHAR", "DOUBLE", "BIGINT", "BOOLEAN", "TIMESTAMP")
+    mark = "?"
+    names = (*NAMES[:-1], '"at"')  # a word of DuckDB's own
+
+    def __init__(self) -> None:
+        from airflow.sdk import Connection
+
+        self._folder = Path(tempfile.mkdtemp(prefix="bench-"))
+        self.connection = Connection(conn_id="bench", conn_type="duckdb", host=str(self._folder / "bench.duckdb"))
+
+    def raw(self) -> Any:
+        # In one process all connections to a file must agree on its settings, which are the hook's.
+        hook = self.hook()
+        hook.get_connection = lambda _conn_id: self.connection
+        return hook.get_conn()
+
+    def run(self, sql: str) -> list[tuple[Any, ...]]:
+        with closing(self.raw()) as raw:
+            return [tuple(row) for row in raw.execute(sql).fetchall()]
 
     def drop(self) -> None:
         shutil.rmtree(self._folder)

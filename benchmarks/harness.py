@@ -42,6 +42,7 @@ class Bench:
     def environment(self, workload: Workload, mark: str) -> dict[str, str]:
         """Variables of one child."""
         kept = {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling at every start: nobody deploys it like that
         return {
             **kept,
             "BENCH_RUN": mark,

@@ -122,14 +122,15 @@ def write() -> None:
 
 
 def _targets(results: dict[str, Any]) -> list[str]:
-    table = [["target", "measured", "", "best other contestant"]]
+    table = [["target", "measured", "", "best other contestant", "on"]]
     for name, result in results.items():
         workload, found = load(name), medians(result)
         for target in workload.targets:
             value = target.value(found)
             outcome = "not measured" if value is None else "met" if target.met(value) else missed(target, value)
             shown = number(value) + (f" {target.unit}" if target.unit and value is not None else "")
-            table.append([target.text, shown, f"**{outcome}**", _best_other(workload, found)])
+            where = result["machine"]["cpu_model"].split("@")[0].strip()
+            table.append([target.text, shown, f"**{outcome}**", _best_other(workload, found), where])
     return markdown(table)
 
 
@@ -141,13 +142,15 @@ def _best_other(workload: Workload, found: Medians) -> str:
 def _machine(results: dict[str, Any]) -> list[str]:
     each = next(iter(results.values()))
     machine, began = each["machine"], sorted(result["began"] for result in results.values())
+    first, last = (when[:16].replace("T", " ") for when in (began[0], began[-1]))
+    models = " or ".join(sorted({result["machine"]["cpu_model"] for result in results.values()}))
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     runs = [run for result in results.values() for one in result["contestants"].values() for run in one["runs"]]
     busy = sum(run.get("busy_before", 0.0) for run in runs) / max(1, len(runs))
     disturbed = sum(run.get("disturbed", False) for run in runs)
     line = (
-        f"Measured {began[0][:16].replace('T', ' ')} to {began[-1][11:16]} UTC on {machine['cpus']} cores of a shared "
-        f"virtual machine ({machine['cpu_model']}, {machine['memory_gib']} GiB, {machine['system']}), "
+        f"Measured {first} to {last} UTC on {machine['cpus']} cores of a shared "
+        f"virtual machine ({models}, {machine['memory_gib']} GiB, {machine['system']}), "
         f"{machine['python']}; {versions}. Work of others before a run: {number(busy)} cores on average; "
         f"{disturbed} of {len(runs)} runs were disturbed by others and still counted after two repeats."
     )
@@ -155,7 +158,8 @@ def _machine(results: dict[str, Any]) -> list[str]:
 
 
 def _section(workload: Workload, result: dict[str, Any]) -> list[str]:
-    lines = [f"### {workload.title}", "", f"{result['what']}. Timed: {result['timed']}.".replace("..", "."), ""]
+    lines = [f"### {workload.title}", "", f"{result['what']}. Timed: {result['timed']}.".replace("..", ".")]
+    lines += [f"Machine: {result['machine']['cpu_model']}, {result['began'][:10]}.", ""]
     lines += [*markdown([head(workload), *rows(workload, result)]), ""]
     lines += [f"* {line}" for line in failures(result)]
     lines += ["", "<details><summary>How each one is configured</summary>", ""]

@@ -18,6 +18,7 @@ _WHERE = {
     "start": "start",
     "replacement": "start",
     "overhead": "overhead",
+    "live": "live",
     "memory": "memory",
     "workers": "workers",
     "techniques": "techniques",
@@ -25,6 +26,8 @@ _WHERE = {
     "sink-postgres": "sink",
     "sink-sqlite": "sink",
     "sink-mariadb": "sink",
+    "sink-duckdb": "sink_arrow",
+    "sink-postgres-arrow": "sink_arrow",
 }
 NAMES = tuple(_WHERE)
 
