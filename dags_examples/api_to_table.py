@@ -7,8 +7,8 @@
 The source asks for pages until one is empty, at most twenty a second, again when the server is busy, and not before the
 server wants it (``Retry-After``). An order without lines fails its item: ``tolerance`` allows one in a hundred.
 
-Wants: an HTTP connection ``shop_api`` and a SQLite connection ``examples_db``. The API gives pages such as
-``{"data": [{"id": 7, "customer": "ada", "lines": [{"sku": "A1", "quantity": 2, "price": "9.90"}]}]}``.
+Wants: an HTTP connection ``shop_api`` and a SQLite connection ``examples_db``; ``make ui`` has both. The API gives
+pages such as ``{"data": [{"id": 7, "customer": "ada", "lines": [{"sku": "A1", "quantity": 2, "price": "9.90"}]}]}``.
 """
 
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 ::
 
-    write_readings ──> 30 files ──> load_readings: read (threads) -> typed (threads) -> table readings
+    write_readings ──> 30 files ──> load_readings: read (threads) -> typed (threads) -> table weather
 
 Each file is a chunk: its rows are in the table as a whole or not at all. The list of files is frozen at the first try;
 a file that has changed when the task is tried again fails it, by name, instead of being loaded by halves.
@@ -76,7 +76,7 @@ def files_to_table() -> None:
         files=FilesSource("{{ ti.xcom_pull('write_readings') }}/*.csv.gz", at_least=DAYS),
         transform=typed,
         sink=SinkTable(
-            "readings",
+            "weather",
             conn_id="examples_db",
             write_disposition="merge",
             primary_key=["station", "at"],

@@ -1,4 +1,4 @@
-"""The paid orders of a shop's table, priced in one currency, into a table for reports. Both in PostgreSQL.
+"""The paid orders of a shop's table, priced in one currency, into a table for reports beside it.
 
 ::
 
@@ -7,8 +7,8 @@
 The key is walked once and the table read in ranges of it, never with OFFSET. Orders that come in while it runs have
 higher ids and belong to the next run; a retry reads the same ranges, and skips what it has committed.
 
-Wants: a PostgreSQL connection ``shop_db`` with a table ``orders`` (``id`` primary key, ``status``, ``currency``,
-``amount``, ``paid_at``). ``{"schema": "..."}`` in the run's configuration names a schema other than ``public``.
+Wants: a connection ``shop_db`` of any SQL database with a table ``orders`` (``id`` primary key, ``status``,
+``currency``, ``amount``, ``paid_at``); ``make ui`` has a small one. Tested with PostgreSQL and SQLite.
 """
 
 from decimal import Decimal
@@ -29,7 +29,7 @@ def in_euro(order: Row) -> Row:
 
     :raises KeyError: for a currency that nobody told us of.
     """
-    amount = order["amount"] * EURO_FOR_ONE[order["currency"]]
+    amount = Decimal(order["amount"]) * EURO_FOR_ONE[order["currency"]]  # SQLite keeps exact amounts as texts
     return {"order_id": order["id"], "euro": round(amount, 2), "paid_at": order["paid_at"]}
 
 
@@ -38,7 +38,7 @@ def in_euro(order: Row) -> Row:
     catchup=False,
     tags=["example", "parallel"],
     doc_md=__doc__,
-    params={"schema": Param("public", type="string"), "status": Param("paid", type="string")},
+    params={"status": Param("paid", type="string")},
 )
 def table_to_table() -> None:
     """Copy the orders."""
@@ -47,7 +47,6 @@ def table_to_table() -> None:
         source=SqlSource(
             "orders",
             conn_id="shop_db",
-            schema="{{ params.schema }}",
             key="id",
             columns=["id", "currency", "amount", "paid_at"],
             where="status = :status",
@@ -57,7 +56,6 @@ def table_to_table() -> None:
         sink=SinkTable(
             "orders_in_euro",
             conn_id="shop_db",
-            schema="{{ params.schema }}",
             write_disposition="merge",
             primary_key=["order_id"],
         ),

@@ -15,6 +15,10 @@ FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "remove
 """States a task instance or a run does not leave by itself."""
 
 
+_BUSY, _PAUSES = "Database error", (0.25, 0.5, 1.0, 2.0, 4.0)
+"""What the API server answers when SQLite was locked for too long, and seconds after which it is asked again."""
+
+
 class AirflowTimeoutError(TimeoutError):
     """Airflow did not get to the expected state in time; the text says where it was instead."""
 
@@ -43,7 +47,7 @@ class AirflowClient:
     :param timeout: seconds one request may take.
     """
 
-    def __init__(self, base_url: str, timeout: float = 20.0) -> None:
+    def __init__(self, base_url: str, timeout: float = 60.0) -> None:
         self.base_url = base_url.rstrip("/")
         # trust_env off: a proxy of the environment has no business between us and 127.0.0.1.
         self._http = httpx.Client(base_url=self.base_url, timeout=timeout, trust_env=False)
@@ -61,9 +65,16 @@ class AirflowClient:
     def request(self, method: str, path: str, **arguments: Any) -> Any:
         """Make one request below ``/api/v2`` and return the decoded JSON.
 
+        It is made again where the database was busy: such a request has changed nothing.
+
         :raises httpx.HTTPStatusError: for 4xx and 5xx; the text holds Airflow's own explanation.
         """
         answer = self._http.request(method, f"/api/v2{path}", **arguments)
+        for pause in _PAUSES:
+            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or _BUSY not in answer.text:
+                break
+            time.sleep(pause)
+            answer = self._http.request(method, f"/api/v2{path}", **arguments)
         if answer.is_error:
             message = f"{method} {path}: {answer.status_code} {answer.text[:500]}"
             raise httpx.HTTPStatusError(message, request=answer.request, response=answer)

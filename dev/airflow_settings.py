@@ -41,6 +41,9 @@ def settings(home: Path, dags: Path, url: str, parallelism: int) -> dict[str, st
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        # The API server makes its routes at the first request, which on a busy machine takes more than five seconds; a
+        # task whose start gets no answer in five attempts has failed.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 

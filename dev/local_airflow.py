@@ -5,9 +5,6 @@
     with LocalAirflow(home=Path(".airflow"), dags=Path("dags_examples")) as airflow:
         run_id = airflow.client.trigger("nyc_flights")
         state = airflow.client.wait_for_run("nyc_flights", run_id)
-
-    python -m dev.local_airflow --home .airflow --dags dags_examples --port 8080     # until Ctrl-C
-
 Scheduler (LocalExecutor), API server and DAG processor on SQLite, or with a Celery worker and another database;
 listening on 127.0.0.1 only, without log-in (anybody who can reach the port is admin). Configured through the
 environment alone, so no ``airflow.cfg`` of the user matters. ``airflow standalone`` is not used: stopped with one
@@ -16,17 +13,15 @@ signal it leaves its children running.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import httpx
 
@@ -39,8 +34,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PROGRAMS = ("scheduler", "api-server", "dag-processor")
-START_TIMEOUT = 120.0
-"""Seconds until everything must be ready; 15 to 25 on two cores."""
+START_TIMEOUT = 240.0
+"""Seconds until everything must be ready; 15 to 25 on two idle cores."""
 GRACE = 8.0
 """Seconds between SIGTERM and SIGKILL at the end."""
 
@@ -238,38 +233,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m dev.local_airflow", description="Airflow in the foreground.")
-    parser.add_argument("--home", type=Path, required=True, help="AIRFLOW_HOME; made when absent")
-    parser.add_argument("--dags", type=Path, required=True, help="folder with the DAG files")
-    parser.add_argument("--port", type=int, default=8080, help="port on 127.0.0.1 (default: 8080; 0: a free one)")
-    parser.add_argument(
-        "--connection", action="append", default=[], metavar="ID=URI", help="an Airflow connection; may be repeated"
-    )
-    options = parser.parse_args(arguments)
-    connections = dict(pair.split("=", 1) for pair in options.connection)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
-        signal.signal(number, _interrupt)
-    airflow = LocalAirflow(options.home, options.dags, port=options.port, connections=connections)
-    print("Starting Airflow ...", flush=True)
-    try:
-        with airflow:
-            print(f"Airflow is ready: {airflow.url} (no log-in; Ctrl-C ends it)", flush=True)
-            airflow.wait()
-    except AirflowStartError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Airflow has ended.", flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

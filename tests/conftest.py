@@ -6,11 +6,18 @@ Airflow is not imported here: engine tests must start in milliseconds.
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.support import leftovers
+from tests.support import leftovers, memory_disk
+
+memory_disk.use()
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell has the jobs in its background ignore Ctrl-C, and children inherit that; here some are to be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _GRACE_SECONDS = 3.0
 

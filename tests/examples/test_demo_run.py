@@ -2,81 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import re
-import select
 import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
+
+from tests.support.programs import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
-REPOSITORY = Path(__file__).parents[2]
-
-
-class Demo:
-    """The demo as a child process, its output read up to a text."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "dev.demo", "--home", str(home)],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.output = ""
-
-    def read_until(self, text: str | None, seconds: float) -> str:
-        """Read until ``text`` appears (None: until the end); return all output."""
-        assert self.process.stdout is not None
-        deadline = time.monotonic() + seconds
-        while text is None or text not in self.output:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"not within {seconds:g} s: {text!r} in\n{self.output}"
-            more = os.read(self.process.stdout.fileno(), 65536)
-            if not more:
-                assert text is None, f"ended before {text!r}:\n{self.output}"
-                break
-            self.output += more.decode()
-        return self.output
-
-    def still_there(self) -> list[str]:
-        """Command lines of processes that have to do with this demo's folder."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                mine = str(self.home) in process.environ().get("AIRFLOW_HOME", "")
-                if mine and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(" ".join(process.cmdline()))
-            except psutil.Error:
-                continue
-        return found
-
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    started = Demo(tmp_path / "home")
-    with started.process:
+def demo(tmp_path: Path) -> Iterator[Program]:
+    with Program("dev.demo", tmp_path / "home") as started:
         yield started
-        if started.process.poll() is None:
-            started.process.terminate()
-            started.process.wait(30)
 
 
-def test_year_of_flights_in_a_real_airflow(demo: Demo) -> None:
+def test_year_of_flights_in_a_real_airflow(demo: Program) -> None:
     output = demo.read_until(None, 200)
 
     assert demo.process.wait(10) == 0, output
@@ -92,7 +41,7 @@ def test_year_of_flights_in_a_real_airflow(demo: Demo) -> None:
     assert demo.still_there() == []
 
 
-def test_interrupted_demo_leaves_nothing_running(demo: Demo) -> None:
+def test_interrupted_demo_leaves_nothing_running(demo: Program) -> None:
     demo.read_until("score_flights: ", 120)
     assert demo.still_there() != []
 

@@ -65,7 +65,7 @@ def test_readings_of_a_month(
 
     assert str(run.state) == "success"
     assert len(list((tmp_path / "readings").glob("*.csv.gz"))) == 30
-    counted = database.execute("SELECT station, count(*), count(DISTINCT at) FROM readings GROUP BY 1 ORDER BY 1")
+    counted = database.execute("SELECT station, count(*), count(DISTINCT at) FROM weather GROUP BY 1 ORDER BY 1")
     assert counted.fetchall() == [("airport", 720, 720), ("harbour", 720, 720), ("hill", 570, 570)]
     assert database.execute("SELECT count(*) FROM airflow_parallel_ledger").fetchone() == (30,)
 
@@ -100,9 +100,10 @@ def postgres() -> Iterator[PostgresDatabase]:
 def test_orders_of_a_table(bag: Any, postgres: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     found = postgres.connection
     parts = {name: getattr(found, name) for name in ("conn_type", "host", "port", "login", "password", "schema")}
-    monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", json.dumps(parts))
+    path = f'"{postgres.schema}"'.replace(" ", r"\ ")
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", json.dumps({**parts, "extra": {"options": f"-csearch_path={path}"}}))
 
-    run = bag.dags["table_to_table"].test(run_conf={"schema": postgres.schema})
+    run = bag.dags["table_to_table"].test()
 
     rate = "CASE currency WHEN 'EUR' THEN 1 WHEN 'USD' THEN 0.92 ELSE 0.088 END"
     expected = postgres.fetch(
