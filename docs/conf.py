@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sphinx.util.docutils import SphinxDirective
 
@@ -31,6 +31,7 @@ myst_enable_extensions = ["colon_fence"]
 # Links to examples and benchmarks lead out of docs/: right in the repository, no page of the site.
 suppress_warnings = ["myst.xref_missing", "toc.empty_glob"]
 
+add_module_names = False  # where a class lives is nobody's business: it is imported from the package
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
@@ -42,16 +43,22 @@ def setup(app: Any) -> None:
 
 
 class Exports(SphinxDirective):
-    """``.. exports:: engine bridge``: what the package exports from these floors, each from its docstring."""
+    """``.. exports:: engine bridge``: what the package exports from these floors, each from its docstring.
+
+    ``:first: Pipeline Stage`` says what a reader looks for first; the others follow by name.
+    """
 
     required_arguments = 1
     final_argument_whitespace = True
+    option_spec: ClassVar = {"first": str.split}
 
     def run(self) -> list[nodes.Node]:
         """Write what somebody would have to write by hand."""
-        floors = self.arguments[0].split()
+        floors, first = self.arguments[0].split(), self.options.get("first", [])
         lines: list[str] = []
-        for name, module in sorted(provider._WHERE.items(), key=lambda each: each[0].lower()):
+        others = sorted(provider._WHERE.keys() - first, key=str.lower)
+        for name in (*first, *others):
+            module = provider._WHERE[name]
             if module.split(".")[0] in floors:
                 kind = "class" if inspect.isclass(value := getattr(provider, name)) else "function"
                 kind = kind if callable(value) else "data"
