@@ -11,6 +11,7 @@ import pytest
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+from airflow_parallel_provider.sinks.shape import TableShape
 from tests.chaos.replacing import TABLE, replace_attempt, rows_of, staging_of
 from tests.chaos.test_swap import CHUNKS, DATABASES, SIZE, made_by, prepared, spec_of
 from tests.sinks.databases import TestDatabase
@@ -173,6 +174,19 @@ def test_table_that_is_dropped_while_it_is_looked_at_is_not_there(
             assert place.writer.reflect(connection, "absent", database.schema) is None
 
 
+@pytest.mark.parametrize("database", [*DATABASES, "sqlite-generic"], indirect=True)
+def test_table_that_another_attempt_drops_first_is_dropped(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two attempts may see the end of one load, and both clean up."""
+    with database.opened() as hook:
+        place = hook.opened_load.committer.database
+        found = TableShape("absent", database.schema, ())
+        monkeypatch.setattr(type(place.writer), "reflect", lambda *_: found)
+        with place.transaction() as connection:
+            place.writer.drop(connection, "absent", database.schema)
+
+
 @pytest.mark.parametrize("database", ["mariadb"], indirect=True)
 def test_attempt_waits_for_another_one_whose_rename_waits_for_a_reader(database: TestDatabase) -> None:
     prepared(database, "renamed")
@@ -187,8 +201,9 @@ def test_attempt_waits_for_another_one_whose_rename_waits_for_a_reader(database:
             failed.append(error)
 
     def renames_waiting() -> int:
-        waiting = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'RENAME TABLE%'"
-        return int(database.fetch(waiting)[0][0])
+        here = f"db = '{database.schema}'"  # another run of the tests may use the same server
+        asked = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'RENAME TABLE%' AND "
+        return int(database.fetch(asked + here)[0][0])
 
     threads = [threading.Thread(target=consolidate, args=(hook,)) for hook in hooks]
     with closing(database.raw()) as reader:

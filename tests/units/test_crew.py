@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -333,7 +333,7 @@ def test_what_a_worker_has_answered_before_it_died_is_not_done_again(tmp_path: P
 
     def kill_the_worker_before(item: int) -> int:
         if item == 0:
-            _kill_with_unread_answers(runs[0])
+            _kill_with_unread_answers(runs[0], lambda: {int(line) for line in calls.read_text().split()})
         return item
 
     stages = [Stage(work, kind="process", workers=1), Stage(kill_the_worker_before, workers=1, queue_size=1)]
@@ -346,14 +346,18 @@ def test_what_a_worker_has_answered_before_it_died_is_not_done_again(tmp_path: P
     assert sorted(map(int, calls.read_text().split())) == list(range(40)), "some calls were made twice"
 
 
-def _kill_with_unread_answers(run: Run) -> None:
+def _kill_with_unread_answers(run: Run, called: Callable[[], set[int]]) -> None:
     (slot,) = (slot for slot in run.crew._slots if isinstance(slot, process.ProcessSlot))
     clock, next_channel = Clock(), run.stages[1].channel
     while True:  # what a worker has done only shows in the memory it shares
-        state, sequence, _ = slot._link.position()
+        with next_channel._lock:  # one that has been let in still counts as waiting until it is awake
+            blocked = next_channel._writers_waiting and next_channel.items >= next_channel.capacity
         flight = list(slot._flight)
-        if next_channel._writers_waiting and flight and state == IDLE and sequence == flight[-1].sequence:
-            break
+        # It is idle for a moment more when it has taken a message: so look first whether it has done the calls of it.
+        if blocked and flight and called().issuperset(flight[-1].hand[-1].values):
+            state, sequence, _ = slot._link.position()
+            if state == IDLE and sequence == flight[-1].sequence:
+                break
         assert clock.seconds < PIPELINE_TIMEOUT
         time.sleep(0.001)
     worker = psutil.Process(slot.pid)

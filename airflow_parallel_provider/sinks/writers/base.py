@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 Rows = Iterable[tuple[Any, ...]]
 """What a writer is given; it can be gone through once."""
 
+_NO_IF_EXISTS = frozenset({"oracle"})
+"""Dialects of databases that only learned ``DROP TABLE IF EXISTS`` lately."""
+
 
 class Writer:
     """The backend that works with every SQLAlchemy dialect, and the base of those that know their database.
@@ -251,9 +254,10 @@ class Writer:
         connection.exec_driver_sql(insert)
 
     def drop(self, connection: Connection, name: str, schema: str | None) -> None:
-        """Drop a table, if it is there."""
+        """Drop a table, if it is there; another attempt may be dropping it at the same time."""
         if self.reflect(connection, name, schema) is not None:
-            connection.exec_driver_sql(f"DROP TABLE {self.place(connection, name, schema)}")
+            guard = "" if self.dialect in _NO_IF_EXISTS else "IF EXISTS "
+            connection.exec_driver_sql(f"DROP TABLE {guard}{self.place(connection, name, schema)}")
 
     def place(self, connection: Connection, name: str, schema: str | None) -> str:
         """A table as SQL."""
