@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from operator import attrgetter, countOf
@@ -21,7 +22,7 @@ from airflow_parallel_provider.sinks.kinds import KIND_OF_TYPE, Kind, plain
 from airflow_parallel_provider.sinks.rows import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
 
@@ -53,17 +54,37 @@ def _distinct(types: list[type]) -> frozenset[type]:
     return frozenset(types)
 
 
-def _types_by_column(block: Block) -> list[list[type]]:
-    """The types of all values. One pass over all of them takes little more than half as long as one per column."""
+def _types_by_column(block: Block, left: Container[int]) -> dict[int, list[type]]:
+    """The types of all values. One pass over all of them takes little more than half as long as one per column.
+
+    :param left: columns that nobody asks about.
+    """
     width = len(block.names)
-    if not isinstance(block.rows, list):
-        return [list(map(type, block.column(number))) for number in range(width)]
+    asked = [number for number in range(width) if number not in left]
+    if not isinstance(block.rows, list) or len(asked) * 2 <= width:
+        return {number: list(map(type, block.column(number))) for number in asked}
     types = list(map(type, chain.from_iterable(block.rows)))
-    return [types[number::width] for number in range(width)]
+    return {number: types[number::width] for number in asked}
+
+
+@dataclass(frozen=True, slots=True)
+class Strict:
+    """What a driver refuses by itself, so that nobody needs to look for it before: numbers of columns."""
+
+    columns: frozenset[int] = frozenset()
+    """Whose driver takes nothing but what belongs there."""
+    zones: frozenset[int] = frozenset()
+    """Of times, where it refuses those of another zone."""
 
 
 def fit_block(
-    block: Block, shape: TableShape, adapters: Mapping[Kind, Converter], where: str, first: int = 0
+    block: Block,
+    shape: TableShape,
+    adapters: Mapping[Kind, Converter],
+    where: str,
+    *,
+    first: int = 0,
+    strict: Strict | None = None,
 ) -> list[tuple[Any, ...]]:
     """The block's rows as the backend's driver takes them, columns in the block's order.
 
@@ -72,34 +93,49 @@ def fit_block(
     :param adapters: what the backend does with a value of a kind before its driver sees it.
     :param where: which chunk, for error texts.
     :param first: number of the block's first row in the chunk, for error texts.
+    :param strict: what is left to the driver; None: nothing.
     :raises SchemaMismatch: naming column, type and cure; never a value.
     """
     check_names(block, shape, where)
     table = f"table {shape.shown!r}"
+    strict = strict or Strict()
     changed: dict[int, list[Any]] = {}
-    types = _types_by_column(block)
-    for number, name in enumerate(block.names):
-        column = shape.by_name[name]
-        values, present = plain_column(block, number, types[number])
+    for number, types in _types_by_column(block, strict.columns).items():
+        column = shape.by_name[block.names[number]]
+        values, present = plain_column(block, number, types)
         if values is not None:
             changed[number] = values
-        settled = _is_settled(column, present, values or block.column(number), len(block.rows))
+        settled = (number in strict.zones and present <= _TIMES) or _is_settled(
+            column, present, values or block.column(number), len(block.rows)
+        )
         convert = _converter(column, present, adapters.get(column.kind, same), table, where, settled=settled)
         if convert is not None:
             changed[number] = _apply(convert, values or list(block.column(number)), column, table, where, first=first)
     return block.replaced(changed)
 
 
-def fit_in_slices(
-    block: Block, shape: TableShape, adapters: Mapping[Kind, Converter], where: str, size: int
-) -> Iterator[list[tuple[Any, ...]]]:
-    """As :func:`fit_block`, but ``size`` rows at a time, when they are asked for.
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """A block's rows made fit ``size`` at a time, when they are asked for.
 
     A server that has been sent the first rows works while the next ones are made fit.
     """
-    for start in range(0, len(block.rows), size):
-        part = Block(block.names, block.rows[start : start + size])
-        yield fit_block(part, shape, adapters, where, start)
+
+    block: Block
+    shape: TableShape
+    adapters: Mapping[Kind, Converter]
+    where: str
+    size: int
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """All rows, all checked."""
+        starts = range(0, len(self.block.rows), self.size)
+        return chain.from_iterable(self.fit(start, start + self.size) for start in starts)
+
+    def fit(self, start: int, stop: int, strict: Strict | None = None) -> list[tuple[Any, ...]]:
+        """Some of the rows; as :func:`fit_block`."""
+        part = Block(self.block.names, self.block.rows[start:stop])
+        return fit_block(part, self.shape, self.adapters, self.where, first=start, strict=strict)
 
 
 def check_names(block: Block, shape: TableShape, where: str) -> None:

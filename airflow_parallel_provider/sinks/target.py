@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.annotations import written_as_annotated
 from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, takes
-from airflow_parallel_provider.sinks.fit import check_names, fit_block, fit_in_slices
+from airflow_parallel_provider.sinks.fit import Slices, check_names, fit_block
 from airflow_parallel_provider.sinks.infer import infer_columns
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.making import add_column, create_table, make_table
@@ -180,7 +179,7 @@ class Target:
         if size is None:
             return fit_block(block, shape, self._writer.adapters, where)
         check_names(block, shape, where)  # before anything is sent
-        return chain.from_iterable(fit_in_slices(block, shape, self._writer.adapters, where, size))
+        return Slices(block, shape, self._writer.adapters, where, size)
 
     def _goes_as_arrow(self, block: Block, shape: TableShape) -> bool:
         """Whether the writer gets the Arrow table itself, because no value of it needs to be looked at."""

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from psycopg import pq
+from psycopg.adapt import Transformer
 
+from airflow_parallel_provider.sinks.fit import Slices, Strict
+from airflow_parallel_provider.sinks.kinds import Kind
+from airflow_parallel_provider.sinks.rows import Block
+from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
 from airflow_parallel_provider.sinks.writers import copy_binary
 from tests.sinks.databases import PostgresDatabase
 
@@ -48,7 +58,7 @@ def copied(database: PostgresDatabase, given: list[tuple[Any, ...]]) -> list[tup
     with database.raw() as raw, raw.cursor() as cursor:
         with cursor.copy(f"COPY {database.place('t')} FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(["int8", "text", "float8", "numeric", "timestamptz", "bytea", "interval", "date"])
-            copy_binary.send_rows(copy, iter(given))
+            copy_binary.send_rows(copy, iter(given), [20, 25, 701, 1700, 1184, 17, 1186, 1082])
         raw.commit()
     return database.rows("t", order="abs(a)")
 
@@ -83,3 +93,104 @@ def test_long_way_is_taken_where_the_short_one_is_not_as_known(
         assert copy_binary.row_formatter() is None
     assert copied(postgres, rows(100)) == rows(100)
     copy_binary.row_formatter.cache_clear()
+
+
+# -- what is left to psycopg ------------------------------------------------------------------------------------------
+
+KINDS = {"a": Kind.INT, "b": Kind.TEXT, "c": Kind.DATETIME, "d": Kind.FLOAT}
+OIDS = [20, 25, 1114, 701]
+NAIVE = AT.replace(tzinfo=None)
+ROW, ROWS = 2_300, 3_000
+
+
+class Number(enum.IntEnum):
+    SEVEN = 7
+
+
+class Word(enum.Enum):
+    HELLO = "hello"
+
+
+class Text(str):
+    def __str__(self) -> str:
+        return "not this"
+
+
+class Index:
+    def __index__(self) -> int:
+        return 7
+
+
+INTEGERS = [None, True, 2**63 - 1, 2**63, -(2**63) - 1, 7.0, 7.5, Decimal(7), Decimal("7.5"), "7", b"7"]
+INTEGERS += [Number.SEVEN, np.int64(7), np.int8(-7), np.uint64(2**63), np.bool_(True), pd.NA]
+TEXTS = [None, "", "a\0b", "\ud800", "\N{PILE OF POO}", 7, True, 7.5, b"x", NAIVE, [1], object()]
+TEXTS += [Word.HELLO, Text("this"), np.str_("numpy"), pd.NA]
+TIMES = [None, NAIVE.replace(tzinfo=UTC), NAIVE.date(), "2026-11-21", 7]
+TIMES += [pd.NaT, pd.Timestamp(NAIVE), np.datetime64("2026-11-21T01:02:03")]
+FLOATS = [None, True, 7, 10**400, Decimal("7.5"), float("nan"), "7.5", np.float32(0.1)]
+ODD: list[tuple[int, Any]] = [
+    *((0, value) for value in INTEGERS),
+    *((1, value) for value in TEXTS),
+    *((2, value) for value in TIMES),
+    *((3, value) for value in FLOATS),
+]
+
+
+def with_odd(column: int, value: Any) -> Slices:
+    rows: list[tuple[Any, ...]] = [(at, f"row {at}", NAIVE + timedelta(seconds=at), at / 7) for at in range(ROWS)]
+    rows[ROW] = (*rows[ROW][:column], value, *rows[ROW][column + 1 :])
+    shape = TableShape("t", None, tuple(TableColumn(name, kind, None) for name, kind in KINDS.items()))
+    return Slices(Block(tuple(KINDS), rows), shape, {}, "chunk 7", 2_000)
+
+
+def sent(rows: Any) -> bytes | tuple[type, str]:
+    """What goes to the server, or what is said instead."""
+    copy = Copying()
+    try:
+        copy_binary.send_rows(copy, rows, OIDS)
+    except Exception as error:  # whatever it is, it is to be the same
+        return type(error), str(error)
+    return bytes(copy.data)
+
+
+class Copying:
+    """Stands for the COPY of a cursor."""
+
+    def __init__(self) -> None:
+        transformer = Transformer(None)
+        transformer.set_dumper_types(OIDS, pq.Format.BINARY)
+        self.formatter = SimpleNamespace(transformer=transformer)
+        self.data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+
+@pytest.mark.parametrize(("column", "value"), ODD, ids=lambda value: type(value).__name__)
+def test_value_is_taken_or_refused_as_if_all_had_been_looked_at(column: int, value: Any) -> None:
+    rows = with_odd(column, value)
+    assert sent(rows) == sent(iter(rows))
+
+
+@pytest.mark.parametrize(("value", "times"), [(7, 0), (Decimal(7), 1)])
+def test_all_is_looked_at_only_near_a_value_that_psycopg_refuses(
+    monkeypatch: pytest.MonkeyPatch, value: Any, times: int
+) -> None:
+    looked: list[Strict | None] = []
+    fit = Slices.fit
+
+    def noted(self: Slices, start: int, stop: int, strict: Strict | None = None) -> list[tuple[Any, ...]]:
+        looked.append(strict)
+        assert strict or start <= ROW < stop <= start + copy_binary._MOST_ROWS
+        return fit(self, start, stop, strict)
+
+    monkeypatch.setattr(Slices, "fit", noted)
+
+    assert isinstance(sent(with_odd(0, value)), bytes)
+    assert looked.count(None) == times
+    assert looked.count(Strict(frozenset({0, 1}), frozenset({2}))) == 2
+
+
+def test_an_integer_is_what_python_takes_for_an_index() -> None:
+    """Where all values are looked at this is refused."""
+    assert sent(with_odd(0, Index())) == sent(iter(with_odd(0, 7)))

@@ -210,7 +210,7 @@ class PostgresWriter(Writer):
             with cursor.copy(f"COPY {target} ({listed(names)}) FROM STDIN (FORMAT {form})") as copy:
                 if binary:
                     copy.set_types(oids)
-                    send_rows(copy, rows)
+                    send_rows(copy, rows, oids)
                     return
                 for row in rows:
                     copy.write_row(row)
