@@ -30,7 +30,7 @@ class TableColumn:
     computed: bool = False
     """The database works it out and takes no value."""
     default: str | None = None
-    """The default as SQL, from the writers that make a table like another by themselves."""
+    """The default as SQL."""
 
     def spell(self) -> str:
         """The type, for people."""

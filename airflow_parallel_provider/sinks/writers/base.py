@@ -197,7 +197,7 @@ class Writer:
         raise NotImplementedError  # check_disposition comes first
 
     def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
-        """Make a table with the columns and the primary key of another, in the same schema."""
+        """Make a table with the columns, their defaults and the primary key of another, in the same schema."""
         import sqlalchemy as sa
 
         columns = [
@@ -207,6 +207,8 @@ class Writer:
                 primary_key=column.name in shape.primary_key,
                 nullable=column.nullable,
                 autoincrement=False,
+                # As it stands: in sa.text() a colon would begin a parameter.
+                server_default=None if column.default is None else sa.literal_column(column.default),
             )
             for column in shape.columns
             if not column.computed

@@ -44,7 +44,13 @@ def column_of_sql(found: Mapping[str, Any]) -> TableColumn:
         precision=sql_type.precision if numeric else None,
         scale=sql_type.scale if numeric else None,
         computed=bool(found.get("computed")),
+        default=_default(found),
     )
+
+
+def _default(found: Mapping[str, Any]) -> str | None:
+    default = found.get("default")
+    return str(default) if default else None  # some dialects say "" for none
 
 
 def _is_optional(found: Mapping[str, Any]) -> bool:
