@@ -54,18 +54,21 @@ class OutputRelay:
             poller = select.poll()
             poller.register(fd, select.POLLIN)
             poller.register(self._wake, select.POLLIN)
-            if fd not in dict(poller.poll()) or left <= 0 or time.monotonic() > self._until:
+            if fd not in dict(poller.poll()):
                 break
+            closing = self._closing  # then this read takes all that had been printed: a pipe holds no more than that
             data = os.read(fd, _READ)
             if not data:
                 break
-            left -= len(data) if self._closing else 0
+            left -= len(data) if closing else 0
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._log(line)
             while len(rest) > _LONGEST:
                 self._log(rest[:_LONGEST])
                 rest = rest[_LONGEST:]
+            if closing and (left <= 0 or time.monotonic() > self._until):
+                break
         self._log(rest)
 
     def close(self) -> None:
