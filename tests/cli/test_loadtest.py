@@ -70,7 +70,7 @@ def test_the_same_seed_strikes_the_same_items(capsys: pytest.CaptureFixture[str]
 
 
 def test_without_faults_for_a_time(capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = load_test(capsys, "threads_only", "--seconds", "1.5")
+    code, found = load_test(capsys, "threads_only", "--seconds", "4")
 
     assert code == 0, found["problems"]
     assert found["rounds"] > 1

@@ -10,7 +10,7 @@ import pytest
 from airflow_parallel_provider import DROP, Stage, StopToken
 from tests.support import saboteurs as bad
 from tests.support.running import RecordingSink, run_pipeline
-from tests.support.sync import Gate
+from tests.support.sync import WAIT_SECONDS, Gate
 
 
 def each(items: list[int]) -> list[int]:
@@ -22,7 +22,7 @@ def test_a_chunk_larger_than_the_next_channel_is_handed_on_whole(batch_size: int
     """The next stage must not be closed before its last batches are in: they go in piece by piece while it works."""
     stages = [Stage(bad.same, workers=1), Stage(each, batch_size=batch_size, queue_size=queue_size)]
 
-    ran = run_pipeline(range(20), stages, ordered=True, chunk_size=20, timeout=5.0)
+    ran = run_pipeline(range(20), stages, ordered=True, chunk_size=20, timeout=30.0)
 
     assert ran.error is None
     assert ran.rows == list(range(20))
@@ -35,7 +35,7 @@ def test_the_last_batch_need_not_be_full(kind: Any, ordered: bool) -> None:
     for _ in range(3 if kind == "process" else 30):
         stages = [Stage(bad.same, workers=3), Stage(each, kind=kind, batch_size=7)]
 
-        ran = run_pipeline(range(24), stages, ordered=ordered, chunk_size=8, timeout=10.0)
+        ran = run_pipeline(range(24), stages, ordered=ordered, chunk_size=8, timeout=30.0)
 
         assert ran.error is None
         assert sorted(ran.rows) == list(range(24))
@@ -147,11 +147,11 @@ def test_a_thread_that_was_given_up_makes_no_further_calls() -> None:
             gate.pass_through()
         if item == 999:
             gate.open()
-            left[0].join(5.0)
+            left[0].join(WAIT_SECONDS)
         return item
 
     try:
-        ran = run_pipeline(range(1000), [Stage(call, workers=1, timeout=1.0)], tolerance=1, timeout=20.0)
+        ran = run_pipeline(range(1000), [Stage(call, workers=1, timeout=3.0)], tolerance=1, timeout=60.0)
     finally:
         gate.open()
 
@@ -179,7 +179,7 @@ def test_a_thread_left_behind_by_a_stop_makes_no_further_calls(kind: Any) -> Non
         run_pipeline(range(1000), [Stage(call, kind=kind, **options)], stop=token)  # type: ignore[arg-type]
     finally:
         gate.open()
-    left[0].join(10.0)
+    left[0].join(WAIT_SECONDS)
 
     assert not left[0].is_alive()
     assert calls == list(range(401))

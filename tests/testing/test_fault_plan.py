@@ -70,7 +70,7 @@ def test_an_error_of_the_tests_own() -> None:
 
 
 def test_kill_and_stall_of_processes() -> None:
-    stages = [process(functions.tenfold, timeout=0.8), process(functions.not_seven, batch_size=5, name="batches")]
+    stages = [process(functions.tenfold, timeout=3.0), process(functions.not_seven, batch_size=5, name="batches")]
     plan = FaultPlan(
         Kill("tenfold", at=3), Stall("tenfold", at=4), Kill("batches", at=8, times=None), Kill("batches", at=12)
     )
@@ -90,7 +90,7 @@ def test_kill_and_stall_of_processes() -> None:
 @pytest.mark.parametrize("kind", ["thread", "async"])
 def test_a_stall_in_the_task_process(kind: Any) -> None:
     function = functions.plus_one if kind == "async" else functions.same
-    stage = Stage(function, kind=kind, workers=2, timeout=0.5, name="stage")
+    stage = Stage(function, kind=kind, workers=2, timeout=3.0, name="stage")
     plan = FaultPlan(Stall("stage", at=5))
     faulty = plan.wrap(Pipeline(range(10), [stage], ListSink(), tolerance=1))
 

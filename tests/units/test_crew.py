@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Stage, StopToken
-from airflow_parallel_provider.engine import crew, limits
+from airflow_parallel_provider.engine import crew, limits, parting
 from airflow_parallel_provider.engine import run as run_module
 from airflow_parallel_provider.engine.calls import IDLE
 from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
@@ -29,7 +29,7 @@ from airflow_parallel_provider.errors import PlanError, RunStopped
 from tests.support.running import run_pipeline
 from tests.support.sync import Clock, Gate, Meeting, Once, in_background
 
-PIPELINE_TIMEOUT = 20.0
+PIPELINE_TIMEOUT = 60.0
 STOP_BUDGET = 5.0
 
 
@@ -59,7 +59,8 @@ def test_a_stage_of_waiting_threads_grows_and_the_report_says_why() -> None:
     def until_it_has_grown() -> Iterator[int]:
         clock = Clock()
         for item in itertools.count():
-            if crowd.most == 4 or clock.seconds > 10:
+            # Where others use the machine, growing may look in vain and is tried again only seconds later.
+            if crowd.most == 4 or clock.seconds > PIPELINE_TIMEOUT:
                 return
             yield item
 
@@ -162,7 +163,7 @@ def test_workers_that_have_served_their_time_are_replaced_and_nothing_is_lost() 
     def until_four() -> Iterator[int]:
         clock = Clock()
         for item in itertools.count():
-            if len(seen) >= 4 or clock.seconds > 10:
+            if len(seen) >= 4 or clock.seconds > PIPELINE_TIMEOUT / 2:
                 return
             yield item
 
@@ -206,7 +207,7 @@ def test_the_successor_of_a_worker_that_was_dismissed_meanwhile_leaves_too(tmp_p
         run.stages[0].channel.dismiss(1)
         first.thread.join(PIPELINE_TIMEOUT)
         function.meeting.expect()
-        second.thread.join(STOP_BUDGET)
+        second.thread.join(PIPELINE_TIMEOUT)
         left.extend((first.thread.is_alive(), second.thread.is_alive()))
         stop.stop("seen enough")
         rest.open()
@@ -469,11 +470,13 @@ def test_a_worker_that_is_not_ready_when_all_is_done_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither its process is left, nor the thread that waits for it."""
-    monkeypatch.setattr(run_module, "END_SECONDS", 0.2)
+    monkeypatch.setattr(run_module, "END_SECONDS", 1.0)
+    monkeypatch.setattr(parting, "BREAK_OFF_SECONDS", PIPELINE_TIMEOUT)
     function = HangsInSecondSetup(Once(str(tmp_path / "once")), Meeting.at(tmp_path / "release"))
 
     ran = run_pipeline(range(9), [Stage(function, name="s", kind="process", workers=2)])
 
     assert (ran.report.state, sorted(ran.rows)) == ("success", list(range(9)))
-    (warning,) = ran.report.warnings
-    assert warning.endswith("was not done with setup or teardown and was broken off")
+    # On a machine that has other things to do the teardown of the other one may take as long.
+    assert ran.report.warnings
+    assert all(each.endswith("was not done with setup or teardown and was broken off") for each in ran.report.warnings)

@@ -14,7 +14,7 @@ import pytest
 from airflow_parallel_provider import Stage
 from tests.support import scripts
 from tests.support.running import run_pipeline
-from tests.support.sync import Meeting
+from tests.support.sync import WAIT_SECONDS, Meeting
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal, and /proc")
 
@@ -41,8 +41,8 @@ def test_descendants_that_cannot_look_at_their_sockets_die_with_a_killed_task(tm
         for each in descendants:
             each.suspend()
         process.kill()
-        process.wait(5)
-        _, alive = psutil.wait_procs(descendants, timeout=5)
+        process.wait(WAIT_SECONDS)
+        _, alive = psutil.wait_procs(descendants, timeout=WAIT_SECONDS)
         for each in alive:
             each.kill()
 

@@ -19,6 +19,7 @@ from airflow_parallel_provider.engine.host import WorkerHost
 from airflow_parallel_provider.engine.needs import modules_wanted
 from airflow_parallel_provider.engine.questions import NoAnswer, QuestionDesk, ask
 from airflow_parallel_provider.errors import SetupFailed
+from tests.support.sync import WAIT_SECONDS
 
 
 def shout(question: bytes) -> bytes:
@@ -87,22 +88,22 @@ def test_closed_desk_answers_nobody(asker: Callable[..., QuestionDesk], monkeypa
 
     def slow(question: bytes) -> bytes:
         busy.set()
-        release.wait(10)
+        release.wait(WAIT_SECONDS)
         return question
 
     desk = asker(slow)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, b"first")
-        assert busy.wait(5)
+        assert busy.wait(WAIT_SECONDS)
         second = pool.submit(ask, b"second")
         closing = threading.Thread(target=desk.close)
         closing.start()
-        closing.join(5)
+        closing.join(WAIT_SECONDS / 2)
         assert not closing.is_alive(), "closing waits for an answer that may never come"
         release.set()
-        assert first.result(5) == b"first"
+        assert first.result(WAIT_SECONDS) == b"first"
         with pytest.raises(NoAnswer):
-            second.result(5)
+            second.result(WAIT_SECONDS)
     monkeypatch.setattr(desk, "close", lambda: None)
 
 
