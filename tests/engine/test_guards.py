@@ -61,6 +61,15 @@ def test_an_orphan_is_seen() -> None:
     assert not leftovers.wait_until_gone(before, 5.0)
 
 
+def test_a_process_is_a_stranger_only_while_all_its_forebears_are_known() -> None:
+    """Strangers are not asked again: one with a gap above it may be an orphan that is about to become ours."""
+    first, stranger, child, gone, orphan = range(5_000_001, 5_000_006)  # more than there can be
+    known = {first: ("S", 0), stranger: ("S", first), os.getpid(): ("R", first), child: ("S", os.getpid())}
+    known |= {gone: ("X", 0), orphan: ("S", gone)}
+
+    assert {pid for pid in known if leftovers._is_foreign(pid, known)} == {first, stranger}
+
+
 def test_a_zombie_is_seen() -> None:
     before = leftovers.Snapshot.take()
     child = subprocess.Popen([sys.executable, "-c", ""])
