@@ -31,6 +31,8 @@ class TableColumn:
     """The database works it out and takes no value."""
     default: str | None = None
     """The default as SQL."""
+    collated: bool = False
+    """Texts may be equal that are not the same; from the writers that must know."""
 
     def spell(self) -> str:
         """The type, for people."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -51,3 +52,31 @@ def test_nulls_are_equal_where_the_index_says_so(database: TestDatabase) -> None
         hook.write_chunk("00000000", ROWS)
 
     assert [name for (name,) in database.rows(columns="name")] == ["b", "c", "e", "last"]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "duckdb", "mariadb"], indirect=True)
+@pytest.mark.parametrize("frame", [False, True], ids=["rows", "arrow"])
+def test_texts_that_the_table_takes_for_equal_are_one_key(database: TestDatabase, frame: bool) -> None:
+    """And the last row wins, in one chunk or in several."""
+    pa = pytest.importorskip("pyarrow")
+    if database.name == "duckdb" and _version("duckdb") < (1, 4):
+        pytest.skip("ON CONFLICT of DuckDB goes by the collation from 1.4 on")
+    collation = "utf8mb4_general_ci" if database.name == "mariadb" else "NOCASE"
+    database.execute(
+        f"CREATE TABLE {database.place('scores')} (name VARCHAR(9) COLLATE {collation} PRIMARY KEY, points INTEGER)"
+    )
+    chunks = [
+        [{"name": name, "points": points} for name, points in pairs]
+        for pairs in ([("a", 1), ("B", 2), ("A", 3)], [("b", 4), ("a", 5), ("B", 6), ("c", 7)])
+    ]
+
+    with database.opened(spec=SPEC, write_disposition="merge", primary_key="name") as hook:
+        for number, rows in enumerate(chunks):
+            given = [pa.Table.from_pylist(rows)] if frame else rows
+            hook.write_chunk(f"{number:08d}", given, first_position=number * 100)
+
+    assert [(name.lower(), points) for name, points in database.rows()] == [("a", 5), ("b", 6), ("c", 7)]
+
+
+def _version(package: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in metadata.version(package).split(".")[:2])

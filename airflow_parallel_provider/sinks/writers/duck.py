@@ -17,6 +17,7 @@ from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
 from airflow_parallel_provider.sinks.writers.base import Rows, Writer
 from airflow_parallel_provider.sinks.writers.duck_dialect import CHUNK, DuckConnection
+from airflow_parallel_provider.sinks.writers.duck_keys import collates, compared
 from airflow_parallel_provider.sinks.writers.quoting import any_missing, listed, on_conflict, place_of, quote
 
 if TYPE_CHECKING:
@@ -158,7 +159,8 @@ class DuckWriter(Writer):
             if members <= names:
                 keys.add(members)
         computed = _generated(connection, table, schema) if any(row[3] is not None for row in found) else set()
-        columns = tuple(_column(row, computed=row[0] in computed) for row in found)
+        collated = bool(keys) and collates(connection, where, (table, schema))
+        columns = tuple(_column(row, computed=row[0] in computed, collated=collated) for row in found)
         return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)), primary)
 
     def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
@@ -187,7 +189,7 @@ class DuckWriter(Writer):
     ) -> None:
         """ON CONFLICT, after the last of equal keys was picked: by the database, which knows what is equal."""
         chunk = with_numbers(_arrow(shape, names, rows), _NUMBER)
-        by = [_cast(names.index(name), shape.by_name[name]) for name in key]
+        by = [compared(_cast(names.index(name), shape.by_name[name]), shape, name) for name in key]
         some = ""
         if any(shape.by_name[name].nullable for name in key):
             # By themselves: ON CONFLICT would drop all but one of those that are alike.
@@ -222,7 +224,7 @@ def _generated(connection: Connection, table: str, schema: str | None) -> set[st
     return {name for (name,) in found.fetchall()}
 
 
-def _column(row: Any, *, computed: bool) -> TableColumn:
+def _column(row: Any, *, computed: bool, collated: bool) -> TableColumn:
     name, declared, nullable, default = row
     decimal = _DECIMAL.fullmatch(declared)
     unsigned = declared.startswith("U") and declared[1:] in _BITS
@@ -240,6 +242,7 @@ def _column(row: Any, *, computed: bool) -> TableColumn:
         scale=int(decimal.group(2)) if decimal else None,
         computed=computed,
         default=default,
+        collated=collated and kind is Kind.TEXT,
     )
 
 
