@@ -82,7 +82,7 @@ def test_without_faults_for_a_time(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_leak_fails_the_test(capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        code, found = load_test(capsys, "leaking", "--seconds", "5", "--max-growth", "4")
+        code, found = load_test(capsys, "leaking", "--items", "4000", "--max-growth", "4")
     finally:
         pipelines.LEFT.clear()
 

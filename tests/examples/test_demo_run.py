@@ -16,7 +16,7 @@ from tests.support.programs import Program
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # both bring up an Airflow of their own
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def demo(tmp_path: Path) -> Iterator[Program]:
 
 
 def test_year_of_flights_in_a_real_airflow(demo: Program) -> None:
-    output = demo.read_until(None, 200)
+    output = demo.read_until(None, 700)
 
     assert demo.process.wait(10) == 0, output
     assert "336,776 rows, 336,776 flights; complete" in output
@@ -42,11 +42,11 @@ def test_year_of_flights_in_a_real_airflow(demo: Program) -> None:
 
 
 def test_interrupted_demo_leaves_nothing_running(demo: Program) -> None:
-    demo.read_until("score_flights: ", 120)
+    demo.read_until("score_flights: ", 700)
     assert demo.still_there() != []
 
     demo.process.send_signal(signal.SIGINT)
 
-    assert "has been ended" in demo.read_until(None, 40)
+    assert "has been ended" in demo.read_until(None, 120)
     assert demo.process.wait(10) == 130
     assert demo.still_there() == []
