@@ -137,8 +137,8 @@ def run_calls(
     results, durations, clock = outcome.results, outcome.nanoseconds, time.monotonic_ns
     began = clock()
     for number, value in enumerate(values):
+        page[BEGAN_NS] = began  # first, so that this call is never seen with the age of the one before
         page[CALL] = number
-        page[BEGAN_NS] = began
         if page[LIMIT] > limit_from and number >= page[LIMIT] - limit_from:
             break
         try:

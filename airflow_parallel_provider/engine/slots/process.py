@@ -237,7 +237,7 @@ class ProcessSlot(Slot):
         """A worker is dead or must be ended: find out why, charge the call it was running, return the others."""
         if gone.timed_out is None:
             self._drain()
-        state, sequence, number = self._link.position()
+        state, sequence, number = gone.position or self._link.position()
         status = self._link.drop()
         self._stop_or_stay(status, ended_by_us=gone.timed_out is not None)
         messages, self._flight = [self._what_is_left(message) for message in self._flight], deque()

@@ -120,10 +120,12 @@ class ThreadSlot(Slot):
         with self._lock:
             if self._hand is None:
                 return now + timeout
+            number = self._page[CALL]
             running = time.monotonic() - self._page[BEGAN_NS] / 1e9
             if running < timeout:
                 return now + timeout - running
-            number = self._page[CALL]
+            if self._page[CALL] != number:  # it has ended just now; the next one is not to blame
+                return now + timeout
             self.abandoned = True
             self._page[LIMIT] = number + 1  # when it does come back it makes no further call
             self.left = (self._hand, self._outcome.first(number), number, running)

@@ -42,12 +42,19 @@ TEARDOWN_SECONDS = 5.0
 
 
 class WorkerGone(Exception):
-    """The worker is dead, or has to be ended; ``timed_out`` says for how many seconds its call had been running."""
+    """The worker is dead, or has to be ended.
 
-    def __init__(self, reason: str, timed_out: float | None = None) -> None:
+    :param timed_out: for how many seconds its call had been running.
+    :param position: which call that was; the worker may go on to the next one before it is ended.
+    """
+
+    def __init__(
+        self, reason: str, timed_out: float | None = None, position: tuple[int, int, int] | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.timed_out = timed_out
+        self.position = position
 
 
 class WorkerLink:
@@ -225,9 +232,10 @@ class WorkerLink:
     def _check_deadline(self) -> None:
         if self._context.stop.is_set:
             raise ChannelBroken
-        timeout, running = self._stage.stage.timeout, self._running_for()
-        if timeout is not None and running >= timeout:
-            raise WorkerGone("timeout", timed_out=running)
+        timeout, position = self._stage.stage.timeout, self.position()
+        running = self._running_for()
+        if timeout is not None and running >= timeout and self.position() == position:
+            raise WorkerGone("timeout", timed_out=running, position=position)
 
     def position(self) -> tuple[int, int, int]:
         """What the worker says it is doing: state, sequence number of the message, number of the call."""
