@@ -170,9 +170,9 @@ class SqlSource(DeclaredSource):
         expected = ranges.size(number)
         if found == expected:
             return
-        low, high = ranges.range(number)
-        above = "" if low is None else f" and above {_bound_shown(low)}"
-        where = f"{self.identity()}: rows with {self._key_shown} up to {_bound_shown(high)}{above}"
+        # By their place, not by the bounds of the range: those are values of rows.
+        first = number * ranges.range_size + 1
+        where = f"{self.identity()}: rows {first} to {first + expected - 1} in the order of {self._key_shown}"
         if self._thawed:
             raise LoadMismatch(
                 f"{where}: there were {expected} at the first try and are {found} now, so its chunks would not be the "
@@ -180,10 +180,6 @@ class SqlSource(DeclaredSource):
                 "with where= only rows that no longer come and go"
             )
         log.warning("%s: there were %d when the table was looked at and are %d now", where, expected, found)
-
-
-def _bound_shown(values: tuple[Any, ...]) -> str:
-    return repr(values[0] if len(values) == 1 else values)
 
 
 def _checked_key(key: Any) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ def test_retry_names_the_range_that_changed(database: TestDatabase) -> None:
     database.execute(f"DELETE FROM {database.place('orders')} WHERE id = 900")
 
     with pytest.raises(
-        RunFailed, match=r"up to 1197 and above 897: there were 100 at the first try and are 99"
+        RunFailed, match=r"rows 301 to 400 in the order of id: there were 100 at the first try and are 99"
     ) as caught:
         run(database, copied)
 
@@ -177,7 +177,9 @@ def test_first_try_takes_rows_as_they_come(database: TestDatabase, caplog: pytes
     database.execute(f"DELETE FROM {database.place('orders')} WHERE id = 900")
 
     assert len(list(it)) == ROWS - 1
-    assert "there were 100 when the table was looked at and are 99 now" in caplog.text
+    assert (
+        "rows 301 to 400 in the order of id: there were 100 when the table was looked at and are 99 now" in caplog.text
+    )
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_retry_names_the_range_that_changed(database: TestDatabase) -> None:
     retry.prepare()
     retry.thaw(json.loads(json.dumps(first.freeze())))
 
-    with pytest.raises(LoadMismatch, match=r"day, id up to \(1, 149\) and above \(1, 49\): there were 100 at the fir"):
+    with pytest.raises(LoadMismatch, match=r"rows 401 to 500 in the order of day, id: there were 100 at the fir"):
         list(retry)
 
 
