@@ -22,9 +22,10 @@ from airflow_parallel_provider import (
     Stage,
     StopToken,
 )
+from airflow_parallel_provider.engine.rate import RateLimit
 from airflow_parallel_provider.errors import RunStopped, SourceError
 from airflow_parallel_provider.sources import http_client
-from airflow_parallel_provider.sources.http_client import _retry_after
+from airflow_parallel_provider.sources.http_client import Throttle, _retry_after
 from tests.support.pages import Answer, Pages, serving
 
 pytestmark = pytest.mark.airflow
@@ -175,28 +176,41 @@ def test_what_may_pass_is_asked_for_again(serve: Serve, status: int | None) -> N
     assert sum(query["page"] == "2" for _, query in pages.asked) == 2
 
 
-def test_retry_after_holds_for_all_readers(serve: Serve) -> None:
+def test_retry_after_holds_for_all_readers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at where requests are let go: one that was on its way already may reach the server at any time."""
     plain = numbered(40)
-    told: list[float] = []
-    early: list[str] = []
-    lock = threading.Lock()
+    told, lock = list[bool](), threading.Lock()
+    held: list[tuple[float, float]] = []
+    let_go: list[tuple[float, float]] = []
+    hold, take = Throttle.hold, Throttle._take
+
+    def noting_hold(throttle: Throttle, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        hold(throttle, seconds)
+        held.append((time.monotonic(), until))
+
+    def noting_take(throttle: Throttle) -> float:
+        before = time.monotonic()
+        wait = take(throttle)
+        if wait <= 0:
+            let_go.append((before, time.monotonic()))
+        return wait
 
     def answer(path: str, query: dict[str, str]) -> Answer:
         with lock:
             if not told:
-                told.append(time.monotonic())
+                told.append(True)
                 return 429, {"Retry-After": "1"}, {}
-        # A request that was on its way already may still come; one that was sent later may not.
-        if 0.3 < time.monotonic() - told[0] < 0.95:
-            early.append(query["page"])
         return plain(path, query)
 
+    monkeypatch.setattr(Throttle, "hold", noting_hold)
+    monkeypatch.setattr(Throttle, "_take", noting_take)
     serve(answer)
-    began = time.monotonic()
 
     assert list(source(readers=4)) == list(range(40))
-    assert time.monotonic() - began >= 1.0
-    assert not early
+    ((since, until),) = held
+    assert until < max(after for _, after in let_go)
+    assert not [each for each in let_go if since < each[0] and each[1] < until]
 
 
 def test_retry_after_may_be_a_date() -> None:
@@ -251,18 +265,22 @@ def test_no_error_shows_the_query(serve: Serve) -> None:
     assert pages.asked[0][1]["api_key"] == "hunter2"
 
 
-def test_rate_is_that_of_all_readers(serve: Serve) -> None:
+def test_rate_is_that_of_all_readers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock of the limit itself: a request may take any time from there to the server."""
     times: list[float] = []
-    plain = numbered(80)
+    spend = RateLimit.spend
 
-    def answer(path: str, query: dict[str, str]) -> Answer:
-        times.append(time.monotonic())
-        return plain(path, query)
+    def noting(rate: RateLimit, items: int) -> None:
+        assert rate._last is not None
+        times.append(rate._last)
+        spend(rate, items)
 
-    serve(answer)
+    monkeypatch.setattr(RateLimit, "spend", noting)
+    pages = serve(numbered(80))
 
     assert list(source(readers=8, rate_limit=20)) == list(range(80))
-    assert max(times) - min(times) >= (len(times) - 2) / 20 * 0.9
+    assert len(times) == len(pages.asked) >= 9
+    assert max(times) - min(times) >= (len(times) - 2) / 20
 
 
 def test_headers_and_login_are_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
