@@ -27,6 +27,7 @@ from airflow_parallel_provider.sinks.beside import ChunkKey
 from airflow_parallel_provider.sinks.database import Unreachable
 from airflow_parallel_provider.sinks.diagnose import diagnose
 from airflow_parallel_provider.sinks.load_rows import OPEN
+from airflow_parallel_provider.sinks.writers.absent import says_absent
 from airflow_parallel_provider.sinks.writers.room import NO_ROOM, may_pass, told
 
 if TYPE_CHECKING:
@@ -255,22 +256,28 @@ class Committer:
         # Without its text, which may hold values. A claim that fails although nobody holds the chunk: who held it has
         # rolled back in between.
         if found is None and self._claimed and not may_pass(error, self.database.writer):
-            if self._was_dropped_as_stale():
+            if self._was_dropped_as_stale(error):
                 return None, reason
             raise SchemaMismatch(self._refusal(content.block(self.target), where, reason)) from None
         return found, reason
 
-    def _was_dropped_as_stale(self) -> bool:
-        """Whether another attempt has begun meanwhile and dropped the staging table of a load without a chunk."""
+    def _was_dropped_as_stale(self, error: Exception) -> bool:
+        """Whether another attempt has begun meanwhile and dropped the staging table of a load without a chunk.
+
+        It may have made the table anew since, put its first chunk in, and even have swapped it in.
+        """
         if self.target.name == self.target.declared_name:
             return False
         self.target.forget_shape()
         connection = self.database.connection()
-        if self.target.look(connection) is not None:
-            return False
+        # In this order: another attempt makes the table before it commits to the ledger, and marks the load at last.
         committed = self.books.ledger.committed(connection, self.load)
         connection.rollback()
-        return not committed
+        if self.target.look(connection) is not None:
+            return says_absent(error)
+        state = self.books.loads.hold(connection, self.load)
+        connection.rollback()
+        return not committed or state != OPEN
 
     def _look_up(self, receipt: ChunkReceipt) -> ChunkReceipt | None:
         connection = self.database.connection()

@@ -13,7 +13,7 @@ from airflow_parallel_provider.sinks.commit import Committer
 from airflow_parallel_provider.sinks.database import Passing
 from airflow_parallel_provider.sinks.holding import held_alone
 from airflow_parallel_provider.sinks.ledger import LoadSummary
-from airflow_parallel_provider.sinks.load_rows import COMPLETE, staging_name
+from airflow_parallel_provider.sinks.load_rows import COMPLETE, SWAPPING, staging_name
 from airflow_parallel_provider.sinks.rejected import Allowance
 from airflow_parallel_provider.sinks.rerun import Rerun, choose
 from airflow_parallel_provider.sinks.rows import Block
@@ -197,11 +197,21 @@ def _require_table(opened: OpenLoad, committed: Mapping[str, ChunkReceipt]) -> N
             _drop_stale(opened)
         # In this order: another attempt makes the table before it commits to the ledger.
         if rows and target.look(connection) is None:
+            committer.swapped = _is_swapped(opened, connection)
+            if committer.swapped:
+                return
             raise LoadMismatch(
                 f"load {committer.load_key!r}: the ledger says that {rows} rows are in table {target.name!r}, but "
                 "there is no such table. Discard the load to write them again"
             )
         target.ensure(connection, Block((), []), "at the start")
+
+
+def _is_swapped(opened: OpenLoad, connection: Connection) -> bool:
+    """Whether another attempt has finished the load since this one has begun."""
+    committer = opened.committer
+    state = committer.books.loads.hold(connection, committer.load)
+    return opened.declared.write_disposition == "replace" and state in (SWAPPING, COMPLETE)
 
 
 def _drop_stale(opened: OpenLoad) -> None:

@@ -51,20 +51,25 @@ def make_table(
     """Have a table made in a transaction of its own, unless somebody else is faster."""
     import sqlalchemy as sa
 
-    try:
-        writer.begin(connection)
-        make()
-        writer.commit(connection)
-    except sa.exc.DBAPIError as error:
-        if connection.invalidated:
-            raise  # it is lost, and to look would connect anew, in vain while the server is down
-        connection.rollback()
-        there = writer.reflect(connection, name, schema)
-        connection.rollback()
-        if there is None:
+    for last in (False, True):
+        try:
+            writer.begin(connection)
+            make()
+            writer.commit(connection)
+        except sa.exc.DBAPIError as error:
+            if connection.invalidated:
+                raise  # it is lost, and to look would connect anew, in vain while the server is down
+            connection.rollback()
+            there = writer.reflect(connection, name, schema)
+            connection.rollback()
+            if there is not None:
+                return
             if may_pass(error, writer):
                 raise  # whoever waits for this chunk may try again
-            raise SinkError(
-                f"cannot create table {name!r} ({writer.explain(error)}): check the rights of the login and "
-                "that the schema exists, or create the table beforehand"
-            ) from None
+            if last:  # or who was faster has dropped it again: a staging table without a chunk
+                raise SinkError(
+                    f"cannot create table {name!r} ({writer.explain(error)}): check the rights of the login and "
+                    "that the schema exists, or create the table beforehand"
+                ) from None
+        else:
+            return

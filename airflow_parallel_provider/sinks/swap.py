@@ -52,16 +52,16 @@ class Swap:
         :raises LoadMismatch: when the load or its staging table is gone.
         :raises SinkError: when the staging table holds another number of rows.
         """
-        with self.database.guarded() as connection:
-            state = self._state(connection)
-            staging = self._look(connection, self.target.name)
-            old = self._look(connection, self.declared.table)
-            found = self._count(connection, staging)
-            if state == OPEN and found != rows:
-                state = self._state(connection)  # another attempt may have finished it in between
-                if state == OPEN:
-                    raise SinkError(self._changed(found, rows))
-            by_name = staging is not None and self.database.writer.renames(connection, staging, old)
+        staging, old, found, by_name = None, None, 0, False
+        with self.database.transaction() as connection:
+            state = self.books.loads.hold(connection, self.load)  # nobody swaps it as long as this looks at it
+            if state == OPEN:
+                staging = self._look(connection, self.target.name)
+                old = self._look(connection, self.declared.table)
+                found = self._count(connection, staging)
+                by_name = staging is not None and self.database.writer.renames(connection, staging, old)
+        if state == OPEN and found != rows:
+            raise SinkError(self._changed(found, rows))
         if state is None:
             raise LoadMismatch(
                 f"table {self.declared.shown!r}: the load is gone from the ledger; somebody discarded it"
@@ -75,23 +75,14 @@ class Swap:
         self.reached("after_swap")
         drop_staging(self.database, self.declared, [self.load])
 
-    def _state(self, connection: Connection) -> str | None:
-        state = self.books.loads.hold(connection, self.load)
-        connection.rollback()
-        return state
-
     def _look(self, connection: Connection, name: str) -> TableShape | None:
-        found = self.database.writer.reflect(connection, name, self.declared.schema)
-        connection.rollback()
-        return found
+        return self.database.writer.reflect(connection, name, self.declared.schema)
 
     def _count(self, connection: Connection, staging: TableShape | None) -> int:
         if staging is None:
             return 0
         place = self.database.writer.place(connection, staging.name, staging.schema)
-        found = int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {place}").scalar() or 0)  # noqa: S608  # quoted
-        connection.rollback()
-        return found
+        return int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {place}").scalar() or 0)  # noqa: S608  # quoted
 
     def _changed(self, found: int, rows: int) -> str:
         return (

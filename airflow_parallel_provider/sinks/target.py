@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sinks.writers.base import Rows, Writer
 
+_TRIES = 10
+"""How often a table is made: each attempt that begins may drop a staging table without a chunk, once."""
+
 
 class Target:
     """One table, on one backend."""
@@ -78,9 +81,16 @@ class Target:
 
         Never inside the transaction of a chunk: on MySQL a CREATE TABLE commits what went before.
         """
-        shape = self.look(connection)
-        if shape is not None:
-            return self._extended(connection, shape, block, where)
+        for _ in range(_TRIES):
+            shape = self.look(connection)
+            if shape is not None:
+                return self._extended(connection, shape, block, where)
+            if not self._make(connection, block, where):
+                return None
+        raise SinkError(f"table {self.name!r} was made and is not there: check the rights of the login")
+
+    def _make(self, connection: Connection, block: Block, where: str) -> bool:
+        """Make the table, if it is known by now what columns it has."""
         declared = self._declared
         like = None
         if self.name != declared.table:
@@ -94,11 +104,8 @@ class Target:
         elif block.rows or self._is_declared():
             self._create(connection, self._columns(block, where), where)
         else:
-            return None
-        shape = self.look(connection)
-        if shape is None:
-            raise SinkError(f"table {self.name!r} was made and is not there: check the rights of the login")
-        return self._extended(connection, shape, block, where)
+            return False
+        return True
 
     def _columns(self, block: Block, where: str) -> tuple[Column, ...]:
         """Columns of a new table."""

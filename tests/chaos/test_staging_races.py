@@ -1,0 +1,170 @@
+"""A staging table comes and goes while another attempt looks at it: between any two looks all may be different."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_parallel_provider.errors import LoadMismatch, SinkError
+from airflow_parallel_provider.sinks import making
+from airflow_parallel_provider.sinks.commit import Committer
+from airflow_parallel_provider.sinks.swap import Swap
+from airflow_parallel_provider.sinks.target import Target
+from tests.chaos.replacing import TABLE, rows_of, staging_of
+from tests.chaos.test_swap import DATABASES, SIZE, made_by, spec_of
+from tests.sinks.databases import TestDatabase
+
+pytestmark = pytest.mark.airflow
+CLAIMING_FIRST = ["sqlite", "mariadb", "postgres-generic"]
+"""Where a chunk is claimed before the database is asked for the table it goes into."""
+FIRST, SECOND = "00000000", "00000001"
+
+
+def opened(database: TestDatabase, attempt: int, **options: Any) -> Any:
+    return database.opened(TABLE, spec_of(1, attempt), write_disposition="replace", **options)
+
+
+def write(hook: Any, chunk: str) -> Any:
+    return hook.write_chunk(chunk, rows_of(1, int(chunk), SIZE), first_position=int(chunk) * SIZE)
+
+
+def once_before(patch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object]) -> None:
+    """Do something before the next call of a function, and only that one."""
+    function = getattr(owner, name)
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        patch.setattr(owner, name, function)
+        act()
+        return function(*arguments, **named)
+
+    patch.setattr(owner, name, called)
+
+
+@pytest.mark.parametrize("database", DATABASES, indirect=True)
+def test_load_that_is_finished_while_an_attempt_begins(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has read that chunks are in, and the table they were in has taken its place since."""
+    from airflow_parallel_provider.sinks import load as module
+
+    first = opened(database, 1)
+    write(first, FIRST)
+    once_before(monkeypatch, module, "_require_table", first.consolidate)
+
+    second = opened(database, 2)
+    assert write(second, FIRST).attempt == 1
+    second.consolidate()
+    for hook in (first, second):
+        hook.close()
+
+    assert made_by(database) == [(1, SIZE)]
+
+
+@pytest.mark.parametrize("database", DATABASES, indirect=True)
+def test_staging_table_stays_while_its_rows_are_counted(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = opened(database, 1, lock_timeout=1), opened(database, 2)
+    write(first, FIRST)
+    refused = []
+
+    def consolidate() -> None:
+        with pytest.raises(SinkError) as caught:
+            first.consolidate()
+        refused.append(caught.value)
+
+    once_before(monkeypatch, Swap, "_count", consolidate)
+    second.consolidate()
+    first.consolidate()
+    for hook in (first, second):
+        hook.close()
+
+    assert refused, "the load was not held"
+    assert made_by(database) == [(1, SIZE)]
+
+
+@pytest.mark.parametrize("database", CLAIMING_FIRST, indirect=True)
+def test_staging_table_that_another_attempt_has_made_anew(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(database, 1)
+    others: list[Any] = []
+    once_before(monkeypatch, Target, "fit", lambda: others.append(opened(database, 2)))  # drops what has no chunk
+    once_before(monkeypatch, Committer, "_was_dropped_as_stale", lambda: write(others[0], SECOND))
+
+    write(first, FIRST)
+    first.consolidate()
+    for hook in (first, *others):
+        hook.close()
+
+    assert made_by(database) == [(1, 2 * SIZE)]
+
+
+@pytest.mark.parametrize("database", CLAIMING_FIRST, indirect=True)
+def test_staging_table_that_another_attempt_has_swapped_in(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(database, 1)
+    others: list[Any] = []
+
+    def finish() -> None:
+        write(others[0], SECOND)
+        others[0].consolidate()
+
+    once_before(monkeypatch, Target, "fit", lambda: others.append(opened(database, 2)))
+    once_before(monkeypatch, Committer, "_was_dropped_as_stale", finish)
+
+    with pytest.raises(LoadMismatch, match="and this chunk was not in it"):
+        write(first, FIRST)
+    for hook in (first, *others):
+        hook.close()
+
+    assert made_by(database) == [(1, SIZE)]
+
+
+@pytest.mark.parametrize("database", DATABASES, indirect=True)
+def test_staging_table_that_is_dropped_as_soon_as_it_is_made(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_parallel_provider.sinks import target as module
+
+    first = opened(database, 1)
+    create_table = making.create_table
+
+    def created(*arguments: Any) -> None:
+        monkeypatch.setattr(module, "create_table", create_table)
+        create_table(*arguments)
+        opened(database, 2).close()
+        assert not database.exists(staging_of(database, 1))
+
+    monkeypatch.setattr(module, "create_table", created)
+    write(first, FIRST)
+    first.consolidate()
+    first.close()
+
+    assert made_by(database) == [(1, SIZE)]
+
+
+@pytest.mark.parametrize("database", DATABASES, indirect=True)
+def test_table_that_another_attempt_has_made_first_and_dropped_again(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = f"CREATE TABLE {database.place('there')} (a INTEGER)"
+    with database.opened() as hook:
+        place = hook.opened_load.committer.database
+        connection = place.connection()
+        tries: list[str] = []
+
+        def make() -> None:
+            if not tries:
+                connection.rollback()  # SQLite's lock, which the other one needs
+                database.execute(create)
+            tries.append(create)
+            connection.exec_driver_sql(create)
+
+        drop = f"DROP TABLE {database.place('there')}"
+        once_before(monkeypatch, type(place.writer), "reflect", lambda: database.execute(drop))
+        making.make_table(connection, "there", database.schema, place.writer, make)
+
+    assert len(tries) == 2
+    assert database.exists("there")
