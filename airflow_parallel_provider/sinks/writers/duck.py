@@ -49,6 +49,13 @@ _KINDS: Mapping[str, Kind] = {
 }  # fmt: skip
 _BITS: Mapping[str, int] = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+_PASSING = frozenset(
+    {
+        "TransactionException", "IOException", "HTTPException", "ConnectionException", "OutOfMemoryException",
+        "ResourceInUseException", "FatalException",
+    }
+)  # fmt: skip
+"""Classes of errors that may pass; after a fatal one the file must be opened anew, as every try does."""
 _NUMBER = "n"
 """Column of a chunk with the number of each row."""
 _NAME = re.compile(r'"((?:[^"]|"")+)"|(\w+)')
@@ -199,8 +206,8 @@ class DuckWriter(Writer):
         _scan(connection, shape, names, chunk, f"{last} {on_conflict(names, key)}")
 
     def is_transient(self, error: BaseException) -> bool:
-        """A conflict of two transactions, or a file that another process holds."""
-        return type(getattr(error, "orig", error)).__name__ in ("TransactionException", "IOException")
+        """A conflict of two transactions, a file or server that is not to be had, no memory, a database that broke."""
+        return type(getattr(error, "orig", error)).__name__ in _PASSING
 
     def explain(self, error: BaseException) -> str:
         """Its class: the message quotes values."""

@@ -33,8 +33,18 @@ if TYPE_CHECKING:
 
 _Listed = list[tuple[Any, ...]]
 _ROWS_PER_STATEMENT = 1_000
-_PASSING = frozenset({1020, 1040, 1203, 1205, 1213, 1317, 1927, 1969, 2002, 2003, 2006, 2013, 2055, 3024, 4031})
-"""Error numbers that may pass: record changed, too many connections, lock wait, deadlock, killed, gone away."""
+_PASSING = frozenset(
+    {
+        1020, 1205, 1206, 1213, 1412, 1637, 1689, 3101,  # record or table changed, locks, deadlock, conflict of a group
+        1037, 1040, 1041, 1203, 1226,  # no memory, no connection, no quota left
+        1053, 1317, 1927, 1969, 3024, 3169, 4031,  # shutting down, killed, out of time
+        1047, 1180, 3032, 3100, 3168,  # a node not ready, a commit that failed, offline
+        1290, 1792, 1836, 1874,  # read-only: what was the primary before a fail-over, or is not yet the new one
+        1158, 1159, 1160, 1161, 2002, 2003, 2006, 2012, 2013, 2026, 2027, 2055,  # the connection broke
+        9001,  # ProxySQL found no server
+    }
+)  # fmt: skip
+"""Error numbers that may pass. Of none of them is a row to blame."""
 _QUOTED = re.compile(r"'[^']*'?")
 
 

@@ -45,8 +45,9 @@ _BINARY_OIDS = frozenset(
 )  # fmt: skip
 _PASSING = ("08", "40", "53", "57")
 """Classes of SQLSTATE that may pass: connection, serialisation and deadlock, resources, shutdown and cancel."""
-_PASSING_ALONE = ("55P03", "25P03", "25P04")
-"""And of other classes: lock not available, a transaction that was idle or open for too long."""
+_PASSING_ALONE = ("55P03", "25P03", "25P04", "25006", "58000", "58030")
+"""And of other classes: lock not available, a transaction that was idle or open for too long, a server that is
+read-only (what was the primary before a fail-over, or is not yet the new one), errors of its system and its disk."""
 _INTERCHANGEABLE = """
 SELECT o.relkind = 'r' AND n.relkind = 'r' AND o.relowner = n.relowner AND o.reltablespace = n.reltablespace
   AND o.relacl IS NOT DISTINCT FROM n.relacl AND o.reloptions IS NOT DISTINCT FROM n.reloptions

@@ -73,6 +73,7 @@ _iso = methodcaller("isoformat", " ")
 _LOCK_SLICE = 1_000
 """Milliseconds of one wait for a lock."""
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_PASSING = (*_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL)
 _EXACT_DIGITS = 15
 """What SQLite keeps of a number in text when the column has NUMERIC affinity."""
 
@@ -206,8 +207,8 @@ class SqliteWriter(Writer):
         return _is_code(error, _LOCKED)
 
     def is_transient(self, error: BaseException) -> bool:
-        """A lock, or a disk that did not do what it should."""
-        return _is_code(error, (*_LOCKED, sqlite3.SQLITE_IOERR))
+        """A lock, or a disk that did not do what it should; a journal that could not be opened is one too."""
+        return _is_code(error, _PASSING)
 
     def explain(self, error: BaseException) -> str:
         """SQLite's own text: it names tables and columns, never values."""
