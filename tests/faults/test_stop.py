@@ -21,7 +21,6 @@ from tests.support.sync import in_background
 BUDGET = 5.0
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("ordered", [False, True], ids=["any order", "ordered"])
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.__name__)
 def test_stop_at_every_phase(phase: Callable[[Moment], Plan], ordered: bool, tmp_path: Path) -> None:

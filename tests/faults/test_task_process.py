@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.support import scripts
-from tests.support.sync import Meeting
+from tests.support.sync import WAIT_SECONDS, Clock, Meeting
 
 ENDLESS = """
     import itertools, sys, time
@@ -43,10 +43,10 @@ def test_no_descendant_outlives_a_killed_task(doing: str, number: signal.Signals
 
     with scripts.start(script, meeting.path, doing) as process:
         meeting.expect()
-        descendants = psutil.Process(process.pid).children(recursive=True)
+        descendants = _at_least_three(psutil.Process(process.pid))
         process.send_signal(number)
         killed = time.monotonic()
-        process.wait(5)
+        process.wait(WAIT_SECONDS)
         _, alive = psutil.wait_procs(descendants, timeout=2.5)
         seconds = time.monotonic() - killed
         for each in alive:
@@ -57,6 +57,14 @@ def test_no_descendant_outlives_a_killed_task(doing: str, number: signal.Signals
     assert seconds < 2.5
 
 
+def _at_least_three(process: psutil.Process) -> list[psutil.Process]:
+    """A nursery and two workers: the first one may be at work before the second one is there."""
+    clock = Clock()
+    while len(found := process.children(recursive=True)) < 3 and clock.seconds < WAIT_SECONDS:
+        time.sleep(0.01)
+    return found
+
+
 def test_ctrl_c_ends_a_script_cleanly(tmp_path: Path) -> None:
     """The whole group gets the signal: the task decides, workers say nothing, one KeyboardInterrupt is shown."""
     meeting = Meeting.at(tmp_path / "meeting")
@@ -65,7 +73,7 @@ def test_ctrl_c_ends_a_script_cleanly(tmp_path: Path) -> None:
     with scripts.start(script, meeting.path, "sleeping") as process:
         meeting.expect()
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=WAIT_SECONDS)
 
     assert process.returncode == -signal.SIGINT
     assert errors.count("Traceback (most recent call last)") == 1, errors
