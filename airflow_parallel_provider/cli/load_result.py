@@ -192,4 +192,6 @@ def _notes(test: LoadTest, report: RunReport, steady: Stability | None, resident
         notes.append("with faults the variation of the rate is shown, but not judged; its trend is")
     if test.source.dried_up and report.items_read:
         notes.append(f"the source can be read only once: it gave {test.source.given} items and no more")
+    if test.source.acknowledges:
+        notes.append("nothing was acknowledged: the messages that were read are in the queue again")
     return notes

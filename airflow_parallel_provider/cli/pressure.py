@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.engine.sink import CommittedChunk, LoadSpec, Sink, WrappedSink
 from airflow_parallel_provider.engine.source import Source, WrappedSource
 
 if TYPE_CHECKING:
     import psutil
 
-    from airflow_parallel_provider.engine.sink import Sink
+_NEVER_WHOLE = 2**62
+"""Items of a chunk that no run fills."""
 
 
 class PressedSource(WrappedSource):
@@ -31,10 +33,15 @@ class PressedSource(WrappedSource):
         """How often the inner source was read to its end."""
         self.dried_up = False
         """The inner source could not be read again (a generator object), or was empty from the start."""
+        self.acknowledges = False
+        """Outside load tests the inner source hears of commits, as queues do."""
 
     def wrap_sink(self, sink: Sink) -> Sink:
-        """The sink as it is: a load test takes nothing out of a queue."""
-        return sink
+        """The sink, of whose commits the inner source does not hear: a load test takes nothing out of a queue."""
+        nowhere = Sink()
+        told = self.inner.wrap_sink(nowhere)
+        self.acknowledges = told is not nowhere
+        return Rehearsal(sink, told) if self.acknowledges else sink
 
     def __len__(self) -> int:
         """Number of items where only that ends it.
@@ -59,6 +66,41 @@ class PressedSource(WrappedSource):
                 self.dried_up = True
                 return
             self.rounds += 1
+            if self.acknowledges:  # what comes now is what has been there, and would count as done
+                self.dried_up = True
+                return
+
+
+class Rehearsal(WrappedSink):
+    """A sink beside the one that a source listens to, which is opened and closed with it and told of no commit.
+
+    So a queue is let go at the end, and delivers what was read again at once.
+    """
+
+    def __init__(self, inner: Sink, told: Sink) -> None:
+        super().__init__(inner)
+        self._told = told
+
+    def prepare(self, spec: LoadSpec) -> None:
+        """Both. Who listens is not to wait for what is done with a whole chunk, for that never comes."""
+        self._told.prepare(replace(spec, chunk_size=_NEVER_WHOLE))
+        try:
+            self.inner.prepare(spec)
+        except BaseException:
+            self._told.close()  # nobody else will: this run ends before it begins
+            raise
+
+    def open(self) -> Mapping[str, CommittedChunk]:
+        """Both."""
+        self._told.open()
+        return self.inner.open()
+
+    def close(self) -> None:
+        """Both."""
+        try:
+            self.inner.close()
+        finally:
+            self._told.close()
 
 
 @dataclass(frozen=True, slots=True)
