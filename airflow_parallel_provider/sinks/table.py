@@ -43,8 +43,9 @@ class SinkTable(Sink):
     The table is made from the first chunk when it is not there; a table that is there is changed by
     ``on_schema_change`` and ``load_column`` alone. All names are quoted as they stand.
 
-    Known limitation of ``replace``: the new table has the columns, defaults, keys and indexes of the old one; what else
-    hangs on it decides how the swap is done, see docs/sinks.md.
+    Known limitations: with ``replace`` the new table has the columns, defaults, keys and indexes of the old one; what
+    else hangs on it decides how the swap is done, see docs/sinks.md. Arrow tables and frames become rows of Python
+    objects where ``validate`` or ``aggregates`` looks at them; DuckDB and PostgreSQL else take them as they are.
 
     A declaration is frozen; only texts in ``template_fields`` change, when Airflow renders the template they hold.
 
