@@ -25,6 +25,7 @@ from airflow_parallel_provider.sinks.aggregates.partials import (
     to_text,
 )
 from airflow_parallel_provider.sinks.rows import Block
+from tests.units.given import quick
 
 ALL = declared_aggregates(
     {
@@ -48,7 +49,7 @@ _rows = st.lists(st.tuples(_numbers, _keys), max_size=40)
 
 
 _draws = st.integers(0, 2**32).map(random.Random)
-FEWER = settings(max_examples=50)
+FEWER = settings(quick, max_examples=50)
 
 
 def cut(rows: Sequence[Any], draw: random.Random) -> list[Block]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.sinks.rows import Block, to_block
+from tests.units.given import quick
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ def test_table_with_a_column_twice_is_refused() -> None:
         to_block([pd.Series([1])])
 
 
+@quick
 @given(st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers()), max_size=8))
 def test_no_value_is_lost_or_moved(rows: list[dict[str, int]]) -> None:
     block = to_block(rows)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.sinks.typed_json import Opaque, dumps, loads
+from tests.units.given import quick
 
 _zones = st.none() | st.builds(timezone, st.timedeltas(timedelta(hours=-12), timedelta(hours=12)))
 _hashable = (
@@ -44,6 +45,7 @@ def kinds(value: Any) -> Any:
     return type(value)
 
 
+@quick
 @given(_values)
 def test_what_is_exact_comes_back_as_it_was(value: Any) -> None:
     text, exact = dumps(value, 10**9)
@@ -69,6 +71,7 @@ def test_plain_json_stays_plain() -> None:
     assert dumps(value, 1000) == (json.dumps(value), True)
 
 
+@quick
 @given(_values, st.integers(200, 400))
 def test_no_text_is_longer_than_said(value: Any, cap: int) -> None:
     text, exact = dumps([value, "x" * 150], cap)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from airflow_parallel_provider import PlanError, SqlSource
 from airflow_parallel_provider.errors import LoadMismatch
 from tests.sinks.databases import TestDatabase
+from tests.units.given import quick
 
 pytestmark = pytest.mark.airflow
 
@@ -51,11 +52,12 @@ def ordered(database: TestDatabase, key: tuple[str, ...]) -> list[tuple[Any, ...
     return database.rows("orders", order=", ".join(map(database.quote, key)))
 
 
+@pytest.mark.timeout(180)  # six seconds of CPU time, on a machine that may be loaded
 @pytest.mark.parametrize("key", KEYS, ids=["number-text", "text-number", "three", "number-day"])
 def test_ranges_hold_each_row_once(database: TestDatabase, key: tuple[str, ...]) -> None:
     table(database, {name: COLUMNS[name] for name in key} | {"note": "INTEGER"}, constraint(database, key))
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(quick, max_examples=25, suppress_health_check=list(HealthCheck))
     @given(
         rows=st.lists(st.tuples(*(VALUES[name] for name in key), st.just("7")), min_size=1, max_size=40),
         size=st.integers(1, 9),
