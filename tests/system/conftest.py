@@ -121,10 +121,14 @@ class Run:
     def log(self, number: int = 1) -> str:
         return "\n".join(self.site.client.log_lines(self.dag_id, self.run_id, TASK, number))
 
+    def logged(self, text: str) -> None:
+        """Wait until this is in the log of the first try: its supervisor may write what it was told after the end."""
+        poll(f"{text!r} in the log", lambda: text in self.log(), timeout=20)
+
     def load_key(self, number: int) -> str:
         """The load that a try worked on, from its log."""
-        found = re.search(r"Load (\S+), try (\d+)", self.log(number))
-        assert found is not None
+        said = re.compile(r"Load (\S+), try (\d+)")
+        found: re.Match[str] = poll("the load in the log", lambda: said.search(self.log(number)), timeout=20)
         assert int(found[2]) == number
         return found[1]
 

@@ -21,7 +21,7 @@ from tests.system.conftest import seconds_until_gone
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Locator
+    from playwright.sync_api import Locator, Route
 
     from tests.system.browser import Tab
     from tests.system.conftest import Run, Site
@@ -104,7 +104,8 @@ def test_live_then_complete_and_the_numbers_are_those_of_the_report(site: Site, 
         )
         assert "live" in tab.wait(".pp-fresh").inner_text()
         assert tab.wait(".pp-state").inner_text() == "running"
-        assert tab.figure("queue:gate") > 0, "the gate is closed"
+        # The gate is closed; but these figures may be of a moment when the first items were still on their way there.
+        tab.page.wait_for_function("document.querySelector('[data-figure=\"queue:gate\"]')?.dataset.value > 0")
         tab.wait(".pp-chart path.pp-line")
         tab.picture("live")
 
@@ -128,6 +129,27 @@ def test_live_then_complete_and_the_numbers_are_those_of_the_report(site: Site, 
         assert tab.page.locator(".pp img").count() == 0
         assert '<img src=x onerror="window.hacked=1">' in tab.text()
         tab.picture("light", height=2600)
+
+
+def test_task_that_ends_while_the_page_asks_is_not_lost(site: Site, browser: Browser) -> None:
+    """The page is told figures that are not the last ones, and then that the task has ended well."""
+    run = site.start("tab_watched")
+    poll("figures", lambda: run.xcom("pipeline_metrics"), timeout=40)
+    seen: list[bool] = []
+
+    def answer_late(route: Route) -> None:
+        if not seen:
+            seen.append(run.xcom("pipeline_metrics")["final"])
+            site.gate.touch()
+            run.wait_for("success")
+        route.continue_()
+
+    with browser.open("/") as tab:
+        tab.page.route("**/taskInstances/pipeline", answer_late)
+        tab.page.goto(browser.url + tab_of(run))
+        assert tab.wait(".pp-state[data-state]").inner_text() == "success"
+        numbers_are_those_of(run.xcom(), tab)
+    assert seen == [False]
 
 
 def test_killed_task_leaves_its_last_figures_and_is_compared_with_runs_before(

@@ -67,7 +67,7 @@ def test_mark_failed_ends_everything_in_time(site: Site) -> None:
     assert seconds_until_gone(processes) < STOP_BUDGET
     assert site.workers() == []
     assert run.wait_for("failed", "running")["state"] == "failed"
-    assert "stopped: Airflow asked the task to end" in run.log()
+    run.logged("stopped: Airflow asked the task to end")
     metrics = run.xcom("pipeline_metrics")
     assert (metrics["final"], metrics["state"]) == (True, "stopped")
     fates = ("items_committed", "items_filtered", "items_dead_lettered", "items_skipped", "items_unfinished")
@@ -83,7 +83,7 @@ def test_execution_timeout_is_on_time_and_leaves_nothing(site: Site) -> None:
 
     run.wait_for("failed")
     assert site.workers() == []
-    assert "Process timed out" in run.log()
+    run.logged("Process timed out")
     metrics = run.xcom("pipeline_metrics")
     assert (metrics["final"], metrics["state"]) == (True, "failed")
     assert 5.9 <= metrics["seconds"] < 6.0 + STOP_BUDGET
@@ -145,7 +145,7 @@ def test_run_timeout_ends_everything_in_time(site: Site) -> None:
     assert seconds_until_gone(processes) < STOP_BUDGET + 2  # the supervisor has to hear of it first
     assert site.workers() == []
     assert run.wait_for("skipped", "failed")["state"] in ("skipped", "failed")
-    assert "stopped: Airflow asked the task to end" in run.log()
+    run.logged("stopped: Airflow asked the task to end")
 
 
 @pytest.mark.parametrize("victim", ["worker", "nursery"])

@@ -47,14 +47,16 @@ async function look(view) {
 async function lookOnce(view) {
   const { at } = view;
   // First of all: it is the permission to read XComs that decides, wherever else a figure may come from.
-  const pushed = await xcom(at, "pipeline_metrics");
+  let pushed = await xcom(at, "pipeline_metrics");
   const instance = await instanceOf(at);
   if (!instance) return shards(view);
+  const going = GOING_ON.has(instance.state);
+  // It may have pushed its last figures and ended between the two answers: that is no task that was lost.
+  if (!going && !pushed?.final) pushed = await xcom(at, "pipeline_metrics");
   view.current = instance.try_number;
   await chooseable(view, instance);
   const wanted = view.chosen ?? instance.try_number;
   const snapshot = await of(view, pushed, wanted);
-  const going = GOING_ON.has(instance.state);
   if (!snapshot) {
     const none = wanted > 1 ? await orTheTryBefore(view, wanted) : null;
     if (!none) empty(view, nothing(instance, wanted, view.chosen !== null));
