@@ -189,7 +189,7 @@ class TableReader:
     def read(self, database: Database, low: KeyValues | None, high: KeyValues) -> list[dict[str, Any]]:
         """The rows of one range, in the order of the key; read again when the connection breaks.
 
-        :raises SinkError: when it kept breaking, or the database refused.
+        :raises SinkError: when it kept breaking, the database refused, or somebody has broken it off.
         """
         import sqlalchemy as sa
 
@@ -197,6 +197,8 @@ class TableReader:
         for attempt in range(1, TRIES + 1):
             try:
                 with database.guarded() as connection:
+                    if self._broken_off.is_set():  # before there was a statement, and nobody does it again
+                        raise SinkError("the range was not read: the run was asked to stop")
                     return fetch_dicts(connection, statement, self._names)
             except SinkError:
                 if attempt == TRIES or self._broken_off.wait(PAUSE * 2 ** (attempt - 1)):

@@ -300,6 +300,36 @@ def test_stop_breaks_the_statements_off(database: TestDatabase, monkeypatch: pyt
             assert not thread.is_alive(), "its statement goes on"
 
 
+@pytest.mark.parametrize("database", ["postgres", "mariadb"], indirect=True)
+def test_statement_that_was_not_begun_when_the_stop_came_is_not_begun(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader may be about to connect, or to ask, when all connections are told to break off."""
+    import sqlalchemy as sa
+
+    filled(database)
+    stop = StopToken()
+    read = TableReader.read
+
+    def read_late(self: TableReader, connection: Any, low: Any, high: Any) -> Any:
+        sleep = {"postgres": "SELECT pg_sleep(60)", "mariadb": "SELECT SLEEP(60)"}[database.name]
+        asleep = SimpleNamespace(order_by=lambda key: sa.text(sleep))
+        self._within = lambda *_: asleep  # type: ignore[method-assign]
+        stop.stop("enough")
+        assert self._broken_off.wait(20)
+        return read(self, connection, low, high)
+
+    monkeypatch.setattr(TableReader, "read", read_late)
+
+    with pytest.raises(RunStopped):
+        Pipeline(source(database), [], ListSink()).run(stop=stop)
+
+    for thread in threading.enumerate():
+        if thread.name.startswith("sql-source"):
+            thread.join(20)
+            assert not thread.is_alive(), "its statement was begun"
+
+
 def test_rows_go_through_a_pipeline(database: TestDatabase) -> None:
     filled(database)
     sink = ListSink()
