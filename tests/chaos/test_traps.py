@@ -96,7 +96,7 @@ def test_statement_that_takes_too_long_is_broken_off(database: TestDatabase) -> 
     database.execute(*(statement.format(**places) for statement in SLOW_ROWS[database.name]))
     began = time.monotonic()
     with (
-        database.opened(lock_timeout=0.5, statement_timeout=0.3) as hook,
+        database.opened(lock_timeout=0.5, statement_timeout=2) as hook,
         pytest.raises(SinkError, match=r"could not be committed within 0.5 s \(.*(57014|1969)"),
     ):
         hook.write_chunk("00000000", rows_of(0, 1))
@@ -157,7 +157,7 @@ def test_session_that_was_ended_for_doing_nothing_is_replaced(database: TestData
                 while database.fetch(f"SELECT FROM pg_stat_activity WHERE pid = {number}"):
                     time.sleep(0.05)
 
-    with database.opened(cls=SleepingHook, statement_timeout=1) as hook:
+    with database.opened(cls=SleepingHook, statement_timeout=2) as hook:
         hook.write_chunk("00000000", rows_of(0, SIZE))
 
     assert database.rows(columns="id, name") == everything(1, SIZE)

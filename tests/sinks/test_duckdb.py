@@ -159,7 +159,7 @@ def test_statement_that_is_running_can_be_broken_off(database: TestDatabase) -> 
     thread = threading.Thread(target=commit)
     thread.start()
     assert running.wait(20)
-    for _ in range(100):
+    for _ in range(300):
         hook.interrupt()
         thread.join(0.1)
         if not thread.is_alive():

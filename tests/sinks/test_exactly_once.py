@@ -225,9 +225,9 @@ def test_two_attempts_that_make_the_same_table_at_once(database: TestDatabase) -
 
     def write(chunk: int) -> None:
         try:
-            barrier.wait(10)
+            barrier.wait(60)
             with database.opened() as hook:
-                barrier.wait(10)
+                barrier.wait(60)
                 hook.write_chunk(f"{chunk:08d}", rows_of(chunk, SIZE), first_position=chunk * SIZE)
         except BaseException as error:
             errors.append(error)
@@ -236,7 +236,7 @@ def test_two_attempts_that_make_the_same_table_at_once(database: TestDatabase) -
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(90)
 
     assert errors == []
     assert database.rows(columns="id, name") == everything(2, SIZE)
@@ -297,7 +297,7 @@ def test_interrupted_commit_fails_soon_and_leaves_nothing(database: TestDatabase
     thread = threading.Thread(target=commit)
     thread.start()
     assert ready.wait(20)
-    for _ in range(100):
+    for _ in range(300):
         hook.interrupt()
         thread.join(0.1)
         if not thread.is_alive():
