@@ -466,6 +466,7 @@ def test_a_stop_after_the_work_does_not_wait_for_workers_that_are_not_ready(
     assert len(left) == (kind == "thread"), "a process is ended"
 
 
+@pytest.mark.usefixtures("_two_cpus")
 def test_a_worker_that_is_not_ready_when_all_is_done_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
