@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from importlib.metadata import distribution, entry_points
 from pathlib import Path
 from typing import Any
@@ -70,16 +71,42 @@ def test_everything_named_can_be_imported() -> None:
 # -- what Airflow's own command line says -------------------------------------------------------------------------
 
 
-def said(*arguments: str) -> str:
-    """What ``airflow ARGUMENTS`` prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments], capture_output=True, text=True, timeout=55, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+_ANSWER_EACH = """
+import os, sys
+from airflow.__main__ import main
+
+output = sys.argv[1]
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        sys.argv = ["airflow", *line.split()]
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), 1)
+        main()
+        sys.exit()
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+Said = Callable[..., str]
 
 
-def listed(*arguments: str) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Said]:
+    """What ``airflow ARGUMENTS`` prints. Its imports take seconds: they are done once, each command is a fork."""
+    output = tmp_path_factory.mktemp("said") / "output"
+    command = [sys.executable, "-c", _ANSWER_EACH, str(output)]
+    with subprocess.Popen(command, text=True, bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+
+        def ask(*arguments: str) -> str:
+            output.unlink(missing_ok=True)
+            print(*arguments, file=process.stdin)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "0\n", "airflow has failed; see its errors above"
+            return output.read_text()
+
+        yield ask
+
+
+def listed(said: Said, *arguments: str) -> list[dict[str, Any]]:
     """The table that ``airflow ARGUMENTS`` prints."""
     text = said(*arguments, "--output", "json")
     rows: list[dict[str, Any]] = json.loads(text[text.index("[") :])
@@ -87,17 +114,17 @@ def listed(*arguments: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.airflow
-def test_providers_list() -> None:
-    (ours,) = [each for each in listed("providers", "list") if each["package_name"] == NAME]
+def test_providers_list(said: Said) -> None:
+    (ours,) = [each for each in listed(said, "providers", "list") if each["package_name"] == NAME]
 
     assert ours["version"] == distribution(NAME).version
     assert "parallel pipeline" in ours["description"]
 
 
 @pytest.mark.airflow
-def test_providers_get() -> None:
+def test_providers_get(said: Said) -> None:
     """All of what this distribution says of itself has come through Airflow's checks."""
-    (told,) = listed("providers", "get", NAME, "--full")
+    (told,) = listed(said, "providers", "get", NAME, "--full")
     info = get_provider_info()
 
     assert told["package-name"] == NAME
@@ -113,23 +140,23 @@ def as_value(shown: Any) -> Any:
 
 
 @pytest.mark.airflow
-def test_providers_hooks() -> None:
+def test_providers_hooks(said: Said) -> None:
     """No connection type of ours: a sink table takes that of its database."""
-    hooks = {each["connection_type"]: each for each in listed("providers", "hooks")}
+    hooks = {each["connection_type"]: each for each in listed(said, "providers", "hooks")}
 
     assert hooks["sqlite"]["class"].endswith("SqliteHook")
     assert not [each for each in hooks.values() if each["package_name"] == NAME]
 
 
 @pytest.mark.airflow
-def test_providers_widgets() -> None:
+def test_providers_widgets(said: Said) -> None:
     """A form in Airflow's interface asks for nothing of ours."""
-    assert NAME not in {each["package_name"] for each in listed("providers", "widgets")}
+    assert NAME not in {each["package_name"] for each in listed(said, "providers", "widgets")}
 
 
 @pytest.mark.airflow
-def test_providers_links() -> None:
-    links = {each["extra_link_class_name"] for each in listed("providers", "links")}
+def test_providers_links(said: Said) -> None:
+    links = {each["extra_link_class_name"] for each in listed(said, "providers", "links")}
 
     assert set(get_provider_info()["extra-links"]) <= links
     for each in get_provider_info()["extra-links"]:
@@ -138,14 +165,14 @@ def test_providers_links() -> None:
 
 
 @pytest.mark.airflow
-def test_providers_configs() -> None:
-    sections = dict(each["provider_config"] for each in listed("providers", "configs"))
+def test_providers_configs(said: Said) -> None:
+    sections = dict(each["provider_config"] for each in listed(said, "providers", "configs"))
 
     assert set(sections[NAME]["parallel_pipeline"]["options"]) == OPTIONS
 
 
 @pytest.mark.airflow
-def test_config_has_our_section_with_its_defaults() -> None:
+def test_config_has_our_section_with_its_defaults(said: Said) -> None:
     text = said("config", "list", "--section", "parallel_pipeline", "--include-descriptions")
 
     assert set(re.findall(r"^#?\s*(\w+) = ", text, re.MULTILINE)) == OPTIONS
@@ -154,7 +181,7 @@ def test_config_has_our_section_with_its_defaults() -> None:
 
 
 @pytest.mark.airflow
-def test_plugins() -> None:
-    (ours,) = [each for each in listed("plugins") if each["name"] == "parallel_pipeline"]
+def test_plugins(said: Said) -> None:
+    (ours,) = [each for each in listed(said, "plugins") if each["name"] == "parallel_pipeline"]
 
     assert "airflow-parallel-provider" in ours["source"]
