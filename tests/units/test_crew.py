@@ -394,6 +394,23 @@ def test_a_stop_while_the_nursery_is_started_again_is_a_stop(monkeypatch: pytest
     assert next(starts) == 2
 
 
+def test_a_nursery_that_dies_just_after_it_has_forked_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker has been collected before anybody could look at it; nothing of it is left, and no work is lost."""
+    opened, pidfd_open = itertools.count(), os.pidfd_open
+
+    def too_late(pid: int) -> int:
+        if next(opened) == 0:
+            raise ProcessLookupError
+        return pidfd_open(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", too_late)
+
+    ran = run_pipeline(range(9), [Stage(same, kind="process", workers=1)], ordered=True)
+
+    assert (ran.error, ran.rows) == (None, list(range(9)))
+    assert ran.report.warnings == ["the worker nursery died and was started again"]
+
+
 def test_a_nursery_that_died_when_the_run_was_over_is_cleared_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new one is asked for, but the run ends before anybody starts it: what is left of the old one must go, too."""
     killed: list[NurseryClient] = []

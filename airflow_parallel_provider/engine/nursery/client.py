@@ -223,6 +223,8 @@ class NurseryClient:
             pid, status, *_ = self._ask(SPAWN, stage, [theirs.fileno(), *fds])
             if pid < 0:
                 raise OSError(status, f"no worker process could be started: {os.strerror(status)}")
+            ours.setblocking(False)
+            return self._begun(pid, ours, memory)
         except BaseException:
             ours.close()
             for mapping in memory:
@@ -232,8 +234,13 @@ class NurseryClient:
             theirs.close()
             for fd in fds:
                 os.close(fd)
-        ours.setblocking(False)
-        return WorkerProcess(pid, ours, memory)
+
+    def _begun(self, pid: int, sock: socket.socket, memory: Sequence[mmap.mmap]) -> WorkerProcess:
+        try:
+            return WorkerProcess(pid, sock, memory)
+        except ProcessLookupError:  # dead and collected: only the nursery's end does that unasked
+            self._lost = True
+            raise NurseryLost("the worker nursery died") from None
 
     def reap(self, pid: int, *, kill: bool) -> Ended:
         """How a worker ended that has ended, or is ended now; nothing is known when that is not to be had."""
