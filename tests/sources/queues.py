@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -246,3 +249,9 @@ def announce(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the queue known to Airflow and to its client."""
     for name, value in {**cloud.as_variables(**queue.connections()), **queue.environment()}.items():
         monkeypatch.setenv(name, value)
+
+
+def ids_in(file: Path) -> list[int]:
+    """What a load of a queue has put into the warehouse."""
+    with closing(sqlite3.connect(file)) as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM orders ORDER BY id")]

@@ -26,7 +26,7 @@ from airflow_parallel_provider import (
     Stage,
 )
 from airflow_parallel_provider.errors import SourceError
-from tests.sources.queues import PubSubTestQueue, Queue, SqsTestQueue, announce
+from tests.sources.queues import PubSubTestQueue, Queue, SqsTestQueue, announce, ids_in
 from tests.support import cloud
 
 pytestmark = pytest.mark.airflow
@@ -54,18 +54,6 @@ def pubsub(monkeypatch: pytest.MonkeyPatch) -> Iterator[PubSubTestQueue]:
     announce(made, monkeypatch)
     yield made
     made.drop()
-
-
-@pytest.fixture
-def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    file = tmp_path / "warehouse.db"
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
-    return file
-
-
-def ids_in(file: Path) -> list[int]:
-    with closing(sqlite3.connect(file)) as connection:
-        return [row[0] for row in connection.execute("SELECT id FROM orders ORDER BY id")]
 
 
 def number_of(message: Message) -> Any:

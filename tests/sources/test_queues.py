@@ -40,7 +40,7 @@ from airflow_parallel_provider.errors import SourceError
 from airflow_parallel_provider.sources import queues
 from airflow_parallel_provider.sources.brokers import Delivery
 from airflow_parallel_provider.testing import Fail, FaultPlan
-from tests.sources.queues import KINDS, RABBIT, REDIS, Queue, RabbitTestQueue, RedisQueue, announce
+from tests.sources.queues import KINDS, RABBIT, REDIS, Queue, RabbitTestQueue, RedisQueue, announce, ids_in
 
 pytestmark = pytest.mark.airflow
 
@@ -52,18 +52,6 @@ def queue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     announce(made, monkeypatch)
     yield made
     made.drop()
-
-
-@pytest.fixture
-def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    file = tmp_path / "warehouse.db"
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
-    return file
-
-
-def ids_in(file: Path) -> list[int]:
-    with closing(sqlite3.connect(file)) as connection:
-        return [row[0] for row in connection.execute("SELECT id FROM orders ORDER BY id")]
 
 
 def body(message: Message) -> Any:
