@@ -25,8 +25,8 @@ from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SHARED_MEMORY = Path("/dev/shm")
-_NOT_OURS = ("sem.", "PostgreSQL.", "joblib", "psm_", "plasma", "ray", ".org.chromium.", ".com.google.")
-"""Of named semaphores, database servers, other people's worker pools, browsers."""
+_NOT_OURS = ("sem.", "tmp", "PostgreSQL.", "joblib", "psm_", "plasma", "ray", ".org.chromium.", ".com.google.")
+"""Of named semaphores, temporary files (ours have a folder), database servers, other worker pools, browsers."""
 
 _started: weakref.WeakSet[subprocess.Popen[Any]] = weakref.WeakSet()
 
