@@ -28,19 +28,20 @@ class Held:
 
 
 @contextmanager
-def held_alone(database: Database, loads: Loads, load: str) -> Iterator[Held]:
-    """Hold a load: no attempt commits a chunk to it, begins it or swaps it meanwhile; those that do now are waited for.
+def held_load(database: Database, loads: Loads, load: str, *, alone: bool = True) -> Iterator[Held]:
+    """Hold a load: no attempt begins it or swaps it meanwhile; those that do now are waited for.
 
     On MySQL a DROP or RENAME ends the transaction it stands in, and with it all locks, *before* it waits for the
     table. So there the lock is held by a second connection.
 
+    :param alone: nobody commits a chunk to it meanwhile, either.
     :raises SinkError: for any error of the database, in words of its own.
     """
     if database.writer.transactional_ddl:
         with database.transaction() as connection:
-            yield Held(loads.hold(connection, load, alone=True), connection, connection)
+            yield Held(loads.hold(connection, load, alone=alone), connection, connection)
         return
     with database.beside() as second, second.transaction() as books:
-        state = loads.hold(books, load, alone=True)
+        state = loads.hold(books, load, alone=alone)
         with database.transaction() as tables:  # not every database that is not known to us commits DDL at once
             yield Held(state, books, tables)

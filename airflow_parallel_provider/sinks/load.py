@@ -11,7 +11,7 @@ from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.sinks.books import open_books
 from airflow_parallel_provider.sinks.commit import Committer
 from airflow_parallel_provider.sinks.database import Passing
-from airflow_parallel_provider.sinks.holding import held_alone
+from airflow_parallel_provider.sinks.holding import held_load
 from airflow_parallel_provider.sinks.ledger import LoadSummary
 from airflow_parallel_provider.sinks.load_rows import COMPLETE, SWAPPING, staging_name
 from airflow_parallel_provider.sinks.rejected import Allowance
@@ -217,7 +217,7 @@ def _is_swapped(opened: OpenLoad, connection: Connection) -> bool:
 def _drop_stale(opened: OpenLoad) -> None:
     """A staging table of a try that has not committed a chunk: it may have been made from another declaration."""
     committer = opened.committer
-    with held_alone(committer.database, committer.books.loads, committer.load) as held:
+    with held_load(committer.database, committer.books.loads, committer.load) as held:
         if not committer.books.ledger.committed(held.books, committer.load):
             committer.database.writer.drop(held.tables, committer.target.name, opened.declared.schema)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
-from airflow_parallel_provider.sinks.holding import held_alone
+from airflow_parallel_provider.sinks.holding import held_load
 from airflow_parallel_provider.sinks.load_rows import COMPLETE, OPEN, SWAPPING
 from airflow_parallel_provider.sinks.making import add_column, make_table
 from airflow_parallel_provider.sinks.rerun import drop_staging
@@ -53,13 +53,13 @@ class Swap:
         :raises SinkError: when the staging table holds another number of rows.
         """
         staging, old, found, by_name = None, None, 0, False
-        with self.database.transaction() as connection:
-            state = self.books.loads.hold(connection, self.load)  # nobody swaps it as long as this looks at it
-            if state == OPEN:
-                staging = self._look(connection, self.target.name)
-                old = self._look(connection, self.declared.table)
-                found = self._count(connection, staging)
-                by_name = staging is not None and self.database.writer.renames(connection, staging, old)
+        with held_load(self.database, self.books.loads, self.load, alone=False) as held:
+            state = held.state
+            if state == OPEN:  # nobody swaps it as long as this looks at it
+                staging = self._look(held.tables, self.target.name)
+                old = self._look(held.tables, self.declared.table)
+                found = self._count(held.tables, staging)
+                by_name = staging is not None and self.database.writer.renames(held.tables, staging, old)
         if state == OPEN and found != rows:
             raise SinkError(self._changed(found, rows))
         if state is None:
@@ -76,13 +76,22 @@ class Swap:
         drop_staging(self.database, self.declared, [self.load])
 
     def _look(self, connection: Connection, name: str) -> TableShape | None:
-        return self.database.writer.reflect(connection, name, self.declared.schema)
+        found = self.database.writer.reflect(connection, name, self.declared.schema)
+        self._let_go(connection)
+        return found
+
+    def _let_go(self, connection: Connection) -> None:
+        """MySQL keeps what was looked at locked, and then refuses a look at a table that somebody changes just now."""
+        if not self.database.writer.transactional_ddl:
+            connection.rollback()
 
     def _count(self, connection: Connection, staging: TableShape | None) -> int:
         if staging is None:
             return 0
         place = self.database.writer.place(connection, staging.name, staging.schema)
-        return int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {place}").scalar() or 0)  # noqa: S608  # quoted
+        found = int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {place}").scalar() or 0)  # noqa: S608  # quoted
+        self._let_go(connection)
+        return found
 
     def _changed(self, found: int, rows: int) -> str:
         return (
@@ -127,7 +136,7 @@ class Swap:
         An attempt that comes late may make that table anew before it is told that it is late. It is empty then, and
         nobody can write to it any more.
         """
-        with held_alone(self.database, self.books.loads, self.load) as held:
+        with held_load(self.database, self.books.loads, self.load) as held:
             if held.state != SWAPPING:
                 return  # another attempt was faster
             staging = self._look(held.tables, self.target.name)

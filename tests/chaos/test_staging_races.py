@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from airflow_parallel_provider.sinks.swap import Swap
 from airflow_parallel_provider.sinks.target import Target
 from tests.chaos.replacing import TABLE, rows_of, staging_of
 from tests.chaos.test_swap import DATABASES, SIZE, made_by, spec_of
+from tests.chaos.test_swap_races import soon
 from tests.sinks.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
@@ -80,6 +83,43 @@ def test_staging_table_stays_while_its_rows_are_counted(
         hook.close()
 
     assert refused, "the load was not held"
+    assert made_by(database) == [(1, SIZE)]
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_table_that_somebody_is_making_is_waited_for(database: TestDatabase) -> None:
+    """A look at it that was part of a transaction would be refused: it might end in a deadlock."""
+    first = opened(database, 1)
+    write(first, FIRST)
+    failed: list[SinkError] = []
+    lock = f"'{database.schema}'"
+
+    def consolidate() -> None:
+        try:
+            first.consolidate()
+        except SinkError as error:
+            failed.append(error)
+
+    def waiting(state: str) -> bool:
+        here = f"state LIKE '{state}%' AND info LIKE '%{database.schema}%'"
+        return bool(database.fetch(f"SELECT COUNT(*) FROM information_schema.processlist WHERE {here}")[0][0])
+
+    make = f"CREATE TABLE {database.place(TABLE)} AS SELECT GET_LOCK({lock}, 60) AS made"
+    making_it = threading.Thread(target=database.execute, args=(make,))
+    consolidating = threading.Thread(target=consolidate)
+    with closing(database.raw()) as holder:
+        cursor = holder.cursor()
+        cursor.execute(f"SELECT GET_LOCK({lock}, 0)")
+        cursor.fetchall()
+        making_it.start()
+        assert soon(lambda: waiting("User lock"), 20)
+        consolidating.start()
+        assert soon(lambda: failed or waiting("Waiting for table metadata lock"), 20)
+    for thread in (making_it, consolidating):
+        thread.join(30)
+    first.close()
+
+    assert not failed
     assert made_by(database) == [(1, SIZE)]
 
 

@@ -106,6 +106,8 @@ def test_limit_that_is_refused_is_a_warning(caplog: pytest.LogCaptureFixture) ->
         ("mssql", ("23000", "[23000] Violation of PRIMARY KEY constraint (2627)"), False),
         ("oracle", (SimpleNamespace(code=60),), True),
         ("oracle", (SimpleNamespace(code=1),), False),
+        ("mysql", (1213, "1213 (40001): Deadlock found when trying to get lock"), True),
+        ("mysql", (1062, "1062 (23000): Duplicate entry"), False),
         ("trino", (1222,), False),
     ],
 )

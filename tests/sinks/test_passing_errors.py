@@ -127,6 +127,7 @@ def test_what_may_pass_in_duckdb(name: str, passing: bool) -> None:
         ("ER_ERROR_DURING_COMMIT", True),
         ("ER_TABLE_DEF_CHANGED", True),
         ("ER_LOCK_DEADLOCK", True),
+        ("ER_WARN_I_S_SKIPPED_TABLE", True),
         ("ER_NET_READ_ERROR", True),
         ("CR_MALFORMED_PACKET", True),
         ("CR_SERVER_LOST", True),

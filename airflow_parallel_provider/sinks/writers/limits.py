@@ -33,7 +33,13 @@ _ATTRIBUTES: Mapping[str, tuple[str, int]] = {
     "pyodbc": ("timeout", 1),
 }
 """Driver -> attribute of its connection that bounds a statement, and how many of its units are a second."""
-_LOCK_CODES: Mapping[str, frozenset[int]] = {"mssql": frozenset({1205, 1222}), "oracle": frozenset({54, 60, 4021})}
+_MYSQL = frozenset({1205, 1213, 1684})  # with a driver that has no writer; the last: its definition is being changed
+_LOCK_CODES: Mapping[str, frozenset[int]] = {
+    "mssql": frozenset({1205, 1222}),
+    "oracle": frozenset({54, 60, 4021}),
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+}
 """Errors that mean a deadlock or a lock that was not given; not every driver calls them operational."""
 
 

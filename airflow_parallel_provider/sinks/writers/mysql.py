@@ -35,7 +35,7 @@ _Listed = list[tuple[Any, ...]]
 _ROWS_PER_STATEMENT = 1_000
 _PASSING = frozenset(
     {
-        1020, 1205, 1206, 1213, 1412, 1637, 1689, 3101,  # record or table changed, locks, deadlock, conflict of a group
+        1020, 1205, 1206, 1213, 1412, 1637, 1684, 1689, 3101,  # record or table changed, locks, deadlock, conflict
         1037, 1040, 1041, 1203, 1226,  # no memory, no connection, no quota left
         1053, 1317, 1927, 1969, 3024, 3169, 4031,  # shutting down, killed, out of time
         1047, 1180, 3032, 3100, 3168,  # a node not ready, a commit that failed, offline
