@@ -15,7 +15,7 @@ from tests.support import airflow_env
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]  # each task brings up a whole API server of its own
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]  # each task brings up a whole API server of its own
 
 TINY = Path(__file__).parent / "dags" / "tiny.py"
 

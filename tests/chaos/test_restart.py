@@ -11,7 +11,7 @@ from tests.chaos.children import everything, rows_of
 from tests.chaos.servers import MariadbServer, PostgresServer, Server
 from tests.sinks.databases import MariaDatabase, PostgresDatabase, TestDatabase
 
-pytestmark = [pytest.mark.airflow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
 SIZE = 50
 
 

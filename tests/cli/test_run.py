@@ -129,7 +129,7 @@ def test_as_a_program_in_a_file_with_processes(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=170,
         check=False,
     )
     with subprocess.Popen(
@@ -143,7 +143,7 @@ def test_as_a_program_in_a_file_with_processes(tmp_path: Path) -> None:
         assert running.stderr is not None
         first_line = running.stderr.readline()  # the run is on its way
         os.killpg(running.pid, signal.SIGTERM)
-        out, err = running.communicate(timeout=50)
+        out, err = running.communicate(timeout=170)
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows_committed"] == 30

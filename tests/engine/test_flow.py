@@ -151,7 +151,7 @@ def test_a_thread_that_was_given_up_makes_no_further_calls() -> None:
         return item
 
     try:
-        ran = run_pipeline(range(1000), [Stage(call, workers=1, timeout=3.0)], tolerance=1, timeout=60.0)
+        ran = run_pipeline(range(1000), [Stage(call, workers=1, timeout=3.0)], tolerance=1, timeout=150.0)
     finally:
         gate.open()
 

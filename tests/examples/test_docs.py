@@ -77,7 +77,7 @@ def test_blocks_without_airflow_run_as_one_script(page: Path, found: list[str], 
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=170,
         check=False,
     )
 

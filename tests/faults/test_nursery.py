@@ -154,7 +154,7 @@ def test_large_messages_both_ways_do_not_block_each_other(kind: str, megabytes: 
             yield large(kind, number, size)
 
     stages = [Stage(echo_twice, kind="process", workers=2), Stage(ends, kind="process", workers=1)]
-    ran = run_pipeline(source, stages, ordered=True, chunk_size=2, timeout=50.0)
+    ran = run_pipeline(source, stages, ordered=True, chunk_size=2, timeout=150.0)
 
     assert ran.error is None
     assert ran.rows == [(number, number, 2 * size) for number in range(6)]

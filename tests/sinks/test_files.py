@@ -136,7 +136,7 @@ def test_killed_load_is_gone_on_with(tmp_path: Path) -> None:
         rows = [{{"id": number, "name": f"name {{number}}"}} for number in range(95)]
         Pipeline(rows, [], Deadly({str(tmp_path)!r}), chunk_size=10, ordered=True, load_key="nightly").run()
     """)
-    died = subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ}, timeout=50)
+    died = subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ}, timeout=170)
     assert died.returncode == -signal.SIGKILL
     assert len(list(tmp_path.glob("part-*"))) == 7
 

@@ -148,7 +148,7 @@ def test_killed_load_is_gone_on_with_under_the_same_names(bucket: Bucket) -> Non
         sink = Deadly({bucket.url("out/orders")!r}, conn_id="lake")
         Pipeline(rows, [], sink, chunk_size=10, ordered=True, load_key="nightly").run()
     """)
-    died = subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ}, timeout=50)
+    died = subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ}, timeout=170)
     assert died.returncode == -signal.SIGKILL
     before = objects(bucket, "part")
     assert (len(before), len(objects(bucket, "_progress"))) == (7, 1)

@@ -30,7 +30,7 @@ def run(path: Path, *arguments: str, **options: Any) -> str:
     """Run a script to its end; return what it printed."""
     with start(path, *arguments, **options) as process:
         try:
-            output, errors = process.communicate(timeout=40)
+            output, errors = process.communicate(timeout=170)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

@@ -27,7 +27,7 @@ TOLD = "login, thread_login, process_login, async_login, variable, seen_by_threa
 def check_all_kinds(run: Run, table: str) -> None:
     """Wait for the run to succeed and look at all it left."""
     site = run.site
-    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=90) == "success"
+    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=300) == "success"
 
     rows = site.query(f"SELECT number, text, task, pid FROM {table} ORDER BY number")
     texts = [f"a global of the DAG file {number}" for number in range(ITEMS)]

@@ -67,7 +67,7 @@ class Browser:
         :param token: whoever it names is looking; None: an admin, or on another Airflow nobody it knows.
         """
         context = self._chromium.new_context(color_scheme=theme, viewport={"width": 1440, "height": 1000})  # type: ignore[arg-type]
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         base = url or self.url
         token = token or (self._token if url is None else None)
         if token is not None:
@@ -96,7 +96,7 @@ class Tab:
     def __exit__(self, *_: object) -> None:
         self.context.close()
 
-    def wait(self, selector: str, timeout: float = 20) -> Locator:
+    def wait(self, selector: str, timeout: float = 60) -> Locator:
         """Wait until something that matches is visible."""
         found = self.page.locator(selector).first
         found.wait_for(timeout=timeout * 1000)

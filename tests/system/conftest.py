@@ -65,7 +65,7 @@ class Site:
 
     def committed(self, table: str, rows: int) -> None:
         """Wait until at least this many rows are in the table."""
-        poll(f"{rows} rows in {table}", lambda: len(self.rows(table)) >= rows, timeout=60)
+        poll(f"{rows} rows in {table}", lambda: len(self.rows(table)) >= rows, timeout=180)
 
     @property
     def keeps_states(self) -> bool:
@@ -106,10 +106,10 @@ class Run:
 
     def processes(self) -> list[psutil.Process]:
         """The running task process and everything below it, the task process first."""
-        pid = self.wait_for("running")["pid"]
+        pid = self.wait_for("running", timeout=120)["pid"]
         task = psutil.Process(pid)
         # The nursery and the workers at the second gate; the one before has done its work.
-        poll("the workers", lambda: len(task.children(recursive=True)) >= 3, timeout=20)
+        poll("the workers", lambda: len(task.children(recursive=True)) >= 3, timeout=120)
         return [task, *task.children(recursive=True)]
 
     def xcom(self, key: str = "return_value") -> Any:
@@ -123,12 +123,12 @@ class Run:
 
     def logged(self, text: str) -> None:
         """Wait until this is in the log of the first try: its supervisor may write what it was told after the end."""
-        poll(f"{text!r} in the log", lambda: text in self.log(), timeout=20)
+        poll(f"{text!r} in the log", lambda: text in self.log(), timeout=120)
 
     def load_key(self, number: int) -> str:
         """The load that a try worked on, from its log."""
         said = re.compile(r"Load (\S+), try (\d+)")
-        found: re.Match[str] = poll("the load in the log", lambda: said.search(self.log(number)), timeout=20)
+        found: re.Match[str] = poll("the load in the log", lambda: said.search(self.log(number)), timeout=120)
         assert int(found[2]) == number
         return found[1]
 
@@ -204,4 +204,4 @@ def site(_airflow: Site) -> Iterator[Site]:
     _airflow.gate.unlink(missing_ok=True)
     yield _airflow
     _airflow.gate.touch()
-    poll("the end of all workers", lambda: not _airflow.workers(), timeout=20)
+    poll("the end of all workers", lambda: not _airflow.workers(), timeout=120)

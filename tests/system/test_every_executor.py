@@ -26,7 +26,7 @@ from tests.system.conftest import DAGS, SECRETS, Site, add_secrets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 POSTGRES = os.environ.get("PARALLEL_TESTS_POSTGRES_URL", "postgresql://root@127.0.0.1:5432/test")
 REDIS = os.environ.get("PARALLEL_TESTS_REDIS_URL", "redis://127.0.0.1:6379/0")

@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.system.conftest import Site
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]  # the first test also waits for Airflow to start
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test also waits for Airflow to start
 
 READINGS, LETTERS = 300, 30
 ALL_ROWS = [(number, number + 0.5) for number in range(READINGS)]
@@ -18,7 +18,7 @@ COUNTS = ("waiting", "replayed", "failed_again", "not_replayable", "rows")
 
 def ran(site: Site, dag_id: str) -> Any:
     run = site.start(dag_id)
-    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=150) == "success"
+    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=400) == "success"
     return run.xcom()
 
 

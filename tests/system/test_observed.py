@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.system.conftest import Run
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # the first test also waits for Airflow to start
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test also waits for Airflow to start
 
 ORDERS, LETTERS = 200, 4
 COLUMNS = [("id", "int"), ("price", "int"), ("pid", "int")]
@@ -98,13 +98,13 @@ def site(_observed: Observed) -> Iterator[Observed]:
     _observed.gate.unlink(missing_ok=True)
     yield _observed
     _observed.gate.touch()
-    poll("the end of all workers", lambda: not _observed.workers(), timeout=30)
+    poll("the end of all workers", lambda: not _observed.workers(), timeout=120)
 
 
 @pytest.fixture(scope="module")
 def succeeded(_observed: Observed, schema: str) -> Run:
     run = _observed.start("observed", schema=schema)
-    assert _observed.client.wait_for_run(run.dag_id, run.run_id, timeout=150) == "success"
+    assert _observed.client.wait_for_run(run.dag_id, run.run_id, timeout=400) == "success"
     told(_observed, "observed", "COMPLETE")
     return run
 
@@ -113,14 +113,14 @@ def succeeded(_observed: Observed, schema: str) -> Run:
 def failed(_observed: Observed, schema: str, succeeded: Run) -> Run:
     """After the other one, so that the table is there and both do not share two cores."""
     run = _observed.start("observed_failing", schema=schema)
-    assert _observed.client.wait_for_run(run.dag_id, run.run_id, timeout=150) == "failed"
+    assert _observed.client.wait_for_run(run.dag_id, run.run_id, timeout=400) == "failed"
     told(_observed, "observed_failing", "FAIL")
     return run
 
 
 def told(site: Observed, dag_id: str, kind: str) -> None:
     """Wait until the end of a run was told: Airflow knows the state of a task before its listeners hear of it."""
-    poll(f"the event {kind}", lambda: site.lineage.events(f"{dag_id}.pipeline", kind), timeout=60)
+    poll(f"the event {kind}", lambda: site.lineage.events(f"{dag_id}.pipeline", kind), timeout=180)
 
 
 # -- OpenTelemetry ----------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def observed_tasks(site: Observed) -> None:
 def test_metrics_of_a_run_reach_the_collector(last_metrics: None, succeeded: Run, site: Observed) -> None:
     ours = {"dag_id": "observed", "task_id": "pipeline"}
     name = "airflow.parallel_pipeline"
-    points = poll("the metrics", lambda: site.collector.points(f"{name}.runs", **ours), timeout=20)
+    points = poll("the metrics", lambda: site.collector.points(f"{name}.runs", **ours), timeout=120)
 
     assert [(each.kind, each.value, each.tags) for each in points] == [("sum", 1, {**ours, "state": "success"})]
     report = succeeded.xcom()
@@ -163,7 +163,7 @@ def test_metrics_of_a_run_reach_the_collector(last_metrics: None, succeeded: Run
 
 def test_failed_run_is_a_metric_too(last_metrics: None, failed: Run, site: Observed) -> None:
     name = "airflow.parallel_pipeline"
-    (run,) = poll("it", lambda: site.collector.points(f"{name}.runs", dag_id="observed_failing"), timeout=20)
+    (run,) = poll("it", lambda: site.collector.points(f"{name}.runs", dag_id="observed_failing"), timeout=120)
 
     assert (run.value, run.tags["state"]) == (1, "failed")
 
@@ -181,7 +181,7 @@ def test_one_span_for_each_stage_below_the_span_of_the_task(
     observed_tasks: None, succeeded: Run, site: Observed
 ) -> None:
     ours = {"airflow__dag_id": "observed"}
-    (task,) = poll("the task's span", lambda: site.collector.spans("worker.pipeline", **ours), timeout=20)
+    (task,) = poll("the task's span", lambda: site.collector.spans("worker.pipeline", **ours), timeout=120)
     stages = site.collector.spans("parallel_pipeline.stage", **ours)
 
     assert sorted(each.name for each in stages) == ["parallel_pipeline.stage check", "parallel_pipeline.stage doubled"]
@@ -195,7 +195,7 @@ def test_one_span_for_each_stage_below_the_span_of_the_task(
 
 def test_spans_of_a_failed_run_are_errors(observed_tasks: None, failed: Run, site: Observed) -> None:
     ours = {"airflow__dag_id": "observed_failing"}
-    poll("the task's span", lambda: site.collector.spans("worker.pipeline", **ours), timeout=20)
+    poll("the task's span", lambda: site.collector.spans("worker.pipeline", **ours), timeout=120)
 
     assert [each.error for each in site.collector.spans("parallel_pipeline.stage", **ours)] == ["failed", "failed"]
 
@@ -279,7 +279,7 @@ def test_evicted_task_stops_in_time_though_its_figures_get_no_answer(site: Obser
         assert seconds_until_gone(workers) < STOP_BUDGET
         in_table = len(site.rows("held_rows"))
     site.gate.touch()
-    run.wait_for("success", tries=2, timeout=150)
+    run.wait_for("success", tries=2, timeout=400)
     assert run.xcom()["items_skipped"] >= in_table
     run.logged("stopped: Airflow asked the task to end")
 
@@ -292,7 +292,7 @@ def test_execution_timeout_is_on_time_though_figures_get_no_answer(site: Observe
 
         seconds_until_gone(workers)
 
-    run.wait_for("failed", timeout=60)
+    run.wait_for("failed", timeout=180)
     run.logged("Process timed out")
 
 

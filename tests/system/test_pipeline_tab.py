@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.system.browser import Tab
     from tests.system.conftest import Run, Site
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]  # the first test also waits for Airflow to start
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test also waits for Airflow to start
 
 ITEMS, THROUGH = 600, 400
 """Items of a watched pipeline, and those that its gate lets through while it is closed."""
@@ -134,7 +134,7 @@ def test_live_then_complete_and_the_numbers_are_those_of_the_report(site: Site, 
 def test_task_that_ends_while_the_page_asks_is_not_lost(site: Site, browser: Browser) -> None:
     """The page is told figures that are not the last ones, and then that the task has ended well."""
     run = site.start("tab_watched")
-    poll("figures", lambda: run.xcom("pipeline_metrics"), timeout=40)
+    poll("figures", lambda: run.xcom("pipeline_metrics"), timeout=120)
     seen: list[bool] = []
 
     def answer_late(route: Route) -> None:
@@ -218,7 +218,7 @@ def test_every_try_can_be_chosen_and_failures_are_told_by_cause(site: Site, brow
 
 def test_shards_are_added_up_on_the_page_of_the_run(site: Site, browser: Browser) -> None:
     run = site.start("tab_shards")
-    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=60) == "success"
+    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=300) == "success"
     reports = [site.client.xcom(run.dag_id, run.run_id, "pipeline", map_index=index) for index in range(3)]
     with browser.open(f"/dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}/plugin/pipelines") as tab:
         tab.wait("[data-task=pipeline] .pp-state[data-state=success]")
@@ -243,7 +243,7 @@ def test_other_tasks_and_the_frame(site: Site, browser: Browser) -> None:
     """One run for both: a task without a pipeline has a calm page, and the frame shows what the tab shows."""
     site.gate.touch()
     run = site.start("tab_watched")
-    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=60) == "success"
+    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=300) == "success"
     with browser.open(tab_of(run, "no_pipeline")) as tab:
         tab.wait(".pp-empty")
         assert tab.page.locator(".pp-empty").inner_text().startswith("This task has no pipeline")
@@ -347,7 +347,7 @@ def strict(_airflow: Site) -> Iterator[StrictServer]:
         subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
     ):
         try:
-            poll("the strict server", lambda: _answers(f"{server.url}/api/v2/monitor/health"), timeout=90)
+            poll("the strict server", lambda: _answers(f"{server.url}/api/v2/monitor/health"), timeout=300)
             yield server
         finally:
             process.terminate()

@@ -16,7 +16,7 @@ from tests.system.conftest import SECRETS, seconds_until_gone
 if TYPE_CHECKING:
     from tests.system.conftest import Site
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # the first test also waits for Airflow to start
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test also waits for Airflow to start
 
 STOP_BUDGET = 5.0
 """Seconds from the moment somebody marks or clears a task until everything is down; then Airflow would use SIGKILL."""
@@ -181,7 +181,7 @@ def test_evicted_task_stops_in_time_and_its_next_try_resumes(site: Site) -> None
     assert seconds_until_gone(processes) < STOP_BUDGET
     assert site.workers() == []
     site.gate.touch()
-    run.wait_for("success", tries=2, timeout=90)
+    run.wait_for("success", tries=2, timeout=300)
     assert run.xcom()["items_skipped"] >= in_table
     assert site.rows("evicted_rows") == SQUARES
 
@@ -189,7 +189,7 @@ def test_evicted_task_stops_in_time_and_its_next_try_resumes(site: Site) -> None
 def test_the_example_that_is_killed_resumes(site: Site) -> None:
     run = site.start("resume_after_a_kill")
 
-    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=90) == "success"
+    assert site.client.wait_for_run(run.dag_id, run.run_id, timeout=300) == "success"
 
     summary = run.xcom()
     assert summary["attempt"] == 2
@@ -213,6 +213,6 @@ def test_task_ends_itself_when_its_supervisor_is_killed_and_the_next_try_resumes
     assert site.workers() == []
     in_table = len(site.rows("orphaned_rows"))
     site.gate.touch()
-    run.wait_for("success", tries=2, timeout=90)
+    run.wait_for("success", tries=2, timeout=300)
     assert run.xcom()["items_skipped"] == in_table
     assert site.rows("orphaned_rows") == SQUARES

@@ -154,7 +154,7 @@ def fill_memory(item: int) -> int:
 def test_a_call_far_over_the_limit_is_ended_and_the_limit_and_bytes_are_named() -> None:
     stage = Stage(fill_memory, name="fill", kind="process", workers=1, memory_limit=100 * MB)
 
-    ran = run_pipeline(range(3), [stage], tolerance=1, ordered=True, timeout=60.0)
+    ran = run_pipeline(range(3), [stage], tolerance=1, ordered=True, timeout=150.0)
 
     assert ran.error is None
     assert ran.rows == [0, 2]
@@ -200,7 +200,7 @@ def test_a_worker_over_its_limit_is_replaced_between_two_calls(tmp_path: Path) -
 
     leak = Leak(23 * MB, Once(str(tmp_path / "once")), meeting)
     stage = Stage(leak, name="leak", kind="process", workers=1, memory_limit=limit)
-    ran = run_pipeline(source, [stage], chunk_size=8, timeout=60.0)
+    ran = run_pipeline(source, [stage], chunk_size=8, timeout=150.0)
 
     assert ran.error is None
     assert sorted(item for item, _ in ran.rows) == list(range(8))
@@ -212,7 +212,7 @@ def test_a_worker_over_its_limit_is_replaced_between_two_calls(tmp_path: Path) -
 
 def test_a_pipeline_with_a_limit_it_cannot_keep_still_ends() -> None:
     """The task process alone is over it: the source is slowed to one chunk at a time, not stopped."""
-    ran = run_pipeline(range(40), [Stage(fill_nothing, workers=2)], chunk_size=4, memory_limit=MB, timeout=60.0)
+    ran = run_pipeline(range(40), [Stage(fill_nothing, workers=2)], chunk_size=4, memory_limit=MB, timeout=150.0)
 
     assert ran.error is None
     assert len(ran.rows) == 40

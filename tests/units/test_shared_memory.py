@@ -69,7 +69,7 @@ def mapped_arenas(*, collect: bool = True) -> int:
 
 
 def run(*stages: Stage) -> Ran:
-    ran = run_pipeline(range(4), stages, ordered=True, chunk_size=2, timeout=60.0)
+    ran = run_pipeline(range(4), stages, ordered=True, chunk_size=2, timeout=150.0)
     assert ran.error is None, ran.error
     return ran
 
@@ -100,7 +100,7 @@ def test_through_chained_process_stages(kind: str) -> None:
 def test_values_given_to_a_worker_arrive_bit_for_bit_too() -> None:
     values = [make("array", number) for number in range(4)]
 
-    ran = run_pipeline(values, [Stage(reversed_halves, kind="process", workers=2)], ordered=True, timeout=60.0)
+    ran = run_pipeline(values, [Stage(reversed_halves, kind="process", workers=2)], ordered=True, timeout=150.0)
 
     for value, row in zip(values, ran.rows, strict=True):
         assert row.tobytes() == reversed_halves(value).tobytes()
@@ -140,7 +140,7 @@ def test_a_worker_killed_while_it_holds_shared_memory_leaves_nothing() -> None:
     values = [make("array", number) for number in range(4)]
 
     ran = run_pipeline(
-        values, [Stage(die_with_value, kind="process", workers=1)], ordered=True, tolerance=1, timeout=60.0
+        values, [Stage(die_with_value, kind="process", workers=1)], ordered=True, tolerance=1, timeout=150.0
     )
 
     assert ran.positions == [2]
