@@ -9,6 +9,7 @@
     COMMIT
 
 * The claim fails: roll back and read the ledger. The chunk is in: that is the answer.
+* Rows that were left unseen turn out to be irregular: roll back, look at all of them, again.
 * Anything else fails: roll back. Transient: again on a new connection. Terminal: SchemaMismatch.
 * COMMIT itself fails: nobody knows whether it happened. Read the ledger on a new connection: the row is there, or it is
   not there *yet*, in which case the next try's claim waits behind the old transaction and settles it.
@@ -27,6 +28,7 @@ from airflow_parallel_provider.sinks.beside import ChunkKey
 from airflow_parallel_provider.sinks.database import Unreachable
 from airflow_parallel_provider.sinks.diagnose import diagnose
 from airflow_parallel_provider.sinks.load_rows import OPEN
+from airflow_parallel_provider.sinks.rows import IrregularRows
 from airflow_parallel_provider.sinks.writers.absent import says_absent
 from airflow_parallel_provider.sinks.writers.room import NO_ROOM, may_pass, told
 
@@ -110,6 +112,10 @@ class Committer:
                 self.database.discard()
                 self.swapped = True
                 return self._already_in(content)
+            except IrregularRows:
+                self.database.discard()
+                content.turned_out_irregular()
+                continue
             except Exception as error:  # noqa: BLE001  # sorted out there: the drivers have no common base
                 try:
                     found, reason = self._recover(content, error, where)
@@ -151,7 +157,7 @@ class Committer:
         if content.alone:
             return self._try_alone(content, where)
         connection = self.database.connection()
-        block = content.block(self.target)
+        block = content.block(self.target, lazily=True)
         if self.fenced and self.target.look(connection) is None:
             self._require_load(connection)  # or a table would be made for a load that is over
             connection.rollback()

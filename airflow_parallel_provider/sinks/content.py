@@ -41,6 +41,8 @@ class Content:
     """The rows were refused as a whole: the next try finds the guilty ones."""
     sent: bool = False
     """A try has got as far as the COMMIT."""
+    irregular: bool = False
+    """The rows are not all tuples of one length."""
     _numbers: list[int | None] | None = None
     _block: Block | None = None
     _partials: str | None = None
@@ -51,11 +53,18 @@ class Content:
 
         self.rows, self._numbers, self.screened = screen(validate, self.rows, names)
 
-    def block(self, target: Target) -> Block:
-        """All rows that are meant for the table."""
-        if self._block is None:
-            self._block = target.block(self.rows)
+    def block(self, target: Target, *, lazily: bool = False) -> Block:
+        """All rows that are meant for the table.
+
+        :param lazily: they may be left unseen, unless they turned out to be irregular before.
+        """
+        if self._block is None or (self._block.unseen and not lazily):
+            self._block = target.block(self.rows, lazily=lazily and not (self.figures or self.irregular))
         return self._block
+
+    def turned_out_irregular(self) -> None:
+        """The rows were left unseen in a try, and are not as they seemed."""
+        self.irregular, self._block = True, None
 
     def numbered(self) -> list[NumberedRow]:
         """The same one by one, with their numbers in the chunk."""

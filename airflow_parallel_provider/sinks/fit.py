@@ -133,8 +133,11 @@ class Slices:
         return chain.from_iterable(self.fit(start, start + self.size) for start in starts)
 
     def fit(self, start: int, stop: int, strict: Strict | None = None) -> list[tuple[Any, ...]]:
-        """Some of the rows; as :func:`fit_block`."""
-        part = Block(self.block.names, self.block.rows[start:stop])
+        """Some of the rows; as :func:`fit_block`.
+
+        :raises IrregularRows: when nobody has looked at the rows before, and they are not as they seemed.
+        """
+        part = self.block.part(start, stop)
         return fit_block(part, self.shape, self.adapters, self.where, first=start, strict=strict)
 
 

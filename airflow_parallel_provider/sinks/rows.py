@@ -28,6 +28,8 @@ class Block:
     rows: list[tuple[Any, ...]] | ArrowRows
     sources: tuple[Any, ...] = field(default=(), compare=False, repr=False)
     """Classes, Arrow tables and data frames that the rows came from, which say more about columns than values do."""
+    unseen: bool = False
+    """Nobody has looked yet whether all rows are tuples, and as long as the first one."""
 
     def column(self, number: int) -> Iterator[Any]:
         """The values of one column.
@@ -37,11 +39,36 @@ class Block:
         """
         return map(itemgetter(number), self.rows)
 
+    def part(self, start: int, stop: int) -> Block:
+        """Some of the rows.
+
+        :raises IrregularRows: when they do not look as the first row did.
+        """
+        rows, width = self.rows[start:stop], len(self.names)
+        if self.unseen and not (countOf(map(type, rows), tuple) == countOf(map(len, rows), width) == len(rows)):
+            raise IrregularRows
+        return Block(self.names, rows)
+
     def replaced(self, columns: Mapping[int, Iterable[Any]]) -> list[tuple[Any, ...]]:
         """The rows with some columns replaced."""
         if not columns:
             return self.rows if isinstance(self.rows, list) else list(self.rows)
         return list(zip(*(columns.get(n) or self.column(n) for n in range(len(self.names))), strict=True))
+
+
+class IrregularRows(Exception):
+    """Rows that nobody had looked at are not all tuples of one length: they must be looked at before anything else."""
+
+
+def unseen_block(rows: Sequence[Any], names: tuple[str, ...] | None, least: int) -> Block | None:
+    """Rows that are all alike by all appearances, to be looked at when they are sent; None for any others.
+
+    :param least: with so few rows there is nothing to gain.
+    """
+    if names is None or type(rows) is not list or len(rows) <= least:
+        return None
+    first = rows[0]
+    return Block(names, rows, unseen=True) if type(first) is tuple and len(first) == len(names) else None
 
 
 def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None, *, arrow: bool = False) -> Block:

@@ -11,7 +11,7 @@ from airflow_parallel_provider.sinks.fit import Slices, check_names, fit_block
 from airflow_parallel_provider.sinks.infer import infer_columns
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.making import add_column, create_table, make_table
-from airflow_parallel_provider.sinks.rows import Block, to_block
+from airflow_parallel_provider.sinks.rows import Block, to_block, unseen_block
 from airflow_parallel_provider.sinks.writers.base import core_of
 
 if TYPE_CHECKING:
@@ -144,10 +144,18 @@ class Target:
         columns = self._declared.declared
         return columns is not None and all(column.kind is not None for column in columns)
 
-    def block(self, rows: Sequence[Any]) -> Block:
-        """Rows of any shape as a block."""
+    def block(self, rows: Sequence[Any], *, lazily: bool = False) -> Block:
+        """Rows of any shape as a block.
+
+        :param lazily: tuples may be left unseen where the writer asks for some at a time: to look at each takes longer
+            than to begin the transaction.
+        """
         columns = self._declared.declared
         names = tuple(column.name for column in columns) if columns is not None else None
+        if lazily and self._may_wait():
+            unseen = unseen_block(rows, names, self._writer.rows_ahead or 0)
+            if unseen is not None:
+                return unseen
         block = to_block(rows, names, arrow=bool(self._writer.arrow_kinds))
         if written_as_annotated(self._declared.validate):  # the rows are what it has dumped, as dicts
             block = Block(block.names, block.rows, (*block.sources, self._declared.validate))
@@ -163,6 +171,17 @@ class Target:
             marked = block.rows.with_text(mark, self._load)
             return Block((*block.names, mark), marked, (*block.sources, marked.table.select([mark])))
         return Block((*block.names, mark), [(*row, self._load) for row in block.rows], block.sources)
+
+    def _may_wait(self) -> bool:
+        """Whether nothing but the writing itself depends on what the rows are."""
+        declared = self._declared
+        return (
+            self._writer.rows_ahead is not None
+            and self._shape is not None
+            and declared.validate is None
+            and declared.load_id_column is None
+            and declared.on_schema_change != "add_columns"
+        )
 
     def fit(self, block: Block, shape: TableShape, where: str) -> Rows:
         """The block's rows as the driver takes them; to be gone through once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import namedtuple
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -15,6 +16,8 @@ import pytest
 from psycopg import pq
 from psycopg.adapt import Transformer
 
+from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 from airflow_parallel_provider.sinks.fit import Slices, Strict
 from airflow_parallel_provider.sinks.kinds import Kind
 from airflow_parallel_provider.sinks.rows import Block
@@ -194,3 +197,47 @@ def test_all_is_looked_at_only_near_a_value_that_psycopg_refuses(
 def test_an_integer_is_what_python_takes_for_an_index() -> None:
     """Where all values are looked at this is refused."""
     assert sent(with_odd(0, Index())) == sent(iter(with_odd(0, 7)))
+
+
+# -- rows that are looked at when they are sent -----------------------------------------------------------------------
+
+Pair = namedtuple("Pair", ["b", "a"])  # noqa: PYI024  # rows of authors who do not annotate
+IRREGULAR = {
+    "list": ([2_300, "a list"], (2_300, "a list")),
+    "dict": ({"b": "a dict", "a": 2_300}, (2_300, "a dict")),
+    "names in another order": (Pair("named", 2_300), (2_300, "named")),
+    "shorter": ((2_300,), "row 2300 of the chunk has 1 values, but there are 2 columns"),
+    "longer": ((2_300, "x", "y"), "row 2300 of the chunk has 3 values, but there are 2 columns"),
+    "text": ("ab", "row 2300 of the chunk is of type str, which has no columns"),
+}
+
+
+@pytest.mark.parametrize("kind", IRREGULAR)
+def test_rows_that_turn_out_to_be_of_another_kind_are_looked_at_again(postgres: PostgresDatabase, kind: str) -> None:
+    """The first thousands are sent by then."""
+    odd, expected = IRREGULAR[kind]
+    given: list[Any] = [(at, f"row {at}") for at in range(ROWS)]
+    points: list[str] = []
+
+    class Noting(SinkTableHook):
+        def reached(self, point: str) -> None:
+            points.append(point)
+
+    with postgres.opened("t", cls=Noting, columns={"a": "int", "b": "text"}) as hook:
+        hook.write_chunk("00000000", given)
+        given[ROW] = odd
+        del points[:]
+        if isinstance(expected, str):
+            with pytest.raises(SchemaMismatch, match=expected):
+                hook.write_chunk("00000001", given, first_position=ROWS)
+        else:
+            assert hook.write_chunk("00000001", given, first_position=ROWS).rows == ROWS
+        claims = points.count("after_claim")
+        hook.write_chunk("00000002", [(-1, "the next one")], first_position=2 * ROWS)
+
+    rows = postgres.rows("t")
+    if isinstance(expected, str):
+        assert (claims, len(rows)) == (1, ROWS + 1)
+    else:
+        assert (claims, len(rows)) == (2, 2 * ROWS + 1)
+        assert expected in rows
