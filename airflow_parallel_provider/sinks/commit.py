@@ -244,6 +244,7 @@ class Committer:
         :raises SinkError: when trying again cannot help.
         """
         self.database.discard()
+        self.target.forget_shape()  # it may be why
         if isinstance(error, Unreachable):
             return None, str(error)
         if isinstance(error, SinkError) or not self.database.is_driver_error(error):
@@ -253,17 +254,16 @@ class Committer:
             raise SinkError(f"{where} was broken off: the run was asked to stop") from None
         try:
             found = self._look_up(content.receipt)
+            # A claim that fails although nobody holds the chunk: who held it has rolled back in between.
+            refused = found is None and self._claimed and not may_pass(error, self.database.writer)
+            refused = refused and not self._was_dropped_as_stale(error)
         except Unreachable as unreachable:
             return None, str(unreachable)
         except Exception as second:
             if self.database.is_driver_error(second):
                 return None, told(second, self.database.writer)
             raise
-        # Without its text, which may hold values. A claim that fails although nobody holds the chunk: who held it has
-        # rolled back in between.
-        if found is None and self._claimed and not may_pass(error, self.database.writer):
-            if self._was_dropped_as_stale(error):
-                return None, reason
+        if refused:  # without its text, which may hold values
             raise SchemaMismatch(self._refusal(content.block(self.target), where, reason)) from None
         return found, reason
 
@@ -274,7 +274,6 @@ class Committer:
         """
         if self.target.name == self.target.declared_name:
             return False
-        self.target.forget_shape()
         connection = self.database.connection()
         # In this order: another attempt makes the table before it commits to the ledger, and marks the load at last.
         committed = self.books.ledger.committed(connection, self.load)

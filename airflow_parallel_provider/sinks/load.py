@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.sinks.books import open_books
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.05
-"""Seconds until a load whose beginning another attempt was in the way of is begun again."""
+"""Seconds until something that another attempt was in the way of is done again."""
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class OpenLoad:
         committer = self.committer
         summary = LoadSummary.of(committer.load_key, self.committed().values())
         if self.declared.write_disposition == "replace":
-            self._swap().finish(summary.rows)
+            _patiently(lambda: self._swap().finish(summary.rows), committer.patience, committer.stopped)
             return summary
         self._compare(summary.rows, on_mismatch)
         with committer.database.transaction() as connection:
@@ -146,7 +147,8 @@ def open_load(
             books.ensure_messages(database, declared, spec.queue)
         # A table that cannot do is refused before anything is written down.
         Target(declared, database.writer).look(database.connection())
-    rerun, before = _begun(database, books, declared, spec, stopped)
+    patience = declared.lock_timeout
+    rerun, before = _patiently(lambda: _begin(database, books, declared, spec), patience, stopped)
     load = rerun.load
     replaces = declared.write_disposition == "replace"
     staging = staging_name(declared.table, load, database.writer.longest_name) if replaces else None
@@ -161,18 +163,16 @@ def open_load(
     committed = opened.committed()
     allowance.count = sum(receipt.rows_rejected for receipt in committed.values())
     if not committer.swapped:
-        _require_table(opened, committed)
+        _patiently(lambda: _require_table(opened, committed), patience, stopped)
     return opened
 
 
-def _begun(
-    database: Database, books: Books, declared: SinkTable, spec: LoadSpec, stopped: threading.Event
-) -> tuple[Rerun, LoadRow | None]:
-    """Begin the load; again when another attempt that did so at the same time was in the way."""
-    deadline = time.monotonic() + declared.lock_timeout
+def _patiently(act: Callable[[], _Answer], seconds: float, stopped: threading.Event) -> _Answer:
+    """Do something; again when another attempt that did so at the same time was in the way."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            return _begin(database, books, declared, spec)
+            return act()
         except Passing:
             if time.monotonic() > deadline or stopped.wait(_PAUSE):
                 raise

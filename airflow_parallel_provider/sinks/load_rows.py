@@ -97,16 +97,25 @@ class Loads:
     def hold(self, connection: Connection, load: str, *, alone: bool = False) -> str | None:
         """The state of a load, which nobody changes until this transaction ends; None when it is not there.
 
-        :param alone: nobody else may hold it meanwhile.
-
-        Known limitation: a database without locking reads (DuckDB, SQL Server in SQLAlchemy's dialect) does not hold
-        it; SQLite needs none, its transactions write one at a time.
+        :param alone: nobody else may hold it meanwhile. So it is anyway on a database without locking reads.
         """
         import sqlalchemy as sa
 
+        self._lock(connection, load)
         mine = sa.select(self.loads.c.state).where(self.loads.c.load_id == load)
         found: str | None = connection.execute(mine.with_for_update(read=not alone)).scalar()
         return found
+
+    def _lock(self, connection: Connection, load: str) -> None:
+        """Hold a load where reading cannot (SQL Server, DuckDB), by writing its row.
+
+        SQLite needs none of it: its transactions write one at a time.
+        """
+        if connection.dialect.name == "sqlite" or _has_locking_reads(connection.dialect):
+            return
+        count = self.loads.c.attempt
+        for change in (1, -1):  # DuckDB takes no notice of an UPDATE that leaves everything as it was
+            connection.execute(self.loads.update().where(self.loads.c.load_id == load).values(attempt=count + change))
 
     def begin_load(
         self, connection: Connection, load: str, spec: LoadSpec, table: str, frozen: dict[str, Any]
@@ -159,6 +168,8 @@ class Loads:
         return found.fetchone() is not None
 
     def _find_load(self, connection: Connection, load: str, *, held: bool = False) -> Any:
+        if held:
+            self._lock(connection, load)
         mine = self.loads.select().where(self.loads.c.load_id == load)
         return connection.execute(mine.with_for_update() if held else mine).fetchone()
 
@@ -183,6 +194,14 @@ class Loads:
         loads = self.loads.c
         old = (loads.state == OPEN) & (loads.begun_at < now() - age) & (loads.table_name == table)
         return [row.load_id for row in connection.execute(sa.select(loads.load_id).where(old)).fetchall()]
+
+
+def _has_locking_reads(dialect: Any) -> bool:
+    """Whether SQLAlchemy knows a SELECT ... FOR UPDATE there."""
+    import sqlalchemy as sa
+
+    read: Any = sa.select(sa.literal_column("1"))
+    return str(read.with_for_update().compile(dialect=dialect)) != str(read.compile(dialect=dialect))
 
 
 def _state_text(spec: LoadSpec) -> str | None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.shape import TableShape
     from airflow_parallel_provider.sinks.writers.base import Writer
 
+TRIES = 10
+"""How often a table or a column is made: each attempt that begins may drop a staging table without a chunk, once."""
+
 
 def create_table(connection: Connection, table: Any, writer: Writer) -> None:
     """Create a table in a transaction of its own, unless somebody else is faster."""
@@ -23,53 +26,72 @@ def create_table(connection: Connection, table: Any, writer: Writer) -> None:
 
 
 def add_column(connection: Connection, shape: TableShape, name: str, sql_type: Any, writer: Writer) -> None:
-    """Add a column in a transaction of its own, unless somebody else is faster."""
+    """Add a column in a transaction of its own, unless somebody else is faster.
+
+    Nothing is done, and nothing said, when the table is gone: it may be a staging table that was dropped since it was
+    looked at. Look at it again.
+
+    :raises SinkError: when the database refuses the column.
+    """
     import sqlalchemy as sa
 
-    try:
-        writer.begin(connection)
-        writer.add_column(connection, shape, name, sql_type)
-        writer.commit(connection)
-    except sa.exc.DBAPIError as error:
-        if connection.invalidated:
-            raise  # it is lost, and to look would connect anew, in vain while the server is down
-        connection.rollback()
-        there = writer.reflect(connection, shape.name, shape.schema)
-        connection.rollback()
-        if there is None or name not in there.by_name:
+    for _ in range(TRIES):
+        try:
+            writer.begin(connection)
+            writer.add_column(connection, shape, name, sql_type)
+            writer.commit(connection)
+        except sa.exc.DBAPIError as error:
+            there = _after(error, connection, shape.name, shape.schema, writer)
+            if there is None or name in there.by_name:
+                return
             if may_pass(error, writer):
                 raise  # as below
-            raise SinkError(
-                f"cannot add column {name!r} to table {shape.shown!r} ({writer.explain(error)}): check the "
-                "rights of the login, or add it yourself"
-            ) from None
+            reason = writer.explain(error)  # or the table has been made anew since
+        else:
+            return
+    raise SinkError(
+        f"cannot add column {name!r} to table {shape.shown!r} ({reason}): check the rights of the login, or add it "
+        "yourself"
+    )
 
 
 def make_table(
     connection: Connection, name: str, schema: str | None, writer: Writer, make: Callable[[], object]
 ) -> None:
-    """Have a table made in a transaction of its own, unless somebody else is faster."""
+    """Have a table made in a transaction of its own, unless somebody else is faster.
+
+    :raises SinkError: when the database refuses it.
+    """
     import sqlalchemy as sa
 
-    for last in (False, True):
+    for _ in range(TRIES):
         try:
             writer.begin(connection)
             make()
             writer.commit(connection)
         except sa.exc.DBAPIError as error:
-            if connection.invalidated:
-                raise  # it is lost, and to look would connect anew, in vain while the server is down
-            connection.rollback()
-            there = writer.reflect(connection, name, schema)
-            connection.rollback()
-            if there is not None:
+            if _after(error, connection, name, schema, writer) is not None:
                 return
             if may_pass(error, writer):
                 raise  # whoever waits for this chunk may try again
-            if last:  # or who was faster has dropped it again: a staging table without a chunk
-                raise SinkError(
-                    f"cannot create table {name!r} ({writer.explain(error)}): check the rights of the login and "
-                    "that the schema exists, or create the table beforehand"
-                ) from None
+            reason = writer.explain(error)  # or who was faster has dropped it again: a staging table without a chunk
         else:
             return
+    raise SinkError(
+        f"cannot create table {name!r} ({reason}): check the rights of the login and that the schema exists, or create "
+        "the table beforehand"
+    )
+
+
+def _after(error: Any, connection: Connection, name: str, schema: str | None, writer: Writer) -> TableShape | None:
+    """The table as it is after a statement that failed.
+
+    :raises sqlalchemy.exc.DBAPIError: that error, when the connection is lost: to look would connect anew, in vain
+        while the server is down.
+    """
+    if connection.invalidated:
+        raise error
+    connection.rollback()
+    there = writer.reflect(connection, name, schema)
+    connection.rollback()
+    return there

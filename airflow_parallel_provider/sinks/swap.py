@@ -178,5 +178,6 @@ class Swap:
                     if column.name not in old.by_name:
                         add_column(connection, old, column.name, column.sql_type, writer)
             found = self._look(connection, name)
-        assert found is not None
+        if found is None:
+            raise SinkError(f"table {self.declared.shown!r} is gone: somebody has dropped it. Run the task again")
         return found

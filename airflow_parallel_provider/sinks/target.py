@@ -10,7 +10,7 @@ from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, takes
 from airflow_parallel_provider.sinks.fit import Slices, check_names, fit_block
 from airflow_parallel_provider.sinks.infer import infer_columns
 from airflow_parallel_provider.sinks.kinds import Column, Kind
-from airflow_parallel_provider.sinks.making import add_column, create_table, make_table
+from airflow_parallel_provider.sinks.making import TRIES, add_column, create_table, make_table
 from airflow_parallel_provider.sinks.rows import Block, to_block, unseen_block
 from airflow_parallel_provider.sinks.writers.base import core_of
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.shape import TableShape
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sinks.writers.base import Rows, Writer
-
-_TRIES = 10
-"""How often a table is made: each attempt that begins may drop a staging table without a chunk, once."""
 
 
 class Target:
@@ -81,12 +78,13 @@ class Target:
 
         Never inside the transaction of a chunk: on MySQL a CREATE TABLE commits what went before.
         """
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             shape = self.look(connection)
-            if shape is not None:
-                return self._extended(connection, shape, block, where)
-            if not self._make(connection, block, where):
-                return None
+            if shape is None:
+                if not self._make(connection, block, where):
+                    return None
+            elif not self._extend(connection, shape, block, where):
+                return shape
         raise SinkError(f"table {self.name!r} was made and is not there: check the rights of the login")
 
     def _make(self, connection: Connection, block: Block, where: str) -> bool:
@@ -115,10 +113,13 @@ class Target:
             return columns
         return (*(column for column in columns if column.name != mark), _load_column(mark))
 
-    def _extended(self, connection: Connection, shape: TableShape, block: Block, where: str) -> TableShape:
-        """The table with the columns that the rows or the declaration have more, where that is wanted."""
+    def _extend(self, connection: Connection, shape: TableShape, block: Block, where: str) -> bool:
+        """Add the columns that the rows or the declaration have more, where that is wanted.
+
+        :returns: whether there were some. Then look again: another attempt may have dropped the table meanwhile.
+        """
         if self._declared.on_schema_change != "add_columns":
-            return shape
+            return False
         there = set(shape.by_name)
         folded = {name.casefold() for name in there} if self._writer.folds_case else set()
         typed = [column for column in self._declared.declared or () if column.kind is not None]
@@ -132,13 +133,13 @@ class Target:
             part = Block(tuple(block.names[at] for at in numbers), list(zip(*values, strict=True)), block.sources)
             missing += infer_columns(part, self._declared.declared, shape.shown, where)[-len(numbers) :]
         if not missing:
-            return shape
+            return False
         self._check_names([*(Column(name) for name in there), *missing], where)
         for column in missing:
             sql_type = self._writer.sql_type(column, in_key=False)
             add_column(connection, shape, column.name, sql_type, self._writer)
         self.forget_shape()
-        return self.look(connection) or shape
+        return True
 
     def _is_declared(self) -> bool:
         columns = self._declared.declared

@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
-from airflow_parallel_provider.sinks import making
+from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+from airflow_parallel_provider.sinks import load as load_module
+from airflow_parallel_provider.sinks import load_rows, making
+from airflow_parallel_provider.sinks import target as target_module
 from airflow_parallel_provider.sinks.commit import Committer
 from airflow_parallel_provider.sinks.swap import Swap
 from airflow_parallel_provider.sinks.target import Target
 from tests.chaos.replacing import TABLE, rows_of, staging_of
 from tests.chaos.test_swap import DATABASES, SIZE, made_by, spec_of
 from tests.chaos.test_swap_races import soon
+from tests.sinks.conftest import GENERIC
 from tests.sinks.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
@@ -208,3 +212,121 @@ def test_table_that_another_attempt_has_made_first_and_dropped_again(
 
     assert len(tries) == 2
     assert database.exists("there")
+
+
+ADDING: dict[str, Any] = {"on_schema_change": "add_columns", "columns": {"id": int, "made_by": int}}
+"""The table has the first column only: a staging table is made like it, and then gets the second one."""
+
+
+def made_anew(database: TestDatabase) -> None:
+    """What another attempt does when it begins, up to where it is going to add the column."""
+    staging = database.place(staging_of(database, 1))
+    database.execute(f"DROP TABLE {staging}", f"CREATE TABLE {staging} (id INTEGER PRIMARY KEY)")
+
+
+def finished(database: TestDatabase, hook: Any) -> list[tuple[int, int]]:
+    write(hook, FIRST)
+    hook.consolidate()
+    hook.close()
+    return made_by(database)
+
+
+@pytest.mark.parametrize("database", [*DATABASES, "duckdb", *GENERIC], indirect=True)
+def test_staging_table_that_is_dropped_before_it_gets_a_column(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.execute(f"CREATE TABLE {database.place(TABLE)} (id INTEGER PRIMARY KEY)")
+    drop = f"DROP TABLE {database.place(staging_of(database, 1))}"
+    once_before(monkeypatch, target_module, "add_column", lambda: database.execute(drop))
+
+    assert finished(database, opened(database, 1, **ADDING)) == [(1, SIZE)]
+
+
+@pytest.mark.parametrize("database", [*DATABASES, "duckdb", *GENERIC], indirect=True)
+def test_column_that_was_there_already_and_is_gone_with_its_table(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.execute(f"CREATE TABLE {database.place(TABLE)} (id INTEGER PRIMARY KEY)")
+    with database.opened("other") as hook:
+        writer = type(hook.opened_load.committer.database.writer)
+
+    def faster() -> None:
+        database.execute(f"ALTER TABLE {database.place(staging_of(database, 1))} ADD COLUMN made_by INTEGER")
+        once_before(monkeypatch, writer, "reflect", lambda: made_anew(database))
+
+    once_before(monkeypatch, target_module, "add_column", faster)
+
+    assert finished(database, opened(database, 1, **ADDING)) == [(1, SIZE)]
+
+
+@pytest.mark.parametrize("database", [*DATABASES, "duckdb", *GENERIC], indirect=True)
+def test_rows_for_a_staging_table_that_does_not_have_its_new_column_again_yet(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.execute(f"CREATE TABLE {database.place(TABLE)} (id INTEGER PRIMARY KEY)")
+    first = opened(database, 1, **ADDING)
+    once_before(monkeypatch, Target, "fit", lambda: made_anew(database))
+
+    assert finished(database, first) == [(1, SIZE)]
+
+
+class HeldByAnother:
+    """The load's row is being changed by somebody else's transaction when a function is called for the first time."""
+
+    def __init__(self, database: TestDatabase, patch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+        self.raw = database.raw()
+        self.called = 0
+
+        def let_go() -> None:
+            self.called += 1
+            self.raw.rollback()
+
+        def hold() -> None:
+            self.called += 1
+            self.raw.begin()
+            self.raw.execute("UPDATE airflow_parallel_ledger__loads SET attempt = attempt + 1")
+            once_before(patch, owner, name, let_go)
+
+        once_before(patch, owner, name, hold)
+
+
+@pytest.mark.parametrize("database", ["duckdb"], indirect=True)
+@pytest.mark.parametrize(("owner", "name"), [(load_module, "_drop_stale"), (Swap, "finish")])
+def test_load_that_is_held_by_a_transaction_nobody_waits_for(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    held = HeldByAnother(database, monkeypatch, owner, name)
+
+    assert finished(database, opened(database, 1)) == [(1, SIZE)]
+    assert held.called == 2
+    held.raw.close()
+
+
+@pytest.mark.parametrize("database", ["duckdb"], indirect=True)
+def test_first_chunk_is_not_dropped_where_no_reading_holds_a_load(database: TestDatabase) -> None:
+    refused = []
+
+    class SlowHook(SinkTableHook):
+        def reached(self, here: str) -> None:
+            if here == "before_commit":
+                with pytest.raises(SinkError) as caught:
+                    opened(database, 2, lock_timeout=0.2)
+                refused.append(caught.value)
+
+    first = opened(database, 1, cls=SlowHook)
+    write(first, FIRST)
+    second = opened(database, 3)
+    assert list(second.committed_chunks()) == [FIRST]
+    first.close()
+
+    assert refused, "the load was not held"
+    assert finished(database, second) == [(1, SIZE)]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "reading"), [("mssql", False), ("oracle", True), ("postgresql", True), ("mysql", True)]
+)
+def test_where_a_load_is_held_by_reading(dialect: str, reading: bool) -> None:
+    import sqlalchemy as sa
+
+    assert load_rows._has_locking_reads(sa.engine.make_url(f"{dialect}://").get_dialect()()) is reading
