@@ -14,7 +14,10 @@ from airflow_parallel_provider.sinks import typed_json
 from airflow_parallel_provider.sinks.database import Database, bound_hook
 from airflow_parallel_provider.sinks.kinds import Kind
 from airflow_parallel_provider.sinks.writers.base import Writer, core_table
+from airflow_parallel_provider.sources.condition import Condition
 from airflow_parallel_provider.sources.keys import KeyValues, above, up_to
+from airflow_parallel_provider.sources.mysql_types import DIALECTS as MYSQL_DIALECTS
+from airflow_parallel_provider.sources.mysql_types import with_exact_types
 from airflow_parallel_provider.sources.row_dicts import fetch_dicts
 from airflow_parallel_provider.sources.sqlite_times import as_stored, with_instants
 
@@ -91,6 +94,7 @@ class TableReader:
     def __init__(self, source: SqlSource) -> None:
         self._source = source
         self._hook = bound_hook(source.conn_id, field="SqlSource.conn_id")
+        self._condition = Condition(source)
         self._table: Any = None
         self._names: list[str] = []
         self._key: list[Any] = []
@@ -127,6 +131,8 @@ class TableReader:
 
         :raises PlanError: naming what is wrong.
         """
+        import sqlalchemy as sa
+
         source = self._source
         with database.guarded() as connection:
             # The general way, whatever the writer: it gives types that SQLAlchemy reads values with.
@@ -141,10 +147,12 @@ class TableReader:
             if missing:
                 field = "key" if missing[0] in source.key_columns else "columns"
                 raise PlanError(f"SqlSource.{field}", missing[0], f"table {source.table!r} has no such column")
-            shape = with_instants(shape, connection, database.writer)
+            shape = with_exact_types(with_instants(shape, connection, database.writer), connection.dialect.name)
             _require_unique(shape, source)
+            self._condition.check()
             self._dialect = connection.dialect.name
             _require_values(connection, shape, source)
+            self._condition.settle(connection, sa.select(sa.literal(1)).select_from(core_table(shape, [])[0]))
         self._names = list(source.columns or shape.by_name)
         self._table, columns = core_table(shape, self._names)
         key = (self._table.c[columns[self._names.index(name)]] for name in source.key_columns)
@@ -210,13 +218,7 @@ class TableReader:
         return statement if low is None else statement.where(above(self._key, low, self._dialect))
 
     def _chosen(self, statement: Any) -> Any:
-        import sqlalchemy as sa
-
-        statement = statement.select_from(self._table)
-        source = self._source
-        if source.where is None:
-            return statement
-        return statement.where(sa.text(f"({source.where})").bindparams(**(source.parameters or {})))
+        return self._condition.added_to(statement.select_from(self._table))
 
 
 def _require_unique(shape: TableShape, source: SqlSource) -> None:
@@ -244,8 +246,12 @@ def _require_values(connection: Any, shape: TableShape, source: SqlSource) -> No
         if column.nullable and not _is_never_null(connection, source, name):
             cure = "the column may be NULL, and no range holds a NULL: declare it NOT NULL, or take another one"
             raise PlanError("SqlSource.key", name, cure)
-        if str(getattr(column.sql_type, "__visit_name__", "")).upper() in _ROUNDED.get(connection.dialect.name, ()):
+        spelled = str(getattr(column.sql_type, "__visit_name__", "")).upper()
+        if spelled in _ROUNDED.get(connection.dialect.name, ()):
             cure = "a float of four bytes is read as another number than it is compared as; take another column"
+            raise PlanError("SqlSource.key", name, cure)
+        if spelled in ("ENUM", "SET") and connection.dialect.name in MYSQL_DIALECTS:
+            cure = f"{spelled} is put in order by number and compared as a text here; take another column"
             raise PlanError("SqlSource.key", name, cure)
 
 

@@ -68,6 +68,47 @@ def test_condition_with_parameters_and_columns(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize(
+    ("where", "parameters", "there"),
+    [
+        ("day = :day", {"day": "2026-01-03"}, [2, 33]),
+        ("kind = :kind AND day < :day", {"kind": "1", "day": "2026-01-10"}, [1, 3, 5, 7, 31, 33, 35, 37, 39]),
+        ("(:name IS NULL OR name = :name)", {"name": "3"}, [3, 13, 23, 33]),
+        ("(name = :name OR :name = 'any')", {"name": "3"}, [3, 13, 23, 33]),
+        ("id < 3 -- the first ones", {}, [0, 1, 2]),
+    ],
+    ids=["date", "number", "null", "literal", "comment"],
+)
+def test_parameters_that_a_template_rendered_to_texts(
+    database: TestDatabase, where: str, parameters: dict[str, str], there: list[int]
+) -> None:
+    """A DAG can give no others: ``parameters={"day": "{{ ds }}"}``."""
+    values = ", ".join(f"({each}, '{each % 10}', {each % 2}, '2026-01-{each % 31 + 1:02}')" for each in range(40))
+    database.execute(
+        f"CREATE TABLE {database.place('orders')} (id INTEGER PRIMARY KEY, name VARCHAR(9), kind INTEGER, day DATE)",
+        f"INSERT INTO {database.place('orders')} VALUES {values}",
+    )
+
+    assert [row["id"] for row in source(database, where=where, parameters=parameters)] == there
+
+
+@pytest.mark.parametrize(
+    ("where", "parameters", "message"),
+    [
+        ("kind = :kind AND id < :most", {"kind": 1}, r"SqlSource.where=.*a value for most"),
+        ("kind = 1", {"kind": 1}, r"SqlSource.parameters=\['kind'\]: where= has no such names"),
+        (None, {"kind": 1}, r"SqlSource.parameters=\['kind'\]"),
+    ],
+)
+def test_names_and_values_of_a_condition_belong_together(
+    database: TestDatabase, where: str | None, parameters: dict[str, Any], message: str
+) -> None:
+    filled(database, rows=3)
+
+    with pytest.raises(PlanError, match=message):
+        source(database, where=where, parameters=parameters).prepare()
+
+
+@pytest.mark.parametrize(
     ("kind", "values"),
     [
         ("VARCHAR(20) NOT NULL PRIMARY KEY", [f"key '{number:03}'" for number in range(250)]),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -214,6 +215,46 @@ def test_float_that_is_rounded_when_it_is_read_is_no_key(database: TestDatabase)
 
     with pytest.raises(PlanError, match="a float of four bytes"):
         source(database, "id").prepare()
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+@pytest.mark.parametrize("kind", ["ENUM('z','a')", "SET('z','a')"])
+def test_column_that_is_not_ordered_as_it_is_compared_is_no_key(database: TestDatabase, kind: str) -> None:
+    table(
+        database, {"day": f"{kind} NOT NULL", "id": "INTEGER NOT NULL"}, constraint(database, ("day", "id"), "UNIQUE")
+    )
+
+    with pytest.raises(PlanError, match=r"SqlSource.key='day': (ENUM|SET) is put in order by number"):
+        source(database, ["day", "id"]).prepare()
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("DOUBLE", [number * 1e-14 for number in range(1, 251)]),
+        ("TIME", [timedelta(hours=number - 125) for number in range(250)]),
+        ("UUID", [UUID(int=number << 70) for number in range(250)]),
+    ],
+)
+def test_types_of_mariadb_are_read_as_they_are(database: TestDatabase, kind: str, values: list[Any]) -> None:
+    table(database, {"id": f"{kind} NOT NULL PRIMARY KEY"})
+    put(database, [(f"'{value}'" if kind != "TIME" else f"SEC_TO_TIME({value.total_seconds()})",) for value in values])
+    first = source(database, "id")
+    first.prepare()
+    retry = source(database, "id")
+    retry.prepare()
+    retry.thaw(json.loads(json.dumps(first.freeze())))
+
+    found = [row["id"] for row in retry]
+
+    def as_duration(value: Any) -> Any:
+        if not isinstance(value, time):
+            return value
+        return timedelta(hours=value.hour, minutes=value.minute, seconds=value.second)
+
+    assert [as_duration(each) for each in found] == values
+    assert kind != "TIME" or found[125:149] == [time(hour) for hour in range(24)]
 
 
 def searched(database: TestDatabase, statement: str, parameters: Any) -> bool:
