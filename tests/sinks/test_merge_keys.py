@@ -78,5 +78,23 @@ def test_texts_that_the_table_takes_for_equal_are_one_key(database: TestDatabase
     assert [(name.lower(), points) for name, points in database.rows()] == [("a", 5), ("b", 6), ("c", 7)]
 
 
+@pytest.mark.parametrize("database", OWN, indirect=True)
+def test_row_that_meets_another_unique_index_changes_no_other_row(database: TestDatabase) -> None:
+    """MySQL itself would update the row with the other key and drop the new one without a word."""
+    database.execute(
+        f"CREATE TABLE {database.place('scores')} (id INTEGER PRIMARY KEY, mail VARCHAR(9) UNIQUE, points INTEGER)"
+    )
+    with database.opened(write_disposition="merge", primary_key="id", max_rejected=1) as hook:
+        hook.write_chunk("00000000", [{"id": 1, "mail": "a", "points": 1}])
+        receipt = hook.write_chunk(
+            "00000001",
+            [{"id": 1, "mail": "b", "points": 2}, {"id": 2, "mail": "b", "points": 3}, {"id": 3, "mail": "c"}],
+            first_position=100,
+        )
+
+    assert receipt.rows_rejected == 1
+    assert database.rows() == [(1, "b", 2), (3, "c", None)]
+
+
 def _version(package: str) -> tuple[int, ...]:
     return tuple(int(part) for part in metadata.version(package).split(".")[:2])

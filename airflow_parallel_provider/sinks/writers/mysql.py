@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.errors import UnsafeTable
+from airflow_parallel_provider.errors import SchemaMismatch, UnsafeTable
 from airflow_parallel_provider.sinks.convert import Unfit, to_json
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.writers.base import Rows, Writer, aside
@@ -45,6 +45,7 @@ _PASSING = frozenset(
     }
 )  # fmt: skip
 """Error numbers that may pass. Of none of them is a row to blame."""
+_OUT_OF_RANGE = 1690
 _QUOTED = re.compile(r"'[^']*'?")
 
 
@@ -217,11 +218,22 @@ class MysqlWriter(Writer):
     ) -> None:
         """ON DUPLICATE KEY UPDATE, in order, so of equal keys the last one wins. Never REPLACE: it deletes.
 
-        Known limitation: a row that meets another unique key than ``primary_key`` is updated as well.
+        :raises SchemaMismatch: when a row meets one with another key by another unique index of the table. Known
+            limitation: unique indexes over the beginning of a text only are not known here, and such a row is updated.
         """
         rest = [name for name in names if name not in key] or list(key[:1])
-        updates = ", ".join(f"{quote(name)} = VALUES({quote(name)})" for name in rest)
-        self._insert(connection, shape, names, rows, f" ON DUPLICATE KEY UPDATE {updates}")
+        updates = [f"{quote(name)} = VALUES({quote(name)})" for name in rest]
+        if any(other != frozenset(key) for other in shape.unique_keys) and set(key) <= set(names):
+            updates.insert(0, _same_key(key))
+        try:
+            self._insert(connection, shape, names, rows, f" ON DUPLICATE KEY UPDATE {', '.join(updates)}")
+        except Exception as error:
+            if _number(error) != _OUT_OF_RANGE:
+                raise
+            raise SchemaMismatch(
+                f"table {shape.shown!r}: a row has another ({', '.join(key)}) than the row of the table that has the "
+                "same values in another unique index: mend it in a stage, or merge by the columns of that index"
+            ) from None
 
     def _insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, tail: str) -> None:
         raw: Any = connection.connection.driver_connection
@@ -249,6 +261,17 @@ class MysqlWriter(Writer):
         texts = [getattr(cause, "msg", None), *getattr(cause, "args", ())]
         message = next((text for text in texts if isinstance(text, str)), "")
         return f"{type(cause).__name__} {_number(error) or ''}: {_QUOTED.sub('...', message)[:200]}"
+
+
+def _same_key(key: Sequence[str]) -> str:
+    """An assignment that changes nothing, and fails where the row to be updated was met by another unique index.
+
+    The statement itself does not ask by which index: it would update a row with another key, and lose the new one.
+    """
+    same = " AND ".join(f"{quote(name)} <=> VALUES({quote(name)})" for name in key)
+    first = quote(key[0])
+    # Out of range for every row, but not a constant, which might be worked out although nobody needs it.
+    return f"{first} = IF(({same}) OR ~0 + 1 + ISNULL({first}), {first}, {first})"
 
 
 def _number(error: BaseException) -> int | None:
