@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import random
 from datetime import date
 from decimal import Decimal
@@ -105,6 +106,29 @@ def test_figure_of_a_column_that_has_none_is_refused(database: TestDatabase) -> 
     complaint = r"aggregates\['sum'\]: sum\(name\) cannot take values of type str"
     with database.opened(aggregates={"sum": "sum(name)"}) as hook, pytest.raises(SchemaMismatch, match=complaint):
         hook.write_chunk("00000000", [{"name": "secret"}])
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_values_without_an_order_are_refused(database: TestDatabase) -> None:
+    complaint = r"aggregates\['least'\]: min\(at\) cannot take values of type "
+    with database.opened(aggregates={"least": "min(at)"}) as hook:
+        with pytest.raises(SchemaMismatch, match=complaint + "dict, which have no order"):
+            hook.write_chunk("00000000", [{"at": {"secret": 1}}])
+        hook.write_chunk("00000000", [{"at": "secret"}])
+        hook.write_chunk("00000001", [{"at": 5}], first_position=100)
+        with pytest.raises(SchemaMismatch, match=complaint + r"int and str.*different chunks.*use another load_key"):
+            hook.aggregates()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_integers_that_no_float_holds_are_infinite_in_figures(database: TestDatabase) -> None:
+    wanted = {"sum": "sum(n)", "mean": "mean(n)", "spread": "variance(n)", "half": "quantiles(n, 0.5)"}
+    with database.opened(aggregates=wanted) as hook:
+        hook.write_chunk("00000000", [{"n": 10**400}, {"n": -1}])
+        found = hook.aggregates()
+
+    assert (found["sum"], found["mean"], found["half"]) == (10**400 - 1, math.inf, {"0.5": pytest.approx(-1, rel=0.01)})
+    assert math.isnan(found["spread"])
 
 
 def test_another_declaration_is_another_load(database: TestDatabase) -> None:

@@ -52,15 +52,16 @@ def _merge_sums(states: Sequence[Any]) -> list[Any]:
 
 def _mean(state: Any, _: Aggregate) -> Any:
     count, total = state[0], exact_sum.result(state[1])
-    if isinstance(total, Decimal) or not math.isfinite(total):
+    if isinstance(total, Decimal) or (isinstance(total, float) and not math.isfinite(total)):
         return total / count
-    return float(Fraction(total) / count)
+    return _to_float(Fraction(total) / count)
 
 
 def _extreme(choose: Callable[[Sequence[Any]], Any]) -> Operation:
     def of(values: Sequence[Any]) -> list[Any]:
         try:
-            return [choose(values)] if values else []
+            # One alone is compared with itself: a dict has no order, and must not wait for the next chunk to say so.
+            return [choose(values if len(values) > 1 else (*values, *values))] if values else []
         except TypeError:
             kinds = " and ".join(sorted({type(value).__qualname__ for value in values}))
             raise Unfit(f"values of type {kinds}, which have no order") from None
@@ -166,7 +167,7 @@ def _to_float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:  # an integer beyond 308 digits
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 OPERATION: Mapping[str, Operation] = {

@@ -49,16 +49,28 @@ def partials_of(block: Block, declared: Mapping[str, Aggregate], where: str) -> 
 
 
 def merge_partials(all_partials: Sequence[Partials], declared: Mapping[str, Aggregate]) -> dict[str, Any]:
-    """The partials of all their rows together; of none of them, those of no rows."""
+    """The partials of all their rows together; of none of them, those of no rows.
+
+    :raises SchemaMismatch: when chunks hold values that do not go together; names no value.
+    """
     merged = {}
     for name, aggregate in declared.items():
         states = [partials[name] for partials in all_partials if name in partials]
-        if aggregate.by is not None:
-            merged[name] = _merge_groups(states, aggregate)
-        else:
-            operation = OPERATION[aggregate.operation]
-            merged[name] = operation.merge(states) if states else operation.of(())
+        try:
+            merged[name] = _merge_states(states, aggregate)
+        except Unfit as reason:
+            raise SchemaMismatch(
+                f"aggregates[{name!r}]: {aggregate.spell()} cannot take {reason} (in different chunks). The rows are "
+                "in: convert the column in a stage, or leave the figure out, and use another load_key"
+            ) from None
     return merged
+
+
+def _merge_states(states: Sequence[Any], aggregate: Aggregate) -> Any:
+    if aggregate.by is not None:
+        return _merge_groups(states, aggregate)
+    operation = OPERATION[aggregate.operation]
+    return operation.merge(states) if states else operation.of(())
 
 
 def figures(partials: Partials, declared: Mapping[str, Aggregate]) -> dict[str, Any]:
