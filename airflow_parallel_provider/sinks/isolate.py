@@ -129,7 +129,7 @@ class Isolation:
     def _reason(self, error: Exception, block: Block | None) -> str:
         writer = self.database.writer
         if isinstance(error, SchemaMismatch):
-            return _PLACE.sub("", str(error))
+            return _PLACE.sub("", str(error)).replace("row 0 of the chunk", "a row")  # 0: of a part of one
         found = None if block is None else diagnose(block, self.shape, _HERE, takes_nul=writer.takes_nul)
         return _PLACE.sub("", found) if found else f"refused by the database ({writer.explain(error)})"
 

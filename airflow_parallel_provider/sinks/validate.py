@@ -7,10 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.errors import PlanError, SchemaMismatch
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.rejected import Reject
+
+
+_BOOLS = frozenset({"bool", "bool_"})
+"""Also those of NumPy, which its numbers give when they are compared: ``row["price"] > 0``."""
 
 
 class Refused(Exception):
@@ -76,7 +80,9 @@ def _function_check(validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
             raise Refused(f"{type(error).__name__}: {error}", f"{type(error).__name__} ({_place(error)})") from None
         if answer is None or answer is True:
             return row
-        if answer is False:
+        if type(answer).__name__ in _BOOLS:
+            if answer:
+                return row
             raise Refused(f"{name} returned False", f"refused by {name}")
         if isinstance(answer, str):
             raise Refused(answer, f"refused by {name}")
@@ -90,12 +96,24 @@ def _place(error: Exception) -> str:
     return f"{PurePath(last.filename).name}:{last.lineno}"
 
 
+def _named(row: Sequence[Any], names: Sequence[str] | None) -> dict[str, Any]:
+    if names is None:
+        raise SchemaMismatch(
+            f"a row is a {type(row).__qualname__} of {len(row)} values without names: name them with "
+            "SinkTable(columns=[...]), or return dicts"
+        )
+    if len(row) != len(names):
+        reason = f"{len(row)} values, but there are {len(names)} columns ({', '.join(names)})"
+        raise Refused(reason, reason)
+    return dict(zip(names, row, strict=True))
+
+
 def _model_check(model: Any, names: tuple[str, ...] | None) -> Callable[[Any], Any]:
     from pydantic import ValidationError
 
     def check(row: Any) -> Any:
         if isinstance(row, (tuple, list)):
-            row = dict(zip(getattr(row, "_fields", names) or (), row, strict=False))
+            row = _named(row, getattr(row, "_fields", names))
         try:
             return model.model_validate(row, from_attributes=not isinstance(row, Mapping)).model_dump()
         except ValidationError as error:

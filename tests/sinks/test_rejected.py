@@ -100,6 +100,37 @@ def test_function_may_mend_a_row(database: TestDatabase) -> None:
     assert not database.exists("scores__rejected")
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_function_may_answer_with_a_truth_value_of_numpy(database: TestDatabase) -> None:
+    numpy = pytest.importorskip("numpy")
+    rows = prices(numpy.float64(1.5), numpy.float64(-2.5))
+    with database.opened(validate=lambda row: row["price"] > 0, max_rejected=1) as hook:
+        hook.write_chunk("00000000", rows)
+
+    assert database.rows() == [(0, 1.5)]
+    assert rejected(database, "number, reason") == [(0, "<lambda> returned False")]
+
+
+@pytest.mark.parametrize("validate", [Priced, lambda _: True], ids=["model", "function"])
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_tuple_of_another_length_is_rejected_not_cut(database: TestDatabase, validate: Any) -> None:
+    columns = {"id": int, "price": float}
+    with database.opened(validate=validate, columns=columns, max_rejected=2) as hook:
+        hook.write_chunk("00000000", [(1, 1.5), (2, 2.5, "more"), (3,)])
+
+    assert database.rows() == [(1, 1.5)]
+    reasons = [reason for (reason,) in rejected(database, "reason")]
+    assert ["3 values" in reasons[0], "1 values" in reasons[1]] == [True, True]
+    assert "row 0" not in "".join(reasons)  # nobody can say which row of the chunk that would be
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_model_names_no_tuples(database: TestDatabase) -> None:
+    complaint = r"tuple of 2 values without names: name them with SinkTable\(columns="
+    with database.opened(validate=Priced, max_rejected=9) as hook, pytest.raises(SchemaMismatch, match=complaint):
+        hook.write_chunk("00000000", [(1, 1.5)])
+
+
 def test_too_many_rejected_rows_leave_nothing_and_no_value_in_the_error(database: TestDatabase) -> None:
     with database.opened(validate=positive, max_rejected=2) as hook:
         hook.write_chunk("00000000", prices(1, 0))
