@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.sinks import parquet_values
 from airflow_parallel_provider.sinks.kinds import plain
 from airflow_parallel_provider.sinks.rows import Block, to_block
 
@@ -46,6 +47,7 @@ class Encoder:
             import pyarrow as pa
 
             self._schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(state["parquet_schema"])))
+            self._columns = tuple(self._schema.names)
 
     def encode(self, rows: Sequence[Any], where: str) -> tuple[bytes, int]:
         """The bytes of a part, and how many rows it has.
@@ -54,25 +56,20 @@ class Encoder:
         :raises SchemaMismatch: when the rows have other columns or types than the parts before them.
         """
         if self._format == "parquet" and rows and all(_is_arrow(row) for row in rows):
-            return self._parquet(_joined(rows), where)
+            table = _joined(rows)
+            return self._parquet(table.select(self._own_all(table.column_names, where)), where)
         block = to_block(rows, self._declared)
         if self._format == "jsonl":
-            return _json_lines(block), len(block.rows)
+            return _named(_json_lines, block, where, _json), len(block.rows)
         block = self._arranged(block, where)
         if self._format == "csv":
-            return _csv(block), len(block.rows)
+            return _named(_csv, block, where, lambda value: str(_as_field(value)).encode()), len(block.rows)
         return self._parquet(self._arrow(block, where), where)
 
     def _arranged(self, block: Block, where: str) -> Block:
         """The block with exactly the columns of this load, in their order."""
-        if self._columns is None:
-            self._columns = block.names
-        extra = [name for name in block.names if name not in self._columns]
-        if extra:
-            raise SchemaMismatch(
-                f"{where}: column {extra[0]!r} is not among those of the first part ({', '.join(self._columns)}): name "
-                "all columns in SinkFiles(columns=[...]), or return the same keys from the last stage"
-            )
+        self._own(block.names, where)
+        assert self._columns is not None
         if block.names == self._columns:
             return block
         place = {name: number for number, name in enumerate(block.names)}
@@ -80,23 +77,37 @@ class Encoder:
         rows = [tuple(None if at is None else row[at] for at in order) for row in block.rows]
         return Block(self._columns, rows)
 
+    def _own(self, names: Sequence[str], where: str) -> list[str]:
+        """Those of this load's columns that a chunk has, in their order; the first chunk's are the load's.
+
+        :raises SchemaMismatch: when the chunk has others, too.
+        """
+        if self._columns is None:
+            self._columns = tuple(names)
+        extra = [name for name in names if name not in self._columns]
+        if extra:
+            raise SchemaMismatch(
+                f"{where}: column {extra[0]!r} is not among those of the first part ({', '.join(self._columns)}): name "
+                "all columns in SinkFiles(columns=[...]), or return the same keys from the last stage"
+            )
+        return [name for name in self._columns if name in names]
+
+    def _own_all(self, names: Sequence[str], where: str) -> list[str]:
+        """The same; Arrow tables, which have types, must have each of them."""
+        found = self._own(names, where)
+        missing = [name for name in self._columns or () if name not in found]
+        if missing:
+            raise SchemaMismatch(f"{where}: its Arrow table has no column {missing[0]!r}: return one with all columns")
+        return found
+
     def _arrow(self, block: Block, where: str) -> Any:
         import pyarrow as pa
 
         schema = self._schema
-        arrays = []
-        for number, name in enumerate(block.names):
-            values = [plain(value) for value in block.column(number)]
-            kind = None if schema is None else schema.field(name).type
-            try:
-                array = pa.array([str(v) if isinstance(v, UUID) else v for v in values], type=kind)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-                expected = "" if kind is None else f" as {kind}, the type it has in the parts before"
-                # Not Arrow's own words: they hold a value of the row.
-                text = f"{where}: column {name!r} cannot be written{expected} ({type(error).__name__})"
-                raise SchemaMismatch(f"{text}: make its values of one type in a stage") from None
-            # Only None so far: a text takes whatever is written as text later.
-            arrays.append(array.cast(pa.string()) if pa.types.is_null(array.type) else array)
+        arrays = [
+            parquet_values.array(block.column(number), f"{where}: column {name!r}", schema and schema.field(name).type)
+            for number, name in enumerate(block.names)
+        ]
         return pa.Table.from_arrays(arrays, names=list(block.names))
 
     def _parquet(self, table: Any, where: str) -> tuple[bytes, int]:
@@ -107,7 +118,7 @@ class Encoder:
             self._schema = table.schema
         elif table.schema != self._schema:
             try:
-                table = table.select(self._schema.names).cast(self._schema)
+                table = parquet_values.as_before(table.select(self._schema.names), self._schema)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError):
                 was, now = str(self._schema).replace("\n", ", "), str(table.schema).replace("\n", ", ")
                 raise SchemaMismatch(f"{where}: the parts before have {was}; this one has {now}") from None
@@ -127,16 +138,38 @@ def _joined(rows: Sequence[Any]) -> Any:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
+def _named(make: Callable[[Block], bytes], block: Block, where: str, one: Callable[[Any], object]) -> bytes:
+    """The bytes of a part; an error names the column.
+
+    :param one: what is done with each value, to find the one that cannot be written.
+    """
+    try:
+        return make(block)
+    except (SchemaMismatch, TypeError, ValueError, RecursionError):
+        for number, name in enumerate(block.names):
+            for value in block.column(number):
+                try:
+                    one(value)
+                except SchemaMismatch as error:
+                    raise SchemaMismatch(f"{where}: column {name!r}: {error}") from None
+                except (TypeError, ValueError, RecursionError) as error:
+                    # Not the error's own words: they may hold a value of the row.
+                    text = f"{where}: column {name!r}: a {type(value).__qualname__} cannot be written"
+                    raise SchemaMismatch(f"{text} ({type(error).__name__}): make it a text in a stage") from None
+        raise
+
+
+def _json(value: Any) -> str:
+    try:
+        return _encode(value)
+    except ValueError:  # NaN or infinity somewhere, which JSON does not have
+        return _encode(_finite(value))
+
+
 def _json_lines(block: Block) -> bytes:
-    encode = json.JSONEncoder(ensure_ascii=False, default=_as_json, allow_nan=False).encode
-    lines = []
-    for row in block.rows:
-        values = dict(zip(block.names, row, strict=True))
-        try:
-            lines.append(encode(values))
-        except ValueError:  # NaN or infinity somewhere, which JSON does not have
-            lines.append(encode(_finite(values)))
-    return ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass") if lines else b""
+    lines = [_json(dict(zip(block.names, row, strict=True))) for row in block.rows]
+    # Half of a surrogate pair is nothing that UTF-8 has; JSON has a spelling for it.
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
 
 
 def _csv(block: Block) -> bytes:
@@ -144,7 +177,7 @@ def _csv(block: Block) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(block.names)
     writer.writerows([["" if value is None else _as_field(value) for value in row] for row in block.rows])
-    return text.getvalue().encode("utf-8", "surrogatepass")
+    return text.getvalue().encode()
 
 
 def _as_field(value: Any) -> Any:
@@ -152,7 +185,7 @@ def _as_field(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return "" if value is None else value
     if isinstance(value, (dict, list, tuple)):
-        return json.dumps(value, ensure_ascii=False, default=_as_json)
+        return _json(value)
     return _as_json(value)
 
 
@@ -185,3 +218,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, default=_as_json, allow_nan=False).encode

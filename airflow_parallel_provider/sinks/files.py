@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
@@ -22,6 +23,12 @@ PROGRESS_EVERY = 1.0
 under the same names."""
 
 _ITEM_LENGTH = 32_000
+
+_OURS = re.compile(
+    rf"(part-[0-9a-f]{{16}}-.+\.({'|'.join(SUFFIX.values())})"
+    r"|_dead_letters-[0-9a-f]{16}-.+\.jsonl|_(manifest|progress)-[0-9a-f]{16}\.json)"
+)
+"""Names that loads give their files. Others may write parts, too: Spark's are ``part-00000-...``."""
 
 
 @dataclass(unsafe_hash=True)  # only templates change, before a run
@@ -158,6 +165,7 @@ class _Run:
         self._encoder = encoder
         self._frozen: dict[str, Any] = {}
         self._parts: dict[str, _Part] = {}
+        self._letters: set[str] = set()
         self._noted_at = time.monotonic()
         self._changed = False
 
@@ -165,6 +173,7 @@ class _Run:
         self._frozen = frozen
         self.store.make_folder()
         there = self.store.names()
+        self._letters = {name for name in there if name.startswith(f"_dead_letters-{self.load}-")}
         text = self.store.read(self.manifest if self.manifest in there else self.progress)
         if text is not None:
             self._go_on(json.loads(text), there)
@@ -193,6 +202,8 @@ class _Run:
         letters = f"_dead_letters-{self.load}-{chunk.chunk_id}.jsonl"
         if chunk.dead_letters:
             self.store.write(letters, "".join(map(_letter_line, chunk.dead_letters)).encode())
+        elif letters in self._letters:  # of an earlier try, which nothing has noted; this time nothing has failed
+            self.store.remove([letters])
         if file is not None:
             self.store.write(file, content)
         dead = len(chunk.dead_letters)
@@ -217,8 +228,7 @@ class _Run:
 
     def remove_others(self) -> None:
         """Delete what other loads have written; manifests first, so that none of them names what is gone."""
-        ours = ("part-", "_manifest-", "_progress-", "_dead_letters-")
-        others = [name for name in self.store.names() if name.startswith(ours) and f"-{self.load}" not in name]
+        others = [name for name in self.store.names() if _OURS.fullmatch(name) and f"-{self.load}" not in name]
         self.store.remove(sorted(others, key=lambda name: (not name.startswith("_manifest-"), name)))
 
     def _book(self, state: str) -> bytes:

@@ -167,7 +167,7 @@ def _from_sequences(rows: list[Any], names: tuple[str, ...] | None, start: int) 
     if names is None:
         raise SchemaMismatch(
             f"row {start} of the chunk is a {type(rows[0]).__qualname__} of {len(rows[0])} values without names: "
-            "name them with SinkTable(columns=[...]), or return dicts"
+            "name them with columns=[...] of the sink, or return dicts"
         )
     width = len(names)
     if countOf(map(len, rows), width) != len(rows):

@@ -167,6 +167,22 @@ def test_replace_takes_out_what_other_loads_wrote(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
+def test_replace_leaves_what_others_wrote(tmp_path: Path) -> None:
+    others = [
+        "part-00000-3e9f6a1c-c000.snappy.parquet",
+        "part-of-the-contract.csv",
+        "_manifest-old.json",
+        "part-1.jsonl",
+    ]
+    for name in others:
+        (tmp_path / name).write_text("kept")
+    load(tmp_path, key="first")
+    load(tmp_path, key="second", write_disposition="replace")
+
+    assert all((tmp_path / name).read_text() == "kept" for name in others)
+    assert len(list(tmp_path.glob("part-*-????????.jsonl"))) == 10
+
+
 def test_two_loads_live_side_by_side(tmp_path: Path) -> None:
     load(tmp_path, key="first")
     load(tmp_path, key="second")
@@ -183,6 +199,15 @@ def test_dead_letters_are_beside_the_parts(tmp_path: Path) -> None:
     assert (letter["position"], letter["item"], letter["cause"]) == (42, 42, letter["cause"])
     assert "not today" in letter["cause"]
     assert file.name.endswith("-00000004.jsonl")
+
+
+def test_dead_letters_of_a_try_that_was_not_noted_go_when_nothing_fails_any_more(tmp_path: Path) -> None:
+    load(tmp_path, failing_at(42, []), pipeline={"tolerance": 1})
+    for book in tmp_path.glob("_manifest-*"):  # as when the task was killed before anything was noted
+        book.unlink()
+    load(tmp_path)
+
+    assert not list(tmp_path.glob("_dead_letters-*"))
 
 
 def test_chunk_without_rows_has_no_part(tmp_path: Path) -> None:
@@ -261,6 +286,83 @@ def test_parquet_parts_share_the_schema_of_the_first(tmp_path: Path) -> None:
 def test_rows_unlike_those_before_are_refused(tmp_path: Path, kind: str, last: Any, complaint: str) -> None:
     with pytest.raises(RunFailed, match=complaint):
         load(tmp_path, None, [*map(numbered, range(10)), last], format=kind, pipeline={"ordered": True})
+
+
+MOMENT = datetime.fromisoformat("2026-11-21T12:30:00")
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        (1, 1.5),
+        (1, float("nan")),
+        (MOMENT.date(), MOMENT),
+        (MOMENT, MOMENT.replace(tzinfo=UTC)),
+        (MOMENT.replace(tzinfo=UTC), MOMENT),
+        ({"a": 1}, {"a": 1, "b": 2}),
+        ({"a": 1}, {"a": 1.5}),
+        ([{"a": MOMENT.date()}], [{"a": MOMENT}]),
+        (Decimal("1.25"), Decimal("1.255")),
+        ("text", 1.5),
+    ],
+)
+def test_parquet_never_changes_a_value_to_make_it_fit(tmp_path: Path, first: Any, last: Any) -> None:
+    """Arrow would, without a word: 1.5 to 1, a moment to its date, a struct to the fields it had."""
+    rows = [{"id": number, "value": first} for number in range(10)] + [{"id": 10, "value": last}]
+
+    with pytest.raises(RunFailed, match="chunk 00000001: column 'value' cannot be written as") as caught:
+        load(tmp_path, None, rows, format="parquet", pipeline={"ordered": True})
+    assert "1.255" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [(MOMENT.date(), MOMENT), (MOMENT, MOMENT.replace(tzinfo=UTC))])
+def test_parquet_never_makes_one_thing_of_two(tmp_path: Path, values: tuple[Any, Any]) -> None:
+    with pytest.raises(RunFailed, match="column 'value' cannot be written"):
+        load(tmp_path, None, [{"value": value} for value in values], format="parquet")
+
+
+def test_decimals_of_parquet_may_be_longer_than_those_of_the_first_part(tmp_path: Path) -> None:
+    prices = [Decimal("9.99")] * 10 + [Decimal("12345.5")] * 10
+    load(tmp_path, None, [{"price": price} for price in prices], format="parquet", pipeline={"ordered": True})
+
+    assert [row["price"] for row in rows_in(tmp_path)] == prices
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "complaint"),
+    [
+        ({"id": [1]}, {"id": [2], "name": ["n"]}, "column 'name' is not among those of the first part"),
+        ({"id": [1], "name": ["n"]}, {"id": [2]}, "its Arrow table has no column 'name'"),
+        ({"id": [1]}, {"id": [1.5]}, "the parts before have id: int64"),
+        ({"id": [{"a": 1}]}, {"id": [{"b": 1}]}, "the parts before have id: struct"),
+    ],
+)
+def test_arrow_tables_unlike_those_before_are_refused(tmp_path: Path, first: Any, last: Any, complaint: str) -> None:
+    tables = [pa.table(first)] * 10 + [pa.table(last)]
+
+    with pytest.raises(RunFailed, match=complaint):
+        load(tmp_path, None, tables, format="parquet", pipeline={"ordered": True})
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("value", [{1, "a"}, {(1, 2): 3}, 1j, [float("nan"), object()]])
+def test_value_that_no_file_holds_is_named_by_its_column(tmp_path: Path, kind: str, value: Any) -> None:
+    with pytest.raises(RunFailed, match=r"chunk 00000000: column 'odd': .*: make it a text"):
+        load(tmp_path, None, [{"id": 1, "odd": value}], format=kind)
+
+
+def test_half_a_surrogate_pair_leaves_a_file_that_can_be_read(tmp_path: Path) -> None:
+    load(tmp_path / "json", None, [{"name": "\ud800 ü"}])
+    assert rows_in(tmp_path / "json") == [{"name": "\ud800 ü"}]
+
+    with pytest.raises(RunFailed, match="column 'name': a str cannot be written"):
+        load(tmp_path / "csv", None, [{"name": "\ud800"}], format="csv")
+
+
+def test_json_in_a_field_of_csv_has_no_nan(tmp_path: Path) -> None:
+    load(tmp_path, None, [{"values": [1.5, float("nan")]}], format="csv")
+
+    assert rows_in(tmp_path) == [{"values": "[1.5, null]"}]
 
 
 def test_arrow_tables_become_parquet_as_they_are(tmp_path: Path) -> None:

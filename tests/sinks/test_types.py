@@ -379,7 +379,7 @@ def test_number_column_of_sqlite_does_not_round(sqlite: SqliteDatabase) -> None:
         ([{"name": "x"}], r"needs column 'id' \(NOT NULL, no default\).*return it from the last stage"),
         ([{"id": None, "name": "x"}], r"column 'id' .*cannot take None .*return a value for every row"),
         ([{}], r"the rows have no columns at all"),
-        ([(1, "x")], r"a tuple of 2 values without names: name them with SinkTable\(columns=\[...\]\)"),
+        ([(1, "x")], r"a tuple of 2 values without names: name them with columns=\[...\] of the sink"),
         (["x"], r"row 0 of the chunk is of type str, which has no columns: return a dict"),
         ([{1: "x"}], r"a row has a key of type int: column names are texts"),
     ],
