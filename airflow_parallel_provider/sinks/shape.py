@@ -29,6 +29,8 @@ class TableColumn:
     """Significant digits the column keeps, where it rounds what has more."""
     computed: bool = False
     """The database works it out and takes no value."""
+    numbered: bool = False
+    """The database gives it numbers of its own without a default (identity, AUTO_INCREMENT)."""
     default: str | None = None
     """The default as SQL."""
     collated: bool = False

@@ -197,15 +197,19 @@ class Writer:
         raise NotImplementedError  # check_disposition comes first
 
     def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
-        """Make a table with the columns, their defaults and the primary key of another, in the same schema."""
+        """Make a table with the columns, their defaults and the primary key of another, in the same schema.
+
+        A column that the database numbers may stay empty, and its key is left out: the table itself will number it.
+        """
         import sqlalchemy as sa
 
+        key = () if any(shape.by_name[name].numbered for name in shape.primary_key) else shape.primary_key
         columns = [
             sa.Column(
                 sa.sql.quoted_name(column.name, quote=True),
                 column.sql_type,
-                primary_key=column.name in shape.primary_key,
-                nullable=column.nullable,
+                primary_key=column.name in key,
+                nullable=column.nullable or column.numbered,
                 autoincrement=False,
                 # As it stands: in sa.text() a colon would begin a parameter.
                 server_default=None if column.default is None else sa.literal_column(column.default),
@@ -247,11 +251,16 @@ class Writer:
         connection.exec_driver_sql(f"DELETE FROM {self.place(connection, table.name, table.schema)}")  # noqa: S608  # quoted
 
     def copy_into(self, connection: Connection, staging: TableShape, table: TableShape) -> None:
-        """Insert the rows of a table into another, in the transaction that is open."""
+        """Insert the rows of a staging table into the table it was made like, in the transaction that is open."""
         preparer = connection.dialect.identifier_preparer
-        names = [column.name for column in staging.columns if column.name in table.by_name and not column.computed]
-        listed = ", ".join(preparer.quote_identifier(name) for name in names)
         target, source = (self.place(connection, shape.name, shape.schema) for shape in (table, staging))
+        names = [column.name for column in staging.columns if column.name in table.by_name and not column.computed]
+        for name in names[:]:
+            if table.by_name[name].numbered and not staging.by_name[name].numbered:
+                given = f"SELECT COUNT({preparer.quote_identifier(name)}) FROM {source}"  # noqa: S608  # quoted
+                if not connection.exec_driver_sql(given).scalar():
+                    names.remove(name)
+        listed = ", ".join(preparer.quote_identifier(name) for name in names)
         insert = f"INSERT INTO {target} ({listed}) {self.overriding}SELECT {listed} FROM {source}"  # noqa: S608  # quoted
         connection.exec_driver_sql(insert)
 

@@ -65,6 +65,12 @@ FROM pg_class o, pg_class n WHERE o.oid = CAST(:old AS regclass) AND n.oid = CAS
 """
 """Whether nobody would notice a table being dropped and another one renamed to its name: no views, rules, triggers,
 foreign keys, policies, grants, publications, comments, sequences of its own; same owner and storage."""
+_COUNT_ON = """
+SELECT setval(t.sequence, t.last) FROM (
+  SELECT CAST(pg_get_serial_sequence(:new, :name) AS regclass) AS sequence,
+         pg_sequence_last_value(CAST(pg_get_serial_sequence(:old, :name) AS regclass)) AS last) t
+WHERE t.last > coalesce(pg_sequence_last_value(t.sequence), 0) AND has_sequence_privilege(t.sequence, 'UPDATE')
+"""
 _STAGE = '"parallel_stage"'
 
 
@@ -231,6 +237,19 @@ class PostgresWriter(Writer):
         names = {"old": self.place(connection, old.name, old.schema)}
         names["new"] = self.place(connection, staging.name, staging.schema)
         return bool(connection.execute(sa.text(_INTERCHANGEABLE), names).scalar())
+
+    def copy_into(self, connection: Connection, staging: TableShape, table: TableShape) -> None:
+        """The numbers that an identity has given in the staging table are not given again."""
+        import sqlalchemy as sa
+
+        super().copy_into(connection, staging, table)
+        places = {
+            "old": self.place(connection, staging.name, staging.schema),
+            "new": self.place(connection, table.name, table.schema),
+        }
+        for column in table.columns:
+            if column.numbered:
+                connection.execute(sa.text(_COUNT_ON), {**places, "name": column.name})
 
     def is_transient(self, error: BaseException) -> bool:
         """By SQLSTATE; an operational error without one is a lost connection."""

@@ -44,6 +44,7 @@ def column_of_sql(found: Mapping[str, Any]) -> TableColumn:
         precision=sql_type.precision if numeric else None,
         scale=sql_type.scale if numeric else None,
         computed=bool(found.get("computed")),
+        numbered=bool(found.get("identity")) or (found.get("autoincrement") is True and not found.get("default")),
         default=_default(found),
     )
 
