@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
@@ -26,7 +27,7 @@ from airflow_parallel_provider.sinks.upkeep import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import timedelta
     from typing import Literal, Self, Unpack
 
@@ -165,11 +166,16 @@ class SinkTableHook(BaseHook):
         :raises SchemaMismatch: when the rows do not fit the table; nothing is written.
         :raises RowsRejected: when more rows are rejected than the load may have; nothing is written.
         :raises LoadMismatch: when other items are in under this chunk id.
-        :raises SinkError: when the database kept failing.
+        :raises SinkError: when the database kept failing, or ``rows`` is no list.
         """
         load = self._opened()
         if not isinstance(chunk_id, str) or not 0 < len(chunk_id) <= CHUNK_ID_LENGTH:
             raise SinkError(f"write_chunk(): chunk_id={chunk_id!r}: give a text of 1 to {CHUNK_ID_LENGTH} characters")
+        if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
+            raise SinkError(
+                f"write_chunk(): rows is a {type(rows).__qualname__}: give a list of rows; a DataFrame or an Arrow "
+                "table is put into one: [frame]"
+            )
         receipt = ChunkReceipt(
             chunk_id=chunk_id,
             items=len(rows) if items is None else items,

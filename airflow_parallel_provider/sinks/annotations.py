@@ -50,6 +50,12 @@ def field_names(kind: type) -> tuple[str, ...] | None:
     return tuple(model_fields) or None if isinstance(model_fields, Mapping) else None
 
 
+def keeps_more(kind: type) -> bool:
+    """Whether the objects of a class hold more than its fields: those of a pydantic model with ``extra="allow"``."""
+    config = getattr(kind, "model_config", None)
+    return isinstance(config, Mapping) and config.get("extra") == "allow" and hasattr(kind, "model_fields")
+
+
 def declared_class(kind: type, field: str) -> tuple[Column, ...]:
     """The columns of ``columns=`` a class: TypedDict, dataclass, NamedTuple, attrs class or pydantic model.
 

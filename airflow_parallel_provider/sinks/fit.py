@@ -154,6 +154,12 @@ def check_names(block: Block, shape: TableShape, where: str) -> None:
         )
         names = ", ".join(map(repr, unknown[:5]))
         raise SchemaMismatch(f"table {shape.shown!r} has no column {names}, which the rows have ({where}): {hint}")
+    computed = [name for name in block.names if shape.by_name[name].computed]
+    if computed:
+        raise SchemaMismatch(
+            f"table {shape.shown!r} works out column {', '.join(map(repr, computed[:5]))} by itself, and takes no "
+            f"value for it ({where}): drop it in a stage"
+        )
     given = set(block.names)
     missing = [c.name for c in shape.columns if c.name not in given and not c.nullable and not c.optional]
     if missing:

@@ -87,6 +87,11 @@ class OpenLoad:
             return summary
         self._compare(summary.rows, on_mismatch)
         with committer.database.transaction() as connection:
+            if committer.books.loads.hold(connection, committer.load) is None:
+                raise LoadMismatch(
+                    f"load {committer.load_key!r} into table {self.declared.shown!r} is gone from the ledger; somebody "
+                    "discarded it, and with it the chunks that were in. Run the task again, or discard the load again"
+                )
             committer.books.loads.mark(connection, committer.load, COMPLETE)
         return summary
 

@@ -7,13 +7,13 @@ over by C code (``map``, ``itemgetter``); only mixtures are walked row by row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from operator import attrgetter, countOf, itemgetter
 from typing import Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
-from airflow_parallel_provider.sinks.annotations import field_names
+from airflow_parallel_provider.sinks.annotations import field_names, keeps_more
 from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, joined
 from airflow_parallel_provider.sinks.frames import arrow_of
 
@@ -113,6 +113,8 @@ def _block_of(kind: type, rows: list[Any], declared: tuple[str, ...] | None, sta
         return _from_dicts(rows)
     if _is_table(kind):
         return _merge([_from_table(table, kind, arrow=arrow) for table in rows])
+    if keeps_more(kind):
+        return replace(_from_dicts(list(map(dict, rows))), sources=(kind,))
     names = field_names(kind)
     if names is not None:
         return Block(names, list(map(_getter(names), rows)), (kind,))

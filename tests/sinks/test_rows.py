@@ -83,6 +83,14 @@ def test_pydantic_and_attrs_objects_are_rows() -> None:
     assert to_block([model(id=1), made(2, "DL")]) == Block(("id", "carrier"), [(1, "UA"), (2, "DL")])
 
 
+def test_what_a_pydantic_object_has_beyond_its_fields_is_not_lost() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    config = pydantic.ConfigDict(extra="allow")
+    model = pydantic.create_model("Open", __config__=config, id=(int, ...))
+
+    assert to_block([model(id=1), model(id=2, more="x")]) == Block(("id", "more"), [(1, None), (2, "x")])
+
+
 def test_tables_are_many_rows() -> None:
     pd = pytest.importorskip("pandas")
     pa = pytest.importorskip("pyarrow")

@@ -412,3 +412,14 @@ def test_key_that_rows_do_not_have_is_named(sqlite: SqliteDatabase) -> None:
         pytest.raises(SchemaMismatch, match="the rows have no column 'id', which is in primary_key"),
     ):
         hook.write_chunk("00000000", [{"name": "x"}])
+
+
+@pytest.mark.parametrize("database", ["duckdb"], indirect=True)
+def test_integer_beyond_128_bit_is_named(database: TestDatabase) -> None:
+    most = 2**127 - 1
+    with database.opened() as hook:
+        hook.write_chunk("00000000", [{"value": most}, {"value": -most - 1}])
+        with pytest.raises(SchemaMismatch, match=r"column 'value' \(hugeint\) cannot take an integer beyond 128 bit"):
+            hook.write_chunk("00000001", [{"value": most + 1}], first_position=100)
+
+    assert database.rows() == [(-most - 1,), (most,)]

@@ -30,6 +30,42 @@ def test_table_is_made_from_the_first_chunk(database: TestDatabase) -> None:
     assert (receipt.items, receipt.rows, receipt.items_filtered) == (3, 2, 1)
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_rows_that_are_no_list_are_refused(database: TestDatabase) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"id": [1]})
+    with database.opened() as hook:
+        for rows, kind in ((frame, "DataFrame"), (iter([{"id": 1}]), "list_iterator"), ("id", "str")):
+            with pytest.raises(SinkError, match=rf"rows is a {kind}: give a list of rows.*\[frame\]"):
+                hook.write_chunk("00000000", rows)
+        hook.write_chunk("00000000", [frame])
+
+    assert database.rows() == [(1,)]
+
+
+@OWN_WRITERS
+def test_value_for_a_column_that_the_database_works_out_is_refused(database: TestDatabase) -> None:
+    stored = "" if database.name == "duckdb" else "STORED"
+    database.execute(
+        f"CREATE TABLE {database.place('scores')} (id INTEGER, twice INTEGER GENERATED ALWAYS AS (id * 2) {stored})"
+    )
+    with database.opened() as hook:
+        with pytest.raises(SchemaMismatch, match=r"works out column 'twice' by itself.*drop it in a stage"):
+            hook.write_chunk("00000000", [{"id": 1, "twice": 2}])
+        hook.write_chunk("00000000", [{"id": 1}])
+
+    assert database.rows() == [(1, 2)]
+
+
+def test_load_that_was_discarded_meanwhile_is_not_complete(database: TestDatabase) -> None:
+    with database.opened() as hook:
+        hook.write_chunk("00000000", numbered(1))
+        hook.discard(SPEC.load_key)
+        hook.write_chunk("00000001", numbered(2), first_position=100)
+        with pytest.raises(LoadMismatch, match="is gone from the ledger; somebody discarded it"):
+            hook.consolidate()
+
+
 def test_writing_a_chunk_again_changes_nothing(database: TestDatabase) -> None:
     with database.opened() as hook:
         first = hook.write_chunk("00000000", numbered(1, 2))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch, UnsafeTable
 from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, as_table, with_numbers
-from airflow_parallel_provider.sinks.convert import to_json
+from airflow_parallel_provider.sinks.convert import to_json, within_bits
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
 from airflow_parallel_provider.sinks.writers.base import Rows, Writer
@@ -59,6 +59,11 @@ _PASSING = frozenset(
 _NUMBER = "n"
 """Column of a chunk with the number of each row."""
 _NAME = re.compile(r'"((?:[^"]|"")+)"|(\w+)')
+_within_128_bits = within_bits(128, unsigned=False)
+
+
+def _huge(value: int) -> str:
+    return str(_within_128_bits(value))
 
 
 class DuckWriter(Writer):
@@ -74,7 +79,7 @@ class DuckWriter(Writer):
             Kind.DATETIMETZ, Kind.TIME, Kind.TIMEDELTA,
         }
     )  # fmt: skip
-    adapters: Mapping[Kind, Converter] = {Kind.HUGEINT: str, Kind.JSON: to_json, Kind.UUID: str}
+    adapters: Mapping[Kind, Converter] = {Kind.HUGEINT: _huge, Kind.JSON: to_json, Kind.UUID: str}
 
     def wrapped(self, raw: Any) -> Any:
         """One transaction for all cursors."""
