@@ -11,7 +11,7 @@ import pytest
 
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.writers.base import Writer
-from airflow_parallel_provider.sinks.writers.limits import is_lock_error, set_limits
+from airflow_parallel_provider.sinks.writers.limits import is_passing, set_limits
 from tests.sinks.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
@@ -98,18 +98,28 @@ def test_limit_that_is_refused_is_a_warning(caplog: pytest.LogCaptureFixture) ->
     assert "The database refused 'SET LOCK_TIMEOUT 1000' (OperationalError)" in caplog.text
 
 
+MSSQL_FAILS_OVER = (976, 983, 3906, 3960, 6005, 10053, 10054, 10060, 10928, 10929, 40197, 40501, 40613, 49918, 49920)
+ORACLE_FAILS_OVER = (54, 60, 1033, 1034, 1089, 1090, 3113, 3114, 3135, 8177, 12514, 12537, 12541, 12570, 25401, 25409)
+
+
 @pytest.mark.parametrize(
     ("dialect", "args", "passes"),
     [
         ("mssql", (1222, b"Lock request time out period exceeded."), True),
         ("mssql", ("42000", "[42000] [Driver] Lock request time out period exceeded. (1222) (SQLExecDirectW)"), True),
         ("mssql", ("23000", "[23000] Violation of PRIMARY KEY constraint (2627)"), False),
-        ("oracle", (SimpleNamespace(code=60),), True),
-        ("oracle", (SimpleNamespace(code=1),), False),
+        ("mssql", ("23000", "[23000] The duplicate key value is (1205). (2627) (SQLExecDirectW)"), False),
+        ("mssql", ("08S01", "[08S01] [Driver]TCP Provider: closed by the remote host. (10054) (SQLExecute)"), True),
+        *(("mssql", (code, b"What it says."), True) for code in MSSQL_FAILS_OVER),
+        *(("mssql", (code, b"What it says."), False) for code in (547, 515, 2601, 2627, 8152, 245)),
+        *(("oracle", (SimpleNamespace(code=code),), True) for code in ORACLE_FAILS_OVER),
+        *(("oracle", (SimpleNamespace(code=code),), False) for code in (1, 942, 1400, 1438, 2290, 2291, 12899)),
+        ("oracle", (SimpleNamespace(code=0, isrecoverable=True),), True),
+        ("oracle", (SimpleNamespace(code=0, isrecoverable=False),), False),
         ("mysql", (1213, "1213 (40001): Deadlock found when trying to get lock"), True),
         ("mysql", (1062, "1062 (23000): Duplicate entry"), False),
         ("trino", (1222,), False),
     ],
 )
-def test_lock_errors_may_pass(dialect: str, args: tuple[Any, ...], passes: bool) -> None:
-    assert is_lock_error(Exception(*args), dialect) is passes
+def test_locks_and_fail_overs_may_pass(dialect: str, args: tuple[Any, ...], passes: bool) -> None:
+    assert is_passing(Exception(*args), dialect) is passes

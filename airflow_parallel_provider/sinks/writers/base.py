@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.kinds import Kind
 from airflow_parallel_provider.sinks.shape import TableShape
-from airflow_parallel_provider.sinks.writers.limits import is_lock_error, set_limits
+from airflow_parallel_provider.sinks.writers.limits import is_passing, set_limits
 from airflow_parallel_provider.sinks.writers.sqltypes import column_of_sql, generic_type
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class Writer:
         import sqlalchemy as sa
 
         passing = isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))
-        return passing or is_lock_error(getattr(error, "orig", error), self.dialect)
+        return passing or is_passing(getattr(error, "orig", error), self.dialect)
 
     def explain(self, error: BaseException) -> str:
         """The error as text, without any value of a row in it."""

@@ -1,4 +1,4 @@
-"""Time limits in the server, for databases without a writer of their own: by the name of their SQLAlchemy dialect.
+"""Time limits, and errors that may pass, of databases without a writer of their own: by the name of their dialect.
 
 Only limits that a session sets for itself. A database that is not here has none (BigQuery, Trino, ClickHouse), or none
 that is known here; ``lock_timeout`` bounds how long a chunk is tried again there too.
@@ -7,6 +7,7 @@ that is known here; ``lock_timeout`` bounds how long a chunk is tried again ther
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,13 +35,30 @@ _ATTRIBUTES: Mapping[str, tuple[str, int]] = {
 }
 """Driver -> attribute of its connection that bounds a statement, and how many of its units are a second."""
 _MYSQL = frozenset({1205, 1213, 1684})  # with a driver that has no writer; the last: its definition is being changed
-_LOCK_CODES: Mapping[str, frozenset[int]] = {
-    "mssql": frozenset({1205, 1222}),
-    "oracle": frozenset({54, 60, 4021}),
+_PASSING: Mapping[str, frozenset[int]] = {
+    "mssql": frozenset(
+        {
+            1205, 1222, 3960, 3961, 41301, 41302, 41305, 41325, 41839,  # deadlock, locks, conflict of two transactions
+            701, 8645, 10928, 10929, 40501, 49918, 49919, 49920,  # no memory, no quota left, too busy
+            921, 922, 976, 978, 983, 3906, 4221, 40197, 40613,  # failing over, recovering, not the primary
+            596, 6005, 10053, 10054, 10060,  # killed, shutting down, the connection broke
+        }
+    ),
+    "oracle": frozenset(
+        {
+            51, 54, 60, 4020, 4021, 8177, 30006,  # locks, deadlock, conflict of two transactions
+            1033, 1034, 1089, 1090, 1092, 16000, 16456,  # starting, shutting down, read-only, switching over
+            28, 1012, 2396, 3113, 3114, 3135, 12153, 12170, 12537, 12547, 12570, 12571, 12583,  # the connection broke
+            12514, 12518, 12528, 12541, 12757,  # the listener, or the service behind it, is not there yet
+            *range(25401, 25410),  # a fail-over that the driver could not hide
+        }
+    ),
     "mysql": _MYSQL,
     "mariadb": _MYSQL,
-}
-"""Errors that mean a deadlock or a lock that was not given; not every driver calls them operational."""
+}  # fmt: skip
+"""Error numbers that may pass, by the makers' lists; not every driver calls them operational."""
+_ODBC = re.compile(r"\((\d+)\) \(SQL\w+\)")
+"""Where pyodbc puts the number, behind a text that may hold other numbers, those of a row's key among them."""
 
 
 def set_limits(raw: Any, dialect: str, lock_timeout: float, statement_timeout: float) -> None:
@@ -79,13 +97,16 @@ def _run(raw: Any, statement: str) -> None:
         cursor.close()
 
 
-def is_lock_error(error: Any, dialect: str) -> bool:
-    """Whether a driver's error means that a lock was not given in time, or a deadlock."""
-    codes = _LOCK_CODES.get(dialect)
+def is_passing(error: Any, dialect: str) -> bool:
+    """Whether a driver's error means a lock that was not given, a deadlock, a fail-over or a connection that broke."""
+    codes = _PASSING.get(dialect)
     if codes is None:
         return False
     first = next(iter(getattr(error, "args", ())), None)
+    if getattr(first, "isrecoverable", False):
+        return True  # the drivers of Oracle know it of errors of their own, which have no number
     number = getattr(first, "code", first)
     if isinstance(number, int):
         return number in codes
-    return any(f"({code})" in str(error) for code in codes)  # ODBC: ('HYT00', '[...] Lock request ... (1222) ...')
+    found = _ODBC.search(str(error))
+    return found is not None and int(found[1]) in codes
