@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -37,7 +38,8 @@ class HttpPagesSource(DeclaredSource):
 
     ``pagination="page"`` (page 1, 2, 3 ...) and ``"offset"`` (items 0, 200, 400 ...) ask for ``readers`` pages at the
     same time, until a page is empty or, behind the first, not found (404): a page that is only short says nothing, for
-    a server may cap its size. ``"cursor"`` and ``"link"`` go one by one, since each page names the next one.
+    a server may cap its size. With offsets a capped page fails the run, and in both ways the same page twice does.
+    ``"cursor"`` and ``"link"`` go one by one, since each page names the next one.
 
     An answer of 429, 500, 502, 503 or 504, and a connection that fails, is asked for again, at most ``attempts`` times
     in all. ``Retry-After`` holds for all readers; without it the wait doubles, with jitter. Any other status than 2xx
@@ -165,19 +167,49 @@ class HttpPagesSource(DeclaredSource):
         step = self.page_size or 0
         numbers = itertools.count(0, step) if self.pagination == "offset" else itertools.count(self.first_page)
         first = next(numbers)
+        ended = threading.Event()
         pages = read_ahead(
-            lambda: client.reader(optional_behind=first),
+            lambda: client.reader(optional_behind=first, ended=ended),
             itertools.chain([first], numbers),
             readers=self.readers,
             name="http-source",
             halt=self._halt,
         )
         with closing(pages):
-            for page in pages:
-                items = self._items_of(page)
-                if not items:
-                    return
-                yield from items
+            try:
+                yield from self._items_in(pages, step)
+            finally:
+                ended.set()
+
+    def _items_in(self, pages: Iterator[Page], step: int) -> Iterator[Any]:
+        last: Page | None = None
+        short = False
+        for page in pages:
+            items = self._items_of(page)
+            if not items:
+                return
+            self._check_step(page, last, len(items), short=short)
+            last, short = page, len(items) < step
+            yield from items
+
+    def _check_step(self, page: Page, last: Page | None, items: int, *, short: bool) -> None:
+        """A server that knows the parameters by other names, or caps them, gives the wrong pages without a word.
+
+        :param last: the page before; None: this is the first.
+        :param short: whether that had fewer items than the offset went on by.
+        """
+        where = f"{self.identity()}: {page.shown}"
+        if self.pagination == "offset" and (short or items > (self.page_size or items)):
+            raise SourceError(
+                f"{where}: pages have other than page_size={self.page_size} items, so offsets would leave items out or "
+                f"give them twice: set size_parameter= (now {self.size_parameter!r}) to what the server calls it, and "
+                "page_size= to what it gives"
+            )
+        if last is not None and page.content == last.content:
+            raise SourceError(
+                f"{where} is the same as the page before: set page_parameter= (now {self.page_parameter!r}) to what "
+                "the server calls it"
+            )
 
     def _chained(self, client: HttpClient) -> Iterator[Any]:
         seen: set[str] = set()
@@ -194,8 +226,10 @@ class HttpPagesSource(DeclaredSource):
                 page = read(cursor)
 
     def _items_of(self, page: Page) -> list[Any]:
+        if page.content is None:  # no such page, or one without content
+            return []
         found = page.content if self.items is None else _at(page, self.items)
-        if found is None and page.content is None:
+        if found is None:  # what many servers make of an empty list
             return []
         if not isinstance(found, list):
             place = "the answer" if self.items is None else f"items={self.items!r}"
@@ -208,7 +242,7 @@ class HttpPagesSource(DeclaredSource):
         if self.next_cursor is not None:
             found = _at(page, self.next_cursor, absent_is_none=True)
         text = "" if found is None or found is False else str(found)
-        if not text.startswith(("http://", "https://", "/")) and self.pagination == "cursor":
+        if self.pagination == "cursor" and not _is_address(text, page):
             return text
         if not text:
             return ""
@@ -216,6 +250,14 @@ class HttpPagesSource(DeclaredSource):
         if urlsplit(address)[:2] != urlsplit(page.address)[:2]:  # it would be sent the credentials
             raise SourceError(f"{self.identity()}: {page.shown} names a next page on another server")
         return address
+
+
+def _is_address(text: str, page: Page) -> bool:
+    """Whether a cursor is the address of the next page. One in base64 may begin with a slash, too."""
+    own_path = urlsplit(page.address).path
+    return text.startswith(("http://", "https://")) or (
+        text.startswith("/") and ("?" in text or text.startswith(own_path))
+    )
 
 
 def _check_paging(pagination: str, page_size: Any, next_cursor: Any, rate_limit: Any) -> None:
@@ -235,7 +277,10 @@ def _check_paging(pagination: str, page_size: Any, next_cursor: Any, rate_limit:
 
 def _at(page: Page, place: str | Callable[[Any], Any], *, absent_is_none: bool = False) -> Any:
     if callable(place):
-        return place(page.content)
+        try:
+            return place(page.content)
+        except Exception as error:
+            raise SourceError(f"{page.shown}: {name_of(place)} failed ({type(error).__name__}: {error})") from error
     found = page.content
     if found is None:
         return None

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.engine.rate import RateLimit
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sinks.database import look_up, quiet_copy
+from airflow_parallel_provider.sources.ahead import Halt, Halted
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.sources.ahead import Halt
     from airflow_parallel_provider.sources.http import HttpPagesSource
 
 AGAIN = frozenset({429, 500, 502, 503, 504})
 """Statuses that may pass."""
 
-NOT_FOUND = 404
+NOT_FOUND, NO_CONTENT = 404, 204
 
 FIRST_WAIT, LONGEST_BACKOFF = 0.5, 30.0
 """Seconds between two requests for a page, where the server does not say."""
@@ -88,10 +88,13 @@ class HttpClient:
         self._throttle = Throttle(source.rate_limit, halt)
 
     @contextmanager
-    def reader(self, *, optional_behind: int | None) -> Iterator[Callable[[Any], Page]]:
+    def reader(
+        self, *, optional_behind: int | None, ended: threading.Event | None = None
+    ) -> Iterator[Callable[[Any], Page]]:
         """A function that reads a page, over a session of its own.
 
         :param optional_behind: pages with a higher number need not be there; None: all must be.
+        :param ended: set when nobody waits for a page any more: none is asked for again then.
         """
         source = self._source
         session = self._hook.get_conn(dict(source.headers or {}))
@@ -100,7 +103,7 @@ class HttpClient:
         def read(place: Any) -> Page:
             optional = optional_behind is not None and place > optional_behind
             address, query, shown = self._request(url, place)
-            return self._read(session, address, query, shown, optional=optional)
+            return self._read(session, address, query, shown, optional=optional, ended=ended)
 
         try:
             yield read
@@ -119,20 +122,31 @@ class HttpClient:
         query[source.page_parameter] = place
         return url, query, f"{source.pagination} {place if isinstance(place, int) else '...'}"
 
-    def _read(self, session: Any, address: str, query: dict[str, Any], shown: str, *, optional: bool) -> Page:
+    def _read(
+        self,
+        session: Any,
+        address: str,
+        query: dict[str, Any],
+        shown: str,
+        *,
+        optional: bool,
+        ended: threading.Event | None,
+    ) -> Page:
         import requests
 
         source = self._source
         trouble = ""
         for attempt in range(1, source.attempts + 1):
             self._throttle.enter()
+            if ended is not None and ended.is_set():
+                raise Halted("the last page has been read")
             wait = None
             try:
                 answer = session.get(address, params=query, timeout=source.timeout)
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 trouble = type(error).__name__  # its text holds the address, with its query
             else:
-                if optional and answer.status_code == NOT_FOUND:
+                if answer.status_code == NO_CONTENT or (optional and answer.status_code == NOT_FOUND):
                     return Page(None, None, address, shown)
                 if answer.ok:
                     return self._page(answer, shown)
@@ -170,7 +184,7 @@ def _retry_after(header: str | None) -> float | None:
     """Seconds that a ``Retry-After`` asks for; it holds a number or a date."""
     if header is None:
         return None
-    if header.strip().isdigit():
+    if header.strip().isdecimal():
         return float(header)
     try:
         moment = parsedate_to_datetime(header)

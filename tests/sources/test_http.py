@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from airflow_parallel_provider import (
 from airflow_parallel_provider.engine.rate import RateLimit
 from airflow_parallel_provider.errors import RunStopped, SourceError
 from airflow_parallel_provider.sources import http_client
-from airflow_parallel_provider.sources.http_client import Throttle, _retry_after
+from airflow_parallel_provider.sources.http_client import HttpClient, Throttle, _retry_after
 from tests.support.pages import Answer, Pages, serving
 
 pytestmark = pytest.mark.airflow
@@ -89,6 +90,66 @@ def test_offsets(serve: Serve) -> None:
     numbers = source(pagination="offset", page_size=10, page_parameter="skip", size_parameter="limit", items=None)
 
     assert list(numbers) == list(range(25))
+
+
+@pytest.mark.parametrize("given", [5, 20])
+def test_offsets_that_leave_items_out_are_refused(serve: Serve, given: int) -> None:
+    """The server caps a page's size, or knows ``per_page`` by another name and gives what it always gives."""
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        start = int(query["offset"])
+        return 200, {}, list(range(start, min(start + given, 45)))
+
+    serve(answer)
+
+    with pytest.raises(SourceError, match=r"other than page_size=10 items.*size_parameter= \(now 'per_page'\)"):
+        list(source(pagination="offset", page_size=10, items=None, readers=1))
+
+
+def test_page_that_comes_again_is_refused(serve: Serve) -> None:
+    """The server knows ``page`` by another name, and would give its first page for ever."""
+    serve(lambda path, query: (200, {}, [1, 2, 3]))
+
+    with pytest.raises(SourceError, match=r"page 2 is the same as the page before: set page_parameter= \(now 'page'\)"):
+        list(source(items=None, readers=1))
+
+
+@pytest.mark.parametrize("last", [(404, {}, {"error": "none"}), (200, {}, None), (200, {}, {"rows": None})])
+@pytest.mark.parametrize("items", ["rows", lambda page: page["rows"]], ids=["name", "function"])
+def test_last_page_without_items(serve: Serve, last: Answer, items: Any) -> None:
+    serve(lambda path, query: (200, {}, {"rows": [1, 2]}) if query["page"] == "1" else last)
+
+    assert list(source(items=items, readers=1)) == [1, 2]
+
+
+def test_page_without_content_is_the_last(serve: Serve) -> None:
+    serve(lambda path, query: (200, {}, {"rows": [1, 2]}) if query["page"] == "1" else (204, {}, b""))
+
+    assert list(source(items="rows", readers=1)) == [1, 2]
+
+
+def test_function_that_fails_is_named_with_its_page(serve: Serve) -> None:
+    serve(lambda path, query: (200, {}, {"error": "no"}))
+
+    def rows(page: Any) -> Any:
+        return page["rows"]
+
+    with pytest.raises(SourceError, match=r"page 1: .*rows failed \(KeyError: 'rows'\)"):
+        list(source(items=rows, readers=1))
+
+
+def test_cursor_may_begin_with_a_slash(serve: Serve) -> None:
+    """As texts in base64 do now and then."""
+    following = {None: "/9j/4AAQ==", "/9j/4AAQ==": "/+8=", "/+8=": None}
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        assert path == "/v1/numbers"
+        return 200, {}, {"rows": [query.get("cursor")], "next": following[query.get("cursor")]}
+
+    serve(answer)
+
+    numbers = source(pagination="cursor", items="rows", next_cursor="next")
+    assert list(numbers) == [None, "/9j/4AAQ==", "/+8="]
 
 
 def test_pages_are_asked_for_at_the_same_time(serve: Serve) -> None:
@@ -211,6 +272,38 @@ def test_retry_after_holds_for_all_readers(serve: Serve, monkeypatch: pytest.Mon
     ((since, until),) = held
     assert until < max(after for _, after in let_go)
     assert not [each for each in let_go if since < each[0] and each[1] < until]
+
+
+def test_nothing_is_asked_for_again_behind_the_last_page(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers are ahead of it, and the server is busy: that must not go on for minutes when all items are there."""
+    over = threading.Event()
+    held: list[threading.Event] = []
+    hold_back = HttpClient._hold_back
+
+    def noting(client: HttpClient, *args: Any) -> None:
+        held.append(threading.Event())
+        assert over.wait(60)
+        hold_back(client, *args)
+        held[-1].set()
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        return (503, {}, {}) if query["page"] == "3" else numbered(10)(path, query)
+
+    monkeypatch.setattr(HttpClient, "_hold_back", noting)
+    pages = serve(answer)
+    items = iter(source(readers=4))
+
+    assert list(itertools.islice(items, 10)) == list(range(10))
+    deadline = time.monotonic() + 60
+    while not held and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert list(items) == []
+    over.set()
+    assert held[0].wait(60)
+    for thread in [each for each in threading.enumerate() if each.name.startswith("http-source")]:
+        thread.join(60)
+
+    assert [query["page"] for _, query in pages.asked].count("3") == 1
 
 
 def test_retry_after_may_be_a_date() -> None:
