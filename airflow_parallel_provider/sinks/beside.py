@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, LOAD_KEY_LENGTH
 from airflow_parallel_provider.sinks.typed_json import dumps
-from airflow_parallel_provider.sinks.writers.base import core_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from sqlalchemy.engine import Connection
 
@@ -27,27 +26,13 @@ class ChunkKey:
 class BesideTable:
     """Statements on a table with any number of entries for each chunk. The caller begins and commits.
 
+    :param table: its SQLAlchemy table, with :func:`place_columns`.
     :param value_length: characters of a value's JSON that are kept; a longer one is cut and marked as incomplete.
-    :param columns: what an entry has beside its place: load, chunk, number in the chunk.
     """
 
-    def __init__(
-        self, name: str, schema: str | None, options: Mapping[str, Any], value_length: int, *columns: Any
-    ) -> None:
-        import sqlalchemy as sa
-
+    def __init__(self, table: Any, value_length: int) -> None:
+        self.table = table
         self.value_length = value_length
-        self.table = core_of(
-            name,
-            schema,
-            sa.Column("load_id", sa.String(32), primary_key=True, nullable=False),
-            sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), primary_key=True, nullable=False),
-            # One item may have several: a stage that yields several results of it hands on several.
-            sa.Column("number", sa.Integer, primary_key=True, nullable=False, autoincrement=False),
-            sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
-            *columns,
-            **options,
-        )
 
     def write(self, connection: Connection, chunk: ChunkKey, entries: Iterable[dict[str, Any]]) -> None:
         """Write a chunk's entries, in their order.
@@ -67,6 +52,19 @@ class BesideTable:
         """A value as typed JSON under a name, and whether that gives it back."""
         text, complete = dumps(value, self.value_length)
         return {name: text, f"{name}_complete": complete}
+
+
+def place_columns() -> tuple[Any, ...]:
+    """The columns that say where an entry belongs: load, chunk, number in the chunk."""
+    import sqlalchemy as sa
+
+    return (
+        sa.Column("load_id", sa.String(32), primary_key=True, nullable=False),
+        sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), primary_key=True, nullable=False),
+        # One item may have several: a stage that yields several results of it hands on several.
+        sa.Column("number", sa.Integer, primary_key=True, nullable=False, autoincrement=False),
+        sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
+    )
 
 
 def kept_columns(name: str, sql_type: Any) -> tuple[Any, Any]:

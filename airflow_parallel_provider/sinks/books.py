@@ -13,6 +13,7 @@ from airflow_parallel_provider.sinks.load_rows import Loads
 from airflow_parallel_provider.sinks.making import add_column, create_table
 from airflow_parallel_provider.sinks.messages import MessageTable
 from airflow_parallel_provider.sinks.rejected import RejectedTable
+from airflow_parallel_provider.sinks.shape import TableShape
 from airflow_parallel_provider.sinks.target import check_name
 
 if TYPE_CHECKING:
@@ -94,15 +95,15 @@ def _ensure(database: Database, table: Any, field: str) -> None:
     connection, writer = database.connection(), database.writer
     name, schema = str(table.name), None if table.schema is None else str(table.schema)
     check_name(name, f"SinkTable.{field}", writer)
-    found = writer.reflect(connection, name, schema)
+    found = writer.column_names(connection, name, schema)
     connection.rollback()
     if found is None:
         create_table(connection, table, writer)
     else:
-        missing = [str(column.name) for column in table.columns if str(column.name) not in found.by_name]
+        missing = [str(column.name) for column in table.columns if str(column.name) not in found]
         if missing and len(missing) < len(table.columns) / 2 and all(table.c[name].nullable for name in missing):
-            for name in missing:  # made by an earlier version of this package
-                add_column(connection, found, name, table.c[name].type, writer)
+            for column in missing:  # made by an earlier version of this package
+                add_column(connection, TableShape(name, schema, ()), column, table.c[column].type, writer)
         elif missing:
             raise UnsafeTable(
                 f"SinkTable.{field}: table {name!r} is there but is something else (it has no column {missing[0]!r}): "

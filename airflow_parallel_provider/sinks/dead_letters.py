@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.sink import DeadLetter
-from airflow_parallel_provider.sinks.beside import BesideTable, ChunkKey, kept_columns, storable
+from airflow_parallel_provider.sinks.beside import BesideTable, ChunkKey, kept_columns, place_columns, storable
+from airflow_parallel_provider.sinks.definitions import defined_once
 from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH
 from airflow_parallel_provider.sinks.load_rows import now
 from airflow_parallel_provider.sinks.typed_json import loads
@@ -81,24 +82,9 @@ class DeadLetterTable(BesideTable):
     """
 
     def __init__(self, name: str, schema: str | None, options: Mapping[str, Any], item_length: int) -> None:
-        import sqlalchemy as sa
-
+        super().__init__(_letters(name, schema, options), item_length)
         self.keeps_pickles = False
         """Whether items whose JSON does not give them back are pickled as well."""
-        columns = (
-            sa.Column("position", sa.BigInteger, nullable=False),
-            sa.Column("stage", sa.String(STAGE_LENGTH), nullable=False),
-            sa.Column("cause", sa.Text, nullable=False),
-            sa.Column("attempts", sa.Integer, nullable=False),
-            sa.Column("traceback", sa.Text, nullable=False),
-            *kept_columns("item", sa.Text),
-            sa.Column("item_pickle", long_binary(), nullable=True),
-            sa.Column("failed_at", sa.DateTime, nullable=False),
-            sa.Column("resolved_at", sa.DateTime, nullable=True),
-            # Load and chunk of the replay whose transaction has resolved it.
-            sa.Column("resolved_by", sa.String(32 + 1 + CHUNK_ID_LENGTH), nullable=True),
-        )
-        super().__init__(name, schema, options, item_length, *columns)
 
     def insert(self, connection: Connection, chunk: ChunkKey, letters: Sequence[DeadLetter]) -> None:
         """Write a chunk's dead letters."""
@@ -180,6 +166,26 @@ def _pickle(item: Any) -> bytes | None:
     except Exception:  # noqa: BLE001  # whatever the item's own methods raise; the letter is kept without
         return None
     return pickled if len(pickled) <= PICKLE_LENGTH else None
+
+
+@defined_once
+def _letters() -> tuple[Any, ...]:
+    import sqlalchemy as sa
+
+    return (
+        *place_columns(),
+        sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("stage", sa.String(STAGE_LENGTH), nullable=False),
+        sa.Column("cause", sa.Text, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("traceback", sa.Text, nullable=False),
+        *kept_columns("item", sa.Text),
+        sa.Column("item_pickle", long_binary(), nullable=True),
+        sa.Column("failed_at", sa.DateTime, nullable=False),
+        sa.Column("resolved_at", sa.DateTime, nullable=True),
+        # Load and chunk of the replay whose transaction has resolved it.
+        sa.Column("resolved_by", sa.String(32 + 1 + CHUNK_ID_LENGTH), nullable=True),
+    )
 
 
 def long_binary() -> Any:

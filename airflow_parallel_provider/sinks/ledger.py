@@ -14,8 +14,8 @@ from uuid import uuid4
 
 from airflow_parallel_provider.engine.sink import CommittedChunk, LoadSpec
 from airflow_parallel_provider.errors import UnsafeTable
+from airflow_parallel_provider.sinks.definitions import defined_once
 from airflow_parallel_provider.sinks.load_rows import load_row
-from airflow_parallel_provider.sinks.writers.base import core_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -63,45 +63,8 @@ class Ledger:
     """Statements on the two ledger tables. The caller begins and commits; a failed insert of a load rolls back."""
 
     def __init__(self, name: str, schema: str | None, options: Mapping[str, Any]) -> None:
-        import sqlalchemy as sa
-
-        def key(name: str, length: int) -> Any:
-            return sa.Column(name, sa.String(length), primary_key=True, nullable=False)
-
-        self.chunks = core_of(
-            name,
-            schema,
-            key("load_id", 32),
-            key("chunk_id", CHUNK_ID_LENGTH),
-            sa.Column("first_position", sa.BigInteger, nullable=False),
-            sa.Column("items", sa.BigInteger, nullable=False),
-            sa.Column("items_filtered", sa.BigInteger, nullable=False),
-            sa.Column("rows_committed", sa.BigInteger, nullable=False),
-            sa.Column("rows_rejected", sa.BigInteger, nullable=False, server_default="0"),
-            sa.Column("dead_letters", sa.BigInteger, nullable=False),
-            sa.Column("attempt", sa.Integer, nullable=False),
-            sa.Column("labels", sa.Text, nullable=False),
-            sa.Column("aggregates", long_text(), nullable=True),
-            sa.Column("committed_at", sa.DateTime, nullable=False),
-            **options,
-        )
-        self.loads = core_of(
-            loads_name(name),
-            schema,
-            key("load_id", 32),
-            sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
-            sa.Column("family", sa.String(LOAD_KEY_LENGTH), nullable=True),
-            sa.Column("generation", sa.String(LOAD_KEY_LENGTH), nullable=True),
-            sa.Column("table_name", sa.String(255), nullable=False),
-            sa.Column("spec", sa.Text, nullable=False),
-            sa.Column("source_state", long_text(), nullable=True),
-            sa.Column("labels", sa.Text, nullable=False),
-            sa.Column("attempt", sa.Integer, nullable=False),
-            sa.Column("state", sa.String(16), nullable=False),
-            sa.Column("begun_at", sa.DateTime, nullable=False),
-            sa.Column("completed_at", sa.DateTime, nullable=True),
-            **options,
-        )
+        self.chunks = _chunks(name, schema, options)
+        self.loads = _loads(loads_name(name), schema, options)
 
     def prove_transactional(self, connection: Connection, begin: Callable[[Connection], None]) -> None:
         """Write a row, roll back, and look whether it is gone.
@@ -193,6 +156,52 @@ class Ledger:
         """
         connection.execute(self.loads.delete().where(self.loads.c.load_id == load))
         return int(connection.execute(self.chunks.delete().where(self.chunks.c.load_id == load)).rowcount)
+
+
+@defined_once
+def _chunks() -> tuple[Any, ...]:
+    import sqlalchemy as sa
+
+    return (
+        _key("load_id", 32),
+        _key("chunk_id", CHUNK_ID_LENGTH),
+        sa.Column("first_position", sa.BigInteger, nullable=False),
+        sa.Column("items", sa.BigInteger, nullable=False),
+        sa.Column("items_filtered", sa.BigInteger, nullable=False),
+        sa.Column("rows_committed", sa.BigInteger, nullable=False),
+        sa.Column("rows_rejected", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("dead_letters", sa.BigInteger, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("labels", sa.Text, nullable=False),
+        sa.Column("aggregates", long_text(), nullable=True),
+        sa.Column("committed_at", sa.DateTime, nullable=False),
+    )
+
+
+@defined_once
+def _loads() -> tuple[Any, ...]:
+    import sqlalchemy as sa
+
+    return (
+        _key("load_id", 32),
+        sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
+        sa.Column("family", sa.String(LOAD_KEY_LENGTH), nullable=True),
+        sa.Column("generation", sa.String(LOAD_KEY_LENGTH), nullable=True),
+        sa.Column("table_name", sa.String(255), nullable=False),
+        sa.Column("spec", sa.Text, nullable=False),
+        sa.Column("source_state", long_text(), nullable=True),
+        sa.Column("labels", sa.Text, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("begun_at", sa.DateTime, nullable=False),
+        sa.Column("completed_at", sa.DateTime, nullable=True),
+    )
+
+
+def _key(name: str, length: int) -> Any:
+    import sqlalchemy as sa
+
+    return sa.Column(name, sa.String(length), primary_key=True, nullable=False)
 
 
 def loads_name(ledger: str) -> str:

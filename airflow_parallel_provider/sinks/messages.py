@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SinkError
+from airflow_parallel_provider.sinks.definitions import defined_once
 from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH
 from airflow_parallel_provider.sinks.load_rows import now
-from airflow_parallel_provider.sinks.writers.base import core_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,19 +32,8 @@ class MessageTable:
     """
 
     def __init__(self, ledger: str, schema: str | None, options: Mapping[str, Any], queue: str) -> None:
-        import sqlalchemy as sa
-
         self._queue = digest(queue)
-        self.table = core_of(
-            f"{ledger}__messages",
-            schema,
-            sa.Column("queue_id", sa.String(32), primary_key=True, nullable=False),
-            sa.Column("message_id", sa.String(32), primary_key=True, nullable=False),
-            sa.Column("load_id", sa.String(32), nullable=False),
-            sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), nullable=False),
-            sa.Column("committed_at", sa.DateTime, nullable=False),
-            **options,
-        )
+        self.table = _messages(f"{ledger}__messages", schema, options)
 
     def known(self, connection: Connection) -> frozenset[str]:
         """Digests of all messages of the queue that are in; forgets those of long ago."""
@@ -85,3 +74,16 @@ class MessageTable:
                 f"chunk {chunk_id}: another try, or another task that reads the same queue, has committed messages of "
                 "it in the meantime. Nothing is lost or doubled: run the task again"
             ) from None
+
+
+@defined_once
+def _messages() -> tuple[Any, ...]:
+    import sqlalchemy as sa
+
+    return (
+        sa.Column("queue_id", sa.String(32), primary_key=True, nullable=False),
+        sa.Column("message_id", sa.String(32), primary_key=True, nullable=False),
+        sa.Column("load_id", sa.String(32), nullable=False),
+        sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), nullable=False),
+        sa.Column("committed_at", sa.DateTime, nullable=False),
+    )

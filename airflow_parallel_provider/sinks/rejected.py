@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_parallel_provider.errors import RowsRejected
-from airflow_parallel_provider.sinks.beside import BesideTable, ChunkKey, kept_columns, storable
+from airflow_parallel_provider.sinks.beside import BesideTable, ChunkKey, kept_columns, place_columns, storable
+from airflow_parallel_provider.sinks.definitions import defined_once
 from airflow_parallel_provider.sinks.ledger import long_text
 from airflow_parallel_provider.sinks.load_rows import now
 
@@ -88,16 +89,7 @@ class RejectedTable(BesideTable):
     """
 
     def __init__(self, name: str, schema: str | None, options: Mapping[str, Any], row_length: int) -> None:
-        import sqlalchemy as sa
-
-        columns = (
-            sa.Column("position", sa.BigInteger, nullable=True),
-            sa.Column("refused_by", sa.String(16), nullable=False),
-            sa.Column("reason", sa.Text, nullable=False),
-            *kept_columns("raw", long_text()),
-            sa.Column("rejected_at", sa.DateTime, nullable=False),
-        )
-        super().__init__(name, schema, options, row_length, *columns)
+        super().__init__(_rejected(name, schema, options), row_length)
 
     def insert(
         self, connection: Connection, chunk: ChunkKey, rejects: Sequence[Reject], positions: Sequence[int]
@@ -115,6 +107,20 @@ class RejectedTable(BesideTable):
             for reject in rejects
         )
         self.write(connection, chunk, entries)
+
+
+@defined_once
+def _rejected() -> tuple[Any, ...]:
+    import sqlalchemy as sa
+
+    return (
+        *place_columns(),
+        sa.Column("position", sa.BigInteger, nullable=True),
+        sa.Column("refused_by", sa.String(16), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        *kept_columns("raw", long_text()),
+        sa.Column("rejected_at", sa.DateTime, nullable=False),
+    )
 
 
 def position_of(reject: Reject, positions: Sequence[int]) -> int | None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.kinds import Kind
 from airflow_parallel_provider.sinks.shape import TableShape
+from airflow_parallel_provider.sinks.writers import inspected
 from airflow_parallel_provider.sinks.writers.limits import is_passing, set_limits
 from airflow_parallel_provider.sinks.writers.sqltypes import column_of_sql, generic_type
 
@@ -127,21 +128,27 @@ class Writer:
         except sa.exc.NoSuchTableError:
             return None  # dropped in between
 
+    def column_names(self, connection: Connection, table: str, schema: str | None) -> frozenset[str] | None:
+        """What the columns of a table are called; None when it is not there. Asks much less than :meth:`reflect`."""
+        import sqlalchemy as sa
+
+        name = sa.sql.quoted_name(table, quote=True)
+        place = None if schema is None else sa.sql.quoted_name(schema, quote=True)
+        return inspected.column_names(sa.inspect(connection), name, place)
+
     def _reflected(self, inspector: Any, table: str, schema: str | None) -> TableShape:
         import sqlalchemy as sa
 
         name = sa.sql.quoted_name(table, quote=True)
         place = None if schema is None else sa.sql.quoted_name(schema, quote=True)
         columns = tuple(column_of_sql(found) for found in inspector.get_columns(name, schema=place))
-        primary = inspector.get_pk_constraint(name, schema=place).get("constrained_columns") or []
-        uniques: list[Any] = [found["column_names"] for found in inspector.get_unique_constraints(name, schema=place)]
-        uniques += [
-            found["column_names"]
-            for found in inspector.get_indexes(name, schema=place)
-            if found.get("unique") and not _is_partial(found)
-        ]
+        primary, uniques = self.unique_keys(inspector, name, place)
         keys = {frozenset(names) for names in [primary, *uniques] if names and None not in names}
         return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)), tuple(primary))
+
+    def unique_keys(self, inspector: Any, name: str, place: str | None) -> tuple[Sequence[str], list[Any]]:
+        """Columns of a table's primary key, and of each other unique index; None stands for an expression."""
+        return inspected.unique_keys(inspector, name, place)
 
     def check_disposition(self, disposition: str) -> None:
         """Refuse a way of writing this backend does not know.
@@ -285,12 +292,6 @@ class Writer:
     def explain(self, error: BaseException) -> str:
         """The error as text, without any value of a row in it."""
         return type(getattr(error, "orig", error)).__name__
-
-
-def _is_partial(index: Mapping[str, Any]) -> bool:
-    """Whether a unique index covers only some rows (``WHERE``) or only the beginning of a text: it guards no key."""
-    options = index.get("dialect_options") or {}
-    return any(name.endswith(("_where", "_length")) and bool(value) for name, value in options.items())
 
 
 def aside(staging: str) -> str:

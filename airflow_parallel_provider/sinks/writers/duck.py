@@ -58,6 +58,11 @@ _PASSING = frozenset(
 """Classes of errors that may pass; after a fatal one the file must be opened anew, as every try does."""
 _NUMBER = "n"
 """Column of a chunk with the number of each row."""
+_THERE = (
+    "WHERE database_name = current_database() AND lower(table_name) = lower(?) "
+    "AND schema_name = coalesce(?, current_schema())"
+)
+"""Picks a table from one of DuckDB's catalogue functions, by its name and its schema."""
 _NAME = re.compile(r'"((?:[^"]|"")+)"|(\w+)')
 _within_128_bits = within_bits(128, unsigned=False)
 
@@ -144,23 +149,15 @@ class DuckWriter(Writer):
 
     def reflect(self, connection: Connection, table: str, schema: str | None) -> TableShape | None:
         """From DuckDB's own catalogue."""
-        where = (
-            "WHERE database_name = current_database() AND lower(table_name) = lower(?) "
-            "AND schema_name = coalesce(?, current_schema())"
-        )
-        found = connection.exec_driver_sql(
-            "SELECT column_name, data_type, is_nullable, column_default "  # noqa: S608  # no value in it
-            f"FROM duckdb_columns() {where} ORDER BY column_index",
-            (table, schema),
-        ).fetchall()
+        found = _listed_columns(connection, table, schema)
         if not found:
             return None
         constraints = connection.exec_driver_sql(
-            f"SELECT constraint_type, constraint_column_names FROM duckdb_constraints() {where}",  # noqa: S608
+            f"SELECT constraint_type, constraint_column_names FROM duckdb_constraints() {_THERE}",  # noqa: S608
             (table, schema),
         ).fetchall()
         indexes = connection.exec_driver_sql(
-            f"SELECT expressions FROM duckdb_indexes() {where} AND is_unique",  # noqa: S608
+            f"SELECT expressions FROM duckdb_indexes() {_THERE} AND is_unique",  # noqa: S608
             (table, schema),
         ).fetchall()
         primary = next((tuple(names) for kind, names in constraints if kind == "PRIMARY KEY"), ())
@@ -171,9 +168,13 @@ class DuckWriter(Writer):
             if members <= names:
                 keys.add(members)
         computed = _generated(connection, table, schema) if any(row[3] is not None for row in found) else set()
-        collated = bool(keys) and collates(connection, where, (table, schema))
+        collated = bool(keys) and collates(connection, _THERE, (table, schema))
         columns = tuple(_column(row, computed=row[0] in computed, collated=collated) for row in found)
         return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)), primary)
+
+    def column_names(self, connection: Connection, table: str, schema: str | None) -> frozenset[str] | None:
+        """One query."""
+        return frozenset(row[0] for row in _listed_columns(connection, table, schema)) or None
 
     def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
         """With types, defaults and the primary key; the other keys are checked when the rows are copied."""
@@ -224,6 +225,15 @@ def _declared(name: str) -> Any:
 
     body = {"cache_ok": True, "get_col_spec": lambda _self, **_options: name}
     return type("Declared", (UserDefinedType,), body)()
+
+
+def _listed_columns(connection: Connection, table: str, schema: str | None) -> list[Any]:
+    """Name, type, whether it takes NULL, and default of a table's columns; nothing where there is no such table."""
+    query = (
+        "SELECT column_name, data_type, is_nullable, column_default "  # noqa: S608  # no value in it
+        f"FROM duckdb_columns() {_THERE} ORDER BY column_index"
+    )
+    return list(connection.exec_driver_sql(query, (table, schema)).fetchall())
 
 
 def _generated(connection: Connection, table: str, schema: str | None) -> set[str]:

@@ -18,6 +18,7 @@ from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.writers.base import Rows, Writer
 from airflow_parallel_provider.sinks.writers.copy_binary import send_rows
 from airflow_parallel_provider.sinks.writers.copy_csv import CSV_KINDS, copy_csv
+from airflow_parallel_provider.sinks.writers.postgres_catalogue import column_names, unique_keys
 from airflow_parallel_provider.sinks.writers.postgres_keys import told_by
 from airflow_parallel_provider.sinks.writers.quoting import listed, on_conflict, place_of, quote
 from airflow_parallel_provider.sinks.writers.sqltypes import generic_type
@@ -123,6 +124,14 @@ class PostgresWriter(Writer):
         """Ask the server to cancel the running statement."""
         self.stopped.set()
         raw.cancel()
+
+    def column_names(self, connection: Connection, table: str, schema: str | None) -> frozenset[str] | None:
+        """One query."""
+        return column_names(connection, table, schema)
+
+    def unique_keys(self, inspector: Any, name: str, place: str | None) -> tuple[Sequence[str], list[Any]]:
+        """One query."""
+        return unique_keys(inspector.bind, str(name), None if place is None else str(place))
 
     def sql_type(self, column: Column, *, in_key: bool) -> Any:
         """PostgreSQL's own types; only lengths and digits that were declared bound a value."""

@@ -158,12 +158,12 @@ class SqliteWriter(Writer):
 
     def reflect(self, connection: Connection, table: str, schema: str | None) -> TableShape | None:
         """Read the declared types themselves: SQLAlchemy would make numbers of our texts."""
-        prefix = f"{quote(schema)}." if schema else ""
-        found = connection.exec_driver_sql(f"PRAGMA {prefix}table_xinfo({quote(table)})").fetchall()
+        found = _listed_columns(connection, table, schema)
         if not found:
             return None
+        prefix = f"{quote(schema)}." if schema else ""
         primary = [row[1] for row in sorted(found, key=lambda row: row[5]) if row[5]]
-        columns = tuple(_column(row, primary) for row in found if row[6] in (0, 2, 3))
+        columns = tuple(_column(row, primary) for row in found)
         keys = {frozenset(primary)} if primary else set()
         for _, index, unique, _, partial in connection.exec_driver_sql(
             f"PRAGMA {prefix}index_list({quote(table)})"
@@ -172,6 +172,10 @@ class SqliteWriter(Writer):
             if unique and not partial and all(name is not None for _, _, name in members):
                 keys.add(frozenset(name for _, _, name in members))
         return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)), tuple(primary))
+
+    def column_names(self, connection: Connection, table: str, schema: str | None) -> frozenset[str] | None:
+        """One PRAGMA."""
+        return frozenset(row[1] for row in _listed_columns(connection, table, schema)) or None
 
     def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:
         """With types, defaults and the primary key; the other keys are checked when the rows are copied."""
@@ -216,6 +220,13 @@ class SqliteWriter(Writer):
         if isinstance(cause, sqlite3.Error):
             return f"{type(cause).__name__}: {cause}"
         return type(cause).__name__
+
+
+def _listed_columns(connection: Connection, table: str, schema: str | None) -> list[Any]:
+    """What SQLite knows of a table's columns, but for those that are hidden; nothing where there is no such table."""
+    prefix = f"{quote(schema)}." if schema else ""
+    found = connection.exec_driver_sql(f"PRAGMA {prefix}table_xinfo({quote(table)})").fetchall()
+    return [row for row in found if row[6] in (0, 2, 3)]
 
 
 def _is_code(error: BaseException, codes: tuple[int, ...]) -> bool:
