@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from airflow_parallel_provider.engine.sink import LoadSpec
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, TestDatabase
 
@@ -94,6 +95,30 @@ def test_row_that_meets_another_unique_index_changes_no_other_row(database: Test
 
     assert receipt.rows_rejected == 1
     assert database.rows() == [(1, "b", 2), (3, "c", None)]
+
+
+@pytest.mark.parametrize("database", ["duckdb"], indirect=True)
+def test_key_that_a_table_holds_twice_by_its_collation(database: TestDatabase) -> None:
+    """DuckDB's own ON CONFLICT updates both, and so does a merge; an index on lower() lets no second one in."""
+    if _version("duckdb") < (1, 4):
+        pytest.skip("ON CONFLICT of DuckDB goes by the collation from 1.4 on")
+    scores = database.place("scores")
+    database.execute(f"CREATE TABLE {scores} (name VARCHAR COLLATE NOCASE PRIMARY KEY, points INTEGER)")
+    database.execute(f"INSERT INTO {scores} VALUES ('a', 1)", f"INSERT INTO {scores} VALUES ('A', 2)")
+
+    def merge(key: str, points: int) -> None:
+        with database.opened(spec=LoadSpec(key, 100, ""), write_disposition="merge", primary_key="name") as hook:
+            hook.write_chunk("00000000", [{"name": "a", "points": points}])
+
+    merge("monday", 3)
+    assert sorted(database.rows()) == [("A", 3), ("a", 3)]
+
+    database.execute(f"DELETE FROM {scores} WHERE ascii(name) = ascii('A')")
+    database.execute(f"CREATE UNIQUE INDEX once ON {scores} (lower(name))")
+    merge("tuesday", 4)
+    assert database.rows() == [("a", 4)]
+    with pytest.raises(Exception, match="unique"):
+        database.execute(f"INSERT INTO {scores} VALUES ('A', 2)")
 
 
 def _version(package: str) -> tuple[int, ...]:
