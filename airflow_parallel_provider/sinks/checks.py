@@ -55,3 +55,12 @@ def check_number(name: str, value: object, least: float, most: float) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise PlanError(f"SinkTable.{name}", value, f"give a number from {least:g} to {most:g}")
+
+
+def check_count(name: str, value: object, least: int, most: int) -> None:
+    """Refuse what is no whole number, or is out of its range.
+
+    :raises PlanError: naming the field.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise PlanError(f"SinkTable.{name}", value, f"give a whole number from {least:g} to {most:g}")

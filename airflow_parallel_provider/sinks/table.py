@@ -15,7 +15,7 @@ from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, L
 from airflow_parallel_provider.engine.templates import is_template
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate, declared_aggregates
-from airflow_parallel_provider.sinks.checks import check_number, key_columns
+from airflow_parallel_provider.sinks.checks import check_count, check_number, key_columns
 from airflow_parallel_provider.sinks.kinds import Column, declared_columns
 from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
 from airflow_parallel_provider.sinks.table_checks import (
@@ -135,11 +135,11 @@ class SinkTable(Sink):
         check_load_column(self)
         for name in ("lock_timeout", "statement_timeout"):
             check_number(name, getattr(self, name), 0.001, 86_400)
-        check_number("dead_letter_length", self.dead_letter_length, 200, 60_000)
+        check_count("dead_letter_length", self.dead_letter_length, 200, 60_000)
         if not isinstance(self.dead_letter_pickle, bool):
             raise PlanError("SinkTable.dead_letter_pickle", self.dead_letter_pickle, "write True or False")
         if self.max_rejected is not None:
-            check_number("max_rejected", self.max_rejected, 0, 2**63 - 1)
+            check_count("max_rejected", self.max_rejected, 0, 2**63 - 1)
         check_validate(self.validate)
         object.__setattr__(self, "aggregates", tuple(declared_aggregates(self.aggregates).items()))
         object.__setattr__(self, "_sealed", True)

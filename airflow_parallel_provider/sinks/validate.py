@@ -108,6 +108,12 @@ def _named(row: Sequence[Any], names: Sequence[str] | None) -> dict[str, Any]:
     return dict(zip(names, row, strict=True))
 
 
+def _field(error: Mapping[str, Any], model: Any) -> Any:
+    """Where an error is, without a key that the row brought: those are further down, or in place of a field."""
+    place = error["loc"]
+    return place[0] if place and error["type"] != "extra_forbidden" else model.__name__
+
+
 def _model_check(model: Any, names: tuple[str, ...] | None) -> Callable[[Any], Any]:
     from pydantic import ValidationError
 
@@ -121,8 +127,7 @@ def _model_check(model: Any, names: tuple[str, ...] | None) -> Callable[[Any], A
         except Exception as error:  # noqa: BLE001  # a validator of the model's own may raise anything
             raise Refused(f"{type(error).__name__}: {error}", f"{type(error).__name__} ({_place(error)})") from None
         reason = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found)
-        # Only a field of the model is named: what is further down may be a key that the row brought.
-        fields = {f"{each['loc'][0] if each['loc'] else model.__name__}: {each['type']}" for each in found}
+        fields = {f"{_field(each, model)}: {each['type']}" for each in found}
         raise Refused(reason, "ValidationError " + ", ".join(sorted(fields)[:5]))
 
     return check

@@ -57,7 +57,10 @@ def declare(table: Any = "scores", **arguments: Any) -> SinkTable:
         ({"lock_timeout": 0}, r"SinkTable.lock_timeout=0: give a number from 0.001 to 86400"),
         ({"lock_timeout": True}, r"SinkTable.lock_timeout=True: give a number"),
         ({"statement_timeout": "1"}, r"SinkTable.statement_timeout='1': give a number"),
-        ({"dead_letter_length": 100_000}, r"SinkTable.dead_letter_length=100000: give a number from 200 to 60000"),
+        (
+            {"dead_letter_length": 100_000},
+            r"SinkTable.dead_letter_length=100000: give a whole number from 200 to 60000",
+        ),
     ],
 )
 def test_bad_argument_is_named_with_its_value_and_a_cure(arguments: dict[str, Any], complaint: str) -> None:

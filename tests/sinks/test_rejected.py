@@ -125,6 +125,18 @@ def test_tuple_of_another_length_is_rejected_not_cut(database: TestDatabase, val
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_key_that_a_model_forbids_is_in_no_log(database: TestDatabase) -> None:
+    class Strict(BaseModel, extra="forbid"):
+        id: int
+
+    complaint = r"\(1 x ValidationError Strict: extra_forbidden\)"
+    with database.opened(validate=Strict) as hook, pytest.raises(RowsRejected, match=complaint) as error:
+        hook.write_chunk("00000000", [{"id": 1, "secret": 1}])
+
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_model_names_no_tuples(database: TestDatabase) -> None:
     complaint = r"tuple of 2 values without names: name them with SinkTable\(columns="
     with database.opened(validate=Priced, max_rejected=9) as hook, pytest.raises(SchemaMismatch, match=complaint):
@@ -326,7 +338,9 @@ def test_rejected_rows_are_there_once_when_killed(database: TestDatabase, point:
     [
         ({"validate": 5}, r"SinkTable.validate=5: give a function of a row"),
         ({"validate": dict}, r"SinkTable.validate=<class 'dict'>: give a function"),
-        ({"max_rejected": -1}, r"SinkTable.max_rejected=-1: give a number"),
+        ({"max_rejected": -1}, r"SinkTable.max_rejected=-1: give a whole number"),
+        ({"max_rejected": 0.01}, r"SinkTable.max_rejected=0.01: give a whole number"),
+        ({"dead_letter_length": 500.0}, r"SinkTable.dead_letter_length=500.0: give a whole number"),
         ({"rejected": ""}, r"SinkTable.rejected='': give a name"),
         ({"rejected": "t__dead_letters"}, r"rejected and ledger_table must differ"),
         ({"aggregates": ["count"]}, r"SinkTable.aggregates=\['count'\]: give a dict"),
