@@ -18,7 +18,7 @@ from airflow_parallel_provider.sinks.commit import Committer
 from airflow_parallel_provider.sinks.swap import Swap
 from airflow_parallel_provider.sinks.target import Target
 from tests.chaos.replacing import TABLE, rows_of, staging_of
-from tests.chaos.test_swap import DATABASES, SIZE, made_by, spec_of
+from tests.chaos.test_swap import RACING, SIZE, made_by, spec_of
 from tests.chaos.test_swap_races import soon
 from tests.sinks.conftest import GENERIC
 from tests.sinks.databases import TestDatabase
@@ -49,7 +49,7 @@ def once_before(patch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[
     patch.setattr(owner, name, called)
 
 
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
+@pytest.mark.parametrize("database", RACING, indirect=True)
 def test_load_that_is_finished_while_an_attempt_begins(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has read that chunks are in, and the table they were in has taken its place since."""
     from airflow_parallel_provider.sinks import load as module
@@ -67,7 +67,7 @@ def test_load_that_is_finished_while_an_attempt_begins(database: TestDatabase, m
     assert made_by(database) == [(1, SIZE)]
 
 
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
+@pytest.mark.parametrize("database", RACING, indirect=True)
 def test_staging_table_stays_while_its_rows_are_counted(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +166,7 @@ def test_staging_table_that_another_attempt_has_swapped_in(
     assert made_by(database) == [(1, SIZE)]
 
 
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
+@pytest.mark.parametrize("database", RACING, indirect=True)
 def test_staging_table_that_is_dropped_as_soon_as_it_is_made(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +189,7 @@ def test_staging_table_that_is_dropped_as_soon_as_it_is_made(
     assert made_by(database) == [(1, SIZE)]
 
 
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
+@pytest.mark.parametrize("database", RACING, indirect=True)
 def test_table_that_another_attempt_has_made_first_and_dropped_again(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +231,7 @@ def finished(database: TestDatabase, hook: Any) -> list[tuple[int, int]]:
     return made_by(database)
 
 
-@pytest.mark.parametrize("database", [*DATABASES, "duckdb", *GENERIC], indirect=True)
+@pytest.mark.parametrize("database", [*RACING, *GENERIC], indirect=True)
 def test_staging_table_that_is_dropped_before_it_gets_a_column(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +242,7 @@ def test_staging_table_that_is_dropped_before_it_gets_a_column(
     assert finished(database, opened(database, 1, **ADDING)) == [(1, SIZE)]
 
 
-@pytest.mark.parametrize("database", [*DATABASES, "duckdb", *GENERIC], indirect=True)
+@pytest.mark.parametrize("database", [*RACING, *GENERIC], indirect=True)
 def test_column_that_was_there_already_and_is_gone_with_its_table(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +259,7 @@ def test_column_that_was_there_already_and_is_gone_with_its_table(
     assert finished(database, opened(database, 1, **ADDING)) == [(1, SIZE)]
 
 
-@pytest.mark.parametrize("database", [*DATABASES, "duckdb", *GENERIC], indirect=True)
+@pytest.mark.parametrize("database", [*RACING, *GENERIC], indirect=True)
 def test_rows_for_a_staging_table_that_does_not_have_its_new_column_again_yet(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

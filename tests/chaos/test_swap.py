@@ -27,6 +27,8 @@ from tests.sinks.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
 DATABASES = ["sqlite", "postgres", "mariadb"]
+RACING = [*DATABASES, "duckdb"]
+"""Where two attempts can be at one load at once: on DuckDB in one process only."""
 CHUNKS, SIZE = 2, 30
 WAYS = ["renamed", "copied", "new"]
 """By its name, into a table that a view hangs on (SQLite copies always), and where there was no table."""

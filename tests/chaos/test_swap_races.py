@@ -13,7 +13,7 @@ from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 from airflow_parallel_provider.sinks.shape import TableShape
 from tests.chaos.replacing import TABLE, replace_attempt, rows_of, staging_of
-from tests.chaos.test_swap import CHUNKS, DATABASES, SIZE, made_by, prepared, spec_of
+from tests.chaos.test_swap import CHUNKS, RACING, SIZE, made_by, prepared, spec_of
 from tests.sinks.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
@@ -36,7 +36,7 @@ def last_point_before_complete(database: TestDatabase) -> str:
     return "after_rename" if database.name == "mariadb" else "after_swap"
 
 
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
+@pytest.mark.parametrize("database", RACING, indirect=True)
 def test_attempt_that_is_late_takes_what_is_in_and_makes_no_table(database: TestDatabase) -> None:
     late = database.opened(TABLE, spec_of(1, attempt=2), write_disposition="replace")
     with pytest.raises(Died):
@@ -53,7 +53,7 @@ def test_attempt_that_is_late_takes_what_is_in_and_makes_no_table(database: Test
     assert made_by(database) == [(1, CHUNKS * SIZE)]
 
 
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
+@pytest.mark.parametrize("database", RACING, indirect=True)
 def test_empty_table_of_an_attempt_that_was_late_takes_no_place(database: TestDatabase) -> None:
     """Between its look and its CREATE TABLE the staging table was renamed; whoever goes on must not fall for it."""
     prepared(database, "renamed")
@@ -136,7 +136,7 @@ def test_first_chunk_is_not_dropped_by_an_attempt_that_begins(
     assert made_by(database) == [(1, SIZE)]
 
 
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
+@pytest.mark.parametrize("database", RACING, indirect=True)
 def test_staging_table_that_another_attempt_has_dropped_is_made_again(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +174,7 @@ def test_table_that_is_dropped_while_it_is_looked_at_is_not_there(
             assert place.writer.reflect(connection, "absent", database.schema) is None
 
 
-@pytest.mark.parametrize("database", [*DATABASES, "sqlite-generic"], indirect=True)
+@pytest.mark.parametrize("database", [*RACING, "sqlite-generic"], indirect=True)
 def test_table_that_another_attempt_drops_first_is_dropped(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
