@@ -92,6 +92,11 @@ class _Encoder:
         reduced = value if isinstance(value, (Enum, tuple, Mapping)) else plain(value)
         if type(reduced) is not kind:  # NumPy, pandas and pendulum values: the plain value does the same
             return self.encode(reduced, depth + 1)
+        if f"{kind.__module__}:{kind.__qualname__}" in _OF_SOURCES:
+            return {
+                TAG: kind.__name__,
+                "value": {f.name: self.encode(getattr(value, f.name), depth + 1) for f in fields(value)},
+            }
         self.exact = False
         return {TAG: "object", "class": f"{kind.__module__}:{kind.__qualname__}", "value": self._content(value, depth)}
 
@@ -108,6 +113,23 @@ class _Encoder:
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self.encode(item, depth + 1) for item in value]
         return repr(value)[:_TEXT]
+
+
+_SOURCES = "airflow_parallel_provider.sources"
+_OF_SOURCES = frozenset({f"{_SOURCES}.storage:SourceFile", f"{_SOURCES}.brokers:Message"})
+"""Items of our own sources. A message is acknowledged with the letter about it, so the letter is all there is of it."""
+
+
+def _source_file(content: dict[str, Any]) -> Any:
+    from airflow_parallel_provider.sources.storage import SourceFile
+
+    return SourceFile(**content)
+
+
+def _message(content: dict[str, Any]) -> Any:
+    from airflow_parallel_provider.sources.brokers import Message
+
+    return Message(**content)
 
 
 _WRITERS: Mapping[type, Callable[[Any], Any]] = {
@@ -140,6 +162,8 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "timedelta": lambda value: timedelta(*value),
     "float": float,
     "dict": dict,
+    "SourceFile": _source_file,
+    "Message": _message,
 }
 
 

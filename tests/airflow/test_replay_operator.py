@@ -14,12 +14,14 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_parallel_provider import (
+    FilesSource,
     ListSink,
     Pipeline,
     PlanError,
     ReplayDeadLettersOperator,
     RunFailed,
     SinkTable,
+    SourceFile,
     Stage,
 )
 
@@ -112,6 +114,26 @@ def test_each_item_enters_at_the_stage_that_gave_it_up(
     again = replay(context_of(try_number=2))
     assert (again["waiting"], again["replayed"], again["failed_again"], again["rows"]) == (2, 1, 1, 0)
     json.dumps(result)
+
+
+def lines_of(file: SourceFile) -> Iterator[dict[str, int]]:
+    for line in file.read_text().splitlines():
+        yield {"id": int(line)}
+
+
+def test_file_that_could_not_be_read_is_read_again(
+    warehouse: sqlite3.Connection, context_of: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "good.txt").write_text("1\n2\n")
+    (tmp_path / "bad.txt").write_text("3\nfour\n")
+    source = FilesSource(tmp_path / "*.txt")
+    Pipeline(source, [Stage(lines_of)], sink(), tolerance=1, chunk_size=1, load_key="first").run()
+    (tmp_path / "bad.txt").write_text("3\n4\n")
+
+    result = replay(context_of(), stages=[Stage(lines_of)])
+
+    assert (result["replayed"], result["not_replayable"]) == (1, 0)
+    assert ids(warehouse) == [1, 2, 3, 4]
 
 
 def test_lineage_goes_from_the_letters_to_the_table(

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.sinks.typed_json import Opaque, dumps, loads
+from airflow_parallel_provider.sources.brokers import Message
+from airflow_parallel_provider.sources.storage import SourceFile
 from tests.units.given import quick
 
 _zones = st.none() | st.builds(timezone, st.timedeltas(timedelta(hours=-12), timedelta(hours=12)))
@@ -126,6 +128,21 @@ def test_objects_are_written_for_people_only(value: Any, kind: str, content: Any
     assert not exact
     assert loads(text).kind.endswith(f":{kind}")
     assert loads(text).content == content
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        SourceFile("s3://raw/day 1#.csv", 17, "abc", "aws"),
+        Message("1-0", b"\xff{", {"kind": "order"}),
+        {"file": SourceFile("file:///a", 0, "1.5")},
+    ],
+)
+def test_items_of_our_own_sources_come_back(item: Any) -> None:
+    text, exact = dumps(item, 1000)
+
+    assert exact
+    assert loads(text) == item
 
 
 def test_values_of_libraries_are_written_as_what_they_stand_for() -> None:
