@@ -16,8 +16,8 @@ import pytest
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError, UnsafeTable
 from airflow_parallel_provider.sinks.database import Database
 from tests.chaos.children import Child, everything, rows_of
+from tests.sinks.attempts import SECOND, Gate, broken_off, holding_hook
 from tests.sinks.databases import SPEC, TestDatabase
-from tests.sinks.test_exactly_once import SECOND, Gate, holding_hook
 
 pytest.importorskip("duckdb")
 pytestmark = [pytest.mark.airflow, pytest.mark.parametrize("database", ["duckdb"], indirect=True)]
@@ -139,7 +139,6 @@ def test_waiting_for_the_file_can_be_broken_off(database: TestDatabase, monkeypa
 
 
 def test_statement_that_is_running_can_be_broken_off(database: TestDatabase) -> None:
-    errors: list[BaseException] = []
     running = threading.Event()
     hook = database.hook()
 
@@ -147,27 +146,14 @@ def test_statement_that_is_running_can_be_broken_off(database: TestDatabase) -> 
         running.set()
         connection.exec_driver_sql("SELECT count(*) FROM range(10_000_000_000) a, range(10_000_000_000) b")
 
-    def commit() -> None:
-        with hook:
-            try:
-                hook.open(SPEC)
-                hook.write_chunk("00000000", rows_of(0, SIZE))
-                hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE, within=take_for_ever)
-            except BaseException as error:
-                errors.append(error)
+    def write() -> None:
+        hook.write_chunk("00000000", rows_of(0, SIZE))
+        hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE, within=take_for_ever)
 
-    thread = threading.Thread(target=commit)
-    thread.start()
-    assert running.wait(20)
-    for _ in range(300):
-        hook.interrupt()
-        thread.join(0.1)
-        if not thread.is_alive():
-            break
+    error = broken_off(hook, write, running)
 
-    assert not thread.is_alive()
-    assert isinstance(errors[0], SinkError)
-    assert not isinstance(errors[0], SchemaMismatch)
+    assert isinstance(error, SinkError)
+    assert not isinstance(error, SchemaMismatch)
     assert database.rows(columns="id, name") == everything(1, SIZE)
 
 

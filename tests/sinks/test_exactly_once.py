@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
 from tests.chaos.children import KILLED, Child, attempt, everything, killing_hook, rows_of
+from tests.sinks.attempts import SECOND, Gate, broken_off, holding_hook
 from tests.sinks.conftest import OWN, QUEUEING
 from tests.sinks.databases import SPEC, SqliteDatabase, TestDatabase
 
@@ -48,42 +48,6 @@ def test_killed_while_merging(database: TestDatabase) -> None:
     assert database.rows(columns="id, name") == everything(CHUNKS, SIZE)
 
 
-class Gate:
-    """Two pipes between a child that stops at a point and the test that lets it go."""
-
-    def __init__(self) -> None:
-        self._here, self._there = os.pipe(), os.pipe()
-
-    def hold(self) -> None:
-        """In the child: say that the point is reached, and wait."""
-        os.write(self._here[1], b"x")
-        os.read(self._there[0], 1)
-
-    def wait_until_held(self) -> None:
-        """In the test."""
-        assert os.read(self._here[0], 1) == b"x"
-
-    def open(self) -> None:
-        """In the test: let the child go on."""
-        os.write(self._there[1], b"x")
-
-    def close(self) -> None:
-        for end in (*self._here, *self._there):
-            os.close(end)
-
-
-def holding_hook(gate: Gate, point: str) -> Any:
-    from airflow_parallel_provider.hooks.sink_table import SinkTableHook
-
-    class HoldingHook(SinkTableHook):
-        def reached(self, here: str) -> None:
-            if here == point:
-                gate.hold()
-
-    return HoldingHook
-
-
-SECOND = dataclasses.replace(SPEC, attempt=2)
 NOT_SLOW = pytest.mark.parametrize("database", [*QUEUEING, "postgres-generic", "mariadb-generic"], indirect=True)
 
 
@@ -274,38 +238,23 @@ def lock_the_claim(database: TestDatabase, raw: Any) -> None:
 
 @LOCKS
 def test_interrupted_commit_fails_soon_and_leaves_nothing(database: TestDatabase) -> None:
-    errors: list[BaseException] = []
     ready = threading.Event()
     hook = database.hook(lock_timeout=600)
 
-    def commit() -> None:
-        with hook:
+    def write() -> None:
+        hook.write_chunk("00000000", rows_of(0, SIZE))
+        with closing(database.raw()) as raw:
+            lock_the_claim(database, raw)
+            ready.set()
             try:
-                hook.open(SPEC)
-                hook.write_chunk("00000000", rows_of(0, SIZE))
-                raw = database.raw()
-                lock_the_claim(database, raw)
-                ready.set()
-                try:
-                    hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE)
-                finally:
-                    raw.rollback()
-                    raw.close()
-            except BaseException as error:
-                errors.append(error)
+                hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE)
+            finally:
+                raw.rollback()
 
-    thread = threading.Thread(target=commit)
-    thread.start()
-    assert ready.wait(20)
-    for _ in range(300):
-        hook.interrupt()
-        thread.join(0.1)
-        if not thread.is_alive():
-            break
+    error = broken_off(hook, write, ready)
 
-    assert not thread.is_alive()
-    assert isinstance(errors[0], SinkError)
-    assert not isinstance(errors[0], SchemaMismatch)
+    assert isinstance(error, SinkError)
+    assert not isinstance(error, SchemaMismatch)
     assert database.rows(columns="id, name") == everything(1, SIZE)
 
 
