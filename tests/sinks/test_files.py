@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,20 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_parallel_provider import Pipeline, PlanError, RunFailed, SinkFiles, Source, Stage
+from airflow_parallel_provider import Pipeline, PlanError, RunFailed, SinkFiles, Source
 from airflow_parallel_provider.errors import LoadMismatch
 from airflow_parallel_provider.sinks import files as module
+from tests.sinks.parts import failing_at, load, load_and_die, numbered, rows_of_parts
 
 pytestmark = pytest.mark.airflow
-
-
-def numbered(number: int) -> dict[str, Any]:
-    return {"id": number, "name": f"name {number}"}
-
-
-def load(folder: Path, stage: Any = numbered, items: Any = range(95), key: str = "nightly", **options: Any) -> Any:
-    pipeline = {"chunk_size": 10, "max_in_flight": 10, "load_key": key, **options.pop("pipeline", {})}
-    return Pipeline(items, [Stage(stage)] if stage else [], SinkFiles(str(folder), **options), **pipeline).run()
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -43,17 +29,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 def rows_in(folder: Path) -> list[Any]:
     """The rows as a reader of the manifest sees them."""
-    rows: list[Any] = []
-    for part in manifest(folder)["parts"]:
-        file = folder / str(part["file"])
-        if file.suffix == ".jsonl":
-            rows += [json.loads(line) for line in file.read_text().splitlines()]
-        elif file.suffix == ".csv":
-            with file.open(newline="") as lines:
-                rows += list(csv.DictReader(lines))
-        else:
-            rows += pq.read_table(file).to_pylist()
-    return rows
+    return rows_of_parts(manifest(folder), lambda name: (folder / name).read_bytes())
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -67,16 +43,6 @@ def test_every_row_is_in_one_part_and_the_manifest_names_them_all(tmp_path: Path
     assert all((tmp_path / "out" / part["file"]).stat().st_size == part["bytes"] for part in book["parts"])
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == sorted([*(part["file"] for part in book["parts"]), next(n for n in names if "manifest" in n)])
-
-
-def failing_at(limit: int, calls: list[int]) -> Callable[[int], Any]:
-    def stage(number: int) -> Any:
-        calls.append(number)
-        if number == limit:
-            raise ValueError("not today")
-        return numbered(number)
-
-    return stage
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -118,26 +84,7 @@ def test_part_that_was_deleted_is_written_again(tmp_path: Path) -> None:
 
 def test_killed_load_is_gone_on_with(tmp_path: Path) -> None:
     """SIGKILL between two notes of progress: parts that were not noted are written again, under the same names."""
-    script = textwrap.dedent(f"""
-        import os, signal
-        from airflow_parallel_provider import Pipeline, SinkFiles
-        from airflow_parallel_provider.sinks import files
-
-        class Deadly(SinkFiles):
-            def commit(self, chunk):
-                rows = super().commit(chunk)
-                if chunk.index == 6:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if chunk.index == 3:
-                    self._running().note_progress()
-                return rows
-
-        files.PROGRESS_EVERY = 1e9
-        rows = [{{"id": number, "name": f"name {{number}}"}} for number in range(95)]
-        Pipeline(rows, [], Deadly({str(tmp_path)!r}), chunk_size=10, ordered=True, load_key="nightly").run()
-    """)
-    died = subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ}, timeout=170)
-    assert died.returncode == -signal.SIGKILL
+    load_and_die(tmp_path)
     assert len(list(tmp_path.glob("part-*"))) == 7
 
     report = load(tmp_path, None, [numbered(number) for number in range(95)])

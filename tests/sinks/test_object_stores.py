@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
-from airflow_parallel_provider import Pipeline, RunFailed, SinkFiles, Stage
+from airflow_parallel_provider import Pipeline, RunFailed, SinkFiles
 from airflow_parallel_provider.sinks.file_store import FileStore
+from tests.sinks import parts
+from tests.sinks.parts import failing_at, numbered
 from tests.support import cloud
 from tests.support.cloud import Bucket
 
@@ -32,14 +26,8 @@ def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> B
     return made
 
 
-def numbered(number: int) -> dict[str, Any]:
-    return {"id": number, "name": f"name {number}"}
-
-
-def load(bucket: Bucket, stage: Any = numbered, items: Any = range(95), key: str = "nightly", **options: Any) -> Any:
-    pipeline = {"chunk_size": 10, "max_in_flight": 10, "load_key": key, **options.pop("pipeline", {})}
-    sink = SinkFiles(bucket.url("out/orders"), conn_id="lake", **options)
-    return Pipeline(items, [Stage(stage)], sink, **pipeline).run()
+def load(bucket: Bucket, *given: Any, **options: Any) -> Any:
+    return parts.load(bucket.url("out/orders"), *given, conn_id="lake", **options)
 
 
 def objects(bucket: Bucket, kind: str) -> list[str]:
@@ -53,27 +41,7 @@ def manifest(bucket: Bucket) -> dict[str, Any]:
 
 def rows_in(bucket: Bucket) -> list[Any]:
     """The rows as a reader of the manifest sees them."""
-    rows: list[Any] = []
-    for part in manifest(bucket)["parts"]:
-        content = bucket.get(f"out/orders/{part['file']}")
-        assert len(content) == part["bytes"]
-        if part["file"].endswith(".jsonl"):
-            rows += map(json.loads, content.decode().splitlines())
-        elif part["file"].endswith(".csv"):
-            rows += csv.DictReader(io.StringIO(content.decode()))
-        else:
-            rows += pq.read_table(io.BytesIO(content)).to_pylist()
-    return rows
-
-
-def failing_at(limit: int, calls: list[int]) -> Any:
-    def stage(number: int) -> Any:
-        calls.append(number)
-        if number == limit:
-            raise ValueError("not today")
-        return numbered(number)
-
-    return stage
+    return parts.rows_of_parts(manifest(bucket), lambda name: bucket.get(f"out/orders/{name}"))
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -129,33 +97,11 @@ def test_part_is_written_once_and_in_one_request(monkeypatch: pytest.MonkeyPatch
 
 def test_killed_load_is_gone_on_with_under_the_same_names(bucket: Bucket) -> None:
     """SIGKILL between two notes of progress: parts that were not noted are written again."""
-    script = textwrap.dedent(f"""
-        import os, signal
-        from airflow_parallel_provider import Pipeline, SinkFiles
-        from airflow_parallel_provider.sinks import files
-
-        class Deadly(SinkFiles):
-            def commit(self, chunk):
-                rows = super().commit(chunk)
-                if chunk.index == 6:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if chunk.index == 3:
-                    self._running().note_progress()
-                return rows
-
-        files.PROGRESS_EVERY = 1e9
-        rows = [{{"id": number, "name": f"name {{number}}"}} for number in range(95)]
-        sink = Deadly({bucket.url("out/orders")!r}, conn_id="lake")
-        Pipeline(rows, [], sink, chunk_size=10, ordered=True, load_key="nightly").run()
-    """)
-    died = subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ}, timeout=170)
-    assert died.returncode == -signal.SIGKILL
+    parts.load_and_die(bucket.url("out/orders"), conn_id="lake")
     before = objects(bucket, "part")
     assert (len(before), len(objects(bucket, "_progress"))) == (7, 1)
 
-    pipeline = {"chunk_size": 10, "ordered": True, "load_key": "nightly"}
-    sink = SinkFiles(bucket.url("out/orders"), conn_id="lake")
-    report = Pipeline([numbered(number) for number in range(95)], [], sink, **pipeline).run()
+    report = load(bucket, None, [numbered(number) for number in range(95)])
 
     assert report.items_skipped == 40
     assert [row["id"] for row in rows_in(bucket)] == list(range(95))
