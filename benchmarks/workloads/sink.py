@@ -25,6 +25,8 @@ Write = Callable[[list[Any]], object]
 """Puts one chunk into table ``rows`` and commits it."""
 Writing = Callable[[Any], AbstractContextManager[Write]]
 """Opens a place for writing."""
+Bare = dict[str, tuple[Writing, str]]
+"""What a driver's own loops are called, how they write, and what they do."""
 
 DICTS, PIPELINE, INSERT_ROWS = f"{OURS}, from dicts", f"{OURS}, Pipeline without stages", "hook.insert_rows"
 TYPES = dict(zip(NAMES, (int, str, float, int, bool, datetime), strict=True))
@@ -165,7 +167,7 @@ def from_dicts(way: Writing) -> Writing:
     return writing
 
 
-def workload(name: str, title: str, kind: type[Place], bare: dict[str, tuple[Writing, str]]) -> Workload:
+def workload(name: str, title: str, kind: type[Place], bare: Bare) -> Workload:
     work = Workload(
         name=name,
         title=f"Rows into a table of {title}",
@@ -195,13 +197,7 @@ def workload(name: str, title: str, kind: type[Place], bare: dict[str, tuple[Wri
     def dicts(params: Params) -> Measured:
         return compared(kind, chunks_of(params["rows"], row_as_dict), *map(from_dicts, ways))
 
-    def enter(label: str, way: Writing, config: str) -> None:
-        @work.contestant(label, config)
-        def alone(params: Params) -> Measured:
-            return rates(in_turns(kind, chunks_of(params["rows"]), writing_chunks, way)[1])
-
-    for label, (way, config) in bare.items():
-        enter(label, way, config)
+    enter_bare(work, kind, bare, lambda params: chunks_of(params["rows"]), CHUNK)
 
     @work.contestant(
         INSERT_ROWS, "hook.insert_rows(tuples, commit_every=10_000), else its defaults; a tenth of the rows"
@@ -209,11 +205,33 @@ def workload(name: str, title: str, kind: type[Place], bare: dict[str, tuple[Wri
     def insert_rows(params: Params) -> Measured:
         return with_insert_rows(kind, chunks_of(params["rows"] // 10 // CHUNK * CHUNK or CHUNK))
 
+    aim_at(work, title, bare)
+    return work
+
+
+def enter_bare(
+    work: Workload, kind: type[Place], bare: Bare, chunks: Callable[[Params], list[list[Any]]], size: int
+) -> None:
+    """Each bare loop as a contestant.
+
+    :param size: rows of a chunk.
+    """
+
+    def enter(label: str, way: Writing, config: str) -> None:
+        @work.contestant(label, config)
+        def alone(params: Params) -> Measured:
+            return rates(in_turns(kind, chunks(params), writing_chunks, way)[1], size)
+
+    for label, (way, config) in bare.items():
+        enter(label, way, config)
+
+
+def aim_at(work: Workload, title: str, bare: Bare) -> None:
+    """The target: nearly as fast as the fastest bare loop."""
+
     @work.target(f"{title}: rows >= 0.9 of {next(iter(bare))}, ledger included", 0.9, unit="x")
     def of_bare(medians: Medians) -> float | None:
         return medians[OURS]["of_bare"] if OURS in medians else None
-
-    return work
 
 
 def know_connection(where: Any) -> None:

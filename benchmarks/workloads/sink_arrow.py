@@ -10,20 +10,19 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from benchmarks.databases import NAMES, Duckdb, Place, Postgres, place
-from benchmarks.spec import OURS, Measured, Medians, Params, Workload
+from benchmarks.spec import OURS, Measured, Params, Workload
 from benchmarks.workloads.sink import (
     CHUNK,
     INSERT_ROWS,
+    Bare,
     Write,
-    Writing,
+    aim_at,
     check_table,
     chunks_of,
     compared,
-    in_turns,
+    enter_bare,
     know_connection,
-    rates,
     row,
-    writing_chunks,
 )
 
 MIDDLE, SMALL, TUPLES = f"{OURS}, chunks of 50 000", f"{OURS}, chunks of 10 000", f"{OURS}, from tuples"
@@ -98,7 +97,7 @@ def copying_csv(where: Place) -> Iterator[Write]:
         yield write
 
 
-def workload(name: str, title: str, kind: type[Place], bare: dict[str, tuple[Writing, str]]) -> Workload:
+def workload(name: str, title: str, kind: type[Place], bare: Bare) -> Workload:
     work = Workload(
         name=name,
         title=f"Arrow tables into a table of {title}",
@@ -132,18 +131,8 @@ def workload(name: str, title: str, kind: type[Place], bare: dict[str, tuple[Wri
     def small(params: Params) -> Measured:
         return compared(kind, tables_of(params["small"], CHUNK), *ways)
 
-    def enter(label: str, way: Writing, config: str) -> None:
-        @work.contestant(label, config)
-        def alone(params: Params) -> Measured:
-            return rates(in_turns(kind, tables_of(params["rows"]), writing_chunks, way)[1], LARGE)
-
-    for label, (way, config) in bare.items():
-        enter(label, way, config)
-
-    @work.target(f"{title} from Arrow: rows >= 0.9 of {next(iter(bare))}, ledger included", 0.9, unit="x")
-    def of_bare(medians: Medians) -> float | None:
-        return medians[OURS]["of_bare"] if OURS in medians else None
-
+    enter_bare(work, kind, bare, lambda params: tables_of(params["rows"]), LARGE)
+    aim_at(work, f"{title} from Arrow", bare)
     return work
 
 
