@@ -10,15 +10,16 @@ import contextlib
 import json
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from uuid import uuid4
 
 import pytest
 
 import airflow_parallel_provider
-from airflow_parallel_provider import Broker
+from airflow_parallel_provider import Broker, Message
 from tests.support import cloud, pubsub_server
 
 REDIS = {"conn_type": "redis", "host": "127.0.0.1", "port": 6379}
@@ -76,6 +77,9 @@ class Queue:
         while self.deliverable() != messages and time.monotonic() < deadline:
             time.sleep(0.02)
         assert self.deliverable() == messages
+
+
+AnyQueue = TypeVar("AnyQueue", bound=Queue)
 
 
 def _names() -> dict[str, Any]:
@@ -245,10 +249,20 @@ class PubSubTestQueue(Queue):
 KINDS = {"redis": RedisQueue, "rabbitmq": RabbitTestQueue, "sqs": SqsTestQueue, "pubsub": PubSubTestQueue}
 
 
-def announce(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the queue known to Airflow and to its client."""
+@contextmanager
+def announced(queue: AnyQueue, monkeypatch: pytest.MonkeyPatch) -> Iterator[AnyQueue]:
+    """The queue, known to Airflow and to its client, and removed at the end."""
     for name, value in {**cloud.as_variables(**queue.connections()), **queue.environment()}.items():
         monkeypatch.setenv(name, value)
+    try:
+        yield queue
+    finally:
+        queue.drop()
+
+
+def body(message: Message) -> Any:
+    """A stage: what was published."""
+    return message.json()
 
 
 def ids_in(file: Path) -> list[int]:

@@ -26,7 +26,7 @@ from airflow_parallel_provider import (
     Stage,
 )
 from airflow_parallel_provider.errors import SourceError
-from tests.sources.queues import PubSubTestQueue, Queue, SqsTestQueue, announce, ids_in
+from tests.sources.queues import PubSubTestQueue, Queue, SqsTestQueue, announced, body, ids_in
 from tests.support import cloud
 
 pytestmark = pytest.mark.airflow
@@ -34,30 +34,20 @@ pytestmark = pytest.mark.airflow
 
 @pytest.fixture(params=[SqsTestQueue, PubSubTestQueue], ids=["sqs", "pubsub"])
 def queue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
-    made = request.param()
-    announce(made, monkeypatch)
-    yield made
-    made.drop()
+    with announced(request.param(), monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture
 def sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[SqsTestQueue]:
-    made = SqsTestQueue()
-    announce(made, monkeypatch)
-    yield made
-    made.drop()
+    with announced(SqsTestQueue(), monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture
 def pubsub(monkeypatch: pytest.MonkeyPatch) -> Iterator[PubSubTestQueue]:
-    made = PubSubTestQueue()
-    announce(made, monkeypatch)
-    yield made
-    made.drop()
-
-
-def number_of(message: Message) -> Any:
-    return message.json()
+    with announced(PubSubTestQueue(), monkeypatch) as made:
+        yield made
 
 
 def table() -> SinkTable:
@@ -69,37 +59,35 @@ def test_message_that_comes_again_while_its_chunk_is_open_is_in_once(
     kind: Any, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stage is slower than the broker hides messages: both deliveries reach this run, the newer one is settled."""
-    queue = kind(hidden=1)
-    announce(queue, monkeypatch)
-    queue.publish(*range(3))
-    broker = queue.broker()
-    seen: list[str] = []
-    again = threading.Event()
-    pull = broker.pull
+    with announced(kind(hidden=1), monkeypatch) as queue:
+        queue.publish(*range(3))
+        broker = queue.broker()
+        seen: list[str] = []
+        again = threading.Event()
+        pull = broker.pull
 
-    def watched(most: int, seconds: float) -> Any:
-        found = pull(most, seconds)
-        seen.extend(each.message.id for each in found)
-        if len(set(seen)) == 3 and all(seen.count(each) > 1 for each in seen):
-            source.idle = 0.01  # nothing to wait for any longer
-            again.set()
-        return found
+        def watched(most: int, seconds: float) -> Any:
+            found = pull(most, seconds)
+            seen.extend(each.message.id for each in found)
+            if len(set(seen)) == 3 and all(seen.count(each) > 1 for each in seen):
+                source.idle = 0.01  # nothing to wait for any longer
+                again.set()
+            return found
 
-    def slow(message: Message) -> Any:
-        assert again.wait(30), "not all messages came again"
-        return message.json()
+        def slow(message: Message) -> Any:
+            assert again.wait(30), "not all messages came again"
+            return message.json()
 
-    broker.pull = watched  # type: ignore[method-assign]
-    source = QueueSource(broker, idle=40)
-    report = Pipeline(source, [Stage(slow, workers=3)], table(), chunk_size=100, load_key="nightly").run()
+        broker.pull = watched  # type: ignore[method-assign]
+        source = QueueSource(broker, idle=40)
+        report = Pipeline(source, [Stage(slow, workers=3)], table(), chunk_size=100, load_key="nightly").run()
 
-    assert report.items_read == 3
-    if left := queue.waiting():  # the answer to a pull came too late, and with it the only receipts that count
-        queue.wait_until_deliverable(left)
-        assert Pipeline(QueueSource(queue.broker(), idle=1), [], table(), load_key="next").run().items_read == 0
-    assert ids_in(warehouse) == [0, 1, 2]
-    assert queue.waiting() == 0
-    queue.drop()
+        assert report.items_read == 3
+        if left := queue.waiting():  # the answer to a pull came too late, and with it the only receipts that count
+            queue.wait_until_deliverable(left)
+            assert Pipeline(QueueSource(queue.broker(), idle=1), [], table(), load_key="next").run().items_read == 0
+        assert ids_in(warehouse) == [0, 1, 2]
+        assert queue.waiting() == 0
 
 
 def test_failed_run_gives_its_messages_back_at_once(queue: Queue, warehouse: Path) -> None:
@@ -166,7 +154,7 @@ def test_sqs_without_a_connection_uses_what_the_machine_has(sqs: SqsTestQueue, m
     sqs.publish(7)
     sink = ListSink()
 
-    Pipeline(QueueSource(SqsQueue(sqs.name), idle=0.1), [Stage(number_of)], sink).run()
+    Pipeline(QueueSource(SqsQueue(sqs.name), idle=0.1), [Stage(body)], sink).run()
 
     assert sink.rows == [{"id": 7}]
 
@@ -220,34 +208,26 @@ def test_sqs_fault_of_the_service_is_tried_once_more(sqs: SqsTestQueue, monkeypa
 
 def test_sqs_fifo_queue_is_drained_in_order_by_small_chunks(monkeypatch: pytest.MonkeyPatch, warehouse: Path) -> None:
     """No message of a group comes while an earlier one is not deleted."""
-    queue = SqsTestQueue(FifoQueue="true", ContentBasedDeduplication="true", hidden=60)
-    announce(queue, monkeypatch)
-    try:
+    with announced(SqsTestQueue(FifoQueue="true", ContentBasedDeduplication="true", hidden=60), monkeypatch) as queue:
         queue.publish(*range(25), MessageGroupId="one")
         source = QueueSource(queue.broker(), idle=0.1)
-        report = Pipeline(source, [Stage(number_of)], table(), chunk_size=5, ordered=True, load_key="nightly").run()
+        report = Pipeline(source, [Stage(body)], table(), chunk_size=5, ordered=True, load_key="nightly").run()
 
         assert report.items_read == 25
         with closing(sqlite3.connect(warehouse)) as connection:
             assert [row[0] for row in connection.execute("SELECT id FROM orders ORDER BY rowid")] == list(range(25))
         assert queue.waiting() == 0
-    finally:
-        queue.drop()
 
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_pubsub_subscription_withholds_messages_if_it_keeps_an_order(
     ordered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue = PubSubTestQueue(ordered=ordered)
-    announce(queue, monkeypatch)
-    try:
+    with announced(PubSubTestQueue(ordered=ordered), monkeypatch) as queue:
         broker = queue.broker()
         broker.open()
         assert broker.withholds() is ordered
         broker.close()
-    finally:
-        queue.drop()
 
 
 def test_pubsub_pull_waits_at_the_server_for_the_first_message(pubsub: PubSubTestQueue) -> None:

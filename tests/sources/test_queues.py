@@ -40,7 +40,7 @@ from airflow_parallel_provider.errors import SourceError
 from airflow_parallel_provider.sources import queues
 from airflow_parallel_provider.sources.brokers import Delivery
 from airflow_parallel_provider.testing import Fail, FaultPlan
-from tests.sources.queues import KINDS, RABBIT, REDIS, Queue, RabbitTestQueue, RedisQueue, announce, ids_in
+from tests.sources.queues import KINDS, RABBIT, REDIS, Queue, RabbitTestQueue, RedisQueue, announced, body, ids_in
 
 pytestmark = pytest.mark.airflow
 
@@ -48,14 +48,8 @@ pytestmark = pytest.mark.airflow
 @pytest.fixture(params=KINDS)
 def queue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
     """An empty queue."""
-    made = KINDS[request.param]()
-    announce(made, monkeypatch)
-    yield made
-    made.drop()
-
-
-def body(message: Message) -> Any:
-    return message.json()
+    with announced(KINDS[request.param](), monkeypatch) as made:
+        yield made
 
 
 def load(broker: Broker, stage: Any = body, key: str = "nightly", **options: Any) -> Any:
