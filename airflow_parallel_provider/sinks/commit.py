@@ -29,7 +29,7 @@ from airflow_parallel_provider.sinks.database import Unreachable
 from airflow_parallel_provider.sinks.diagnose import diagnose
 from airflow_parallel_provider.sinks.load_rows import OPEN
 from airflow_parallel_provider.sinks.rows import IrregularRows
-from airflow_parallel_provider.sinks.writers.absent import says_absent
+from airflow_parallel_provider.sinks.writers.absent import gone, says_absent
 from airflow_parallel_provider.sinks.writers.room import NO_ROOM, may_pass, told
 
 if TYPE_CHECKING:
@@ -296,8 +296,9 @@ class Committer:
         writer = self.database.writer
         shape = self.target.look(self.database.connection())
         self.target.forget_shape()
-        found = None if shape is None else diagnose(block, shape, where, takes_nul=writer.takes_nul)
-        return found or (
+        if shape is None:
+            return gone(self.target.shown)
+        return diagnose(block, shape, where, takes_nul=writer.takes_nul) or (
             f"table {self.target.shown!r}: the database refused the rows of {where} ({reason}). Compare them with the "
             "table's types, keys and constraints"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.errors import SchemaMismatch, SinkError
+from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.annotations import written_as_annotated
 from airflow_parallel_provider.sinks.arrow_rows import ArrowRows, takes
 from airflow_parallel_provider.sinks.fit import Slices, check_names, fit_block
@@ -12,6 +12,7 @@ from airflow_parallel_provider.sinks.infer import infer_columns
 from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.making import TRIES, add_column, create_table, make_table
 from airflow_parallel_provider.sinks.rows import Block, to_block, unseen_block
+from airflow_parallel_provider.sinks.writers.absent import gone
 from airflow_parallel_provider.sinks.writers.base import core_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Target:
         self._load = load
         self.name = staging or declared.table
         self._shape: TableShape | None = None
+        self._was_there = False
 
     @property
     def declared_name(self) -> str:
@@ -62,6 +64,7 @@ class Target:
         if self._shape is None:
             declared = self._declared
             self._shape = self._look_at(connection, self.name, declared.schema)
+            self._was_there |= self._shape is not None
         return self._shape
 
     def _look_at(self, connection: Connection, name: str, schema: str | None) -> TableShape | None:
@@ -77,10 +80,14 @@ class Target:
         """The table, made from the declaration and these rows when it is not there.
 
         Never inside the transaction of a chunk: on MySQL a CREATE TABLE commits what went before.
+
+        :raises LoadMismatch: when it was there, and is gone.
         """
         for _ in range(TRIES):
             shape = self.look(connection)
             if shape is None:
+                if self._was_there and self.name == self.declared_name:  # a staging table may be dropped as stale
+                    raise LoadMismatch(gone(self.shown))
                 if not self._make(connection, block, where):
                     return None
             elif not self._extend(connection, shape, block, where):

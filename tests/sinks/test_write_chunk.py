@@ -57,6 +57,18 @@ def test_value_for_a_column_that_the_database_works_out_is_refused(database: Tes
     assert database.rows() == [(1, 2)]
 
 
+def test_table_that_is_dropped_during_a_load_is_not_made_anew(database: TestDatabase) -> None:
+    """The rows of the chunks that are in would be missing, and nobody be told."""
+    with database.opened() as hook:
+        hook.write_chunk("00000000", numbered(1))
+        database.execute(f"DROP TABLE {database.place('scores')}")
+        for _ in range(2):
+            with pytest.raises(SinkError, match=r"table '.*scores' is gone: somebody has dropped it.*Discard the load"):
+                hook.write_chunk("00000001", numbered(2), first_position=100)
+
+    assert not database.exists("scores")
+
+
 def test_load_that_was_discarded_meanwhile_is_not_complete(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", numbered(1))

@@ -24,3 +24,10 @@ def says_absent(error: BaseException) -> bool:
     if driver in ("mysql", "MySQLdb", "pymysql"):
         return (getattr(cause, "errno", None) or next(iter(cause.args), None)) in _MYSQL_ABSENT
     return False
+
+
+def gone(table: str) -> str:
+    """What to say of a table that was there."""
+    return (
+        f"table {table!r} is gone: somebody has dropped it during the load. Discard the load to write all of it again"
+    )
