@@ -11,7 +11,7 @@ from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
 from airflow_parallel_provider.sources.checks import check_choice
 from airflow_parallel_provider.sources.files import FilesSource, as_files
-from airflow_parallel_provider.sources.rows_of_file import FORMATS, read_rows
+from airflow_parallel_provider.sources.rows_of_file import FORMATS, csv_reader, read_rows
 from airflow_parallel_provider.sources.sql import SqlSource
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class FilesToTableOperator(ParallelPipelineOperator):
         if source.items != "file":
             raise PlanError("files", source, 'leave out items= (or write items="file"): this operator reads the files')
         check_choice("format", format, FORMATS)
-        options = None if csv_options is None else dict(csv_options)
+        options = None if csv_options is None else _checked_csv_options(csv_options)
         read = functools.partial(read_rows, format=format, encoding=encoding, csv_options=options)
         stages = [Stage(read, name="read", workers=workers), *_transforming(transform)]
         super().__init__(source=source, stages=stages, sink=sink, chunk_size=chunk_size, **kwargs)
@@ -153,6 +153,14 @@ class ParallelMapOperator(ParallelPipelineOperator):
             timeout=item_timeout,
         )
         super().__init__(source=items, stages=[stage], sink=sink, **kwargs)
+
+
+def _checked_csv_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        csv_reader((), options)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise PlanError("csv_options", options, f"give what csv.DictReader takes ({error})") from None
+    return dict(options)
 
 
 def _transforming(transform: Any) -> list[Stage]:

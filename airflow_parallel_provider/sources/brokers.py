@@ -237,7 +237,7 @@ class RabbitQueue(Broker):
         except pika.exceptions.ChannelClosedByBroker:
             self.close()
             raise PlanError("RabbitQueue.queue", self.queue, "the server has no such queue") from None
-        except pika.exceptions.AMQPError as error:
+        except (pika.exceptions.AMQPError, OSError) as error:
             self.close()
             raise SourceError(f"{self.name()}: cannot connect ({type(error).__name__}: {error})") from error
         self._closed.clear()

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink, WrappedSink
-from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.ahead import Halt
 from airflow_parallel_provider.sources.brokers import Broker, Delivery, Message
 from airflow_parallel_provider.sources.checks import DeclaredSource, check_seconds, check_whole
@@ -127,7 +127,7 @@ class QueueSource(DeclaredSource):
                 if left <= 0 and asked > began:
                     return
             asked = now
-            pulled = self.broker.pull(min(_AT_ONCE, self.max_items - given), min(max(left, 0.001), _LOOK_AGAIN))
+            pulled = self._pull(min(_AT_ONCE, self.max_items - given), min(max(left, 0.001), _LOOK_AGAIN))
             known = []
             for delivery in pulled:
                 name = digest(delivery.message.id)
@@ -142,6 +142,14 @@ class QueueSource(DeclaredSource):
             # One that is under way says nothing about the queue: it comes as long as its chunk waits for others.
             if done or len(known) < len(pulled):
                 last = time.monotonic()
+
+    def _pull(self, most: int, seconds: float) -> Sequence[Delivery]:
+        try:
+            return self.broker.pull(most, seconds)
+        except SourceError:
+            raise
+        except Exception as error:
+            raise SourceError(f"{self.identity()}: cannot be read ({type(error).__name__}: {error})") from error
 
     def _last_withheld(self, now: float) -> float:
         """When the queue last had a reason to hold messages back that goes away by itself.

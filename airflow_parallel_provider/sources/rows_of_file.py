@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,13 +94,34 @@ class _Plain(io.RawIOBase):
         return len(content)
 
 
+def csv_reader(lines: Iterable[str], options: Mapping[str, Any]) -> csv.DictReader[Any]:
+    """A reader with an author's options; strict unless they say otherwise.
+
+    :raises TypeError: for options that ``csv.DictReader`` does not take.
+    """
+    return csv.DictReader(lines, **{"strict": True, **options})
+
+
 def _csv_rows(lines: Any, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    reader = csv.DictReader(lines, strict=True, **options)
-    for row in reader:
-        if None in row or None in row.values():
-            fields = len(reader.fieldnames or ())
-            raise ValueError(f"line {reader.line_num}: not {fields} fields, as the head has")
-        yield row
+    reader = csv_reader(lines, options)
+    try:
+        _require_names(reader.fieldnames or ())
+        for row in reader:
+            if None in row or None in row.values():
+                fields = len(reader.fieldnames or ())
+                raise ValueError(f"line {reader.line_num}: not {fields} fields, as the head has")
+            yield row
+    except csv.Error as error:
+        raise ValueError(f"line {reader.reader.line_num}: {error}") from None
+
+
+def _require_names(names: Sequence[str]) -> None:
+    """A row is a dict, which would keep the last of two fields of one name."""
+    # Spreadsheets leave empty columns behind the others; those have no names.
+    twice = next((name for at, name in enumerate(names) if name and name in names[:at]), None)
+    if twice is not None:
+        cure = "rename one, or give csv_options={'fieldnames': [...]} and drop the first row in transform="
+        raise ValueError(f"line 1: column {twice!r} is there twice: {cure}")
 
 
 def _json_lines(lines: Any) -> Iterator[Any]:

@@ -105,6 +105,9 @@ def test_parquet_files_into_a_table(tmp_path: Path, warehouse: Path, context_of:
     ("name", "content", "complaint"),
     [
         ("bad.csv", "id,name\n1\n", "line 2: not 2 fields"),
+        ("bad.csv", "id,name,id\n1,a,2\n", "line 1: column 'id' is there twice"),
+        ("bad.csv", 'id,name\n1,"a"b\n', "line 2: ',' expected after"),
+        ("bad.csv", f"id,name\n1,{'x' * 200_000}\n", "line 2: field larger than field limit"),
         ("bad.jsonl", '{"id": 1}\n{"id":\n', "line 2: Expecting value"),
         ("bad.unknown", "?", "the name does not tell the format"),
     ],
@@ -140,6 +143,17 @@ def test_csv_in_other_ways(tmp_path: Path, context_of: Contexts) -> None:
     run(task, context_of())
 
     assert sink.rows == [{"id": "1", "name": "Grün"}, {"id": "2", "name": "Blau"}]
+
+
+def test_csv_need_not_be_strict(tmp_path: Path, context_of: Contexts) -> None:
+    (tmp_path / "a.csv").write_text('id,name,,\n1,"a"b,,\n')
+    sink = ListSink()
+    options = {"strict": False}
+    task = FilesToTableOperator(task_id="load", files=str(tmp_path / "*"), sink=sink, csv_options=options)
+
+    run(task, context_of())
+
+    assert sink.rows == [{"id": "1", "name": "ab", "": ""}]
 
 
 def fill(file: Path, rows: int) -> None:
@@ -240,6 +254,10 @@ def test_items_may_come_from_upstream() -> None:
             "files=.*leave out items=",
         ),
         (lambda: FilesToTableOperator(task_id="a", files="/x/*", format="xml", sink=ListSink()), "format='xml'"),
+        (
+            lambda: FilesToTableOperator(task_id="a", files="/x/*", csv_options={"sep": ";"}, sink=ListSink()),
+            "csv_options=.*give what csv.DictReader takes",
+        ),
         (lambda: TableToTableOperator(task_id="a", source="orders", sink=ListSink()), "source='orders': give a SqlS"),
         (lambda: ParallelMapOperator(task_id="a", items=[], function=7, sink=ListSink()), r"Stage\.function=7"),
         (lambda: ParallelMapOperator(task_id="a", items=7, function=abs, sink=ListSink()), r"source=7"),

@@ -429,6 +429,25 @@ def test_rabbit_message_without_an_id_is_refused(warehouse: Path, monkeypatch: p
         queue.drop()
 
 
+def test_queue_that_can_no_longer_be_read_is_named() -> None:
+    class Broken(FakeBroker):
+        def pull(self, most: int, seconds: float) -> Any:
+            raise OSError("gone away")
+
+    source = QueueSource(Broken([]), idle=0.01)
+    source.prepare()
+
+    with pytest.raises(SourceError, match=rf"{source.identity()}: cannot be read \(OSError: gone away\)"):
+        list(source)
+
+
+def test_host_that_is_not_there_is_named_with_its_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", json.dumps({"conn_type": "amqp", "host": "no-such-host.invalid"}))
+
+    with pytest.raises(SourceError, match="rabbitmq nowhere/orders: cannot connect"):
+        RabbitQueue("orders", conn_id="nowhere").open()
+
+
 def test_queue_that_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_BROKER_RABBIT", json.dumps(RABBIT))
     monkeypatch.setenv("AIRFLOW_CONN_NOBODY", json.dumps({**REDIS, "port": 1}))
