@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any, ClassVar, Literal
 
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, SourceError
 from airflow_parallel_provider.sources.ahead import Halt, read_ahead
 from airflow_parallel_provider.sources.checks import DeclaredSource, check_choice, check_text, check_whole
+from airflow_parallel_provider.sources.rows_of_file import text_of
 from airflow_parallel_provider.sources.storage import SourceFile, list_files
 
 ITEMS = ("file", "line", "row_group")
+_MARK = "\ufeff"
+"""The byte-order mark."""
+
+_WIDE = ("utf-16", "utf-32")
+"""Encodings in which the byte of a line end may be half of another character."""
+
 _NAMED = 5
 """So many changed files are named in an error."""
 
@@ -34,7 +42,7 @@ class FilesSource(DeclaredSource):
         (templated)
     :param items: ``"file"``: each file is a :class:`SourceFile`, which a stage opens; ``"line"``: each line is a text
         without its end; ``"row_group"``: each row group of a Parquet file is a ``pyarrow.Table``.
-    :param encoding: of lines.
+    :param encoding: of lines; a byte-order mark at the beginning of a file is passed over.
     :param compression: of lines: ``"infer"`` from the name (``.gz``, ``.bz2``, ``.xz``, ``.zip``), a name of fsspec, or
         None.
     :param readers: threads that read row groups, 1 to 64. Lines are read by one thread; have whole files as items to
@@ -64,6 +72,7 @@ class FilesSource(DeclaredSource):
         check_text("FilesSource.conn_id", conn_id, optional=True)
         check_choice("FilesSource.items", items, ITEMS)
         check_text("FilesSource.encoding", encoding)
+        _check_encoding(encoding)
         check_text("FilesSource.compression", compression, optional=True)
         check_whole("FilesSource.readers", readers, 1, 64)
         check_whole("FilesSource.at_least", at_least, 0, 1_000_000_000)
@@ -152,10 +161,19 @@ class FilesSource(DeclaredSource):
     def _lines(self) -> Iterator[str]:
         for file in self.files:
             done = _Count()
-            with _naming(file, done.shown), file.open("rb", compression=self.compression) as raw:
-                for line in raw:
-                    yield line.decode(self.encoding).rstrip("\r\n")
+            with _naming(file, done.shown), closing(self._texts(file)) as lines:
+                for line in lines:
+                    yield (line if done.lines else line.removeprefix(_MARK)).rstrip("\r\n")
                     done.lines += 1
+
+    def _texts(self, file: SourceFile) -> Generator[str, None, None]:
+        if codecs.lookup(self.encoding).name.startswith(_WIDE):
+            with text_of(file, self.encoding, compression=self.compression, newline="\n") as text:
+                yield from text
+            return
+        with file.open("rb", compression=self.compression) as raw:
+            for line in raw:  # each by itself, so that it is known which one cannot be decoded
+                yield line.decode(self.encoding)
 
     def _row_groups(self) -> Iterator[Any]:
         def groups() -> Iterator[tuple[SourceFile, int]]:
@@ -167,6 +185,13 @@ class FilesSource(DeclaredSource):
                 yield from ((file, number) for number in range(count))
 
         return read_ahead(_group_reader, groups(), readers=self.readers, name="files-source", halt=self._halt)
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise PlanError("FilesSource.encoding", encoding, "Python knows no such encoding") from None
 
 
 class _Count:

@@ -58,7 +58,7 @@ def read_rows(
     if kind == "parquet":
         yield from _parquet_tables(file)
         return
-    with _text(file, encoding) as lines:
+    with text_of(file, encoding) as lines:
         if kind == "csv":
             options = {"delimiter": "\t"} if ".tsv" in file.name.lower() else {}
             yield from _csv_rows(lines, {**options, **(csv_options or {})})
@@ -70,12 +70,18 @@ def read_rows(
 
 
 @contextmanager
-def _text(file: SourceFile, encoding: str) -> Iterator[io.TextIOBase]:
+def text_of(
+    file: SourceFile, encoding: str, *, compression: str | None = "infer", newline: str = ""
+) -> Iterator[io.TextIOBase]:
+    r"""A file as text, without a byte-order mark.
+
+    :param newline: ``""``: a line ends at any kind of line end, and keeps it as it stands (a line break within quotes
+        is part of a CSV field); ``"\n"``: only there.
+    """
     encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    # newline="": a line break within quotes is part of a CSV field, as it stands.
-    with file.open("rb", compression="infer") as raw:
+    with file.open("rb", compression=compression) as raw:
         buffered = io.BufferedReader(_Plain(raw), 1 << 18)
-        with io.TextIOWrapper(buffered, encoding, newline="") as text:
+        with io.TextIOWrapper(buffered, encoding, newline=newline) as text:
             yield text
 
 

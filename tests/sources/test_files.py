@@ -55,6 +55,18 @@ def test_lines_are_texts_without_their_ends(tmp_path: Path) -> None:
     assert list(FilesSource(tmp_path / "*", items="line")) == ["one", "", "zwölf", "last", "packed", "small"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8", "utf-8-sig"])
+def test_lines_of_any_encoding_without_a_mark_at_the_beginning(tmp_path: Path, encoding: str) -> None:
+    lines = ["\ufeffone", "\u0a0a \u0d0a", "", "zwölf\u2028x", "last"]
+    text = "\r\n".join(lines) if encoding.endswith(("8", "le")) else "\r\n".join(lines).removeprefix("\ufeff")
+    (tmp_path / "1.txt.gz").write_bytes(gzip.compress(text.encode(encoding)))
+    (tmp_path / "2.txt").write_bytes(text.encode(encoding))
+
+    found = list(FilesSource(tmp_path / "*", items="line", encoding=encoding))
+
+    assert found == ["one", *lines[1:]] * 2
+
+
 def test_line_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_bytes(b"fine\n\xff\xfe\n")
 
@@ -192,6 +204,7 @@ def first_id(file: Any) -> str:
         ({"readers": 65}, "readers"),
         ({"at_least": -1}, "at_least"),
         ({"compression": ""}, "compression"),
+        ({"encoding": "utf-9"}, "encoding"),
     ],
 )
 def test_declaration_is_checked(options: dict[str, Any], field: str) -> None:
