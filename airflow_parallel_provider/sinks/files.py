@@ -174,9 +174,17 @@ class _Run:
         self.store.make_folder()
         there = self.store.names()
         self._letters = {name for name in there if name.startswith(f"_dead_letters-{self.load}-")}
-        text = self.store.read(self.manifest if self.manifest in there else self.progress)
+        name = self.manifest if self.manifest in there else self.progress
+        text = self.store.read(name)
         if text is not None:
-            self._go_on(json.loads(text), there)
+            try:
+                book = json.loads(text)
+            except ValueError as error:
+                raise SinkError(
+                    f"{name} in {self.store.shown} is no JSON ({error}), so it is not known which parts of the load "
+                    "are there: delete it, and all of them are written again"
+                ) from None
+            self._go_on(book, there)
         return dict(self._parts)
 
     def _go_on(self, book: dict[str, Any], there: set[str]) -> None:

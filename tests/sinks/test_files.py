@@ -72,6 +72,17 @@ def test_complete_load_is_not_made_again(tmp_path: Path) -> None:
     assert (report.items_skipped, report.rows_committed) == (95, 0)
 
 
+def test_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    load(tmp_path)
+    (file,) = tmp_path.glob("_manifest-*")
+    file.write_text("")
+
+    with pytest.raises(RunFailed, match=rf"{file.name} in .* is no JSON .*: delete it"):
+        load(tmp_path)
+    file.unlink()
+    assert load(tmp_path).items_committed == 95
+
+
 def test_part_that_was_deleted_is_written_again(tmp_path: Path) -> None:
     load(tmp_path)
     (tmp_path / manifest(tmp_path)["parts"][3]["file"]).unlink()
