@@ -272,6 +272,7 @@ class SinkTableHook(BaseHook):
 
         :param abandoned: also remove the loads into this table that were begun so long ago and never became complete,
             and drop their staging tables.
+        :raises SinkError: when ``older_than`` is no timedelta.
         """
         return purge(self._connect(), self.declaration, older_than, abandoned=abandoned)
 

@@ -39,8 +39,8 @@ class ReplayDeadLettersOperator(BaseOperator):
     the next run, and two replays at a time cannot both have a letter. What fails again is a new dead letter of the same
     load, with its own cause; the old one is resolved.
 
-    The task returns ``waiting``, ``replayed``, ``failed_again``, ``not_replayable``, ``rows`` and, by stage, the
-    summaries of the runs.
+    The task returns ``waiting``, ``replayed``, ``failed_again``, ``not_replayable``, ``rows``, ``rows_rejected`` and,
+    by stage, the summaries of the runs.
 
     :param sink: the ``SinkTable`` of the load. (templated)
     :param stages: the stages of the pipeline, all of them, with the names they had then. Numbers may be templates.
@@ -197,5 +197,6 @@ def _result(waiting: dict[str, tuple[int, int]], runs: dict[str, dict[str, Any]]
         "failed_again": sum(run["items_dead_lettered"] for run in runs.values()),
         "not_replayable": max(0, count - replayed),
         "rows": sum(run["rows_committed"] for run in runs.values()),
+        "rows_rejected": sum(run["rows_rejected"] for run in runs.values()),
         "stages": runs,
     }

@@ -300,7 +300,7 @@ class Committer:
             return gone(self.target.shown)
         return diagnose(block, shape, where, takes_nul=writer.takes_nul) or (
             f"table {self.target.shown!r}: the database refused the rows of {where} ({reason}). Compare them with the "
-            "table's types, keys and constraints"
+            "table's types, keys and constraints; if it is a view, name the table behind it"
         )
 
 

@@ -143,7 +143,9 @@ def _parsed(parse: Converter, what: str) -> Converter:
 def to_json(value: Any) -> str:
     """A dict, list or scalar as JSON text.
 
-    :raises Unfit: for what JSON does not have (NaN, bytes, a set, keys that are no texts ...).
+    Keys that are numbers, truth values or None become texts, as the standard library does it.
+
+    :raises Unfit: for what JSON does not have (NaN, bytes, a set, keys of other kinds ...).
     """
     try:
         return json.dumps(value, default=_json_default, allow_nan=False, ensure_ascii=False)
@@ -154,7 +156,7 @@ def to_json(value: Any) -> str:
     except (TypeError, ValueError) as error:
         # Both texts name types at most: "Out of range float values are not JSON compliant" may end with the value.
         if isinstance(error, TypeError):
-            raise Unfit("a dict with keys that are not texts") from None
+            raise Unfit("a dict with keys that are neither texts nor numbers") from None
         reason = (
             "a structure that contains itself" if "Circular" in str(error) else "a NaN or an infinite float in JSON"
         )

@@ -80,6 +80,8 @@ class OpenLoad:
 
     def consolidate(self, on_mismatch: Literal["fail", "warn"]) -> LoadSummary:
         """Compare ledger and table, mark the load as complete and return its sums; see the hook."""
+        if on_mismatch not in ("fail", "warn"):
+            raise SinkError(f"consolidate(): on_mismatch={on_mismatch!r}: give 'fail' or 'warn'")
         committer = self.committer
         summary = LoadSummary.of(committer.load_key, self.committed().values())
         if self.declared.write_disposition == "replace":

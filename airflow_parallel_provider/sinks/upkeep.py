@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SinkError
@@ -13,7 +14,6 @@ from airflow_parallel_provider.sinks.rerun import delete_rows, drop_staging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import timedelta
 
     from sqlalchemy.engine import Connection
 
@@ -81,6 +81,8 @@ def discard_load(database: Database, declared: SinkTable, load_key: str, *, rows
 
 def purge(database: Database, declared: SinkTable, older_than: timedelta, *, abandoned: bool) -> int:
     """Forget what was complete so long ago; see :meth:`SinkTableHook.purge_ledger`."""
+    if not isinstance(older_than, timedelta):
+        raise SinkError(f"purge_ledger(): older_than={older_than!r}: give a datetime.timedelta, as timedelta(days=30)")
     books = _open(database, declared)
     given_up: list[str] = []
     with database.transaction() as connection:

@@ -102,7 +102,7 @@ def test_each_item_enters_at_the_stage_that_gave_it_up(
     )
 
     assert {name: each for name, each in result.items() if name != "stages"} == {
-        "waiting": 11, "replayed": 10, "failed_again": 1, "not_replayable": 1, "rows": 9,
+        "waiting": 11, "replayed": 10, "failed_again": 1, "not_replayable": 1, "rows": 9, "rows_rejected": 0,
     }  # fmt: skip
     assert list(result["stages"]) == ["check", "read"]
     assert ids(warehouse) == [number for number in range(50) if number not in (7, 21)]
@@ -171,8 +171,31 @@ def test_nothing_to_do(
     with caplog.at_level(logging.INFO):
         result = replay(context_of())
 
-    assert result == {"waiting": 0, "replayed": 0, "failed_again": 0, "not_replayable": 0, "rows": 0, "stages": {}}
+    assert result.pop("stages") == {}
+    assert result == dict.fromkeys(
+        ("waiting", "replayed", "failed_again", "not_replayable", "rows", "rows_rejected"), 0
+    )
     assert "Replay: {'waiting': 0" in caplog.text
+
+
+def even(row: Any) -> bool:
+    return row["id"] % 2 == 0
+
+
+def test_rows_that_are_rejected_are_counted(
+    warehouse: sqlite3.Connection, context_of: Callable[..., dict[str, Any]]
+) -> None:
+    load()
+    letters = "SELECT COUNT(*) FROM t__dead_letters WHERE resolved_at IS NULL"
+    waiting = warehouse.execute(letters).fetchone()[0]
+
+    result = replay(context_of(), sink=sink(validate=even))
+
+    rejected = warehouse.execute("SELECT COUNT(*) FROM t__rejected").fetchone()[0]
+    assert (result["rows_rejected"], result["rows"] + result["rows_rejected"]) == (rejected, 9)
+    assert rejected > 0
+    left = warehouse.execute(letters).fetchone()[0]
+    assert left == waiting - result["replayed"] + result["failed_again"]
 
 
 def test_without_tolerance_the_chunk_that_fails_changes_nothing(

@@ -269,7 +269,7 @@ MISFITS = [
     ("time", time(5, tzinfo=UTC), "a time of day with a time zone"),
     ("json", {"secret": {1, 2}}, "a set inside JSON"),
     ("json", {"secret": math.nan}, "a NaN or an infinite float in JSON"),
-    ("json", {(1, 2): "secret"}, "a dict with keys that are not texts"),
+    ("json", {(1, 2): "secret"}, "a dict with keys that are neither texts nor numbers"),
     ("decimal(6,2)", Decimal("1.125"), "a Decimal with more than 2 digits after the point"),
     ("decimal(6,2)", Decimal(12345), "a Decimal with more than 4 digits before the point"),
     ("text", object(), "a value of type builtins.object"),

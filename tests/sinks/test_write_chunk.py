@@ -43,6 +43,17 @@ def test_rows_that_are_no_list_are_refused(database: TestDatabase) -> None:
     assert database.rows() == [(1,)]
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgres", "duckdb"], indirect=True)
+def test_view_that_takes_no_rows_is_told(database: TestDatabase) -> None:
+    database.execute(f"CREATE TABLE {database.place('behind')} (id INTEGER)")
+    database.execute(f"CREATE VIEW {database.place('scores')} AS SELECT id FROM {database.place('behind')}")
+    try:
+        with database.opened() as hook, pytest.raises(SchemaMismatch, match="if it is a view, name the table behind"):
+            hook.write_chunk("00000000", [{"id": 1}])
+    finally:
+        database.execute(f"DROP VIEW {database.place('scores')}")
+
+
 @OWN_WRITERS
 def test_value_for_a_column_that_the_database_works_out_is_refused(database: TestDatabase) -> None:
     stored = "" if database.name == "duckdb" else "STORED"
@@ -428,3 +439,7 @@ def test_hook_says_what_is_missing(database: TestDatabase) -> None:
         hook.open(SPEC)
         with pytest.raises(SinkError, match="chunk_id='': give a text of 1 to 64"):
             hook.write_chunk("", [])
+        with pytest.raises(SinkError, match=r"on_mismatch='ignore': give 'fail' or 'warn'"):
+            hook.consolidate(on_mismatch="ignore")  # type: ignore[arg-type]
+        with pytest.raises(SinkError, match=r"older_than=30: give a datetime.timedelta"):
+            hook.purge_ledger(30)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test al
 
 READINGS, LETTERS = 300, 30
 ALL_ROWS = [(number, number + 0.5) for number in range(READINGS)]
-COUNTS = ("waiting", "replayed", "failed_again", "not_replayable", "rows")
+COUNTS = ("waiting", "replayed", "failed_again", "not_replayable", "rows", "rows_rejected")
 
 
 def ran(site: Site, dag_id: str) -> Any:
@@ -33,7 +33,9 @@ def test_letters_are_replayed_once(site: Site) -> None:
     assert letters(site) == [(number, None, None) for number in range(0, READINGS, 10)]
 
     first = ran(site, "replays_letters")
-    assert {name: first[name] for name in COUNTS} == dict(zip(COUNTS, (LETTERS, LETTERS, 0, 0, LETTERS), strict=True))
+    assert {name: first[name] for name in COUNTS} == dict(
+        zip(COUNTS, (LETTERS, LETTERS, 0, 0, LETTERS, 0), strict=True)
+    )
     assert site.rows("readings") == ALL_ROWS, "each exactly once"
     marks = letters(site)
     assert [position for position, when, by in marks if when and by] == list(range(0, READINGS, 10))
