@@ -27,7 +27,7 @@ SLEEPING = """
         Path(sys.argv[1]).write_text("working")
         time.sleep(3600)
 
-    Pipeline([1], [Stage(work, kind="process", workers=2)], ListSink()).run()
+    Pipeline([1], [Stage(work, kind="process", workers=1)], ListSink()).run()
 """
 
 
