@@ -147,7 +147,8 @@ class Committer:
             return False
         if not self.allowance.covers(len(content.screened) + 1):
             return False
-        return self.target.look(self.database.connection()) is not None
+        with self.database.guarded() as connection:
+            return self.target.look(connection) is not None
 
     def _try(self, content: Content, where: str) -> ChunkReceipt:
         self._claimed = False
@@ -256,15 +257,15 @@ class Committer:
             found = self._look_up(content.receipt)
             # A claim that fails although nobody holds the chunk: who held it has rolled back in between.
             refused = found is None and self._claimed and not may_pass(error, self.database.writer)
-            refused = refused and not self._was_dropped_as_stale(error)
+            if refused and not self._was_dropped_as_stale(error):
+                raise SchemaMismatch(self._refusal(content.block(self.target), where, reason)) from None  # no values
         except Unreachable as unreachable:
             return None, str(unreachable)
         except Exception as second:
             if self.database.is_driver_error(second):
+                self.database.discard()  # or the next try would begin with a look over the broken connection
                 return None, told(second, self.database.writer)
             raise
-        if refused:  # without its text, which may hold values
-            raise SchemaMismatch(self._refusal(content.block(self.target), where, reason)) from None
         return found, reason
 
     def _was_dropped_as_stale(self, error: Exception) -> bool:

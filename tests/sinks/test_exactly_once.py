@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
+from airflow_parallel_provider.sinks.ledger import Ledger
 from tests.chaos.children import KILLED, Child, attempt, everything, killing_hook, rows_of
 from tests.sinks.attempts import SECOND, Gate, broken_off, holding_hook
 from tests.sinks.conftest import OWN, QUEUEING
@@ -154,21 +155,45 @@ CUT = {
 }
 
 
+def cut(hook: Any, database: TestDatabase) -> None:
+    """Have the server end the hook's connection."""
+    raw = hook._database._raw
+    number = raw.info.backend_pid if database.name == "postgres" else raw.connection_id
+    database.execute(CUT[database.name].format(number))
+
+
 @pytest.mark.parametrize("point", ["after_claim", "after_rows", "before_commit"])
 @pytest.mark.parametrize("database", ["postgres", "mariadb"], indirect=True)
 def test_connection_cut_by_the_server_is_replaced(database: TestDatabase, point: str) -> None:
-    def cut(hook: Any) -> None:
-        raw = hook._database._raw
-        number = raw.info.backend_pid if database.name == "postgres" else raw.connection_id
-        database.execute(CUT[database.name].format(number))
-
-    with database.opened(cls=faulty_hook(point, cut)) as hook:
+    with database.opened(cls=faulty_hook(point, lambda hook: cut(hook, database))) as hook:
         hook.write_chunk("00000000", rows_of(0, SIZE))
         hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE)
         assert hook.met >= 2
 
     assert database.rows(columns="id, name") == everything(2, SIZE)
     assert len(database.ledger()) == 2
+
+
+@pytest.mark.parametrize("database", ["postgres", "mariadb"], indirect=True)
+def test_connection_cut_again_while_it_is_found_out_how_the_try_ended(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    find = Ledger.find
+
+    def cut_first(ledger: Ledger, connection: Any, load: str, chunk_id: str) -> Any:
+        asked.append(chunk_id)
+        if len(asked) == 1:
+            cut(hook, database)
+        return find(ledger, connection, load, chunk_id)
+
+    with database.opened(cls=faulty_hook("after_rows", lambda hook: cut(hook, database))) as hook:
+        monkeypatch.setattr(Ledger, "find", cut_first)
+        hook.write_chunk("00000000", rows_of(0, SIZE))
+        hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE)
+
+    assert asked == ["00000000"]
+    assert database.rows(columns="id, name") == everything(2, SIZE)
 
 
 def test_mistake_in_the_program_is_not_hidden_as_one_of_the_data(database: TestDatabase) -> None:
