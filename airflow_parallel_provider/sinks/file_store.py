@@ -98,3 +98,8 @@ class FileStore:
                 self.system.rm_file(f"{self.folder}/{name}")
             except FileNotFoundError:
                 continue
+
+
+def is_half(name: str) -> bool:
+    """Whether a file was being written when its writer was killed."""
+    return name.startswith(".") and name.endswith(".tmp")

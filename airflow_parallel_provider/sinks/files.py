@@ -16,7 +16,7 @@ from airflow_parallel_provider.errors import LoadMismatch, PlanError, SinkError
 from airflow_parallel_provider.sinks import typed_json
 from airflow_parallel_provider.sinks.checks import check_text
 from airflow_parallel_provider.sinks.file_formats import SUFFIX, Encoder
-from airflow_parallel_provider.sinks.file_store import FileStore
+from airflow_parallel_provider.sinks.file_store import FileStore, is_half
 
 PROGRESS_EVERY = 1.0
 """Seconds between two notes of which parts are there. Parts written since the last one are written again by a retry,
@@ -25,8 +25,8 @@ under the same names."""
 _ITEM_LENGTH = 32_000
 
 _OURS = re.compile(
-    rf"(part-[0-9a-f]{{16}}-.+\.({'|'.join(SUFFIX.values())})"
-    r"|_dead_letters-[0-9a-f]{16}-.+\.jsonl|_(manifest|progress)-[0-9a-f]{16}\.json)"
+    rf"\.?(part-[0-9a-f]{{16}}-.+\.({'|'.join(SUFFIX.values())})"
+    r"|_dead_letters-[0-9a-f]{16}-.+\.jsonl|_(manifest|progress)-[0-9a-f]{16}\.json)(\.[0-9a-f]{8}\.tmp)?"
 )
 """Names that loads give their files. Others may write parts, too: Spark's are ``part-00000-...``."""
 
@@ -166,6 +166,7 @@ class _Run:
         self._frozen: dict[str, Any] = {}
         self._parts: dict[str, _Part] = {}
         self._letters: set[str] = set()
+        self._halves: list[str] = []
         self._noted_at = time.monotonic()
         self._changed = False
 
@@ -174,6 +175,7 @@ class _Run:
         self.store.make_folder()
         there = self.store.names()
         self._letters = {name for name in there if name.startswith(f"_dead_letters-{self.load}-")}
+        self._halves = [name for name in there if f"-{self.load}" in name and is_half(name)]
         name = self.manifest if self.manifest in there else self.progress
         text = self.store.read(name)
         if text is not None:
@@ -232,7 +234,8 @@ class _Run:
     def complete(self) -> None:
         self.store.write(self.manifest, self._book("complete"))
         self._changed = False
-        self.store.remove([self.progress])
+        # Those seen at the beginning: another try that is still at work has long since moved them to their places.
+        self.store.remove([self.progress, *self._halves])
 
     def remove_others(self) -> None:
         """Delete what other loads have written; manifests first, so that none of them names what is gone."""

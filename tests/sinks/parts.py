@@ -41,8 +41,11 @@ def load(path: str | Path, stage: Any = numbered, items: Any = range(95), key: s
     return Pipeline(items, [Stage(stage)] if stage else [], SinkFiles(str(path), **options), **pipeline).run()
 
 
-def load_and_die(path: str | Path, **options: Any) -> None:
-    """The same without a stage, with SIGKILL in the seventh chunk; progress was noted in the fourth, and never else."""
+def load_and_die(path: str | Path, *, half: bool = False, **options: Any) -> None:
+    """The same without a stage, with SIGKILL in the seventh chunk; progress was noted in the fourth, and never else.
+
+    :param half: the kill comes while the file is being written, on a local file system.
+    """
     script = textwrap.dedent(f"""
         import os, signal
         from airflow_parallel_provider import Pipeline, SinkFiles
@@ -50,6 +53,8 @@ def load_and_die(path: str | Path, **options: Any) -> None:
 
         class Deadly(SinkFiles):
             def commit(self, chunk):
+                if chunk.index == 6 and {half}:
+                    os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
                 rows = super().commit(chunk)
                 if chunk.index == 6:
                     os.kill(os.getpid(), signal.SIGKILL)

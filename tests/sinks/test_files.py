@@ -105,6 +105,18 @@ def test_killed_load_is_gone_on_with(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("part-*"))) == 10
 
 
+@pytest.mark.parametrize("options", [{"key": "nightly"}, {"key": "another", "write_disposition": "replace"}])
+def test_half_a_part_is_gone_when_the_load_is_complete(tmp_path: Path, options: Any) -> None:
+    (tmp_path / ".mine.12345678.tmp").write_text("kept")
+    load_and_die(tmp_path, half=True)
+    assert len(list(tmp_path.glob(".part-*-00000006.jsonl.*.tmp"))) == 1
+
+    load(tmp_path, None, [numbered(number) for number in range(95)], **options)
+
+    assert [path.name for path in tmp_path.glob(".*")] == [".mine.12345678.tmp"]
+    assert [row["id"] for row in rows_in(tmp_path)] == list(range(95))
+
+
 def test_load_that_was_begun_differently_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFailed):
         load(tmp_path, failing_at(70, []))
