@@ -155,9 +155,10 @@ class Committer:
         content.refused = []
         if self.stopped.is_set():
             raise SinkError(f"{where} was not begun: the run was asked to stop")
-        if content.alone:
-            return self._try_alone(content, where)
         connection = self.database.connection()
+        if content.alone and self.target.look(connection) is not None:
+            return self._try_alone(content, where)
+        content.alone = False  # or it is a staging table that was dropped since, and is made anew first
         block = content.block(self.target, lazily=True)
         if self.fenced and self.target.look(connection) is None:
             self._require_load(connection)  # or a table would be made for a load that is over
@@ -181,7 +182,7 @@ class Committer:
 
         connection = self.database.connection()
         shape = self.target.look(connection)
-        assert shape is not None, "asked by _may_isolate"
+        assert shape is not None, "asked by _try"
 
         def claim_again() -> None:
             connection.rollback()

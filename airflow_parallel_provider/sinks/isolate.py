@@ -18,6 +18,7 @@ from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.sinks.diagnose import diagnose
 from airflow_parallel_provider.sinks.rejected import Reject
 from airflow_parallel_provider.sinks.rows import Block
+from airflow_parallel_provider.sinks.writers.absent import says_absent
 from airflow_parallel_provider.sinks.writers.room import may_pass
 
 if TYPE_CHECKING:
@@ -121,10 +122,11 @@ class Isolation:
             self.target.write(self.connection, self.shape, names, rows)
 
     def _is_refusal(self, error: Exception) -> bool:
-        """After anything else (a lock, a lost connection) the whole chunk is tried again."""
+        """After anything else (a lock, a lost connection, a table that is gone) the whole chunk is tried again."""
         if isinstance(error, SchemaMismatch):
             return True
-        return self.database.is_driver_error(error) and not may_pass(error, self.database.writer)
+        passes = may_pass(error, self.database.writer) or says_absent(error)
+        return self.database.is_driver_error(error) and not passes
 
     def _reason(self, error: Exception, block: Block | None) -> str:
         writer = self.database.writer

@@ -167,6 +167,25 @@ def test_staging_table_that_another_attempt_has_swapped_in(
 
 
 @pytest.mark.parametrize("database", RACING, indirect=True)
+def test_staging_table_that_is_dropped_while_bad_rows_are_looked_for(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(database, 1, max_rejected=2 * SIZE, columns={"id": int, "made_by": int})
+    others: list[Any] = []
+    once_before(monkeypatch, Committer, "_try_alone", lambda: others.append(opened(database, 2)))
+    rows = rows_of(1, int(FIRST), SIZE)
+
+    receipt = first.write_chunk(FIRST, [{**rows[0], "id": "no number"}, *rows])
+    first.consolidate()
+    for hook in (first, *others):
+        hook.close()
+
+    assert (receipt.rows, receipt.rows_rejected) == (SIZE, 1)
+    assert others
+    assert made_by(database) == [(1, SIZE)]
+
+
+@pytest.mark.parametrize("database", RACING, indirect=True)
 def test_staging_table_that_is_dropped_as_soon_as_it_is_made(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from airflow_parallel_provider.engine.sink import LoadSpec
-from airflow_parallel_provider.errors import PlanError, RowsRejected, SchemaMismatch
+from airflow_parallel_provider.errors import PlanError, RowsRejected, SchemaMismatch, SinkError
+from airflow_parallel_provider.sinks.commit import Committer
 from airflow_parallel_provider.sinks.table import SinkTable
 from airflow_parallel_provider.sinks.typed_json import loads
 from tests.chaos.children import KILLED, Child, killing_hook
@@ -349,3 +350,22 @@ def test_rejected_rows_are_there_once_when_killed(database: TestDatabase, point:
 def test_declarations_that_cannot_be_right(arguments: dict[str, Any], complaint: str) -> None:
     with pytest.raises(PlanError, match=complaint):
         SinkTable("t", conn_id="warehouse", **arguments)
+
+
+@OWN_WRITERS
+def test_no_row_is_rejected_because_the_table_is_gone(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropped when the chunk has failed as a whole and its rows are about to be tried one by one."""
+    try_alone = Committer._try_alone
+
+    def drop_first(*arguments: Any) -> Any:
+        database.execute(f"DROP TABLE {database.place('scores')}")
+        return try_alone(*arguments)
+
+    monkeypatch.setattr(Committer, "_try_alone", drop_first)
+    with (
+        database.opened(max_rejected=100, columns={"id": int, "price": float}) as hook,
+        pytest.raises(SinkError, match=r"scores' is gone: somebody has dropped it"),
+    ):
+        hook.write_chunk("00000000", prices(1.5, "no number", 2.5))
+
+    assert rejected(database) == []
