@@ -17,80 +17,81 @@ if TYPE_CHECKING:
         get_task_info,
         task_info_is,
     )
+    from airflow_parallel_provider.engine.interfaces.drop import DROP
+    from airflow_parallel_provider.engine.interfaces.records import ChunkResult, DeadLetter
+    from airflow_parallel_provider.engine.interfaces.sink import ListSink, Sink
+    from airflow_parallel_provider.engine.interfaces.source import Source
+    from airflow_parallel_provider.engine.interfaces.stop import StopToken
     from airflow_parallel_provider.engine.pipeline import Pipeline
-    from airflow_parallel_provider.engine.report import RunReport, StageReport
-    from airflow_parallel_provider.engine.retry import Retry
-    from airflow_parallel_provider.engine.sink import ChunkResult, DeadLetter, ListSink, Sink
-    from airflow_parallel_provider.engine.source import Source
-    from airflow_parallel_provider.engine.stage import Stage
-    from airflow_parallel_provider.engine.stop import StopToken
+    from airflow_parallel_provider.engine.plan.retry import Retry
+    from airflow_parallel_provider.engine.plan.stage import Stage
     from airflow_parallel_provider.engine.subtasks import sub_map
-    from airflow_parallel_provider.engine.values import DROP
     from airflow_parallel_provider.errors import ParallelError, PlanError, RunFailed
     from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+    from airflow_parallel_provider.operators.files_to_table import FilesToTableOperator
+    from airflow_parallel_provider.operators.parallel_map import ParallelMapOperator
     from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
-    from airflow_parallel_provider.operators.ready import (
-        FilesToTableOperator,
-        ParallelMapOperator,
-        TableToTableOperator,
-    )
     from airflow_parallel_provider.operators.replay_dead_letters import ReplayDeadLettersOperator
+    from airflow_parallel_provider.operators.table_to_table import TableToTableOperator
+    from airflow_parallel_provider.report import RunReport, StageReport
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
-    from airflow_parallel_provider.sinks.files import SinkFiles
-    from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
+    from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFiles
+    from airflow_parallel_provider.sinks.files.sink_files import SinkFiles
     from airflow_parallel_provider.sinks.table import SinkTable
-    from airflow_parallel_provider.sources.brokers import Broker, Message, RabbitQueue, RedisStream
-    from airflow_parallel_provider.sources.files import FilesSource
-    from airflow_parallel_provider.sources.http import HttpPagesSource
-    from airflow_parallel_provider.sources.pubsub import PubSubSubscription
-    from airflow_parallel_provider.sources.queues import QueueSource
-    from airflow_parallel_provider.sources.sql import SqlSource
-    from airflow_parallel_provider.sources.sqs import SqsQueue
-    from airflow_parallel_provider.sources.storage import SourceFile
+    from airflow_parallel_provider.sources.files.files_source import FilesSource
+    from airflow_parallel_provider.sources.http.http_source import HttpPagesSource
+    from airflow_parallel_provider.sources.queue.broker import Broker
+    from airflow_parallel_provider.sources.queue.pubsub import PubSubSubscription
+    from airflow_parallel_provider.sources.queue.queue_source import QueueSource
+    from airflow_parallel_provider.sources.queue.rabbitmq import RabbitQueue
+    from airflow_parallel_provider.sources.queue.redis_stream import RedisStream
+    from airflow_parallel_provider.sources.queue.sqs import SqsQueue
+    from airflow_parallel_provider.sources.sql.sql_source import SqlSource
+    from airflow_parallel_provider.values.items import Message, SourceFile
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "Aggregate": "sinks.aggregates.declare",
-    "Broker": "sources.brokers",
-    "ChunkResult": "engine.sink",
+    "Broker": "sources.queue.broker",
+    "ChunkResult": "engine.interfaces.records",
     "ConnectionInfo": "bridge.task_info",
-    "DROP": "engine.values",
-    "DeadLetter": "engine.sink",
-    "DeadLetterFiles": "sinks.letter_files",
-    "FilesSource": "sources.files",
-    "FilesToTableOperator": "operators.ready",
-    "HttpPagesSource": "sources.http",
-    "ListSink": "engine.sink",
-    "Message": "sources.brokers",
+    "DROP": "engine.interfaces.drop",
+    "DeadLetter": "engine.interfaces.records",
+    "DeadLetterFiles": "sinks.files.dead_letter_files",
+    "FilesSource": "sources.files.files_source",
+    "FilesToTableOperator": "operators.files_to_table",
+    "HttpPagesSource": "sources.http.http_source",
+    "ListSink": "engine.interfaces.sink",
+    "Message": "values.items",
     "ParallelError": "errors",
-    "ParallelMapOperator": "operators.ready",
+    "ParallelMapOperator": "operators.parallel_map",
     "ParallelPipelineOperator": "operators.parallel_pipeline",
     "Pipeline": "engine.pipeline",
     "PlanError": "errors",
-    "PubSubSubscription": "sources.pubsub",
-    "QueueSource": "sources.queues",
-    "RabbitQueue": "sources.brokers",
-    "RedisStream": "sources.brokers",
+    "PubSubSubscription": "sources.queue.pubsub",
+    "QueueSource": "sources.queue.queue_source",
+    "RabbitQueue": "sources.queue.rabbitmq",
+    "RedisStream": "sources.queue.redis_stream",
     "ReplayDeadLettersOperator": "operators.replay_dead_letters",
-    "Retry": "engine.retry",
+    "Retry": "engine.plan.retry",
     "RunFailed": "errors",
-    "RunReport": "engine.report",
-    "Sink": "engine.sink",
-    "SinkFiles": "sinks.files",
+    "RunReport": "report",
+    "Sink": "engine.interfaces.sink",
+    "SinkFiles": "sinks.files.sink_files",
     "SinkTable": "sinks.table",
     "SinkTableHook": "hooks.sink_table",
-    "SourceFile": "sources.storage",
-    "SqlSource": "sources.sql",
-    "Source": "engine.source",
-    "SqsQueue": "sources.sqs",
-    "Stage": "engine.stage",
-    "StageReport": "engine.report",
-    "StopToken": "engine.stop",
+    "Source": "engine.interfaces.source",
+    "SourceFile": "values.items",
+    "SqlSource": "sources.sql.sql_source",
+    "SqsQueue": "sources.queue.sqs",
+    "Stage": "engine.plan.stage",
+    "StageReport": "report",
+    "StopToken": "engine.interfaces.stop",
+    "TableToTableOperator": "operators.table_to_table",
     "TaskInfo": "bridge.task_info",
     "get_connection_info": "bridge.task_info",
     "get_task_info": "bridge.task_info",
-    "TableToTableOperator": "operators.ready",
     "sub_map": "engine.subtasks",
     "task_info_is": "bridge.task_info",
 }

@@ -31,7 +31,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.report import RunReport
+    from airflow_parallel_provider.report import RunReport
 
 
 class TerminalError(Exception):

@@ -72,7 +72,9 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _NAME,
                 "python-modules": [
                     "airflow_parallel_provider.operators.parallel_pipeline",
-                    "airflow_parallel_provider.operators.ready",
+                    "airflow_parallel_provider.operators.files_to_table",
+                    "airflow_parallel_provider.operators.table_to_table",
+                    "airflow_parallel_provider.operators.parallel_map",
                     "airflow_parallel_provider.operators.replay_dead_letters",
                 ],
             }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from airflow_parallel_provider.engine.report import RunReport, StageReport
+from airflow_parallel_provider.report import RunReport, StageReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.bridge import _compat
 from airflow_parallel_provider.bridge.task_info import TaskInfo, keep_task_info
-from airflow_parallel_provider.engine import questions
+from airflow_parallel_provider.engine.ipc import requests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ class LineToTask:
         """
         if type(msg).__name__ == "ResendLoggingFD":  # a worker's output goes through the task process anyway
             return None
-        kind, value = pickle.loads(questions.ask(pickle.dumps(msg)))  # noqa: S301 - from the task process
+        kind, value = pickle.loads(requests.ask(pickle.dumps(msg)))  # noqa: S301 - from the task process
         if kind == _ERROR:
             raise _compat.line_error(value)
         return value

@@ -123,7 +123,7 @@ def _schema(end: Any, *, look: bool) -> dict[str, Any]:
 
 
 def _columns_of_table(end: Any) -> tuple[Any, ...]:
-    from airflow_parallel_provider.sinks.database import Database, bound_hook
+    from airflow_parallel_provider.sql.database import Database, bound_hook
 
     try:
         hook = bound_hook(end.conn_id)

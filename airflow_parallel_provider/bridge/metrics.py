@@ -9,10 +9,10 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_parallel_provider.bridge.history import History
-from airflow_parallel_provider.bridge.outlook import outlook
-from airflow_parallel_provider.bridge.plain import json_size, to_plain
-from airflow_parallel_provider.bridge.progress import Progress
+from airflow_parallel_provider.monitoring.forecast import outlook
+from airflow_parallel_provider.monitoring.history import History
+from airflow_parallel_provider.monitoring.json_values import json_size, to_plain
+from airflow_parallel_provider.monitoring.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

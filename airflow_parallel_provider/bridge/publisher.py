@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_parallel_provider.engine.stop import StopToken
+    from airflow_parallel_provider.engine.interfaces.stop import StopToken
 
 _PAUSE_AFTER_ERROR: Final = 30.0
 PATIENCE: Final = 60.0

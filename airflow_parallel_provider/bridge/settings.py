@@ -11,7 +11,7 @@ from airflow_parallel_provider.errors import PlanError
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.pipeline import Pipeline
-    from airflow_parallel_provider.engine.stage import Stage
+    from airflow_parallel_provider.engine.plan.stage import Stage
 
 SECTION: Final = "parallel_pipeline"
 

@@ -14,20 +14,20 @@ from airflow_parallel_provider.bridge.in_worker import AirflowInWorker, answer
 from airflow_parallel_provider.bridge.metrics import OBSERVE_EVERY, LiveMetrics
 from airflow_parallel_provider.bridge.publisher import Publisher
 from airflow_parallel_provider.bridge.settings import Settings
-from airflow_parallel_provider.bridge.summary import REPORT_KEY, summary_of
 from airflow_parallel_provider.bridge.task_info import TaskInfo, connections_are, task_info_is
 from airflow_parallel_provider.bridge.telemetry import Telemetry, fill_outlets
-from airflow_parallel_provider.engine.host import WorkerHost
+from airflow_parallel_provider.engine.plan.worker_hooks import WorkerHost
 from airflow_parallel_provider.errors import PlanError, RunFailed, TerminalError
+from airflow_parallel_provider.monitoring.summary import REPORT_KEY, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from airflow.sdk import Context
 
+    from airflow_parallel_provider.engine.interfaces.stop import StopToken
     from airflow_parallel_provider.engine.pipeline import Pipeline
-    from airflow_parallel_provider.engine.report import RunReport
-    from airflow_parallel_provider.engine.stop import StopToken
+    from airflow_parallel_provider.report import RunReport
 
 log = logging.getLogger(__name__)
 

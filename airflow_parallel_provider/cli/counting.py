@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from airflow_parallel_provider.engine.calls import is_table
-from airflow_parallel_provider.engine.sink import ChunkResult, Sink, WrappedSink
+from airflow_parallel_provider.engine.functions.calls import is_table
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult
+from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
 
 
 class CountingSink(WrappedSink):

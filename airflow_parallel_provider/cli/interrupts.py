@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-from airflow_parallel_provider.engine.stop import StopToken
+from airflow_parallel_provider.engine.interfaces.stop import StopToken
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_parallel_provider.cli.load_spec import Injection, parse_injection
+from airflow_parallel_provider.cli.loadtest.settings import Injection, parse_injection
 from airflow_parallel_provider.cli.target import TargetError, load_pipeline
 from airflow_parallel_provider.errors import PlanError
 
@@ -45,8 +45,8 @@ def _run(pipeline: Any, options: argparse.Namespace) -> int:
 
 
 def _loadtest(pipeline: Any, options: argparse.Namespace) -> int:
-    from airflow_parallel_provider.cli.load_command import load_test
-    from airflow_parallel_provider.cli.load_spec import LoadSettings
+    from airflow_parallel_provider.cli.loadtest.command import load_test
+    from airflow_parallel_provider.cli.loadtest.settings import LoadSettings
 
     seconds = options.seconds
     if options.items is None and seconds is None:

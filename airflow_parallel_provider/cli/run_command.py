@@ -14,7 +14,7 @@ from airflow_parallel_provider.testing.rebuild import rebuilt
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.pipeline import Pipeline
-    from airflow_parallel_provider.engine.report import RunReport
+    from airflow_parallel_provider.report import RunReport
 
 
 def run(pipeline: Pipeline, *, json: bool, quiet: bool) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
-from airflow_parallel_provider.bridge.history import items_done
-from airflow_parallel_provider.bridge.progress import Progress, duration
+from airflow_parallel_provider.monitoring.history import items_done
+from airflow_parallel_provider.monitoring.progress import Progress, duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
 from airflow_parallel_provider.bridge import _compat
-from airflow_parallel_provider.engine.source import IterableSource, Source
+from airflow_parallel_provider.engine.interfaces.source import IterableSource, Source
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.operators import _arguments as arguments
 from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator

@@ -6,18 +6,19 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.host import WorkerHost
-from airflow_parallel_provider.engine.report import RunReport
-from airflow_parallel_provider.engine.sink import LoadSpec, Sink, as_sink
-from airflow_parallel_provider.engine.source import Source, as_source
-from airflow_parallel_provider.engine.stage import Stage
-from airflow_parallel_provider.engine.stop import StopToken
-from airflow_parallel_provider.engine.tolerance import Tolerance
+from airflow_parallel_provider.engine.interfaces.records import LoadSpec
+from airflow_parallel_provider.engine.interfaces.sink import Sink, as_sink
+from airflow_parallel_provider.engine.interfaces.source import Source, as_source
+from airflow_parallel_provider.engine.interfaces.stop import StopToken
+from airflow_parallel_provider.engine.plan.stage import Stage
+from airflow_parallel_provider.engine.plan.tolerance import Tolerance
+from airflow_parallel_provider.engine.plan.worker_hooks import WorkerHost
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.report import RunReport
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.lookout import Observer
-    from airflow_parallel_provider.engine.simulate import Prediction
+    from airflow_parallel_provider.engine.analysis.simulate import Prediction
+    from airflow_parallel_provider.engine.run.monitor import Observer
 
 CHUNKS_IN_FLIGHT = 4
 """Chunks that may be under way at once where ``max_in_flight`` is left out: one that fills, two that are worked on,
@@ -120,7 +121,7 @@ class Pipeline:
 
         :raises NotPicklable: naming the function or the global that cannot travel to a worker process.
         """
-        from airflow_parallel_provider.engine.shipping import ship
+        from airflow_parallel_provider.engine.functions.serialization import ship
 
         process = [stage.kind == "process" for stage in self.stages]
         before, after = [False, *process[:-1]], [*process[1:], False]
@@ -145,7 +146,7 @@ class Pipeline:
         :raises RunFailed: one of its subclasses when the run ended without success; ``.report`` is the full account.
         :raises PlanError: when there is no sink.
         """
-        from airflow_parallel_provider.engine.run import Run
+        from airflow_parallel_provider.engine.run.run import Run
 
         if self.sink is None:
             cure = "run() needs one; without a sink, iterate over stream()"
@@ -166,7 +167,7 @@ class Pipeline:
         :raises PlanError: when the pipeline has a sink of its own.
         :raises RunFailed: as :meth:`run` does, after the rows that were committed before.
         """
-        from airflow_parallel_provider.engine.stream import stream_rows
+        from airflow_parallel_provider.engine.run.stream import stream_rows
 
         if self.sink is not None:
             raise PlanError(
@@ -180,9 +181,9 @@ class Pipeline:
     ) -> Prediction:
         """Predict what a run that was measured would take with other numbers of workers.
 
-        See :func:`airflow_parallel_provider.engine.simulate.simulate` for the method and its limits.
+        See :func:`airflow_parallel_provider.engine.analysis.simulate.simulate` for the method and its limits.
         """
-        from airflow_parallel_provider.engine.simulate import simulate
+        from airflow_parallel_provider.engine.analysis.simulate import simulate
 
         return simulate(report, workers=workers, machines=machines, cpus=cpus)
 

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from airflow_parallel_provider.errors import SinkError
-from airflow_parallel_provider.sinks.content import Content
-from airflow_parallel_provider.sinks.database import Database, bound_hook
-from airflow_parallel_provider.sinks.dead_letters import DeadLetterTable
-from airflow_parallel_provider.sinks.ledger import CHUNK_ID_LENGTH, ChunkReceipt, LoadSummary
-from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
-from airflow_parallel_provider.sinks.load import OpenLoad, open_load
-from airflow_parallel_provider.sinks.load_rows import now
-from airflow_parallel_provider.sinks.table import SinkTable
-from airflow_parallel_provider.sinks.upkeep import (
+from airflow_parallel_provider.sinks.commit.chunk import Content
+from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFiles
+from airflow_parallel_provider.sinks.ledger.chunks import ChunkReceipt, LoadSummary
+from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterTable
+from airflow_parallel_provider.sinks.ledger.definitions import CHUNK_ID_LENGTH, now
+from airflow_parallel_provider.sinks.load.maintenance import (
     NO_LETTERS,
     discard_load,
     letters_waiting,
@@ -25,6 +22,9 @@ from airflow_parallel_provider.sinks.upkeep import (
     purge,
     unresolved_letters,
 )
+from airflow_parallel_provider.sinks.load.open_load import OpenLoad, open_load
+from airflow_parallel_provider.sinks.table import SinkTable
+from airflow_parallel_provider.sql.database import Database, bound_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from airflow_parallel_provider.engine.sink import DeadLetter, LoadSpec, SinkRun
-    from airflow_parallel_provider.sinks.dead_letters import LetterKey, StoredLetter
-    from airflow_parallel_provider.sinks.options import SinkTableOptions
+    from airflow_parallel_provider.engine.interfaces.records import DeadLetter, LoadSpec
+    from airflow_parallel_provider.engine.interfaces.sink import SinkRun
+    from airflow_parallel_provider.sinks.ledger.dead_letters import LetterKey, StoredLetter
+    from airflow_parallel_provider.sinks.spec.options import SinkTableOptions
 
 
 class SinkTableHook(BaseHook):

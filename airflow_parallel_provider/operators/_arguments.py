@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from airflow_parallel_provider.bridge import _compat
-from airflow_parallel_provider.engine.source import IterableSource, Source
-from airflow_parallel_provider.engine.stage import Stage
-from airflow_parallel_provider.engine.templates import is_template, rendered_number
+from airflow_parallel_provider.engine.interfaces.source import IterableSource, Source
+from airflow_parallel_provider.engine.plan.stage import Stage
+from airflow_parallel_provider.engine.plan.templates import is_template, rendered_number
 from airflow_parallel_provider.errors import PlanError
 
 
@@ -135,3 +135,10 @@ def rendered_stages(task: Any, context: Any) -> list[Stage]:
     :raises PlanError: when a template renders to what its field cannot be.
     """
     return [stage.rendered(lambda template: task.render_template(template, context)) for stage in task.stages]
+
+
+def transform_stages(transform: Any) -> list[Stage]:
+    """The stages of ``transform=`` of a ready operator: none, the stage given, or one of the function given."""
+    if transform is None:
+        return []
+    return [transform if isinstance(transform, Stage) else Stage(transform)]

@@ -9,10 +9,10 @@ from airflow.sdk import BaseOperator
 
 from airflow_parallel_provider.bridge.connections import check_connections
 from airflow_parallel_provider.bridge.links import DeadLettersLink, SinkTableLink
+from airflow_parallel_provider.engine.interfaces.sink import as_sink
+from airflow_parallel_provider.engine.interfaces.source import Source
+from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.pipeline import Pipeline
-from airflow_parallel_provider.engine.sink import as_sink
-from airflow_parallel_provider.engine.source import Source
-from airflow_parallel_provider.engine.stop import StopToken
 from airflow_parallel_provider.operators import _arguments as arguments
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-    from airflow_parallel_provider.engine.sink import Sink
-    from airflow_parallel_provider.engine.stage import Stage
+    from airflow_parallel_provider.engine.interfaces.sink import Sink
+    from airflow_parallel_provider.engine.plan.stage import Stage
 
 _ASKED_TO_END = "Airflow asked the task to end (marked, cleared, timed out, or its worker shuts down)"
 

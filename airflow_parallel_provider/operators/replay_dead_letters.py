@@ -12,8 +12,8 @@ from airflow.sdk import BaseOperator
 
 from airflow_parallel_provider.bridge import _compat
 from airflow_parallel_provider.bridge.connections import check_connections
+from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.pipeline import Pipeline
-from airflow_parallel_provider.engine.stop import StopToken
 from airflow_parallel_provider.operators import _arguments as arguments
 from airflow_parallel_provider.sinks.replay import Replay, check_replayable
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-    from airflow_parallel_provider.engine.stage import Stage
+    from airflow_parallel_provider.engine.plan.stage import Stage
     from airflow_parallel_provider.sinks.table import SinkTable
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, DeadLetter, LoadSpec, Sink, SinkRun
-from airflow_parallel_provider.engine.source import Source
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, DeadLetter, LoadSpec
+from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkRun
+from airflow_parallel_provider.engine.interfaces.source import Source
 from airflow_parallel_provider.errors import PlanError, SinkError
-from airflow_parallel_provider.sinks.dead_letters import LetterKey, RelapsedLetter
+from airflow_parallel_provider.sinks.ledger.dead_letters import LetterKey, RelapsedLetter
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

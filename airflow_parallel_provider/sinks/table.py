@@ -11,14 +11,15 @@ from dataclasses import KW_ONLY, FrozenInstanceError, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from uuid import uuid4
 
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec, Sink, SinkRun
-from airflow_parallel_provider.engine.templates import is_template
+from airflow_parallel_provider.checks import check_count, check_number, key_columns
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
+from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkRun
+from airflow_parallel_provider.engine.plan.templates import is_template
 from airflow_parallel_provider.errors import PlanError, SinkError
+from airflow_parallel_provider.rows.validate import check_validate
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate, declared_aggregates
-from airflow_parallel_provider.sinks.checks import check_count, check_number, key_columns
-from airflow_parallel_provider.sinks.kinds import Column, declared_columns
-from airflow_parallel_provider.sinks.letter_files import DeadLetterFiles
-from airflow_parallel_provider.sinks.table_checks import (
+from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFiles
+from airflow_parallel_provider.sinks.spec.table_checks import (
     LOAD_COLUMN,
     check_distinct,
     check_key,
@@ -26,7 +27,8 @@ from airflow_parallel_provider.sinks.table_checks import (
     check_modes,
     check_names,
 )
-from airflow_parallel_provider.sinks.validate import check_validate
+from airflow_parallel_provider.values.column_specs import declared_columns
+from airflow_parallel_provider.values.kinds import Column
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.hooks.sink_table import SinkTableHook

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.report import RunReport
+from airflow_parallel_provider.report import RunReport
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.sink import DeadLetter
+    from airflow_parallel_provider.engine.interfaces.records import DeadLetter
 
 _FATES = ("items_committed", "items_filtered", "items_dead_lettered", "items_skipped", "items_unfinished")
 

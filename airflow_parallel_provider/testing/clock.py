@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from unittest import mock
 
-from airflow_parallel_provider.engine.retry import Retry
+from airflow_parallel_provider.engine.plan.retry import Retry
 
 _real_pause = Retry.pause
 

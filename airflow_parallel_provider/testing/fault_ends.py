@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from airflow_parallel_provider.engine.sink import ChunkResult, DeadLetter, Sink, WrappedSink
-from airflow_parallel_provider.engine.source import Source, WrappedSource
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, DeadLetter
+from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
+from airflow_parallel_provider.engine.interfaces.source import Source, WrappedSource
 from airflow_parallel_provider.testing.fault_wrap import Tagged, bare
 
 

@@ -12,12 +12,13 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
+from airflow_parallel_provider.engine.interfaces.sink import ListSink
+from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.pipeline import Pipeline
-from airflow_parallel_provider.engine.report import RunReport
-from airflow_parallel_provider.engine.sink import ListSink
-from airflow_parallel_provider.engine.stage import Stage, has_process_method
-from airflow_parallel_provider.engine.stop import StopToken
+from airflow_parallel_provider.engine.plan.functions import has_process_method
+from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.report import RunReport
 from airflow_parallel_provider.testing import fault_site
 from airflow_parallel_provider.testing.fault_ends import BareSink, TaggingSource
 from airflow_parallel_provider.testing.fault_site import FaultKind, FaultSite, InjectedFault, Strike

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from types import CoroutineType, GeneratorType
 from typing import Any
 
-from airflow_parallel_provider.engine.calls import is_table
-from airflow_parallel_provider.engine.values import DROP
+from airflow_parallel_provider.engine.functions.calls import is_table
+from airflow_parallel_provider.engine.interfaces.drop import DROP
 from airflow_parallel_provider.testing.fault_site import FaultSite
 
 Tag = int | tuple[int, ...]

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.sink import DeadLetter, ListSink, Sink
-from airflow_parallel_provider.engine.worker_code import LiveCode, WorkerCode
+from airflow_parallel_provider.engine.functions.worker_code import LiveCode, WorkerCode
+from airflow_parallel_provider.engine.interfaces.records import DeadLetter
+from airflow_parallel_provider.engine.interfaces.sink import ListSink, Sink
 from airflow_parallel_provider.errors import RunFailed
 from airflow_parallel_provider.testing.clock import ClockedRetry, VirtualClock
 from airflow_parallel_provider.testing.fault_ends import kept_by
@@ -19,8 +20,8 @@ from airflow_parallel_provider.testing.rebuild import rebuilt
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.pipeline import Pipeline
-    from airflow_parallel_provider.engine.report import RunReport
-    from airflow_parallel_provider.engine.stage import Stage
+    from airflow_parallel_provider.engine.plan.stage import Stage
+    from airflow_parallel_provider.report import RunReport
 
 
 @dataclass(frozen=True, slots=True)

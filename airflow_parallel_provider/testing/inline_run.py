@@ -7,18 +7,19 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.channel import ChannelBroken
-from airflow_parallel_provider.engine.committer import Committer
-from airflow_parallel_provider.engine.flow import Chunk, Flow
-from airflow_parallel_provider.engine.run import Run
-from airflow_parallel_provider.engine.worker_code import LiveCode, WorkerCode
+from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
+from airflow_parallel_provider.engine.dataflow.chunk import Chunk
+from airflow_parallel_provider.engine.dataflow.router import Flow
+from airflow_parallel_provider.engine.dataflow.sink_writer import Committer
+from airflow_parallel_provider.engine.functions.worker_code import LiveCode, WorkerCode
+from airflow_parallel_provider.engine.run.run import Run
 from airflow_parallel_provider.errors import RunFailed, RunStopped, SinkFailed
 
 if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.interfaces.sink import Sink
     from airflow_parallel_provider.engine.pipeline import Pipeline
-    from airflow_parallel_provider.engine.retry import Retry
-    from airflow_parallel_provider.engine.sink import Sink
-    from airflow_parallel_provider.engine.stage_run import StageRun
+    from airflow_parallel_provider.engine.plan.retry import Retry
+    from airflow_parallel_provider.engine.stages.stage_run import StageRun
 
 
 def is_interrupt(error: BaseException) -> bool:

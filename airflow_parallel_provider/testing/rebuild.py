@@ -6,12 +6,12 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+from airflow_parallel_provider.engine.interfaces.sink import Sink, as_sink
+from airflow_parallel_provider.engine.interfaces.source import as_source
 from airflow_parallel_provider.engine.pipeline import Pipeline
-from airflow_parallel_provider.engine.sink import Sink, as_sink
-from airflow_parallel_provider.engine.source import as_source
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.stage import Stage
+    from airflow_parallel_provider.engine.plan.stage import Stage
 
 Part = TypeVar("Part")
 

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 from airflow_parallel_provider import Pipeline, SinkTable
-from airflow_parallel_provider.engine.sink import LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from benchmarks.databases import NAMES, Mariadb, Place, Postgres, Sqlite, place
 from benchmarks.spec import OURS, Measured, Medians, Params, Workload, check, ratio
 

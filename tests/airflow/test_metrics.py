@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_parallel_provider.bridge.history import History
 from airflow_parallel_provider.bridge.identity import RunIdentity
 from airflow_parallel_provider.bridge.metrics import SIZE_LIMIT, LiveMetrics, fit
-from airflow_parallel_provider.bridge.plain import json_size, to_plain
 from airflow_parallel_provider.bridge.publisher import Publisher
+from airflow_parallel_provider.monitoring.history import History
+from airflow_parallel_provider.monitoring.json_values import json_size, to_plain
 from tests.airflow.conftest import FakeStateStore, FakeTaskInstance, snapshot
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Stage
-from airflow_parallel_provider.bridge.outlook import outlook
+from airflow_parallel_provider.monitoring.forecast import outlook
 
 
 def nap(item: int) -> int:

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from airflow_parallel_provider.bridge.history import History
-from airflow_parallel_provider.bridge.progress import Progress, duration
+from airflow_parallel_provider.monitoring.history import History
+from airflow_parallel_provider.monitoring.progress import Progress, duration
 from tests.airflow.conftest import snapshot
 
 # -- history --------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from airflow_parallel_provider import (
     Stage,
     TableToTableOperator,
 )
-from airflow_parallel_provider.sources.rows_of_file import format_of
+from airflow_parallel_provider.sources.files.row_readers import format_of
 
 pytestmark = pytest.mark.airflow
 

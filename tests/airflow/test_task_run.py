@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pytest_mock import MockerFixture
 
-    from airflow_parallel_provider.engine.sink import ChunkResult
+    from airflow_parallel_provider.engine.interfaces.records import ChunkResult
 
 pytestmark = pytest.mark.airflow
 

@@ -248,8 +248,8 @@ def test_limits_of_the_deployment_reach_the_pipeline(monkeypatch: pytest.MonkeyP
 
 
 def test_processes_are_shared_out(mocker: MockerFixture) -> None:
-    mocker.patch("airflow_parallel_provider.engine.stage.usable_cpus", return_value=16, create=True)
-    mocker.patch("airflow_parallel_provider.engine.limits.usable_cpus", return_value=16)
+    mocker.patch("airflow_parallel_provider.engine.plan.stage.usable_cpus", return_value=16, create=True)
+    mocker.patch("airflow_parallel_provider.engine.resources.cpus.usable_cpus", return_value=16)
     stages = [
         Stage(keep_even, kind="process", workers=8, name="a"),
         Stage(keep_even, kind="process", workers=(1, 8), name="b"),

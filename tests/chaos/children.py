@@ -68,7 +68,7 @@ def rows_of(chunk: int, size: int) -> list[dict[str, int | str]]:
 
 def attempt(database: TestDatabase, chunks: int, size: int, number: int, cls: Any = None, **options: Any) -> None:
     """One attempt at a load: write the chunks that are not in."""
-    from airflow_parallel_provider.engine.sink import LoadSpec
+    from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 
     spec = LoadSpec("nightly", size, f"range({chunks * size})", attempt=number)
     with database.hook(cls=cls, **options) as hook:

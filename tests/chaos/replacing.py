@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from airflow_parallel_provider.engine.sink import LoadSpec
-from airflow_parallel_provider.sinks.load_rows import load_id, staging_name
+from airflow_parallel_provider.engine.interfaces.records import LoadSpec
+from airflow_parallel_provider.sinks.ledger.loads import load_id, staging_name
 from tests.chaos.campaign import POINTS, Campaign, Figures
 from tests.chaos.reader import Reader
 from tests.sinks.databases import TestDatabase

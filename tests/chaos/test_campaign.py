@@ -46,7 +46,7 @@ def nobody_claims(claim: Any) -> Any:
 def test_harness_notices_a_sink_that_loses_or_doubles(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
-    from airflow_parallel_provider.sinks.ledger import Ledger
+    from airflow_parallel_provider.sinks.ledger.chunks import Ledger
 
     monkeypatch.setattr(Ledger, "claim", fault(Ledger.claim))
     with pytest.raises(AssertionError, match=r"differ|twice"):

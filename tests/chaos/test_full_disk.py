@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from airflow_parallel_provider.bridge.task_run import is_terminal
-from airflow_parallel_provider.engine.sink import LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.errors import SinkError
 from tests.chaos.children import Child
 from tests.chaos.servers import FILES, MariadbServer, PostgresServer, Server

@@ -11,12 +11,13 @@ import pytest
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
-from airflow_parallel_provider.sinks import load as load_module
-from airflow_parallel_provider.sinks import load_rows, making
-from airflow_parallel_provider.sinks import target as target_module
-from airflow_parallel_provider.sinks.commit import Committer
-from airflow_parallel_provider.sinks.swap import Swap
-from airflow_parallel_provider.sinks.target import Target
+from airflow_parallel_provider.sinks.commit import target_table as target_module
+from airflow_parallel_provider.sinks.commit.committer import Committer
+from airflow_parallel_provider.sinks.commit.target_table import Target
+from airflow_parallel_provider.sinks.ledger import loads
+from airflow_parallel_provider.sinks.load import open_load as load_module
+from airflow_parallel_provider.sinks.load.table_swap import Swap
+from airflow_parallel_provider.sql import ddl
 from tests.chaos.replacing import TABLE, rows_of, staging_of
 from tests.chaos.test_swap import RACING, SIZE, made_by, spec_of
 from tests.chaos.test_swap_races import soon
@@ -52,7 +53,7 @@ def once_before(patch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[
 @pytest.mark.parametrize("database", RACING, indirect=True)
 def test_load_that_is_finished_while_an_attempt_begins(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has read that chunks are in, and the table they were in has taken its place since."""
-    from airflow_parallel_provider.sinks import load as module
+    from airflow_parallel_provider.sinks.load import open_load as module
 
     first = opened(database, 1)
     write(first, FIRST)
@@ -189,10 +190,10 @@ def test_staging_table_that_is_dropped_while_bad_rows_are_looked_for(
 def test_staging_table_that_is_dropped_as_soon_as_it_is_made(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airflow_parallel_provider.sinks import target as module
+    from airflow_parallel_provider.sinks.commit import target_table as module
 
     first = opened(database, 1)
-    create_table = making.create_table
+    create_table = ddl.create_table
 
     def created(*arguments: Any) -> None:
         monkeypatch.setattr(module, "create_table", create_table)
@@ -227,7 +228,7 @@ def test_table_that_another_attempt_has_made_first_and_dropped_again(
 
         drop = f"DROP TABLE {database.place('there')}"
         once_before(monkeypatch, type(place.writer), "reflect", lambda: database.execute(drop))
-        making.make_table(connection, "there", database.schema, place.writer, make)
+        ddl.make_table(connection, "there", database.schema, place.writer, make)
 
     assert len(tries) == 2
     assert database.exists("there")
@@ -348,4 +349,4 @@ def test_first_chunk_is_not_dropped_where_no_reading_holds_a_load(database: Test
 def test_where_a_load_is_held_by_reading(dialect: str, reading: bool) -> None:
     import sqlalchemy as sa
 
-    assert load_rows._has_locking_reads(sa.engine.make_url(f"{dialect}://").get_dialect()()) is reading
+    assert loads._has_locking_reads(sa.engine.make_url(f"{dialect}://").get_dialect()()) is reading

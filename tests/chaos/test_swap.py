@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.engine.sink import LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 from tests.chaos.children import KILLED, Child, killing_hook
 from tests.chaos.replacing import (
@@ -159,7 +159,7 @@ def half_a_swap(_: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_harness_notices_a_swap_in_two_halves(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_parallel_provider.sinks.writers.base import Writer
+    from airflow_parallel_provider.sql.backends.base import Writer
 
     monkeypatch.setattr(Writer, "empty", half_a_swap(Writer.empty))
     with pytest.raises(AssertionError, match=r"half a load|rows of \[\]"):

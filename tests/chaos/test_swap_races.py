@@ -11,7 +11,7 @@ import pytest
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
-from airflow_parallel_provider.sinks.shape import TableShape
+from airflow_parallel_provider.values.table_shape import TableShape
 from tests.chaos.replacing import TABLE, replace_attempt, rows_of, staging_of
 from tests.chaos.test_swap import CHUNKS, RACING, SIZE, made_by, prepared, spec_of
 from tests.sinks.databases import TestDatabase
@@ -74,7 +74,7 @@ def test_attempt_that_begins_during_the_swap_does_not_open_the_load_again(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has read that the load is open, and is about to write that down."""
-    from airflow_parallel_provider.sinks.load_rows import Loads
+    from airflow_parallel_provider.sinks.ledger.loads import Loads
 
     first = database.opened(TABLE, spec_of(1), write_disposition="replace", lock_timeout=1)
     first.write_chunk("00000000", rows_of(1, 0, SIZE))
@@ -106,7 +106,7 @@ def test_first_chunk_is_not_dropped_by_an_attempt_that_begins(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It drops the staging table of tries that have no chunk, and must wait for one that is being committed."""
-    from airflow_parallel_provider.sinks import load as module
+    from airflow_parallel_provider.sinks.load import open_load as module
 
     begun = threading.Event()
 
@@ -141,7 +141,7 @@ def test_staging_table_that_another_attempt_has_dropped_is_made_again(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That one has begun when there was a table and no chunk yet."""
-    from airflow_parallel_provider.sinks.target import Target
+    from airflow_parallel_provider.sinks.commit.target_table import Target
 
     first = database.opened(TABLE, spec_of(1), write_disposition="replace")
     fit = Target.fit

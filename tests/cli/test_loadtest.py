@@ -13,15 +13,16 @@ import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Stage
 from airflow_parallel_provider.cli.counting import CountingSink
-from airflow_parallel_provider.cli.load_plan import faults_for, prepare
-from airflow_parallel_provider.cli.load_result import judge
-from airflow_parallel_provider.cli.load_spec import Injection, LoadSettings, parse_injection
-from airflow_parallel_provider.cli.load_text import load_text, sparkline
+from airflow_parallel_provider.cli.loadtest.plan import faults_for, prepare
+from airflow_parallel_provider.cli.loadtest.result import judge
+from airflow_parallel_provider.cli.loadtest.sampling import Sample
+from airflow_parallel_provider.cli.loadtest.settings import Injection, LoadSettings, parse_injection
+from airflow_parallel_provider.cli.loadtest.text import load_text, sparkline
 from airflow_parallel_provider.cli.main import main
-from airflow_parallel_provider.cli.pressure import Sample
-from airflow_parallel_provider.engine.sink import ChunkResult, LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, LoadSpec
 from airflow_parallel_provider.errors import PlanError, RunStopped
-from airflow_parallel_provider.testing import Fail, Kill, Stall, run_inline
+from airflow_parallel_provider.testing.fault_plan import Fail, Kill, Stall
+from airflow_parallel_provider.testing.inline import run_inline
 from tests.cli import pipelines
 
 HERE = "tests.cli.pipelines"

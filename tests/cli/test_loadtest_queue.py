@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from airflow_parallel_provider import Broker, ListSink, Message, Pipeline, PlanError, QueueSource
-from airflow_parallel_provider.cli.load_plan import prepare
-from airflow_parallel_provider.cli.load_spec import LoadSettings
-from airflow_parallel_provider.engine.sink import LoadSpec
-from airflow_parallel_provider.sources.brokers import Delivery
+from airflow_parallel_provider.cli.loadtest.plan import prepare
+from airflow_parallel_provider.cli.loadtest.settings import LoadSettings
+from airflow_parallel_provider.engine.interfaces.records import LoadSpec
+from airflow_parallel_provider.sources.queue.broker import Delivery
 from tests.cli import pipelines
 from tests.cli.test_loadtest import load_test
 

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from airflow_parallel_provider.cli.pressure import PressedSource, Sample, Sampler
-from airflow_parallel_provider.cli.steadiness import MOST_WINDOWS, memory, stability, theil_sen
-from airflow_parallel_provider.engine.source import as_source
+from airflow_parallel_provider.cli.loadtest.sampling import PressedSource, Sample, Sampler
+from airflow_parallel_provider.cli.loadtest.stability import MOST_WINDOWS, memory, stability, theil_sen
+from airflow_parallel_provider.engine.interfaces.source import as_source
 
 MIB = 2**20
 
@@ -153,7 +153,7 @@ def test_a_source_that_can_be_read_once() -> None:
 
 def test_time_ends_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("airflow_parallel_provider.cli.pressure.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("airflow_parallel_provider.cli.loadtest.sampling.time.monotonic", lambda: now[0])
     source = iter(PressedSource(as_source([1, 2, 3]), items=None, seconds=5))
 
     first = [next(source) for _ in range(4)]

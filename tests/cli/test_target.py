@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_parallel_provider.cli.target import TargetError, load_pipeline
-from airflow_parallel_provider.testing import run_inline
+from airflow_parallel_provider.testing.inline import run_inline
 from tests.cli import pipelines
 
 HERE = "tests.cli.pipelines"

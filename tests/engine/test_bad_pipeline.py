@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, PlanError, Sink, Stage, StopToken
-from airflow_parallel_provider.engine.source import Source
+from airflow_parallel_provider.engine.interfaces.source import Source
 from airflow_parallel_provider.errors import RunFailed
 
 

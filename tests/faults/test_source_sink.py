@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import DROP, Pipeline, Source, Stage
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
 from airflow_parallel_provider.errors import PlanError, RunFailed, SinkFailed, SourceFailed
 from tests.support import saboteurs as bad
 from tests.support.running import RecordingSink, run_pipeline

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.errors import PlanError, SchemaMismatch
+from airflow_parallel_provider.rows.block import Block
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate, declared_aggregates
 from airflow_parallel_provider.sinks.aggregates.partials import (
     OTHER,
@@ -24,7 +25,6 @@ from airflow_parallel_provider.sinks.aggregates.partials import (
     partials_of,
     to_text,
 )
-from airflow_parallel_provider.sinks.rows import Block
 from tests.units.given import quick
 
 ALL = declared_aggregates(

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from airflow_parallel_provider import Pipeline
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk
 from airflow_parallel_provider.errors import ToleranceExceeded
 from tests.properties.model import Expected, Plan, expected, plans
 from tests.support.running import Ran, RecordingSink, check_report, run_pipeline

@@ -43,8 +43,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     else:
         database = SqliteDatabase(tmp_path / "warehouse.db")
     if name.endswith("generic"):
-        from airflow_parallel_provider.sinks import database as module
-        from airflow_parallel_provider.sinks.writers.base import Writer
+        from airflow_parallel_provider.sql import database as module
+        from airflow_parallel_provider.sql.backends.base import Writer
 
         monkeypatch.setattr(module, "writer_class", lambda dialect, driver: Writer)
         database.generic = True

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from airflow_parallel_provider.engine.sink import LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 
 SPEC = LoadSpec(load_key="nightly", chunk_size=100, source="list of 1000")
 
@@ -146,7 +146,7 @@ class DuckDatabase(TestDatabase):
     name = "duckdb"
     modules = (
         "airflow.providers.duckdb.hooks.duckdb",
-        "airflow_parallel_provider.sinks.writers.duck",
+        "airflow_parallel_provider.sql.backends.duckdb.backend",
         "pandas",  # pyarrow does, where it is installed
         "pyarrow.dataset",
         "pytz",
@@ -159,7 +159,7 @@ class DuckDatabase(TestDatabase):
 
     def raw(self) -> Any:
         # In this process all connections to a file must agree on its settings.
-        from airflow_parallel_provider.sinks.database import bound_hook
+        from airflow_parallel_provider.sql.database import bound_hook
 
         raw = bound_hook("warehouse", self.connection).get_conn()
         raw.execute("SET TimeZone = 'UTC'")

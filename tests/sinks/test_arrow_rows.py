@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch
-from airflow_parallel_provider.sinks.arrow_rows import ArrowRows
+from airflow_parallel_provider.rows.arrow_rows import ArrowRows
 from tests.sinks.databases import TestDatabase
 
 pa = pytest.importorskip("pyarrow")

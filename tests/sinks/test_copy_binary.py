@@ -18,11 +18,11 @@ from psycopg.adapt import Transformer
 
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
-from airflow_parallel_provider.sinks.fit import Slices, Strict
-from airflow_parallel_provider.sinks.kinds import Kind
-from airflow_parallel_provider.sinks.rows import Block
-from airflow_parallel_provider.sinks.shape import TableColumn, TableShape
-from airflow_parallel_provider.sinks.writers import copy_binary
+from airflow_parallel_provider.rows.block import Block
+from airflow_parallel_provider.rows.fit import Slices, Strict
+from airflow_parallel_provider.sql.backends.postgres import copy_binary
+from airflow_parallel_provider.values.kinds import Kind
+from airflow_parallel_provider.values.table_shape import TableColumn, TableShape
 from tests.sinks.databases import PostgresDatabase
 
 pytestmark = pytest.mark.airflow

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.engine.sink import ChunkResult, LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, LoadSpec
 from airflow_parallel_provider.errors import PlanError, SinkError
-from airflow_parallel_provider.sinks.kinds import Column, Kind
 from airflow_parallel_provider.sinks.table import SinkTable
+from airflow_parallel_provider.values.kinds import Column, Kind
 
 
 def declare(table: Any = "scores", **arguments: Any) -> SinkTable:

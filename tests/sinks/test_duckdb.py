@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError, UnsafeTable
-from airflow_parallel_provider.sinks.database import Database
+from airflow_parallel_provider.sql.database import Database
 from tests.chaos.children import Child, everything, rows_of
 from tests.sinks.attempts import SECOND, Gate, broken_off, holding_hook
 from tests.sinks.databases import SPEC, TestDatabase
@@ -193,7 +193,7 @@ def test_chunk_is_found_whatever_the_connection_forbids(
     database: TestDatabase, hindrance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DuckDB looks for Arrow tables among Python's variables, unless it is told not to, or finds a table first."""
-    from airflow_parallel_provider.sinks.writers.duck_dialect import CHUNK, DuckConnection
+    from airflow_parallel_provider.sql.backends.duckdb.dialect import CHUNK, DuckConnection
 
     if hindrance == "setting":
         database.connection.extra = '{"settings": {"python_enable_replacements": false}}'
@@ -239,7 +239,7 @@ def test_two_attempts_in_one_process_that_begin_at_once(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have written the load's row when the second one commits first: the other begins again."""
-    from airflow_parallel_provider.sinks.load_rows import Loads
+    from airflow_parallel_provider.sinks.ledger.loads import Loads
 
     with database.opened("other"):
         pass  # the ledger is there

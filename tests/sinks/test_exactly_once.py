@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
-from airflow_parallel_provider.sinks.ledger import Ledger
+from airflow_parallel_provider.sinks.ledger.chunks import Ledger
 from tests.chaos.children import KILLED, Child, attempt, everything, killing_hook, rows_of
 from tests.sinks.attempts import SECOND, Gate, broken_off, holding_hook
 from tests.sinks.conftest import OWN, QUEUEING

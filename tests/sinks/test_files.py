@@ -16,7 +16,7 @@ import pytest
 
 from airflow_parallel_provider import Pipeline, PlanError, RunFailed, SinkFiles, Source
 from airflow_parallel_provider.errors import LoadMismatch
-from airflow_parallel_provider.sinks import files as module
+from airflow_parallel_provider.sinks.files import sink_files as module
 from tests.sinks.parts import failing_at, load, load_and_die, numbered, rows_of_parts
 
 pytestmark = pytest.mark.airflow
@@ -181,7 +181,7 @@ def test_dead_letters_of_a_try_that_was_not_noted_go_when_nothing_fails_any_more
 
 
 def test_chunk_without_rows_has_no_part(tmp_path: Path) -> None:
-    from airflow_parallel_provider.engine.values import DROP
+    from airflow_parallel_provider.engine.interfaces.drop import DROP
 
     load(tmp_path, lambda number: numbered(number) if number < 10 or number > 80 else DROP)
 
@@ -375,7 +375,7 @@ def test_state_of_the_source_is_kept(tmp_path: Path) -> None:
 
 
 def test_reader_never_sees_half_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_parallel_provider.sinks.file_store import FileStore
+    from airflow_parallel_provider.sinks.files.store import FileStore
 
     store = FileStore.of(str(tmp_path), None)
     store.write("part", b"old")

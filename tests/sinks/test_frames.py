@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.sinks.arrow_rows import ArrowRows
-from airflow_parallel_provider.sinks.rows import to_block
+from airflow_parallel_provider.rows.arrow_rows import ArrowRows
+from airflow_parallel_provider.rows.block import to_block
 from tests.sinks.databases import TestDatabase
 from tests.sinks.test_arrow_rows import untouched
 

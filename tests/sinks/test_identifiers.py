@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.sink import LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.errors import PlanError, SchemaMismatch, SinkError
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, SqliteDatabase, TestDatabase

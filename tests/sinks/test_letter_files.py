@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import DeadLetterFiles, Pipeline, PlanError, SinkTable, Stage
-from airflow_parallel_provider.engine.sink import DeadLetter
+from airflow_parallel_provider.engine.interfaces.records import DeadLetter
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
 from tests.chaos.children import KILLED, Child, killing_hook
 from tests.sinks.databases import SPEC, SqliteDatabase

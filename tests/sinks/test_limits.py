@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SinkError
-from airflow_parallel_provider.sinks.writers.base import Writer
-from airflow_parallel_provider.sinks.writers.limits import is_passing, set_limits
+from airflow_parallel_provider.sql.backends.base import Writer
+from airflow_parallel_provider.sql.backends.timeouts import is_passing, set_limits
 from tests.sinks.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow

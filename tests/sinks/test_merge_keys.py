@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.engine.sink import LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, TestDatabase
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.engine.sink import ChunkResult
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
-from airflow_parallel_provider.sinks.load_rows import now
+from airflow_parallel_provider.sinks.ledger.definitions import now
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, TestDatabase
 

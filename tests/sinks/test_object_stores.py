@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import Pipeline, RunFailed, SinkFiles
-from airflow_parallel_provider.sinks.file_store import FileStore
+from airflow_parallel_provider.sinks.files.store import FileStore
 from tests.sinks import parts
 from tests.sinks.parts import failing_at, numbered
 from tests.support import cloud

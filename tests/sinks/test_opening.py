@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.sinks.ledger import Ledger
+from airflow_parallel_provider.sinks.ledger.chunks import Ledger
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, PostgresDatabase, TestDatabase
 
@@ -78,7 +78,7 @@ def test_the_catalogue_of_postgresql_says_what_sqlalchemy_says(
 ) -> None:
     import sqlalchemy as sa
 
-    from airflow_parallel_provider.sinks.writers.base import Writer
+    from airflow_parallel_provider.sql.backends.base import Writer
 
     table = "ta\"b'l%e"
     database.execute(ddl.replace("{}", database.place(table)))

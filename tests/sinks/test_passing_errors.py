@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
-from airflow_parallel_provider.sinks.writers.mysql import MysqlWriter
-from airflow_parallel_provider.sinks.writers.sqlite import SqliteWriter
+from airflow_parallel_provider.sql.backends.mysql import MysqlWriter
+from airflow_parallel_provider.sql.backends.sqlite import SqliteWriter
 from tests.sinks.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
@@ -106,7 +106,7 @@ def test_what_may_pass_in_sqlite(code: int, passing: bool) -> None:
 )
 def test_what_may_pass_in_duckdb(name: str, passing: bool) -> None:
     duckdb = pytest.importorskip("duckdb")
-    from airflow_parallel_provider.sinks.writers.duck import DuckWriter
+    from airflow_parallel_provider.sql.backends.duckdb.backend import DuckWriter
 
     assert DuckWriter(1, 1).is_transient(getattr(duckdb, name)("what it says")) is passing
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from airflow_parallel_provider.engine.sink import LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.errors import PlanError, RowsRejected, SchemaMismatch, SinkError
-from airflow_parallel_provider.sinks.commit import Committer
+from airflow_parallel_provider.sinks.commit.committer import Committer
 from airflow_parallel_provider.sinks.table import SinkTable
-from airflow_parallel_provider.sinks.typed_json import loads
+from airflow_parallel_provider.values.typed_json import loads
 from tests.chaos.children import KILLED, Child, killing_hook
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, TestDatabase

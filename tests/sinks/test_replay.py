@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import DROP, Pipeline, RunFailed, SinkTable, Stage
-from airflow_parallel_provider.engine.sink import DeadLetter
+from airflow_parallel_provider.engine.interfaces.records import DeadLetter
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.replay import Replay, check_replayable
-from airflow_parallel_provider.sinks.typed_json import Opaque
+from airflow_parallel_provider.values.typed_json import Opaque
 from tests.chaos.children import KILLED, Child, killing_hook
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, TestDatabase
@@ -43,7 +43,7 @@ def connection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if "database" not in request.fixturenames:
         return
     database = request.getfixturevalue("database")
-    from airflow_parallel_provider.sinks import database as module
+    from airflow_parallel_provider.sql import database as module
 
     monkeypatch.setattr(module, "look_up", lambda *_: database.connection)
 
@@ -226,9 +226,9 @@ def test_pickle_that_is_too_long_or_impossible_is_left_out(database: TestDatabas
 
 
 def test_letters_are_read_page_by_page(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_parallel_provider.sinks import upkeep
+    from airflow_parallel_provider.sinks.load import maintenance
 
-    monkeypatch.setattr(upkeep, "_PAGE", 7)
+    monkeypatch.setattr(maintenance, "_PAGE", 7)
     load(database)
     with database.hook() as hook:
         assert [letter.item() for letter in hook.dead_letters(stage="broken")] == THREES

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.engine.sink import DeadLetter, LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import DeadLetter, LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.table import SinkTable
 from tests.sinks.conftest import OWN

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.errors import SchemaMismatch
-from airflow_parallel_provider.sinks.rows import Block, to_block
+from airflow_parallel_provider.rows.block import Block, to_block
 from tests.units.given import quick
 
 

@@ -12,8 +12,9 @@ from uuid import UUID
 import pytest
 
 from airflow_parallel_provider.errors import PlanError, SchemaMismatch
-from airflow_parallel_provider.sinks.kinds import Column, Kind, declared_columns
 from airflow_parallel_provider.sinks.table import SinkTable
+from airflow_parallel_provider.values.column_specs import declared_columns
+from airflow_parallel_provider.values.kinds import Column, Kind
 from tests.sinks.databases import SqliteDatabase, TestDatabase
 
 if TYPE_CHECKING:

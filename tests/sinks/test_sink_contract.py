@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import DROP, Pipeline, SinkTable, Stage
-from airflow_parallel_provider.engine.sink import ChunkResult, LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, RunFailed, SinkFailed
 from tests.sinks.databases import SPEC, SqliteDatabase
 

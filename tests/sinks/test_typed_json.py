@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.sinks.typed_json import Opaque, dumps, loads
-from airflow_parallel_provider.sources.brokers import Message
-from airflow_parallel_provider.sources.storage import SourceFile
+from airflow_parallel_provider.values.items import Message, SourceFile
+from airflow_parallel_provider.values.typed_json import Opaque, dumps, loads
 from tests.units.given import quick
 
 _zones = st.none() | st.builds(timezone, st.timedeltas(timedelta(hours=-12), timedelta(hours=12)))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from airflow_parallel_provider.engine.sink import DeadLetter, LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import DeadLetter, LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError, UnsafeTable
 from tests.sinks.conftest import GENERIC, OWN
 from tests.sinks.databases import SPEC, TestDatabase

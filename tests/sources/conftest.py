@@ -17,7 +17,7 @@ airflow_env.isolate()
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])
 def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestDatabase]:
     """Each database, known to Airflow as ``warehouse``."""
-    from airflow_parallel_provider.sinks import database as module
+    from airflow_parallel_provider.sql import database as module
 
     made: TestDatabase
     if request.param == "postgres":

@@ -23,10 +23,10 @@ from airflow_parallel_provider import (
     Stage,
     StopToken,
 )
-from airflow_parallel_provider.engine.rate import RateLimit
+from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
 from airflow_parallel_provider.errors import RunStopped, SourceError
-from airflow_parallel_provider.sources import http_client
-from airflow_parallel_provider.sources.http_client import HttpClient, Throttle, _retry_after
+from airflow_parallel_provider.sources.http import http_client
+from airflow_parallel_provider.sources.http.http_client import HttpClient, Throttle, _retry_after
 from tests.support.pages import Answer, Pages, serving
 
 pytestmark = pytest.mark.airflow

@@ -12,9 +12,9 @@ import pytest
 
 from airflow_parallel_provider import Message, PubSubSubscription, SqsQueue
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources import lending, pubsub, sqs
-from airflow_parallel_provider.sources.brokers import Delivery
-from airflow_parallel_provider.sources.lending import LendingBroker
+from airflow_parallel_provider.sources.queue import leasing, pubsub, sqs
+from airflow_parallel_provider.sources.queue.broker import Delivery
+from airflow_parallel_provider.sources.queue.leasing import LendingBroker
 
 pytestmark = pytest.mark.airflow
 
@@ -169,7 +169,7 @@ def test_closing_waits_for_a_pull_that_is_under_way_and_gives_back_what_it_bring
 
 
 def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lending, "_LONGEST_PULL", 0.01)
+    monkeypatch.setattr(leasing, "_LONGEST_PULL", 0.01)
     broker = Waiting()
     pulling = threading.Thread(target=broker.pull, args=(10, 1))
     pulling.start()

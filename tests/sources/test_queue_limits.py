@@ -12,8 +12,8 @@ import pytest
 
 from airflow_parallel_provider import Broker, ListSink, Message, Pipeline, QueueSource, RunFailed, Stage
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources import queues
-from airflow_parallel_provider.sources.brokers import Delivery
+from airflow_parallel_provider.sources.queue import queue_source
+from airflow_parallel_provider.sources.queue.broker import Delivery
 
 pytestmark = pytest.mark.airflow
 
@@ -59,7 +59,7 @@ class Endless(Broker):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(queues, "time", SimpleNamespace(monotonic=made.monotonic))
+    monkeypatch.setattr(queue_source, "time", SimpleNamespace(monotonic=made.monotonic))
     return made
 
 

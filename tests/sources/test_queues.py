@@ -35,11 +35,11 @@ from airflow_parallel_provider import (
     SqsQueue,
     Stage,
 )
-from airflow_parallel_provider.engine.sink import ChunkResult
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources import queues
-from airflow_parallel_provider.sources.brokers import Delivery
-from airflow_parallel_provider.testing import Fail, FaultPlan
+from airflow_parallel_provider.sources.queue import queue_source
+from airflow_parallel_provider.sources.queue.broker import Delivery
+from airflow_parallel_provider.testing.fault_plan import Fail, FaultPlan
 from tests.sources.queues import KINDS, RABBIT, REDIS, Queue, RabbitTestQueue, RedisQueue, announced, body, ids_in
 
 pytestmark = pytest.mark.airflow
@@ -336,7 +336,7 @@ def test_idle_seconds_count_from_the_acknowledgement_of_what_held_messages_back(
     """However long a commit took: what it held back is given as much time as any other message."""
     clock = SimpleNamespace(now=1000.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr(queues, "time", clock)
+    monkeypatch.setattr(queue_source, "time", clock)
     waits: list[float] = []
     source: QueueSource
 

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, PlanError, RunFailed, SinkTable, SqlSource, Stage, StopToken
 from airflow_parallel_provider.errors import LoadMismatch, RunStopped, SourceError
-from airflow_parallel_provider.sources.sql_ranges import TableReader
+from airflow_parallel_provider.sources.sql.table_reader import TableReader
 from tests.sinks.databases import SqliteDatabase, TestDatabase
 
 pytestmark = pytest.mark.airflow

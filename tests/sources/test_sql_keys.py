@@ -333,7 +333,7 @@ def test_values_are_those_of_sqlalchemy(database: TestDatabase) -> None:
     """Its rows are not used, because they are slow; what its types do to values must be done all the same."""
     import sqlalchemy as sa
 
-    from airflow_parallel_provider.sinks.database import Database, bound_hook
+    from airflow_parallel_provider.sql.database import Database, bound_hook
 
     table(database, TYPES[database.name])
     filled_in = ("1", "TRUE", "'2026-11-21'", "'2026-11-21 12:30:00.250000'", "12.125", "'{\"a\": 1}'")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_parallel_provider.engine.cgroups import own_groups
+from airflow_parallel_provider.engine.resources.cgroups import own_groups
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from airflow_parallel_provider import Source
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
 from tests.support.running import RecordingSink
 
 

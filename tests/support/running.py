@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_parallel_provider import ListSink, Pipeline, RunReport, Sink, Stage, StopToken
-from airflow_parallel_provider.engine.sink import ChunkResult, DeadLetter
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, DeadLetter
 from airflow_parallel_provider.errors import RunFailed
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, RunReport, Stage
-from airflow_parallel_provider.testing import (
+from airflow_parallel_provider.testing.checks import (
     assert_all_committed,
     assert_conserved,
     assert_dead_letters,
     conservation_problems,
-    run_inline,
 )
+from airflow_parallel_provider.testing.inline import run_inline
 from tests.testing import functions
 
 

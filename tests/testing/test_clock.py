@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Retry, Stage
-from airflow_parallel_provider.testing import Fail, FaultPlan, VirtualClock, fast_retries
+from airflow_parallel_provider.testing.clock import VirtualClock, fast_retries
+from airflow_parallel_provider.testing.fault_plan import Fail, FaultPlan
 from tests.testing import functions
 
 

@@ -8,17 +8,10 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Retry, Stage
-from airflow_parallel_provider.testing import (
-    Fail,
-    FaultPlan,
-    Fired,
-    Kill,
-    Stall,
-    assert_conserved,
-    assert_dead_letters,
-    fast_retries,
-    run_inline,
-)
+from airflow_parallel_provider.testing.checks import assert_conserved, assert_dead_letters
+from airflow_parallel_provider.testing.clock import fast_retries
+from airflow_parallel_provider.testing.fault_plan import Fail, FaultPlan, Fired, Kill, Stall
+from airflow_parallel_provider.testing.inline import run_inline
 from tests.testing import functions
 
 

@@ -10,15 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, PlanError, Retry, Stage
-from airflow_parallel_provider.testing import (
-    Fail,
-    FaultPlan,
-    InjectedFault,
-    Kill,
-    Stall,
-    assert_dead_letters,
-    run_inline,
-)
+from airflow_parallel_provider.testing.checks import assert_dead_letters
+from airflow_parallel_provider.testing.fault_plan import Fail, FaultPlan, Kill, Stall
+from airflow_parallel_provider.testing.fault_site import InjectedFault
+from airflow_parallel_provider.testing.inline import run_inline
 from tests.testing import functions
 
 

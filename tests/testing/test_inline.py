@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import DROP, ListSink, Pipeline, Retry, Sink, Stage
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, LoadSpec
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
 from airflow_parallel_provider.errors import SetupFailed, SinkFailed, SourceFailed, TerminalError, ToleranceExceeded
-from airflow_parallel_provider.testing import assert_conserved, assert_dead_letters, run_inline
+from airflow_parallel_provider.testing.checks import assert_conserved, assert_dead_letters
+from airflow_parallel_provider.testing.inline import run_inline
 from tests.testing import functions
 
 

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from airflow_parallel_provider.engine.channel import Channel
-from airflow_parallel_provider.engine.flow import Chunk
-from airflow_parallel_provider.engine.parcel import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.channel import Channel
+from airflow_parallel_provider.engine.dataflow.chunk import Chunk
 from tests.support.sync import WAIT_SECONDS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_parallel_provider.engine.report import RunReport, StageReport
+from airflow_parallel_provider.report import RunReport, StageReport
 
 ITEMS = 1000
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_parallel_provider.engine import advice
-from airflow_parallel_provider.engine.advice import Load, advise
+from airflow_parallel_provider.engine.analysis import bottleneck
+from airflow_parallel_provider.engine.analysis.bottleneck import Load, advise
 
 SOURCE, SINK = Load("source", "source", 1, 0.5), Load("sink", "sink", 1, 1.0)
 
 
 @pytest.fixture(autouse=True)
 def _four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advice, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(bottleneck, "usable_cpus", lambda: 4)
 
 
 def advised(*loads: Load, seconds: float = 10.0) -> tuple[str | None, str]:

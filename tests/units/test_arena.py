@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.nursery.arena import Receiver, Sender, create_memory
+from airflow_parallel_provider.engine.ipc.arena import Receiver, Sender, create_memory
 from tests.units.given import quick
 
 SIZE = 1 << 20

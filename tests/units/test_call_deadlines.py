@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import StopToken
-from airflow_parallel_provider.engine.calls import BEGAN_NS, CALL, MESSAGE, PAGE_SLOTS, RUNNING, STATE, run_calls
-from airflow_parallel_provider.engine.retry import Retry
-from airflow_parallel_provider.engine.slots.thread import ThreadSlot
-from airflow_parallel_provider.engine.slots.worker_link import WorkerGone, WorkerLink
+from airflow_parallel_provider.engine.functions.calls import run_calls
+from airflow_parallel_provider.engine.functions.status_page import BEGAN_NS, CALL, MESSAGE, PAGE_SLOTS, RUNNING, STATE
+from airflow_parallel_provider.engine.plan.retry import Retry
+from airflow_parallel_provider.engine.workers.connection import WorkerGone, WorkerLink
+from airflow_parallel_provider.engine.workers.thread import ThreadSlot
 from tests.units.fakes import calls
 
 LONG_AGO = 1

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from airflow_parallel_provider.engine.calls import CallFailure, describe_error
-from airflow_parallel_provider.engine.causes import MAX_CAUSES, Causes, cause_text
+from airflow_parallel_provider.engine.functions.outcome import CallFailure, describe_error
+from airflow_parallel_provider.engine.metrics.failure_causes import MAX_CAUSES, Causes, cause_text
 
 
 def failure(error: str = "ValueError", message: str = "bad", place: str = "user.py:3") -> CallFailure:

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.channel import END, MOST_BYTES, Channel
-from airflow_parallel_provider.engine.parcel import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.channel import END, MOST_BYTES, Channel
 from tests.support.sync import WAIT_SECONDS, in_background
 from tests.units.fakes import Weighty, batches, calls, taken, up_to, watch_writers
 from tests.units.given import quick

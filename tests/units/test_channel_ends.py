@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from airflow_parallel_provider.engine import channel as channel_module
-from airflow_parallel_provider.engine.channel import END, Channel, ChannelBroken
+from airflow_parallel_provider.engine.dataflow import channel as channel_module
+from airflow_parallel_provider.engine.dataflow.channel import END, Channel, ChannelBroken
 from tests.support.sync import WAIT_SECONDS, in_background
 from tests.units.fakes import FakeTime, batches, calls, taken, up_to, watch_readers, watch_writers
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.committer import Committer
-from airflow_parallel_provider.engine.flow import Chunk
-from airflow_parallel_provider.engine.parcel import JointKey, Key, Keys, sort_key
-from airflow_parallel_provider.engine.sink import ChunkResult, CommittedChunk, DeadLetter, Sink
+from airflow_parallel_provider.engine.dataflow.chunk import Chunk
+from airflow_parallel_provider.engine.dataflow.keys import JointKey, Key, Keys, sort_key
+from airflow_parallel_provider.engine.dataflow.sink_writer import Committer
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, DeadLetter
+from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.errors import RunFailed, SinkFailed
 from tests.support.sync import WAIT_SECONDS
 from tests.units.given import quick

@@ -17,14 +17,15 @@ import psutil
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Stage, StopToken
-from airflow_parallel_provider.engine import crew, limits, parting
-from airflow_parallel_provider.engine import run as run_module
-from airflow_parallel_provider.engine.calls import IDLE
-from airflow_parallel_provider.engine.nursery.client import NurseryClient, NurseryLost
-from airflow_parallel_provider.engine.run import Run
-from airflow_parallel_provider.engine.scaling import MOST_DECISIONS, Scaler
-from airflow_parallel_provider.engine.slots import process
-from airflow_parallel_provider.engine.slots.base import Slot
+from airflow_parallel_provider.engine.functions.status_page import IDLE
+from airflow_parallel_provider.engine.processes.client import NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.resources import cpus
+from airflow_parallel_provider.engine.run import run as run_module
+from airflow_parallel_provider.engine.run import shutdown, worker_pool
+from airflow_parallel_provider.engine.run.run import Run
+from airflow_parallel_provider.engine.stages.autoscaler import MOST_DECISIONS, Scaler
+from airflow_parallel_provider.engine.workers import process
+from airflow_parallel_provider.engine.workers.base import Slot
 from airflow_parallel_provider.errors import PlanError, RunStopped
 from tests.support.running import run_pipeline
 from tests.support.sync import Clock, Gate, Meeting, Once, in_background
@@ -85,7 +86,7 @@ def test_a_fixed_number_of_workers_stays() -> None:
 
 @pytest.fixture
 def _two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (limits, crew):
+    for module in (cpus, worker_pool):
         monkeypatch.setattr(module, "usable_cpus", lambda: 2)
 
 
@@ -114,19 +115,18 @@ def test_as_many_processes_as_cpus_are_no_reason_to_warn() -> None:
 
 
 def test_a_range_of_processes_is_capped_and_a_number_taken_at_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(cpus, "usable_cpus", lambda: 4)
 
     ranges = {workers: Stage(same, kind="process", workers=workers).worker_range for workers in (7, (2, 9), (6, 9))}
     assert ranges == {7: (7, 7), (2, 9): (2, 4), (6, 9): (6, 6)}
-    assert Stage(same, kind="process").worker_range == (1, 4)
-    assert Stage(same, workers=(2, 99)).worker_range == (2, 99)
+    assert [Stage(same, kind="process").worker_range, Stage(same, workers=(2, 99)).worker_range] == [(1, 4), (2, 99)]
 
 
 def test_stages_that_grow_at_the_same_look_share_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would take the CPU that is left; it is there once."""
     asked: list[int] = []
-    monkeypatch.setattr(limits, "usable_cpus", lambda: 3)
-    monkeypatch.setattr(crew, "usable_cpus", lambda: asked.append(3) or 3)
+    monkeypatch.setattr(cpus, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(worker_pool, "usable_cpus", lambda: asked.append(3) or 3)
     sink = ListSink()
     stages = [Stage(same, name=name, kind="process", workers=(1, 3)) for name in ("first", "second")]
     run = Run(Pipeline(range(9), stages, sink), sink)
@@ -489,7 +489,7 @@ def test_a_worker_that_is_not_ready_when_all_is_done_is_not_waited_for_for_ever(
 ) -> None:
     """Neither its process is left, nor the thread that waits for it."""
     monkeypatch.setattr(run_module, "END_SECONDS", 1.0)
-    monkeypatch.setattr(parting, "BREAK_OFF_SECONDS", PIPELINE_TIMEOUT)
+    monkeypatch.setattr(shutdown, "BREAK_OFF_SECONDS", PIPELINE_TIMEOUT)
     function = HangsInSecondSetup(Once(str(tmp_path / "once")), Meeting.at(tmp_path / "release"))
 
     ran = run_pipeline(range(9), [Stage(function, name="s", kind="process", workers=2)])

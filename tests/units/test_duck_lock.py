@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_parallel_provider.sinks.writers.duck_lock import holder_of
+from airflow_parallel_provider.sql.backends.duckdb.file_lock import holder_of
 
 duckdb = pytest.importorskip("duckdb")
 

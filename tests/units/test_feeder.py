@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.channel import Channel, ChannelBroken
-from airflow_parallel_provider.engine.feeder import Budget, Feeder
-from airflow_parallel_provider.engine.flow import Chunk, Flow, chunk_id
-from airflow_parallel_provider.engine.parcel import Parcel
-from airflow_parallel_provider.engine.sink import CommittedChunk
-from airflow_parallel_provider.engine.source import as_source
+from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.channel import Channel, ChannelBroken
+from airflow_parallel_provider.engine.dataflow.chunk import Chunk, chunk_id
+from airflow_parallel_provider.engine.dataflow.in_flight import Budget
+from airflow_parallel_provider.engine.dataflow.router import Flow
+from airflow_parallel_provider.engine.dataflow.source_reader import Feeder
+from airflow_parallel_provider.engine.interfaces.records import CommittedChunk
+from airflow_parallel_provider.engine.interfaces.source import as_source
 from airflow_parallel_provider.errors import LoadMismatch, RunFailed, SourceFailed
 from tests.support.sync import Gate, in_background
 from tests.units.fakes import SeenCondition, taken, up_to, watch_readers

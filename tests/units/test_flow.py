@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from airflow_parallel_provider.engine.flow import Chunk, Flow, chunk_id
-from airflow_parallel_provider.engine.parcel import Parcel, batch_keys, below
+from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.chunk import Chunk, chunk_id
+from airflow_parallel_provider.engine.dataflow.keys import batch_keys, below
+from airflow_parallel_provider.engine.dataflow.router import Flow
 
 
 class Gathering:

@@ -9,7 +9,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.parcel import Parcel, sort_key
+from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.keys import sort_key
 from tests.units.given import quick
 from tests.units.test_flow import Gathering, Line
 

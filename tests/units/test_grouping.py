@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.grouping import CAP, HAND_BYTES, Grouping
+from airflow_parallel_provider.engine.stages.dispatch_size import CAP, HAND_BYTES, Grouping
 from tests.units.given import quick
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_parallel_provider.engine import cgroups, limits, oom
+from airflow_parallel_provider.engine.plan.stage import DEFAULT_COROUTINES, DEFAULT_THREADS, default_workers
+from airflow_parallel_provider.engine.resources import cgroups, cpus, oom
 
 Quota = Callable[..., None]
 
@@ -57,22 +58,22 @@ FILES: list[tuple[dict[str, str], int]] = [
 
 
 def test_the_smaller_of_affinity_and_quota_counts(quota: Quota) -> None:
-    for files, cpus in FILES:
+    for files, count in FILES:
         quota(**files)
-        assert limits.usable_cpus() == cpus, files
+        assert cpus.usable_cpus() == count, files
 
 
 def test_the_tightest_group_around_the_process_counts(quota: Quota, mount: Path) -> None:
     (mount / "membership").write_text("0::/system.slice/airflow-worker.service\n")
     quota(v2="600000 100000\n", below="system.slice")
     quota(v2="400000 100000\n", below="system.slice/airflow-worker.service")
-    assert limits.usable_cpus() == 4
+    assert cpus.usable_cpus() == 4
 
     quota(v2="300000 100000\n", below="system.slice")
-    assert limits.usable_cpus() == 3
+    assert cpus.usable_cpus() == 3
 
     quota(v2="100000 100000\n", below="somebody.else")
-    assert limits.usable_cpus() == 3
+    assert cpus.usable_cpus() == 3
 
 
 def test_groups_of_the_old_interface_are_found_by_their_controller(quota: Quota, mount: Path) -> None:
@@ -80,7 +81,7 @@ def test_groups_of_the_old_interface_are_found_by_their_controller(quota: Quota,
     quota(v1="200000\n", below="worker")
     quota(v1="100000\n", below="elsewhere")
 
-    assert limits.usable_cpus() == 2
+    assert cpus.usable_cpus() == 2
 
 
 @pytest.mark.parametrize(
@@ -101,41 +102,41 @@ def test_groups_are_found_wherever_their_hierarchy_is_mounted(
     (mount / folder / "cpu.cfs_period_us").write_text("100000\n")
     (mount / folder / file).write_text("200000\n" if file == "cpu.cfs_quota_us" else "200000 100000\n")
 
-    assert limits.usable_cpus() == 2
+    assert cpus.usable_cpus() == 2
 
 
 def test_groups_of_another_controller_with_a_name_like_it_do_not_count(quota: Quota, mount: Path) -> None:
     (mount / "membership").write_text("4:cpuset:/pinned\n")
     quota(v1="100000\n", below="pinned")
 
-    assert limits.usable_cpus() == 8
+    assert cpus.usable_cpus() == 8
 
 
 def test_an_affinity_of_one_is_one(quota: Quota, monkeypatch: pytest.MonkeyPatch) -> None:
     quota(v2="400000 100000\n")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})
 
-    assert limits.usable_cpus() == 1
+    assert cpus.usable_cpus() == 1
 
 
-@pytest.mark.parametrize(("count", "cpus"), [(6, 6), (None, 1)])
+@pytest.mark.parametrize(("count", "usable"), [(6, 6), (None, 1)])
 def test_without_an_affinity_the_machine_counts(
-    quota: Quota, monkeypatch: pytest.MonkeyPatch, count: int | None, cpus: int
+    quota: Quota, monkeypatch: pytest.MonkeyPatch, count: int | None, usable: int
 ) -> None:
     quota()
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: count)
 
-    assert limits.usable_cpus() == cpus
+    assert cpus.usable_cpus() == usable
 
 
 def test_most_workers_by_kind(quota: Quota) -> None:
     quota(v2="300000 100000\n")
 
-    assert {kind: limits.default_workers(kind) for kind in ("process", "thread", "async", "inline")} == {
+    assert {kind: default_workers(kind) for kind in ("process", "thread", "async", "inline")} == {
         "process": 3,
-        "thread": limits.DEFAULT_THREADS,
-        "async": limits.DEFAULT_COROUTINES,
+        "thread": DEFAULT_THREADS,
+        "async": DEFAULT_COROUTINES,
         "inline": 1,
     }
 

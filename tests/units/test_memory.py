@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from airflow_parallel_provider import Stage
-from airflow_parallel_provider.engine.memory import HARD, RESUME_AT, SLOW_AT, MemoryWatch
-from airflow_parallel_provider.engine.slots.process import ProcessSlot
+from airflow_parallel_provider.engine.run.memory import HARD, RESUME_AT, SLOW_AT, MemoryWatch
+from airflow_parallel_provider.engine.workers.process import ProcessSlot
 from tests.support.running import run_pipeline
 from tests.support.sync import Meeting, Once
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.meters import StageMeter
-from airflow_parallel_provider.engine.tally import MOST_SHOWN, WorkerTally, shown, without_forgettable
+from airflow_parallel_provider.engine.metrics.stage_metrics import StageMeter
+from airflow_parallel_provider.engine.metrics.worker_metrics import MOST_SHOWN, WorkerTally, shown, without_forgettable
 from tests.units.given import quick
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import ListSink, Stage
-from airflow_parallel_provider.engine.nursery import output, worker_log
-from airflow_parallel_provider.engine.nursery.output import OutputRelay
-from airflow_parallel_provider.engine.nursery.worker_log import RATE, SocketLogHandler
+from airflow_parallel_provider.engine.processes import output_relay, worker_log
+from airflow_parallel_provider.engine.processes.output_relay import OutputRelay
+from airflow_parallel_provider.engine.processes.worker_log import RATE, SocketLogHandler
 from tests.support.running import run_pipeline
 from tests.support.sync import WAIT_SECONDS, Gate, in_background
 from tests.units.fakes import FakeTime
@@ -40,7 +40,7 @@ class Pipe:
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was logged."""
     seen: list[str] = []
-    monkeypatch.setattr(output.log, "info", lambda text, *values: seen.append(text % values))
+    monkeypatch.setattr(output_relay.log, "info", lambda text, *values: seen.append(text % values))
     return seen
 
 
@@ -91,8 +91,8 @@ def test_the_end_of_the_pipe_ends_the_relay(lines: list[str]) -> None:
 def test_what_was_printed_before_the_end_is_passed_on_however_late(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is slow, or the machine is: the time for last words is over when the relay comes to read them."""
     gate, lines = Gate(), list[str]()
-    monkeypatch.setattr(output, "LAST_SECONDS", -1.0)
-    monkeypatch.setattr(output.log, "info", lambda _, line: (gate.pass_through(), lines.append(line)))
+    monkeypatch.setattr(output_relay, "LAST_SECONDS", -1.0)
+    monkeypatch.setattr(output_relay.log, "info", lambda _, line: (gate.pass_through(), lines.append(line)))
     pipe.write(b"one\n")
     gate.wait_for_visitor()
     pipe.write(b"two\nthree\n")
@@ -117,7 +117,7 @@ def raise_it(number: int, frame: object) -> None:
 def test_closing_that_was_cut_short_can_be_done_again(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for a log that takes its time, and there the time of the task is over: then all is closed once more."""
     gate = Gate()
-    monkeypatch.setattr(output.log, "info", lambda *_: gate.pass_through())
+    monkeypatch.setattr(output_relay.log, "info", lambda *_: gate.pass_through())
     pipe.write(b"line\n")
 
     def strike() -> None:
@@ -165,7 +165,7 @@ def test_the_relay_ends_although_a_grandchild_never_stops_printing(monkeypatch: 
             os.write(writer, b"and another one\n")
         reached.set()
 
-    monkeypatch.setattr(output.log, "info", print_more)
+    monkeypatch.setattr(output_relay.log, "info", print_more)
     monkeypatch.setattr(threading, "excepthook", errors.append)
     relay = OutputRelay(os.fdopen(reader, "rb", buffering=0))
     os.write(writer, b"the first one\n")

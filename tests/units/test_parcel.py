@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.parcel import (
+from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.keys import (
     JOINT,
     JointKey,
     Key,
     Keys,
-    Parcel,
     Shape,
     batch_keys,
     below,

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Stage
-from airflow_parallel_provider.engine import questions
-from airflow_parallel_provider.engine.host import WorkerHost
-from airflow_parallel_provider.engine.needs import modules_wanted
-from airflow_parallel_provider.engine.questions import NoAnswer, QuestionDesk, ask
+from airflow_parallel_provider.engine.functions.import_scan import modules_wanted
+from airflow_parallel_provider.engine.ipc import requests
+from airflow_parallel_provider.engine.ipc.requests import NoAnswer, QuestionDesk, ask
+from airflow_parallel_provider.engine.plan.worker_hooks import Answer, WorkerHost
 from airflow_parallel_provider.errors import SetupFailed
 from tests.support.sync import WAIT_SECONDS
 
@@ -29,21 +29,21 @@ def shout(question: bytes) -> bytes:
 
 
 @pytest.fixture
-def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[questions.Answer], QuestionDesk]]:
+def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], QuestionDesk]]:
     """Opens a desk, and lets this process ask it as a worker does."""
     desks: list[QuestionDesk] = []
-    monkeypatch.setattr(questions, "_line", None)
+    monkeypatch.setattr(requests, "_line", None)
 
-    def open_desk(answer: questions.Answer) -> QuestionDesk:
+    def open_desk(answer: Answer) -> QuestionDesk:
         desks.append(QuestionDesk(answer))
-        questions.connect(os.dup(desks[-1].fd))
+        requests.connect(os.dup(desks[-1].fd))
         return desks[-1]
 
     yield open_desk
     for desk in desks:
         desk.close()
-    assert questions._line is not None
-    questions._line.close()
+    assert requests._line is not None
+    requests._line.close()
 
 
 def test_every_thread_gets_its_own_answer(asker: Callable[..., QuestionDesk]) -> None:
@@ -108,9 +108,9 @@ def test_closed_desk_answers_nobody(asker: Callable[..., QuestionDesk], monkeypa
 
 
 def test_without_a_line_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(questions, "_line", None)
+    monkeypatch.setattr(requests, "_line", None)
 
-    assert not questions.connected()
+    assert not requests.connected()
     with pytest.raises(NoAnswer, match="no line"):
         ask(b"anything")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.rate import RateLimit
+from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
 from tests.units.given import quick
 
 

@@ -17,14 +17,23 @@ from typing import Any
 import pytest
 from greenlet import getcurrent, greenlet
 
-from airflow_parallel_provider.engine.calls import CALL, LIMIT, MESSAGE, PAGE_SLOTS, RECALLED, RUNNING, STATE, Outcome
-from airflow_parallel_provider.engine.channel import Hand
-from airflow_parallel_provider.engine.nursery import wire
-from airflow_parallel_provider.engine.nursery.worker import Worker
-from airflow_parallel_provider.engine.parcel import Parcel
-from airflow_parallel_provider.engine.retry import Retry
-from airflow_parallel_provider.engine.slots.process import ProcessSlot, _decode
-from airflow_parallel_provider.engine.slots.recall import Message, answered, recall, single_calls, worth_it
+from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.channel import Hand
+from airflow_parallel_provider.engine.functions.outcome import Outcome
+from airflow_parallel_provider.engine.functions.status_page import (
+    CALL,
+    LIMIT,
+    MESSAGE,
+    PAGE_SLOTS,
+    RECALLED,
+    RUNNING,
+    STATE,
+)
+from airflow_parallel_provider.engine.ipc import wire
+from airflow_parallel_provider.engine.plan.retry import Retry
+from airflow_parallel_provider.engine.processes.worker_main import Worker
+from airflow_parallel_provider.engine.workers.process import ProcessSlot, _decode
+from airflow_parallel_provider.engine.workers.work_stealing import Message, answered, recall, single_calls, worth_it
 from tests.units.fakes import batches, calls
 
 SHARED = (MESSAGE, CALL, STATE, LIMIT, RECALLED)
@@ -291,7 +300,7 @@ def test_a_message_that_was_taken_back_and_cannot_be_read_is_nobodys_failure() -
 
 
 def dumped_failure() -> tuple[Any, list[Any]]:
-    from airflow_parallel_provider.engine.calls import CallFailure
+    from airflow_parallel_provider.engine.functions.outcome import CallFailure
 
     payload, buffers = wire.dump(CallFailure("ValueError", "cannot be put together again"))
     return payload, list(buffers)

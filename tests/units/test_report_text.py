@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_parallel_provider.engine.report_text import duration, report_text
+from airflow_parallel_provider.report import duration, report_text
 from tests.units.made import report, stage
 
 FAILURES = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.retry import Retry
+from airflow_parallel_provider.engine.plan.retry import Retry
 from airflow_parallel_provider.errors import PlanError, TerminalError, TransientError
 from tests.units.given import quick
 

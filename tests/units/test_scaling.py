@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.engine.scaling import HOLD_SECONDS, LOOK_SECONDS, Decision, Scaler
+from airflow_parallel_provider.engine.stages.autoscaler import HOLD_SECONDS, LOOK_SECONDS, Decision, Scaler
 
 ROOM = 100
 

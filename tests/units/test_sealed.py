@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airflow_parallel_provider.engine.nursery import wire
-from airflow_parallel_provider.engine.nursery.arena import SHARED_FROM
-from airflow_parallel_provider.engine.nursery.sealed import Sealed, open_all, opened, out_of_band
-from airflow_parallel_provider.engine.nursery.worker import sealed
+from airflow_parallel_provider.engine.ipc import wire
+from airflow_parallel_provider.engine.ipc.arena import SHARED_FROM
+from airflow_parallel_provider.engine.ipc.serialized import Sealed, open_all, opened, out_of_band
+from airflow_parallel_provider.engine.processes.worker_main import sealed
 
 VALUES: list[Any] = [
     None,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider import Pipeline, Stage
-from airflow_parallel_provider.engine.series import POINTS, Series
+from airflow_parallel_provider.engine.metrics.time_series import POINTS, Series
 from tests.support.sync import Gate
 from tests.units.given import quick
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import Stage
-from airflow_parallel_provider.engine.shipping import by_value_modules, ship
+from airflow_parallel_provider.engine.functions.serialization import by_value_modules, ship
 from airflow_parallel_provider.errors import NotPicklable
 from tests.support.saboteurs import tenfold
 from tests.support.scripts import ROOT

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_parallel_provider import Pipeline
-from airflow_parallel_provider.engine.simulate import simulate
+from airflow_parallel_provider.engine.analysis.simulate import simulate
 from airflow_parallel_provider.errors import PlanError
 from tests.units.given import quick
 from tests.units.made import ITEMS, report, stage

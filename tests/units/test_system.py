@@ -8,13 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from airflow_parallel_provider.engine.nursery.parent import exit_text, was_signalled
-from airflow_parallel_provider.engine.nursery.system import children_of
+from airflow_parallel_provider.engine.processes.system import children_of, exit_text, was_signalled
 from tests.support.scripts import ROOT
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    program = f"from airflow_parallel_provider.engine.nursery.system import *\nimport os, signal, sys\n{code}"
+    program = f"from airflow_parallel_provider.engine.processes.system import *\nimport os, signal, sys\n{code}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", program]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)

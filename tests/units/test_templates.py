@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.engine.templates import holds_template, is_template, rendered_number, rendered_workers
+from airflow_parallel_provider.engine.plan.templates import (
+    holds_template,
+    is_template,
+    rendered_number,
+    rendered_workers,
+)
 from airflow_parallel_provider.errors import PlanError
 
 

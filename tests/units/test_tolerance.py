@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.tolerance import Tolerance
+from airflow_parallel_provider.engine.plan.tolerance import Tolerance
 from airflow_parallel_provider.errors import PlanError
 from tests.units.given import quick
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airflow_parallel_provider.engine.nursery.sealed import Sealed
-from airflow_parallel_provider.engine.weight import weigh
+from airflow_parallel_provider.engine.dataflow.size_estimate import weigh
+from airflow_parallel_provider.engine.ipc.serialized import Sealed
 from tests.units.fakes import Weighty
 
 

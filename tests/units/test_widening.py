@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import Stage
-from airflow_parallel_provider.engine.calls import Outcome
-from airflow_parallel_provider.engine.causes import Causes
-from airflow_parallel_provider.engine.flow import Chunk, Flow
-from airflow_parallel_provider.engine.stage_run import LIGHT_BYTES, StageRun
+from airflow_parallel_provider.engine.dataflow.chunk import Chunk
+from airflow_parallel_provider.engine.dataflow.router import Flow
+from airflow_parallel_provider.engine.functions.outcome import Outcome
+from airflow_parallel_provider.engine.metrics.failure_causes import Causes
+from airflow_parallel_provider.engine.stages.stage_run import LIGHT_BYTES, StageRun
 from airflow_parallel_provider.errors import RunFailed
 from tests.units.fakes import Weighty
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.nursery import wire
-from airflow_parallel_provider.engine.nursery.arena import SHARED_FROM, Receiver, Sender
+from airflow_parallel_provider.engine.ipc import wire
+from airflow_parallel_provider.engine.ipc.arena import SHARED_FROM, Receiver, Sender
 from tests.units.given import quick
 from tests.units.test_arena import SIZE, make_pair
 

@@ -10,9 +10,10 @@ import pytest
 
 from airflow_parallel_provider import ListSink, QueueSource
 from airflow_parallel_provider.cli.counting import CountingSink
-from airflow_parallel_provider.engine.sink import ChunkResult, LoadSpec, Sink, WrappedSink
-from airflow_parallel_provider.engine.source import Source, WrappedSource
-from airflow_parallel_provider.sources.brokers import Broker
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, LoadSpec
+from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
+from airflow_parallel_provider.engine.interfaces.source import Source, WrappedSource
+from airflow_parallel_provider.sources.queue.broker import Broker
 from airflow_parallel_provider.testing.fault_ends import BareSink, TaggingSource
 
 METHODS = {name for name, _ in inspect.getmembers(Sink, inspect.isfunction) if not name.startswith("_")}

@@ -1,6 +1,6 @@
 """What each operation keeps of a chunk's values, how two of these are merged, and the figure that comes out.
 
-A state is made of what :mod:`~airflow_parallel_provider.sinks.typed_json` can write and read back exactly.
+A state is made of what :mod:`~airflow_parallel_provider.values.typed_json` can write and read back exactly.
 """
 
 from __future__ import annotations

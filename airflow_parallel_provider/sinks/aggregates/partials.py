@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.rows.fit import plain_column
 from airflow_parallel_provider.sinks.aggregates.distinct import digest
 from airflow_parallel_provider.sinks.aggregates.operations import NUMBERS, OPERATION, Unfit
-from airflow_parallel_provider.sinks.fit import plain_column
-from airflow_parallel_provider.sinks.typed_json import dumps, loads
+from airflow_parallel_provider.values.typed_json import dumps, loads
 
 if TYPE_CHECKING:
+    from airflow_parallel_provider.rows.block import Block
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
-    from airflow_parallel_provider.sinks.rows import Block
 
 OTHER: Final = "(other)"
 """Under this name the values of ``by`` are added up that are too many to be told apart."""

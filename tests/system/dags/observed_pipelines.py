@@ -5,13 +5,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from airflow_parallel_provider import (
-    ParallelPipelineOperator,
-    ReplayDeadLettersOperator,
-    SinkTable,
-    SqlSource,
-    Stage,
-)
+from airflow_parallel_provider import ParallelPipelineOperator, ReplayDeadLettersOperator, SinkTable, SqlSource, Stage
 
 Row = dict[str, Any]
 

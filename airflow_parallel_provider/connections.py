@@ -1,0 +1,42 @@
+"""Airflow connections: looking one up, and copying one with its templates resolved."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from airflow_parallel_provider.errors import PlanError
+
+
+def look_up(conn_id: str, field: str) -> Any:
+    """An Airflow connection, as a task finds it. Main thread only.
+
+    :param field: the argument that named it, for errors.
+    :raises PlanError: when there is none of that name.
+    """
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+    from airflow.sdk import BaseHook
+
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise PlanError(
+            field,
+            conn_id,
+            f"Airflow knows no such connection; add it (airflow connections add {conn_id} ...) "
+            f"or set AIRFLOW_CONN_{conn_id.upper()}",
+        ) from None
+
+
+def quiet_copy(connection: Any) -> Any:
+    """A copy of a connection whose ``extra`` is parsed already: each parse would report its secrets to Airflow."""
+    from airflow.sdk import Connection as AirflowConnection
+
+    extra = copy.deepcopy(connection.extra_dejson)
+
+    def extra_dejson(_self: Any) -> dict[str, Any]:
+        return copy.deepcopy(extra)
+
+    kind: Any = type("ResolvedConnection", (AirflowConnection,), {"extra_dejson": property(extra_dejson)})
+    parts = ("conn_id", "conn_type", "description", "host", "schema", "login", "password", "port", "extra")
+    return kind(**{part: getattr(connection, part) for part in parts})

@@ -1,0 +1,166 @@
+"""What a run would have taken with other numbers of workers: a queueing simulation on the measured service times.
+
+A discrete-event simulation of a tandem line with finite buffers and blocking after service (Law, *Simulation Modeling
+and Analysis*, ch. 2): each stage has its workers and its bound, service times are drawn from the measured quantiles. A
+run of many items is simulated with fewer and scaled up.
+
+Known limitation: it does not know what the workers share outside of the CPUs (a database, a rate limit, the interpreter
+lock of Python threads that compute), and it predicts the steady part of a run, not its start.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_parallel_provider.engine.resources.cpus import usable_cpus
+from airflow_parallel_provider.errors import PlanError
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.report import RunReport, StageReport
+
+MOST_TOKENS = 3000
+"""Items simulated; a longer run is scaled from them."""
+
+_SEED = 20_130_101  # the same prediction every time
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the simulation says."""
+
+    seconds: float
+    """Duration of the whole run."""
+    bottleneck: str
+    """The stage whose workers are busiest."""
+    busy: dict[str, float]
+    """Share of its workers' time each stage is busy."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """One stage of the simulated line."""
+
+    name: str
+    workers: int
+    room: int
+    quantiles: Sequence[float]
+    scale: float
+    waiting: int = 0
+    free: int = 0
+    blocked: int = 0
+    busy: float = 0.0
+
+    def draw(self, dice: random.Random) -> float:
+        """One service time, seconds: a point on the measured distribution."""
+        at = dice.random() * (len(self.quantiles) - 1)
+        low = int(at)
+        high = min(low + 1, len(self.quantiles) - 1)
+        value = self.quantiles[low] + (at - low) * (self.quantiles[high] - self.quantiles[low])
+        return value / 1000 * self.scale
+
+
+def simulate(
+    report: RunReport, *, workers: Mapping[str, int] | None = None, machines: int = 1, cpus: int | None = None
+) -> Prediction:
+    """Predict the duration of the run that ``report`` is of, with other workers.
+
+    :param workers: number of workers by stage name; stages that are left out keep theirs.
+    :param machines: the items are shared out over so many machines of the same size.
+    :param cpus: CPUs of one machine; default: those of this task.
+    :raises PlanError: for an unknown stage, a number below 1, or a report without measured calls.
+    """
+    wanted = dict(workers or {})
+    known = {stage.name for stage in report.stages}
+    for name, count in wanted.items():
+        if name not in known:
+            raise PlanError("simulate(workers)", name, f"no such stage; the report has {', '.join(sorted(known))}")
+        if not _whole(count):
+            raise PlanError(f"simulate(workers[{name!r}])", count, "give a whole number from 1")
+    if not _whole(machines):
+        raise PlanError("simulate(machines)", machines, "give a whole number from 1")
+    stages = [stage for stage in report.stages if stage.calls]
+    if not stages:
+        raise PlanError("simulate(report)", report.state, "the report has no measured calls to learn from")
+    items = max(1, (report.items_read - report.items_skipped) // machines)
+    tokens = min(items, MOST_TOKENS)
+    lines = _lines(stages, wanted, tokens, report, cpus or usable_cpus())
+    seconds, scale = _Simulation(lines, tokens).run(), items / tokens
+    busy = {line.name: line.busy / max(1e-12, seconds * line.workers) for line in lines}
+    return Prediction(seconds * scale, max(busy, key=lambda name: busy[name]), busy)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _lines(
+    stages: Sequence[StageReport], wanted: Mapping[str, int], tokens: int, report: RunReport, cpus: int
+) -> list[_Line]:
+    counts = {stage.name: wanted.get(stage.name, max(1, stage.workers)) for stage in stages}
+    processes = sum(counts[stage.name] for stage in stages if stage.kind == "process")
+    measured = sum(stage.workers for stage in stages if stage.kind == "process")
+    read = max(1, report.items_read - report.items_skipped)
+    lines = []
+    for stage in stages:
+        # A token stands for one item of the source: its share of the stage's calls, whatever the batches were.
+        scale = stage.calls / read
+        if stage.kind == "process":  # processes beyond the CPUs take turns
+            scale *= max(1.0, processes / cpus) / max(1.0, measured / cpus)
+        mean = stage.busy_seconds * 1000 / stage.calls
+        shape = stage.service_ms or [mean]
+        average = (sum(shape) - (shape[0] + shape[-1]) / 2) / (len(shape) - 1) if len(shape) > 1 else shape[0]
+        scale *= mean / average if average else 1.0
+        room = max(counts[stage.name], stage.queue_size)
+        lines.append(_Line(stage.name, counts[stage.name], min(room, tokens), shape, scale, free=counts[stage.name]))
+    return lines
+
+
+class _Simulation:
+    """The line at work."""
+
+    def __init__(self, lines: list[_Line], tokens: int) -> None:
+        self._lines = lines
+        self._left = tokens
+        self._now = 0.0
+        self._events: list[tuple[float, int, int]] = []  # end of a service: time, tie breaker, stage
+        self._dice = random.Random(_SEED)  # noqa: S311 - a simulation, no secret
+        self._number = 0
+
+    def run(self) -> float:
+        """Let all tokens through; return when the last one leaves."""
+        while True:
+            moved = True
+            while moved:
+                moved = False
+                for at in range(len(self._lines) - 1, -1, -1):
+                    moved = self._move(at) or moved
+            if not self._events:
+                return self._now
+            self._now, _, at = heapq.heappop(self._events)
+            self._lines[at].blocked += 1  # done, and keeps its worker until the next stage has room
+
+    def _move(self, at: int) -> bool:
+        """Pass on what a stage has done and begin what can begin; whether anything moved."""
+        line, last = self._lines[at], at + 1 == len(self._lines)
+        passing = line.blocked if last else min(line.blocked, self._lines[at + 1].room - self._lines[at + 1].waiting)
+        line.blocked -= passing
+        line.free += passing
+        if not last:
+            self._lines[at + 1].waiting += passing
+        if at == 0:
+            entering = min(self._left, line.room - line.waiting)
+            line.waiting += entering
+            self._left -= entering
+        beginning = min(line.free, line.waiting)
+        for _ in range(beginning):
+            service = line.draw(self._dice)
+            line.busy += service
+            self._number += 1
+            heapq.heappush(self._events, (self._now + service, self._number, at))
+        line.free -= beginning
+        line.waiting -= beginning
+        return bool(passing or beginning)

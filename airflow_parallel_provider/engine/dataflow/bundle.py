@@ -1,0 +1,78 @@
+"""What travels through channels: parcels of items with the keys that say where each one came from.
+
+An item's *key* is its position in its chunk. Where one call turns an item into several results, each result's key is
+the item's key with its number appended, so sorting a chunk's rows by key puts them in source order whatever the workers
+did (law 5), and the first number of a key is always the item that a result belongs to (law 1).
+
+As long as every item has one result, the keys of neighbours are a ``range``: cutting, joining and counting a thousand
+of them costs as much as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.engine.dataflow.size_estimate import weigh
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.dataflow.chunk import Chunk
+
+
+class Parcel:
+    """Calls to be made at one stage, all of one chunk.
+
+    In a stage with ``batch_size`` each element of ``keys`` and ``values`` is the list of one batch, elsewhere one item.
+    """
+
+    __slots__ = ("alone", "attempt", "bytes", "chunk", "keys", "size", "splitting", "values")
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        keys: Sequence[Any],
+        values: list[Any],
+        size: int,
+        attempt: int = 1,
+        *,
+        splitting: bool = False,
+        alone: bool = False,
+    ) -> None:
+        self.chunk = chunk
+        self.keys = keys
+        self.values = values
+        self.size = size  # items in all calls together
+        self.bytes = weigh(values)
+        self.attempt = attempt
+        self.splitting = splitting  # part of a batch that is being bisected: no further retries
+        self.alone = alone  # suspected of killing its worker: travels in a message of its own
+
+    def cut(self, calls: int, size: int) -> Parcel:
+        """Take the first ``calls`` calls (``size`` items) out into a parcel of their own."""
+        head = Parcel(
+            self.chunk,
+            self.keys[:calls],
+            self.values[:calls],
+            size,
+            self.attempt,
+            splitting=self.splitting,
+            alone=self.alone,
+        )
+        self.keys = self.keys[calls:]
+        del self.values[:calls]
+        self.size -= size
+        self.bytes -= head.bytes
+        return head
+
+    def one(self, index: int, *, batched: bool) -> Parcel:
+        """Copy one call into a parcel of its own."""
+        size = len(self.values[index]) if batched else 1
+        return Parcel(
+            self.chunk,
+            [self.keys[index]],
+            [self.values[index]],
+            size,
+            self.attempt,
+            splitting=self.splitting,
+            alone=self.alone,
+        )

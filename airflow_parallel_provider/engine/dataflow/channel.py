@@ -1,0 +1,274 @@
+"""The bounded queue in front of a stage.
+
+*Closed* is the normal end: nothing more will be put, readers drain what is left. *Broken* means the run is being torn
+down: whoever waits in :meth:`Channel.put` or :meth:`Channel.take` gets :class:`ChannelBroken` at once.
+
+The bound counts items, and an estimate of their bytes. Parcels that come back for another attempt have been let in
+before and are not counted again; ``max_in_flight`` bounds them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
+
+Hand = list[Parcel]
+"""What one worker takes at once."""
+
+
+MOST_BYTES: Final = 256 << 20
+"""Bytes (estimated) that wait in one channel at most; a single call may be larger, alone."""
+
+
+class ChannelBroken(Exception):
+    """The run is being torn down; nothing can be put or taken any more."""
+
+
+END: Final[Hand] = []
+"""Returned by :meth:`Channel.take` when nothing will ever come again. Compare with ``is``."""
+
+
+class Channel:
+    """Bounded, for many writers and many readers.
+
+    :param capacity: items it holds at most.
+    :param batched: whether each call of a parcel is a list of items.
+    :param rate: items per second that may be taken; None: no limit.
+    """
+
+    def __init__(self, capacity: int, *, batched: bool = False, rate: float | None = None) -> None:
+        self.capacity = capacity
+        self.peak = 0
+        self.items = 0
+        self.calls = 0
+        self.bytes = 0
+        self.waiting = 0
+        self.leaving = 0
+        self.refill: Callable[[], list[Parcel]] | None = None
+        self._writers_waiting = 0
+        self._batched = batched
+        self._rate = RateLimit(rate) if rate else None
+        self._lock = threading.Lock()
+        self._readable = threading.Condition(self._lock)
+        self._writable = threading.Condition(self._lock)
+        self._parcels: deque[Parcel] = deque()
+        self._returned: list[tuple[float, int, Parcel]] = []  # heap: due time, tie breaker, parcel
+        self._returns = 0
+        self._unsettled = 0
+        self._closed = False
+        self._broken = False
+
+    @property
+    def ended(self) -> bool:
+        """Closed, empty, and nothing can come back."""
+        return self._closed and not self._parcels and not self._returned and not self._unsettled
+
+    @property
+    def closed(self) -> bool:
+        """Whether the writers are done."""
+        return self._closed
+
+    def widen(self, capacity: int) -> None:
+        """Raise the bound; it never shrinks, so that the peak always stays below it."""
+        with self._lock:
+            if capacity > self.capacity:
+                self.capacity = capacity
+                self._writable.notify_all()
+
+    def put(self, parcel: Parcel) -> float:
+        """Add a parcel, in pieces if need be; return the seconds spent waiting for room.
+
+        :raises ChannelBroken: when the run is being torn down.
+        """
+        waited = 0.0
+        with self._lock:
+            while True:
+                if self._broken:
+                    raise ChannelBroken
+                calls, size = self._fitting(parcel)
+                if calls == len(parcel.values):
+                    self._append(parcel)
+                    return waited
+                if calls:
+                    self._append(parcel.cut(calls, size))
+                    continue
+                waited += self._wait_for_room()
+
+    def _wait_for_room(self) -> float:
+        began = time.monotonic()
+        self._writers_waiting += 1
+        try:
+            self._writable.wait()
+        finally:
+            self._writers_waiting -= 1
+        return time.monotonic() - began
+
+    def _fitting(self, parcel: Parcel) -> tuple[int, int]:
+        """How many calls of the parcel fit, and their size. An empty channel takes any one batch: progress first."""
+        room = self.capacity - self.items
+        if self.bytes + parcel.bytes > MOST_BYTES:
+            return self._fitting_bytes(parcel)
+        if parcel.size <= room:
+            return len(parcel.values), parcel.size
+        if not self._batched:
+            return max(0, room), max(0, room)
+        calls = size = 0
+        for batch in parcel.values:
+            if size + len(batch) > room:
+                break
+            calls += 1
+            size += len(batch)
+        return calls, size
+
+    def _fitting_bytes(self, parcel: Parcel) -> tuple[int, int]:
+        """Like :meth:`_fitting` for a parcel that is too heavy as a whole; a single call may always go, alone."""
+        each = max(1, parcel.bytes // len(parcel.values))
+        calls = min(len(parcel.values), (MOST_BYTES - self.bytes) // each)
+        if calls <= 0:
+            calls = 0 if self.items else 1
+        size = sum(map(len, parcel.values[:calls])) if self._batched else calls
+        while calls and self.items and self.items + size > self.capacity:
+            calls -= 1
+            size = sum(map(len, parcel.values[:calls])) if self._batched else calls
+        return calls, size
+
+    def _append(self, parcel: Parcel) -> None:
+        self._parcels.append(parcel)
+        self.items += parcel.size
+        self.bytes += parcel.bytes
+        self.calls += len(parcel.values)
+        self.peak = max(self.peak, self.items)
+        self._readable.notify(min(len(parcel.values), self.waiting) or 1)
+
+    def give_back(self, parcel: Parcel, delay: float = 0.0) -> None:
+        """Return a parcel for another attempt after ``delay`` seconds. Never blocks; call before :meth:`settled`."""
+        with self._lock:
+            self._returns += 1
+            heapq.heappush(self._returned, (time.monotonic() + delay, self._returns, parcel))
+            self._readable.notify()
+
+    def settled(self, calls: int) -> None:
+        """Say that ``calls`` calls taken earlier have got their final answer or were given back."""
+        with self._lock:
+            self._unsettled -= calls
+            if self.ended:
+                self._readable.notify_all()
+
+    def take(self, limit: Callable[[int], int], *, block: bool = True) -> Hand | None:
+        """Take calls for one worker.
+
+        :param limit: given the number of calls that wait, says how many to take at most.
+        :param block: wait for work; otherwise return None when there is none.
+        :return: the parcels; END when nothing will ever come again, or when this worker is to leave.
+        :raises ChannelBroken: when the run is being torn down.
+        """
+        with self._lock:
+            self.waiting += 1
+            try:
+                while True:
+                    if self._broken:
+                        raise ChannelBroken
+                    if self.leaving and block:
+                        self.leaving -= 1
+                        return END
+                    hand, pause = self._ready(limit)
+                    if hand:
+                        self._unsettled += sum(len(parcel.values) for parcel in hand)
+                        return hand
+                    if self.ended:
+                        self._readable.notify_all()
+                        return END
+                    if not block:
+                        return None
+                    self._readable.wait(pause)
+            finally:
+                self.waiting -= 1
+
+    def _ready(self, limit: Callable[[int], int]) -> tuple[Hand, float | None]:
+        pause: float | None = None
+        if self._rate is not None:
+            pause = self._rate.pause(time.monotonic())
+            if pause > 0:
+                return [], pause
+            pause = None
+        if self._returned:
+            pause = self._returned[0][0] - time.monotonic()
+            if pause <= 0:
+                return self._spend([heapq.heappop(self._returned)[2]]), None
+        if not self._parcels and self.refill is not None:
+            for parcel in self.refill():
+                self._append(parcel)
+        if not self._parcels:
+            return [], pause
+        most = max(1, limit(self.calls))
+        if self._rate is not None:
+            most = min(most, self._rate.allowed)
+        return self._spend(self._pop(most)), None
+
+    def _spend(self, hand: Hand) -> Hand:
+        if self._rate is not None:
+            self._rate.spend(sum(parcel.size for parcel in hand))
+        return hand
+
+    def _pop(self, limit: int) -> Hand:
+        hand: Hand = []
+        while limit > 0 and self._parcels:
+            parcel = self._parcels[0]
+            calls = len(parcel.values)
+            if calls > limit:
+                size = sum(map(len, parcel.values[:limit])) if self._batched else limit
+                parcel = parcel.cut(limit, size)
+                calls = limit
+            else:
+                self._parcels.popleft()
+            hand.append(parcel)
+            limit -= calls
+            self.calls -= calls
+            self.items -= parcel.size
+            self.bytes -= parcel.bytes
+        # A low-water mark: a writer that is woken for every single place costs more than the call that made it free,
+        # and meanwhile the readers have the other half. An empty channel takes whatever a writer has.
+        if self._writers_waiting and self.items <= self.capacity // 2:
+            self._writable.notify(self.capacity - self.items)
+        return hand
+
+    def dismiss(self, workers: int) -> None:
+        """Have so many workers leave, those first that have nothing to do."""
+        with self._lock:
+            self.leaving += workers
+            self._readable.notify_all()
+
+    def may_leave(self) -> bool:
+        """For a worker that never waits: whether it is one of those to leave."""
+        if not self.leaving:
+            return False
+        with self._lock:
+            if self.leaving:
+                self.leaving -= 1
+                return True
+        return False
+
+    def next_return(self) -> float | None:
+        """Seconds until the next parcel that was given back is due; None when none is waiting."""
+        with self._lock:
+            return max(0.0, self._returned[0][0] - time.monotonic()) if self._returned else None
+
+    def close(self) -> None:
+        """Nothing more will be put: readers drain what is left and then get END."""
+        with self._lock:
+            self._closed = True
+            self._readable.notify_all()
+
+    def break_(self) -> None:
+        """Tear down: everybody who waits, now or later, gets :class:`ChannelBroken`."""
+        with self._lock:
+            self._broken = True
+            self._readable.notify_all()
+            self._writable.notify_all()

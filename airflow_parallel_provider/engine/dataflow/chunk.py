@@ -1,0 +1,54 @@
+"""A chunk: a run of consecutive items, the unit of commit and of resume."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from airflow_parallel_provider.engine.dataflow.keys import Keys
+from airflow_parallel_provider.engine.interfaces.records import DeadLetter
+
+
+class Chunk:
+    """A run of consecutive items on its way through the stages."""
+
+    __slots__ = (
+        "dead",
+        "dead_letters",
+        "first_position",
+        "front",
+        "gathered_keys",
+        "gathered_values",
+        "index",
+        "lock",
+        "open",
+        "row_keys",
+        "rows",
+        "sealed",
+        "size",
+    )
+
+    def __init__(self, index: int, first_position: int, stages: int) -> None:
+        self.index = index
+        self.first_position = first_position
+        self.size = 0
+        self.sealed = False  # the source has given all its items
+        self.front = 0  # first stage that is not finished with it
+        self.lock = threading.Lock()
+        self.open = [0] * stages
+        self.gathered_keys: list[Keys] = [()] * stages
+        self.gathered_values: list[list[Any]] = [[] for _ in range(stages)]
+        self.row_keys: list[Keys] = []  # of the rows, in runs as they came
+        self.rows: list[Any] = []
+        self.dead: set[int] = set()
+        self.dead_letters: list[tuple[tuple[int, ...], DeadLetter]] = []  # with what puts them in source order
+
+    @property
+    def chunk_id(self) -> str:
+        """Stable across tries; sorts in source order."""
+        return chunk_id(self.index)
+
+
+def chunk_id(index: int) -> str:
+    """Id of the chunk with an ordinal."""
+    return f"{index:08d}"

@@ -1,0 +1,95 @@
+"""Keys: where the items of a batch stand in their chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Self
+
+Key = int | tuple[int, ...]
+
+Keys = Sequence[Key]
+"""Keys of several items or results: a list, or a ``range`` of step 1. Never changed in place."""
+
+JOINT: Final = -1
+"""Shape of a call that returned one table for its whole batch."""
+
+Shape = int | list[int]
+"""What one call gave back: a number of results, the indexes of the items that were kept, or JOINT."""
+
+
+class JointKey(tuple[int, ...]):  # noqa: SLOT001 - a tuple's subclass cannot have slots of its own
+    """Key of one result that stands for several items (a table returned for a batch), or of a part of such a result.
+
+    As a tuple it is its place: it sorts like any other key.
+
+    :param positions: of the items in the chunk, ascending.
+    :param place: the first position and the numbers below it; default: the first position.
+    """
+
+    positions: tuple[int, ...]
+
+    def __new__(cls, positions: Iterable[int], place: Iterable[int] | None = None) -> Self:
+        """Make one."""
+        positions = tuple(positions)
+        self = super().__new__(cls, positions[:1] if place is None else place)
+        self.positions = positions
+        return self
+
+
+def origins(key: Key) -> Iterable[int]:
+    """Positions in the chunk of the items a key stands for."""
+    if isinstance(key, JointKey):
+        return key.positions
+    return (key if isinstance(key, int) else key[0],)
+
+
+def sort_key(key: Key) -> tuple[int, ...]:
+    """Make keys of different depth comparable."""
+    return (key,) if isinstance(key, int) else key
+
+
+def joined(first: Keys, second: Keys) -> Keys:
+    """The keys of both, one after the other."""
+    if not first:
+        return second
+    if isinstance(first, range) and isinstance(second, range) and first.stop == second.start:
+        return range(first.start, second.stop)
+    return [*first, *second]
+
+
+def joined_batches(batches: Sequence[Keys]) -> Keys:
+    """The keys of all batches, one after the other."""
+    first, last = batches[0], batches[-1]
+    if isinstance(first, range) and isinstance(last, range):
+        whole = range(first.start, last.stop)
+        if len(whole) == sum(map(len, batches)) and all(type(keys) is range for keys in batches):
+            return whole  # ranges of one chunk never overlap: nothing is missing between them
+    return [key for keys in batches for key in keys]
+
+
+def below(key: Key, count: int) -> list[Key]:
+    """Keys of ``count`` results of the one item or result ``key``."""
+    return [_numbered(key, number) for number in range(count)]
+
+
+def _numbered(key: Key, number: int) -> Key:
+    place = (*sort_key(key), number)
+    return JointKey(key.positions, place) if isinstance(key, JointKey) else place
+
+
+def batch_keys(keys: Keys, shape: Shape) -> Keys:
+    """Keys of what a batch function returned for a batch with ``keys``.
+
+    As many results as items: one to one. More or fewer: result j of m belongs to item j*n//m of n, so every result has
+    an owner, order is kept, and with fewer results than items the rest ended without a row of their own.
+    """
+    if isinstance(shape, list):
+        return [keys[index] for index in shape]
+    if shape == JOINT:
+        return [JointKey(sorted({origin for key in keys for origin in origins(key)}))]
+    if shape == len(keys):
+        return keys
+    owners = [keys[number * len(keys) // shape] for number in range(shape)]
+    if shape <= len(keys):
+        return owners
+    return [_numbered(key, number) for number, key in enumerate(owners)]

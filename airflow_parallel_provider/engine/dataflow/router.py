@@ -1,0 +1,169 @@
+"""Where every chunk is on its way: which of its items are still open at which stage, and what has reached the sink.
+
+A stage is *finished with a chunk* when everything before it is, and none of the chunk's items are open at the stage.
+Only then may the stage after it flush a batch that is not full: so batches are as full as they can be and never mix
+two chunks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.chunk import Chunk
+from airflow_parallel_provider.engine.dataflow.keys import Keys, joined, sort_key
+
+
+class Inlet(Protocol):
+    """What the flow needs to know of a stage."""
+
+    batch_size: int | None
+    in_order: bool
+    """Cut batches only when the chunk is complete, in source order (an ordered run needs that, see Flow)."""
+
+    def accept(self, parcel: Parcel) -> float:
+        """Take a parcel in; return the seconds spent waiting for room."""
+
+    def arrived(self, items: int) -> None:
+        """Count items on their first arrival."""
+
+    def close(self) -> None:
+        """Nothing more will arrive."""
+
+
+class Flow:
+    """Moves results from stage to stage and notices when a chunk is complete.
+
+    In an ordered run a batch must hold neighbours: when its function returns fewer or more results than it got items,
+    only the place of the whole batch says where they belong. Items reach a later stage in any order, so there a chunk
+    is put in order as a whole before it is cut into batches.
+
+    :param inlets: the stages in order.
+    :param complete: called with each chunk whose last item has found its fate.
+    """
+
+    def __init__(self, inlets: list[Inlet], complete: Callable[[Chunk], None]) -> None:
+        self._inlets = inlets
+        self._complete = complete
+        self._lock = threading.Lock()
+        self._finished = [0] * len(inlets)
+        self._total: int | None = None
+
+    def deliver(self, stage: int, chunk: Chunk, keys: Keys, values: list[Any]) -> float:
+        """Bring results to a stage, or to the sink after the last one; return the seconds spent waiting for room."""
+        parcel = self.admit(stage, chunk, keys, values)
+        return self._inlets[stage].accept(parcel) if parcel is not None else 0.0
+
+    def admit(self, stage: int, chunk: Chunk, keys: Keys, values: list[Any]) -> Parcel | None:
+        """Book results in at a stage and return the calls that can be made with them now, if any."""
+        if not values:
+            return None
+        if stage == len(self._inlets):
+            with chunk.lock:
+                chunk.row_keys.append(keys)
+                chunk.rows.extend(values)
+            return None
+        inlet = self._inlets[stage]
+        inlet.arrived(len(values))
+        with chunk.lock:
+            chunk.open[stage] += len(values)
+            if inlet.batch_size is None:
+                return Parcel(chunk, keys, values, len(values))
+            return self._gather(stage, chunk, inlet.batch_size, keys, values)
+
+    def _gather(self, stage: int, chunk: Chunk, size: int, keys: Keys, values: list[Any]) -> Parcel | None:
+        """Add to the chunk's unfinished batch at this stage; cut off every full one. Called with the chunk's lock."""
+        held = chunk.gathered_values[stage]
+        if held:
+            keys = joined(chunk.gathered_keys[stage], keys)
+            held.extend(values)
+            values = held
+        full = 0 if self._inlets[stage].in_order else len(values) // size * size
+        chunk.gathered_keys[stage], chunk.gathered_values[stage] = keys[full:], values[full:] if full else values
+        return self._in_batches(chunk, size, keys[:full], values[:full]) if full else None
+
+    def _in_batches(self, chunk: Chunk, size: int, keys: Keys, values: list[Any]) -> Parcel:
+        cuts = range(0, len(values), size)
+        return Parcel(
+            chunk, [keys[at : at + size] for at in cuts], [values[at : at + size] for at in cuts], len(values)
+        )
+
+    def _last_batches(self, stage: int, chunk: Chunk) -> Parcel:
+        """What is left of the chunk in front of a stage, cut into batches; called with the chunk's lock."""
+        inlet = self._inlets[stage]
+        keys, values = chunk.gathered_keys[stage], chunk.gathered_values[stage]
+        chunk.gathered_keys[stage], chunk.gathered_values[stage] = (), []
+        if inlet.in_order:
+            order = sorted(range(len(keys)), key=lambda at: sort_key(keys[at]))
+            keys, values = [keys[at] for at in order], [values[at] for at in order]
+        return self._in_batches(chunk, inlet.batch_size or 1, keys, values)
+
+    def seal(self, chunk: Chunk, size: int) -> float:
+        """The source has given all ``size`` items of the chunk."""
+        chunk.size = size
+        chunk.sealed = True
+        return self.settle(0, chunk, 0)
+
+    def settle(self, stage: int, chunk: Chunk, items: int) -> float:
+        """``items`` of the chunk have left the stage (their results were delivered before); return seconds waited."""
+        waited = 0.0
+        while True:
+            with chunk.lock:
+                if items:
+                    chunk.open[stage] -= items
+                    items = 0
+                passed, rest = self._advance(chunk)
+            if rest is not None and rest[0] < len(self._inlets):
+                # Before the stages are counted: that may close this very channel, and its readers would leave.
+                waited += self._inlets[rest[0]].accept(rest[1])
+            for done in passed:
+                self._count_finished(done)
+            if rest is None:
+                return waited
+            if rest[0] == len(self._inlets):
+                self._complete(chunk)
+                return waited
+            stage = rest[0]
+
+    def _advance(self, chunk: Chunk) -> tuple[list[int], tuple[int, Parcel] | None]:
+        """Move the chunk's front over the stages that are finished with it; called with the chunk's lock.
+
+        Returns the stages passed, and either the last batch of the stage at the front, flushed though not full, or the
+        mark that the chunk is complete.
+        """
+        passed: list[int] = []
+        if not chunk.sealed:
+            return passed, None
+        stages = len(self._inlets)
+        while chunk.front < stages:
+            at = chunk.front
+            if chunk.gathered_values[at]:
+                return passed, (at, self._last_batches(at, chunk))
+            if chunk.open[at]:
+                return passed, None
+            chunk.front += 1
+            passed.append(at)
+        if chunk.front == stages:
+            chunk.front += 1  # completes once
+            return passed, (stages, Parcel(chunk, [], [], 0))
+        return passed, None
+
+    def _count_finished(self, stage: int) -> None:
+        with self._lock:
+            self._finished[stage] += 1
+            closes = self._finished[stage] == self._total
+        if closes and stage + 1 < len(self._inlets):
+            self._inlets[stage + 1].close()
+
+    def end(self, chunks: int) -> None:
+        """The source has ended after ``chunks`` chunks (the skipped ones are not counted)."""
+        with self._lock:
+            self._total = chunks
+            closes = [stage for stage, count in enumerate(self._finished) if count == chunks]
+        if self._inlets:
+            self._inlets[0].close()
+        for stage in closes:
+            if stage + 1 < len(self._inlets):
+                self._inlets[stage + 1].close()

@@ -1,0 +1,206 @@
+"""The sink's thread: one connection, one chunk after the other, rows and ledger together."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import operator
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from airflow_parallel_provider.engine.dataflow.chunk import Chunk
+from airflow_parallel_provider.engine.dataflow.keys import origins, sort_key
+from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk
+from airflow_parallel_provider.engine.interfaces.sink import Sink
+from airflow_parallel_provider.errors import RunFailed, SinkFailed
+
+
+class CommitterContext(Protocol):
+    """What the committer needs of its run."""
+
+    def fail(self, error: RunFailed) -> None:
+        """End the run with this error."""
+
+    def may_commit(self) -> bool:
+        """False once the run is ending: then nothing more is committed."""
+
+    def may_finish(self) -> bool:
+        """Judge the run as a whole, now that all is committed; False when it has failed."""
+
+    def chunk_finished(self, items: int) -> None:
+        """A chunk has been committed: its items leave the budget."""
+
+    def opened(self, committed: Mapping[str, CommittedChunk]) -> None:
+        """The sink is open; these chunks are in already."""
+
+    def sink_done(self) -> None:
+        """Everything is committed and sealed."""
+
+
+class Committer:
+    """Assembles complete chunks and commits them. Run :meth:`run` on a thread of its own.
+
+    :param ordered: commit the chunks in source order.
+    """
+
+    def __init__(self, sink: Sink, context: CommitterContext, *, ordered: bool) -> None:
+        self.items_committed = 0
+        self.items_filtered = 0
+        self.items_dead_lettered = 0
+        self.rows_committed = 0
+        self.chunks_committed = 0
+        self.figures: Mapping[str, Any] = {}
+        self.busy = 0.0
+        self.cpu = 0.0
+        self._sink = sink
+        self._context = context
+        self._ordered = ordered
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[int, Chunk | None]] = []  # heap by index; None: a chunk that was skipped
+        self._next = 0
+        self._total: int | None = None
+        self._broken = False
+
+    def complete(self, chunk: Chunk) -> None:
+        """A chunk's last item has found its fate."""
+        with self._changed:
+            heapq.heappush(self._waiting, (chunk.index, chunk))
+            self._changed.notify()
+
+    def skip(self, index: int) -> None:
+        """The chunk was committed by an earlier try."""
+        with self._changed:
+            heapq.heappush(self._waiting, (index, None))
+            self._changed.notify()
+
+    def end(self, chunks: int) -> None:
+        """The source gave ``chunks`` chunks, those skipped included."""
+        with self._changed:
+            self._total = chunks
+            self._changed.notify()
+
+    def break_(self) -> None:
+        """Tear down: commit nothing more."""
+        with self._changed:
+            self._broken = True
+            self._changed.notify()
+
+    def run(self) -> None:
+        """Open, commit everything, seal, close."""
+        sealed = False
+        try:
+            self._context.opened(self._sink.open())
+            sealed = self._commit_all() and self._context.may_finish()
+            if sealed:
+                self.finish_sink()
+        except BaseException as error:  # noqa: BLE001 - whatever the sink raises ends the run, by name
+            sealed = False
+            self._failed(error)
+        try:
+            self._sink.close()
+        except BaseException as error:  # noqa: BLE001 - told only where nothing was told before
+            sealed = False
+            self._failed(error)
+        if sealed:
+            self._context.sink_done()
+
+    def finish_sink(self) -> None:
+        """Everything is in: seal the load and ask for its figures."""
+        self._sink.finish()
+        self.figures = self._sink.figures()
+
+    def _failed(self, error: BaseException) -> None:
+        failed = SinkFailed(f"the sink {self._sink.describe()} failed: {type(error).__name__}: {error}")
+        failed.__cause__ = error
+        self._context.fail(failed)
+
+    def _commit_all(self) -> bool:
+        done = 0
+        while True:
+            with self._changed:
+                while not self._broken and done != self._total and not self._ready():
+                    self._changed.wait()
+                if self._broken:
+                    return False
+                if done == self._total:
+                    return True
+                _, chunk = heapq.heappop(self._waiting)
+                self._next += 1
+            if chunk is not None:
+                if not self._context.may_commit():
+                    return False
+                self._commit(chunk)
+            done += 1
+
+    def _ready(self) -> bool:
+        return bool(self._waiting) and (not self._ordered or self._waiting[0][0] == self._next)
+
+    def _commit(self, chunk: Chunk) -> None:
+        began, cpu = time.monotonic(), time.thread_time()
+        committed = _committed_items(chunk)
+        filtered = chunk.size - committed - len(chunk.dead)
+        result = ChunkResult(
+            chunk_id=chunk.chunk_id,
+            index=chunk.index,
+            first_position=chunk.first_position,
+            items=chunk.size,
+            items_filtered=filtered,
+            rows=_in_order(chunk),
+            dead_letters=[letter for _, letter in sorted(chunk.dead_letters, key=lambda each: each[0])],
+            positions=lambda: _positions(chunk),
+        )
+        rows = self._sink.commit(result)
+        with self._changed:
+            self.items_committed += committed
+            self.items_filtered += filtered
+            self.items_dead_lettered += len(chunk.dead)
+            self.rows_committed += rows
+            self.chunks_committed += 1
+            self.busy += time.monotonic() - began
+            self.cpu += time.thread_time() - cpu
+        self._context.chunk_finished(chunk.size)
+
+
+def _in_order(chunk: Chunk) -> list[Any]:
+    """The chunk's rows in source order."""
+    runs = chunk.row_keys
+    if all(type(run) is range for run in runs):
+        return _runs_in_order(chunk, runs)  # type: ignore[arg-type]
+    keys: list[Any] = [key for run in runs for key in run]
+    if set(map(type, keys)) - {int}:
+        keys = [sort_key(key) for key in keys]
+    if all(map(operator.le, keys, itertools.islice(keys, 1, None))):
+        return chunk.rows
+    return [chunk.rows[at] for at in sorted(range(len(keys)), key=keys.__getitem__)]
+
+
+def _positions(chunk: Chunk) -> list[int]:
+    """The position in the source of each row's item, in the order of :func:`_in_order`."""
+    keys = sorted(sort_key(key) for run in chunk.row_keys for key in run)
+    return [chunk.first_position + key[0] for key in keys]
+
+
+def _runs_in_order(chunk: Chunk, runs: Sequence[range]) -> list[Any]:
+    """The rows of runs of neighbours, which never overlap: in order as soon as the runs are."""
+    starts = [run.start for run in runs]
+    if all(map(operator.le, starts, itertools.islice(starts, 1, None))):
+        return chunk.rows
+    ends = list(itertools.accumulate(map(len, runs)))
+    rows: list[Any] = []
+    for at in sorted(range(len(runs)), key=starts.__getitem__):
+        rows += chunk.rows[ends[at] - len(runs[at]) : ends[at]]
+    return rows
+
+
+def _committed_items(chunk: Chunk) -> int:
+    """How many items have at least one row and were not given up."""
+    owners: set[int] = set()
+    in_ranges = 0
+    for run in chunk.row_keys:
+        if type(run) is range and chunk.dead.isdisjoint(run):
+            in_ranges += len(run)  # the only rows of these items: no other run names them
+        else:
+            owners.update(origin for key in run for origin in origins(key))
+    return in_ranges + len(owners - chunk.dead)

@@ -1,0 +1,232 @@
+"""The source's thread: reads items, cuts them into chunks, skips chunks that have committed, waits for room.
+
+Items are collected into parcels, because handing over one trivial item at a time would cost more than the item. A slow
+source is not held up by that: a worker that finds the channel empty takes what has been collected so far.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
+from airflow_parallel_provider.engine.dataflow.chunk import Chunk, chunk_id
+from airflow_parallel_provider.engine.dataflow.in_flight import Budget
+from airflow_parallel_provider.engine.dataflow.keys import Keys
+from airflow_parallel_provider.engine.dataflow.router import Flow
+from airflow_parallel_provider.engine.interfaces.records import CommittedChunk
+from airflow_parallel_provider.engine.interfaces.source import Source
+from airflow_parallel_provider.errors import LoadMismatch, RunFailed, SourceFailed
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.dataflow.channel import Channel
+
+_NOTHING: Any = object()
+
+_PARCEL = 256
+
+_BULK = 2000
+
+
+class FeederContext(Protocol):
+    """What the feeder needs of its run."""
+
+    flow: Flow
+
+    def fail(self, error: RunFailed) -> None:
+        """End the run with this error."""
+
+    def crashed(self, error: BaseException) -> None:
+        """An error of the engine's own."""
+
+    def source_ended(self, chunks: int) -> None:
+        """All chunks have been given to the flow; ``chunks`` counts them with the skipped ones."""
+
+    def skip(self, index: int, items: int) -> None:
+        """A chunk that an earlier try committed has been passed over."""
+
+
+class Feeder:
+    """Reads the source. Run :meth:`run` on a thread of its own.
+
+    :param committed: the chunks to skip, by id.
+    :param channel: the first stage's channel; None when the first stage takes items on this thread.
+    :param state: what the source froze when those chunks were read; None: nothing is known.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        context: FeederContext,
+        *,
+        chunk_size: int,
+        stages: int,
+        budget: Budget,
+        committed: Mapping[str, CommittedChunk],
+        channel: Channel | None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.items_read = 0
+        self._waiting_since: float | None = None
+        self.waited = 0.0  # for room, and while stages without workers of their own ran on this thread
+        self.cpu = 0.0
+        self.began: float | None = None
+        self.ended: float | None = None
+        self._source = source
+        self._chunk_size = chunk_size
+        self._stages = stages
+        self._budget = budget
+        self._committed = committed
+        self._channel = channel
+        self._state = state
+        self._context = context
+        self._lock = threading.Lock()
+        self._chunk: Chunk | None = None
+        self._first = 0  # key of the first one collected; the others follow it
+        self._values: list[Any] = []
+        if channel is not None:
+            channel.refill = self._collected
+
+    def run(self) -> None:
+        """Read to the end."""
+        self.began = time.monotonic()
+        try:
+            if self._state is not None:
+                self._source.thaw(self._state)
+            items = iter(self._source)
+            index = 0
+            for index in itertools.count():
+                first = next(items, _NOTHING)
+                if first is _NOTHING:
+                    break
+                if chunk_id(index) in self._committed:
+                    self._skip_chunk(index, items)
+                else:
+                    self._read_chunk(index, first, items)
+            self._context.source_ended(index)
+        except ChannelBroken:
+            pass
+        except _OwnError as own:
+            self._context.crashed(own.error)
+        except BaseException as error:  # noqa: BLE001 - anything the source raises ends the run, by name
+            failed = SourceFailed(f"the source raised {type(error).__name__}: {error}")
+            failed.__cause__ = error
+            self._context.fail(failed)
+        finally:
+            self._chunk = None  # the run outlives it, and it holds the last chunk's rows
+            self.cpu += time.thread_time()
+            self.ended = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds the source has been read for, waiting for room included."""
+        return 0.0 if self.began is None else (self.ended or time.monotonic()) - self.began
+
+    @property
+    def busy(self) -> float:
+        """Seconds of that spent in the source itself; a wait that is still going on is none of its work."""
+        since = self._waiting_since
+        waiting = 0.0 if since is None or self.ended is not None else time.monotonic() - since
+        return max(0.0, self.seconds - self.waited - waiting)
+
+    def _skip_chunk(self, index: int, items: Iterator[Any]) -> None:
+        count = 1 + sum(1 for _ in itertools.islice(items, self._chunk_size - 1))
+        was = self._committed[chunk_id(index)].items
+        if count != was:
+            raise LoadMismatch(
+                f"chunk {chunk_id(index)} has {count} items, but an earlier try of this load committed it with {was}: "
+                "the source has changed. Give the new items a load of their own (another load_key)"
+            )
+        self.items_read += count
+        self._context.skip(index, count)
+
+    def _read_chunk(self, index: int, first: Any, items: Iterator[Any]) -> None:
+        self._waiting_since = time.monotonic()
+        self.waited += self._budget.acquire(self._chunk_size)
+        self._waiting_since = None
+        chunk = Chunk(index, index * self._chunk_size, self._stages)
+        with self._lock:
+            self._chunk = chunk
+        rest = itertools.chain((first,), itertools.islice(items, self._chunk_size - 1))
+        size = self._read_in_bulk(chunk, rest) if self._source.at_hand else self._read_one_by_one(rest)
+        if size < self._chunk_size:
+            self._budget.release(self._chunk_size - size)
+        self._pass_on(lambda: self._context.flow.seal(chunk, size))
+
+    def _read_in_bulk(self, chunk: Chunk, items: Iterator[Any]) -> int:
+        size = 0
+        while values := list(itertools.islice(items, _BULK)):
+            first, size = size, size + len(values)  # before delivery: a channel takes the list apart
+            self.items_read += len(values)
+            self._deliver(chunk, range(first, size), values)
+        return size
+
+    def _read_one_by_one(self, items: Iterator[Any]) -> int:
+        size = 0
+        for item in items:
+            self._add(size, item)
+            size += 1
+        self._flush()
+        return size
+
+    def _add(self, key: int, item: Any) -> None:
+        channel = self._channel
+        with self._lock:
+            if not self._values:
+                self._first = key
+            self._values.append(item)
+            self.items_read += 1
+            count = len(self._values)
+        if channel is None or channel.waiting or count >= min(_PARCEL, max(1, channel.capacity // 2)):
+            self._flush()
+
+    def _flush(self) -> None:
+        """Hand on what has been collected; waits for room."""
+        with self._lock:
+            chunk, first, values = self._chunk, self._first, self._values
+            self._values = []
+        if values and chunk is not None:
+            self._deliver(chunk, range(first, first + len(values)), values)
+
+    def _deliver(self, chunk: Chunk, keys: Keys, values: list[Any]) -> None:
+        self._pass_on(lambda: self._context.flow.deliver(0, chunk, keys, values))
+
+    def _pass_on(self, deliver: Callable[[], float]) -> None:
+        """Do something that is not the source's work: its time is not counted, its errors are the engine's."""
+        self._waiting_since = began = time.monotonic()
+        cpu = time.thread_time()
+        try:
+            deliver()
+        except ChannelBroken:
+            raise
+        except BaseException as error:
+            raise _OwnError(error) from error
+        finally:
+            self._waiting_since = None
+            self.waited += time.monotonic() - began
+            self.cpu -= time.thread_time() - cpu
+
+    def _collected(self) -> list[Parcel]:
+        """What has been collected, for a worker that found the channel empty; called under the channel's lock.
+
+        Booked in before the lock is released: the chunk must not be sealed while items of it are in nobody's book.
+        """
+        with self._lock:
+            first, values = self._first, self._values
+            if not values or self._chunk is None:
+                return []
+            self._values = []
+            parcel = self._context.flow.admit(0, self._chunk, range(first, first + len(values)), values)
+        return [parcel] if parcel is not None else []
+
+
+class _OwnError(Exception):
+    """An error of the engine, not of the source."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error

@@ -1,0 +1,134 @@
+"""Making the calls of a stage's function, the same way in threads, processes and inline, and saying how each one ended.
+
+This module runs inside worker processes: it imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.engine.dataflow.keys import JOINT, Shape
+from airflow_parallel_provider.engine.functions.outcome import BadReturn, CallFailure, Outcome, failure_of
+from airflow_parallel_provider.engine.functions.status_page import BEGAN_NS, CALL, LIMIT, Page, limit_word
+from airflow_parallel_provider.engine.interfaces.drop import DROP
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.plan.retry import Retry
+
+_DROPS = type(DROP)
+
+_SPECIAL = frozenset({type(DROP), GeneratorType, CoroutineType})
+
+
+def run_calls(
+    call: Callable[[Any], Any],
+    values: Sequence[Any],
+    *,
+    batched: bool,
+    retry: Retry,
+    page: Page,
+    outcome: Outcome | None = None,
+    sequence: int = 0,
+) -> Outcome:
+    """Call the function once per element of ``values`` and record how each call ended.
+
+    ``page`` tells whoever watches which call is running and since when: that is how a lost or stuck worker's guilty
+    item is known without a message per item. ``outcome`` is given where the watcher must see what is done so far. With
+    a ``sequence`` number the watcher may end it early by writing LIMIT; then there are fewer durations than values.
+    """
+    limit_from = limit_word(sequence, 0)
+    outcome = outcome or Outcome()
+    outcome.shapes = [] if batched else None
+    results, durations, clock = outcome.results, outcome.nanoseconds, time.monotonic_ns
+    began = clock()
+    for number, value in enumerate(values):
+        page[BEGAN_NS] = began  # first, so that this call is never seen with the age of the one before
+        page[CALL] = number
+        if page[LIMIT] > limit_from and number >= page[LIMIT] - limit_from:
+            break
+        try:
+            result = call(value)
+            if batched:
+                record_batch(outcome, len(value), result)
+            elif type(result) in _SPECIAL or outcome.shapes is not None:
+                record_item(outcome, number, result)
+            else:
+                results.append(result)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and friends fail the item, not the worker
+            record_failure(outcome, number, failure_of(error, retry))
+        ended = clock()
+        durations.append(ended - began)
+        began = ended
+    return outcome
+
+
+def record_failure(outcome: Outcome, number: int, failure: CallFailure) -> None:
+    """Call ``number`` failed: it has no results."""
+    if outcome.shapes is None:
+        outcome.shapes = [1] * number
+    outcome.shapes.append(0)
+    outcome.failures[number] = failure
+
+
+def record_item(outcome: Outcome, number: int, result: Any) -> None:
+    """Call ``number`` of a stage without ``batch_size`` returned ``result``.
+
+    :raises BadReturn: when it is a coroutine.
+    """
+    made = _item_results(result)
+    if outcome.shapes is None:
+        outcome.shapes = [1] * number
+    outcome.results.extend(made)
+    outcome.shapes.append(len(made))
+
+
+def _item_results(result: Any) -> list[Any]:
+    if isinstance(result, CoroutineType):
+        result.close()
+        raise BadReturn('the function returned a coroutine: declare the stage with kind="async"')
+    if isinstance(result, GeneratorType):
+        return [each for each in result if each is not DROP]
+    return [] if result is DROP else [result]
+
+
+def record_batch(outcome: Outcome, size: int, result: Any) -> None:
+    """The next call, of a batch of ``size`` items, returned ``result``.
+
+    :raises BadReturn: when it is not an iterable of results.
+    """
+    made, shape = batch_results(result, size)
+    outcome.results.extend(made)
+    assert outcome.shapes is not None
+    outcome.shapes.append(shape)
+
+
+def is_table(value: object) -> bool:
+    """Whether a value is a table of rows (Arrow, pandas, polars): iterating one would give columns, not rows."""
+    return hasattr(value, "columns") and any(
+        hasattr(value, name) for name in ("__dataframe__", "__arrow_c_stream__", "__arrow_c_array__")
+    )
+
+
+def batch_results(result: Any, size: int) -> tuple[list[Any], Shape]:
+    """Check and list what a batch function returned for ``size`` items.
+
+    :raises BadReturn: when it is not an iterable of results.
+    """
+    if is_table(result):
+        return [result], JOINT
+    if result is None or isinstance(result, (str, bytes, Mapping, CoroutineType)) or not isinstance(result, Iterable):
+        if isinstance(result, CoroutineType):
+            result.close()
+        raise BadReturn(
+            f"the function returned {type(result).__name__} for a batch of {size} items; with batch_size it must "
+            "return an iterable of results (return [] to drop them all)"
+        )
+    made = result if isinstance(result, list) else list(result)
+    if _DROPS not in set(map(type, made)):  # not "DROP in made": an array has opinions of its own about ==
+        return made, len(made)
+    kept = [index for index, each in enumerate(made) if each is not DROP]
+    left = [made[index] for index in kept]
+    return left, (kept if len(made) == size else len(left))

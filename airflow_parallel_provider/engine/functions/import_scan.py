@@ -1,0 +1,70 @@
+"""Which modules a stage's function will want when it is called, found by reading its code.
+
+A worker that imports at its first call pays for it alone; what the nursery has imported every worker inherits for
+nothing.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterable, Iterator
+from types import CodeType, ModuleType
+from typing import Any
+
+from airflow_parallel_provider.engine.functions.serialization import global_names
+from airflow_parallel_provider.engine.plan.stage import Stage
+
+
+def modules_wanted(stages: Iterable[Stage]) -> frozenset[str]:
+    """Modules that the functions of the stages import when they run, or that their globals come from.
+
+    ``from package import name`` is told as ``package:name``, because a package may load its names when they are asked
+    for.
+
+    Known limitation: what a module of its own right imports late is not looked into, only functions of the same file.
+    """
+    found: set[str] = set()
+    seen: set[int] = set()
+    for stage in stages:
+        for part in (stage.function, stage.setup, stage.teardown):
+            for function in _functions(part):
+                found.update(_wanted(function, seen))
+    return frozenset(found)
+
+
+def _functions(part: Any) -> Iterator[Any]:
+    """A function itself, or all methods of a stage class."""
+    if hasattr(part, "process"):
+        yield from vars(part if isinstance(part, type) else type(part)).values()
+    else:
+        yield getattr(part, "func", part)  # of a functools.partial
+
+
+def _wanted(function: Any, seen: set[int]) -> Iterator[str]:
+    code = getattr(function, "__code__", None)
+    if code is None or id(code) in seen:
+        return
+    seen.add(id(code))
+    yield from _imports(code)
+    scope = getattr(function, "__globals__", {})
+    for name in global_names(code) & scope.keys():
+        value = scope[name]
+        if isinstance(value, ModuleType):
+            yield value.__name__
+        elif getattr(value, "__module__", None) == function.__module__:
+            yield from _wanted(value, seen)
+        elif isinstance(getattr(value, "__module__", None), str):
+            yield value.__module__
+
+
+def _imports(code: CodeType) -> Iterator[str]:
+    module = ""
+    for each in dis.get_instructions(code):
+        if each.opname == "IMPORT_NAME":
+            module = each.argval
+            yield module
+        elif each.opname == "IMPORT_FROM":
+            yield f"{module}:{each.argval}"
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _imports(constant)

@@ -1,0 +1,93 @@
+"""What came of one call of a function."""
+
+from __future__ import annotations
+
+import traceback
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.engine.dataflow.keys import Shape
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.plan.retry import Retry
+
+
+class BadReturn(Exception):
+    """The function returned something no stage may return: a mistake in the pipeline, not in an item."""
+
+
+@dataclass(slots=True)
+class CallFailure:
+    """How one call failed, in plain text, so that it survives any process border."""
+
+    error: str
+    """Type of the error, e.g. ``ValueError``."""
+    message: str
+    place: str = ""
+    """Where it was raised: ``file.py:31``; failures of one type and place are one cause."""
+    traceback: str = ""
+    retryable: bool = False
+    fatal: bool = False
+    """The pipeline itself is wrong: end the run."""
+    kind: str = "raised"
+    """raised | timeout | lost | transport"""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How the calls of one message ended."""
+
+    results: list[Any] = field(default_factory=list)
+    """Results of all calls, one after the other."""
+    shapes: list[Shape] | None = None
+    """What each call gave; None only without ``batch_size``: each item exactly one result."""
+    failures: dict[int, CallFailure] = field(default_factory=dict)
+    """By the call's number in the message."""
+    nanoseconds: array[int] = field(default_factory=lambda: array("Q"))
+    """Duration of each call that ended."""
+
+    def first(self, calls: int) -> Outcome:
+        """A copy of the first ``calls`` calls."""
+        if self.shapes is None:
+            return Outcome(self.results[:calls], None, {}, self.nanoseconds[:calls])
+        shapes = self.shapes[:calls]
+        count = sum(len(shape) if isinstance(shape, list) else abs(shape) for shape in shapes)
+        failures = {number: failure for number, failure in self.failures.items() if number < calls}
+        return Outcome(self.results[:count], shapes, failures, self.nanoseconds[:calls])
+
+
+def describe_error(error: BaseException, *, retryable: bool = False, kind: str = "raised") -> CallFailure:
+    """Put an error into words; never raises, whatever the error's own methods do."""
+    try:
+        message = str(error)
+    except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the failure
+        message = "(its text cannot be shown)"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "airflow_parallel_provider" not in frame.filename.replace("\\", "/").split("/")]
+    last = own[-1] if own else frames[-1] if frames else None
+    place = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}" if last else ""
+    try:
+        text = "".join(traceback.format_exception(error, limit=-12))
+    except BaseException:  # noqa: BLE001
+        text = ""
+    return CallFailure(
+        error=type(error).__qualname__,
+        message=message[:2000],
+        place=place,
+        traceback=text[-8000:],
+        retryable=retryable,
+        fatal=isinstance(error, BadReturn),
+        kind=kind,
+    )
+
+
+def failure_of(error: BaseException, retry: Retry) -> CallFailure:
+    """Describe an error a stage's function raised, and decide here, where the error is, whether it may be retried."""
+    if isinstance(error, BadReturn):
+        return describe_error(error)
+    try:
+        retryable = retry.accepts(error)
+    except Exception:  # noqa: BLE001 - a broken predicate means: no retry
+        retryable = False
+    return describe_error(error, retryable=retryable)

@@ -1,0 +1,149 @@
+"""Getting a stage's function to worker processes: importable ones by name, those of a DAG file by value.
+
+Airflow imports a DAG file under a made-up module name that no other process can import, so both ``pickle`` and plain
+``cloudpickle`` (which go by name) fail for its functions in a fresh process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from types import CodeType, ModuleType
+from typing import Any
+
+from airflow_parallel_provider.engine.functions.worker_code import WorkerCode
+from airflow_parallel_provider.engine.plan.stage import Stage
+from airflow_parallel_provider.errors import NotPicklable
+
+_registry_lock = threading.Lock()
+_users: dict[str, int] = {}
+
+
+def ship(stage: Stage, *, opens: bool = False, seals: bool = False) -> bytes:
+    """Pickle what a worker process needs of a stage; ``opens`` and ``seals`` as in :class:`WorkerCode`.
+
+    :raises NotPicklable: naming the global that cannot travel, where one can be found.
+    """
+    import cloudpickle
+
+    code = WorkerCode.of(stage, opens=opens, seals=seals)
+    with by_value_modules([stage]):
+        try:
+            data: bytes = cloudpickle.dumps(code, protocol=5)
+        except Exception as error:
+            raise _explain(stage, error) from error
+    return data
+
+
+@contextlib.contextmanager
+def by_value_modules(stages: Iterable[Stage]) -> Iterator[None]:
+    """Have cloudpickle carry the modules that no worker process can import inside its pickles.
+
+    Its registry is global, and runs may overlap: whoever leaves last takes a module out again.
+    """
+    import cloudpickle
+
+    modules = _unimportable(stages)
+    with _registry_lock:
+        for module in modules:
+            _users[module.__name__] = _users.get(module.__name__, 0) + 1
+            cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        with _registry_lock:
+            for module in modules:
+                _users[module.__name__] -= 1
+                if not _users[module.__name__]:
+                    cloudpickle.unregister_pickle_by_value(module)
+
+
+def _unimportable(stages: Iterable[Stage]) -> list[ModuleType]:
+    # A copy in one step: other threads (a sink that opens) import while we look.
+    names = {name for name in tuple(sys.modules) if name.startswith("unusual_prefix_")}
+    for stage in stages:
+        for part in (stage.function, stage.setup, stage.teardown):
+            name = getattr(part, "__module__", None) or getattr(type(part), "__module__", None)
+            if isinstance(name, str) and name in sys.modules and not _importable(name):
+                names.add(name)
+    return [sys.modules[name] for name in sorted(names) if name != "__main__"]
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
+
+
+def _explain(stage: Stage, error: Exception) -> NotPicklable:
+    field = f"Stage({stage.name}).function"
+    for part in (stage.function, stage.setup, stage.teardown):
+        for label, value in _all_references(part):
+            problem = _problem(value)
+            if problem:
+                cure = (
+                    f"{label} ({type(value).__name__}) cannot be sent to a worker process: {problem}. "
+                    'Create it in `setup`, once per worker, or use kind="thread"'
+                )
+                return NotPicklable(field, stage.function, cure)
+    cure = f'it cannot be sent to a worker process: {error}. Use a function of a module, or kind="thread"'
+    return NotPicklable(field, stage.function, cure)
+
+
+def _problem(value: Any) -> str:
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(value, protocol=5)
+    except Exception as error:  # noqa: BLE001 - any failure to pickle is the answer
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _all_references(part: Any) -> Iterator[tuple[str, Any]]:
+    """What a function uses, or all methods of a stage class, and what an instance of one holds."""
+    if not hasattr(part, "process"):
+        yield from _references(part)
+        return
+    kind = part if isinstance(part, type) else type(part)
+    for method in vars(kind).values():
+        yield from _references(method)
+    if kind is not part:
+        for name, value in vars(part).items():
+            yield f"its attribute {name!r}", value
+
+
+def _references(function: Any, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """Globals, closure cells and defaults a function uses, those of the functions it calls first."""
+    seen = set() if seen is None else seen
+    code = getattr(function, "__code__", None)
+    if code is None or id(function) in seen:
+        return
+    seen.add(id(function))
+    scope = getattr(function, "__globals__", {})
+    found = [(f"its global {name!r}", scope[name]) for name in sorted(global_names(code)) if name in scope]
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        with contextlib.suppress(ValueError):  # an empty cell
+            found.append((f"its variable {name!r}", cell.cell_contents))
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    found += [("a default argument", value) for value in defaults]
+    for label, value in found:
+        if hasattr(value, "__code__"):
+            if getattr(value, "__module__", None) == function.__module__:
+                yield from _references(value, seen)
+        elif not isinstance(value, ModuleType):
+            yield label, value
+
+
+def global_names(code: CodeType) -> set[str]:
+    """Names of globals and built-ins that a function's code looks up, inner functions' too."""
+    names = {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= global_names(constant)
+    return names

@@ -1,0 +1,83 @@
+"""What a worker needs of its stage: the function, how to begin and how to end. Travels to worker processes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.engine.plan.retry import Retry
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.plan.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCode:
+    """A stage's function as one worker calls it."""
+
+    call: Callable[[Any], Any]
+    finish: Callable[[], Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCode:
+    """The part of a stage that runs in its workers."""
+
+    stage: str
+    function: Any
+    setup: Callable[[], Any] | None
+    teardown: Callable[[Any], Any] | None
+    has_process: bool
+    batched: bool
+    retry: Retry
+    opens: bool = False
+    """Values may come sealed: the stage before is a process stage too."""
+    seals: bool = False
+    """Results may go sealed: the stage after is a process stage too."""
+
+    @classmethod
+    def of(cls, stage: Stage, *, opens: bool = False, seals: bool = False) -> WorkerCode:
+        """Take it out of a stage."""
+        from airflow_parallel_provider.engine.plan.functions import has_process_method
+
+        return cls(
+            stage.name,
+            stage.function,
+            stage.setup,
+            stage.teardown,
+            has_process_method(stage.function),
+            stage.batched,
+            stage.retry,
+            opens,
+            seals,
+        )
+
+    def begin(self) -> LiveCode:
+        """Set one worker up. Raises what ``setup`` raises. In an async stage setup and finish may be coroutines."""
+        if self.has_process:
+            return self._begin_object()
+        if self.setup is None:
+            return LiveCode(self.function, None)
+        return self.with_resource(self.setup())
+
+    def with_resource(self, resource: Any) -> LiveCode:
+        """The function bound to what ``setup`` returned."""
+        function, teardown = self.function, self.teardown
+
+        def call(value: Any) -> Any:
+            return function(value, resource)
+
+        return LiveCode(call, None if teardown is None else lambda: teardown(resource))
+
+    def worker_object(self) -> Any:
+        """A stage object of the worker's own: a new instance of the class, or a deep copy of the instance."""
+        return self.function() if isinstance(self.function, type) else copy.deepcopy(self.function)
+
+    def _begin_object(self) -> LiveCode:
+        worker = self.worker_object()
+        setup = getattr(worker, "setup", None)
+        if setup is not None:
+            setup()
+        return LiveCode(worker.process, getattr(worker, "teardown", None))

@@ -1,0 +1,88 @@
+"""What a sink is given, and what it remembers: results of chunks, dead letters, the load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One item that could not be processed."""
+
+    position: int
+    """Position of the item in the source, from 0."""
+    stage: str
+    """Name of the stage that gave up on it."""
+    cause: str
+    """Error type and text, e.g. ``ValueError: no such airport``."""
+    attempts: int
+    """How many times the stage's function was called with it."""
+    traceback: str
+    """Traceback in the worker; empty when the worker died or was ended."""
+    item: Any
+    """The value the stage was given (at a later stage not the source's item, but what became of it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """All that came out of one chunk, in source order: what a sink commits in one transaction."""
+
+    chunk_id: str
+    """Stable across tries; sorts in source order."""
+    index: int
+    """Ordinal of the chunk, from 0."""
+    first_position: int
+    """Position of its first item in the source."""
+    items: int
+    """How many items of the source it holds."""
+    items_filtered: int
+    """How many of them ended without a row of their own."""
+    rows: list[Any]
+    """The rows, in source order. A row may also be a table (Arrow, DataFrame) that holds many."""
+    dead_letters: Sequence[DeadLetter] = ()
+    """Its items that could not be processed."""
+    positions: Callable[[], Sequence[int]] | None = None
+    """Gives, for each row, the position in the source of its item (of several, the first)."""
+    message_ids: Sequence[str] = ()
+    """Of a queue: the ids of its messages. A sink that remembers them does so in the chunk's own transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedChunk:
+    """What a ledger says of a chunk that has committed, in this try or an earlier one."""
+
+    chunk_id: str
+    items: int
+    rows: int
+    dead_letters: int = 0
+    rows_rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSpec:
+    """Which load a run belongs to, and what its chunks depend on.
+
+    Two runs with the same ``load_key`` are tries of the same load: the later one skips what the earlier one committed.
+    """
+
+    load_key: str | None
+    """Names the load, at most 200 characters; None: the run cannot be resumed (a new key is made up)."""
+    chunk_size: int
+    """Items per chunk."""
+    source: str
+    """:meth:`Source.identity` of the source."""
+    attempt: int = 1
+    """Which try this is, from 1; only written down, never part of a key."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """For people: ``dag_id``, ``run_id``, ``task_id``, ``map_index``."""
+    family: str | None = None
+    """What all loads have in common that do the same work again (a task cleared in Airflow): a sink may resume or
+    replace what an earlier one of them has left. None: ``load_key``, the author's own name of the load."""
+    generation: str = ""
+    """Which of the family's loads this is: the same text for every try that belongs together."""
+    source_state: Mapping[str, Any] | None = None
+    """:meth:`Source.freeze` of the source; kept by the first try of a load, never compared."""
+    queue: str | None = None
+    """Names the queue whose messages are the items; the sink then remembers the ids of those it has committed."""

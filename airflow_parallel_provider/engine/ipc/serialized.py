@@ -1,0 +1,67 @@
+"""Values that travel unopened: between two process stages the task process passes bytes on without unpickling them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any, Final
+
+from airflow_parallel_provider.engine.ipc.arena import SHARED_FROM
+
+HEAVY: Final = 1 << 15
+"""Mean bytes of a result from which sealing pays."""
+
+
+class Sealed:
+    """One pickled value."""
+
+    __slots__ = ("buffers", "payload")
+
+    def __init__(self, payload: Any, buffers: Sequence[Any]) -> None:
+        self.payload = payload
+        self.buffers = buffers
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts."""
+        return len(self.payload) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
+
+    def open(self) -> Any:
+        """Unpickle."""
+        return pickle.loads(self.payload, buffers=self.buffers)  # noqa: S301 - pickled by this run's own workers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Sealed, (self.payload, [pickle.PickleBuffer(buffer) for buffer in self.buffers])
+
+
+def opened(value: Any) -> Any:
+    """The value itself, whether it was sealed or not."""
+    return value.open() if type(value) is Sealed else value
+
+
+def open_all(values: Sequence[Any], *, batched: bool) -> Sequence[Any]:
+    """The values of a message, opened."""
+    if batched:
+        return [[opened(value) for value in batch] for batch in values]
+    return [opened(value) for value in values]
+
+
+class _Bytes:
+    """A large ``bytes`` or ``bytearray``, which pickle itself would copy into its stream."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self.value), (pickle.PickleBuffer(self.value),)
+
+
+def out_of_band(values: list[Any]) -> list[Any]:
+    """Have large bytes among the values travel beside the pickle. Values of a stage are alike: the first one tells."""
+    if not values or type(values[0]) not in (bytes, bytearray):
+        return values
+    return [
+        _Bytes(value) if type(value) in (bytes, bytearray) and len(value) >= SHARED_FROM else value for value in values
+    ]

@@ -1,0 +1,29 @@
+"""Rows that the sink rejects: judged by the run's tolerance before they commit, counted by cause after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from airflow_parallel_provider.engine.metrics.failure_causes import Causes
+from airflow_parallel_provider.engine.metrics.tolerance_tracker import Judge
+
+
+class Rejections:
+    """What a run lets its sink ask and say; see :class:`SinkRun`. For the sink's thread.
+
+    :param items_read: how many items have been read so far.
+    """
+
+    def __init__(self, judge: Judge, causes: Causes, items_read: Callable[[], int]) -> None:
+        self._judge = judge
+        self._causes = causes
+        self._items_read = items_read
+
+    def may_reject(self, rows: int) -> bool:
+        """Whether the run would stay within its tolerance if so many more rows were rejected."""
+        return self._judge.verdict(self._items_read(), more=rows) is None
+
+    def rejected(self, cause: str, rows: int, position: int | None) -> None:
+        """So many rows were rejected for this cause, and that has committed."""
+        self._judge.rejected += rows
+        self._causes.add_rejected(cause, rows, position)

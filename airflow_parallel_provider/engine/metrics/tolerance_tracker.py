@@ -1,0 +1,41 @@
+"""Counts the items that failed and says when there are too many."""
+
+from __future__ import annotations
+
+import threading
+
+from airflow_parallel_provider.engine.plan.tolerance import Tolerance
+from airflow_parallel_provider.errors import ToleranceExceeded
+
+
+class Judge:
+    """Counts the items that were given up, in this try and earlier ones, and says when they are too many.
+
+    Thread-safe: workers of all stages report to it.
+    """
+
+    def __init__(self, tolerance: Tolerance) -> None:
+        self.tolerance = tolerance
+        self.given_up = 0
+        """Items given up in this try, whether their chunk has committed or not."""
+        self.rejected = 0
+        """Rows the sink has rejected in this try: each counts as one failed item."""
+        self.before = 0
+        """Dead letters and rejected rows that earlier tries of the load have committed."""
+        self.total: int | None = None
+        """Items of the source, where known."""
+        self._lock = threading.Lock()
+
+    def count(self, items: int, read: int) -> ToleranceExceeded | None:
+        """So many more items were given up, ``read`` were read so far: the error to fail with, if they are too many."""
+        with self._lock:
+            self.given_up += items
+        return self.verdict(read)
+
+    def verdict(self, read: int, *, more: int = 0, final: bool = False) -> ToleranceExceeded | None:
+        """The error to fail with if too many items failed (or ``more`` would be); None when all is well."""
+        failed = self.given_up + self.rejected + self.before + more
+        if not self.tolerance.exceeded(failed, read, self.total, final=final):
+            return None
+        before = f" ({self.before:,} in earlier tries)" if self.before else ""
+        return ToleranceExceeded(f"{failed:,} of {read:,} items failed{before}, tolerance is {self.tolerance}")

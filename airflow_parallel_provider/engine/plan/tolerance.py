@@ -1,0 +1,39 @@
+"""When failed items fail the run."""
+
+from __future__ import annotations
+
+import math
+
+from airflow_parallel_provider.errors import PlanError
+
+
+class Tolerance:
+    """How many items may fail: an int counts items, a float is a fraction of all items.
+
+    A fraction of a source of known length is a number of items from the start. Of an unknown length it is judged at the
+    end, and before that only once so many failed that the items read so far could not excuse them (at least
+    ``10 / fraction`` items are taken for granted, so that the first failure does not count as 100 %).
+
+    :raises PlanError: for anything but an int from 0 or a float from 0.0 to 1.0.
+    """
+
+    def __init__(self, value: float) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise PlanError("Pipeline.tolerance", value, "give a number of items (int) or a fraction (float, 0.0-1.0)")
+        if isinstance(value, float) and value > 1:
+            raise PlanError("Pipeline.tolerance", value, f"a float is a fraction; for items write {round(value)}")
+        self.value = value
+
+    def exceeded(self, failed: int, read: int, total: int | None, *, final: bool = False) -> bool:
+        """Whether ``failed`` of ``read`` items (of ``total``, where known) are too many."""
+        if isinstance(self.value, int):
+            return failed > self.value
+        if final or total is not None:
+            # 0.29 * 100 is 28.999999999999996: a hair more is no excuse for one item less
+            return failed > self.value * (read if final or total is None else total) + 1e-9
+        granted = 10 / self.value if self.value else 0
+        return failed > self.value * max(read, granted)
+
+    def __str__(self) -> str:
+        """As a person says it."""
+        return f"{self.value} items" if isinstance(self.value, int) else f"{self.value:.4%} of the items"

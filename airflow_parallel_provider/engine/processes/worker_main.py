@@ -1,0 +1,206 @@
+"""The life of one worker process: set up, serve messages, tear down."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import os
+import pickle
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from airflow_parallel_provider.engine.functions.calls import record_failure, run_calls
+from airflow_parallel_provider.engine.functions.outcome import CallFailure, Outcome, describe_error
+from airflow_parallel_provider.engine.functions.status_page import (
+    BEGAN_NS,
+    CALL,
+    CPU_NS,
+    DECODING,
+    IDLE,
+    MESSAGE,
+    PEAK_RSS,
+    RECALLED,
+    RUNNING,
+    SENDING,
+    SETUP,
+    STATE,
+    TEARDOWN,
+    Page,
+)
+from airflow_parallel_provider.engine.functions.worker_code import WorkerCode
+from airflow_parallel_provider.engine.ipc import wire
+from airflow_parallel_provider.engine.ipc.arena import Receiver, Sender
+from airflow_parallel_provider.engine.ipc.serialized import HEAVY, Sealed, open_all, out_of_band
+from airflow_parallel_provider.engine.processes.system import RSS_UNIT
+from airflow_parallel_provider.engine.processes.worker_log import SocketLogHandler
+
+
+class Worker:
+    """Serves one stage over one socket."""
+
+    def __init__(
+        self, code: WorkerCode, sock: socket.socket, page: Page, outgoing: mmap.mmap, incoming: mmap.mmap
+    ) -> None:
+        self.code = code
+        self.sock = sock
+        self.page = page
+        sender, receiver = Sender(outgoing), Receiver(incoming)
+        self.inbox = wire.Inbox(sender, receiver)
+        self.outbox = wire.Outbox(sender, receiver)
+        self._seals = False
+        self._pid = os.getpid()
+        self._sending = threading.Lock()  # log records of the user's own threads share the socket
+
+    def run(self) -> None:
+        """Live. Returns when the task process has closed its side of the socket and teardown is done."""
+        self._fresh_start()
+        live = self._set_up()
+        if live is None:
+            return
+        self.send(wire.READY, 0, b"")
+        while True:
+            self.page[STATE] = IDLE
+            try:
+                frame = self.inbox.poll(self.sock)
+            except (EOFError, OSError):
+                break
+            assert frame is not None  # the socket blocks
+            self._serve(frame, live.call)
+        self.page[STATE] = TEARDOWN
+        if live.finish is not None:
+            self._tear_down(live.finish)
+        self._log.tell_dropped()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+
+    def _tear_down(self, finish: Callable[[], Any]) -> None:
+        try:
+            finish()
+        except BaseException as error:  # noqa: BLE001 - the items are done; it is only told
+            self.send(wire.TEARDOWN_FAILED, 0, pickle.dumps(describe_error(error)))
+
+    def _fresh_start(self) -> None:
+        """Undo what a fork shares that should not be shared."""
+        numpy = sys.modules.get("numpy")
+        if numpy is not None:  # `random` reseeds itself after a fork, NumPy's global generator does not
+            numpy.random.seed()
+        self._log = SocketLogHandler(lambda payload: self.send(wire.LOG, 0, payload))
+        logging.basicConfig(handlers=[self._log], level=logging.INFO, format="%(message)s", force=True)
+
+    def _set_up(self) -> Any:
+        self.page[BEGAN_NS] = time.monotonic_ns()
+        self.page[STATE] = SETUP
+        try:
+            return self.code.begin()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the slot must hear of it
+            self.send(wire.SETUP_FAILED, 0, pickle.dumps(describe_error(error)))
+            return None
+
+    def _serve(self, frame: wire.Frame, call: Any) -> None:
+        page, sequence = self.page, frame.sequence
+        page[MESSAGE] = sequence
+        page[BEGAN_NS] = time.monotonic_ns()  # pickling may hang, too
+        page[STATE] = DECODING
+        try:
+            values: Sequence[Any] = frame.load()
+            if self.code.opens:
+                values = open_all(values, batched=self.code.batched)
+        except BaseException as error:  # noqa: BLE001
+            self.send(wire.UNREADABLE, sequence, pickle.dumps(describe_error(error, kind="transport")))
+            return
+        del frame  # its buffers go back as soon as nothing made of them is left
+        page[CALL] = 0
+        page[STATE] = RUNNING
+        if sequence <= page[RECALLED]:  # taken back while it waited here
+            values = []
+        outcome = run_calls(
+            call, values, batched=self.code.batched, retry=self.code.retry, page=page, sequence=sequence
+        )
+        if os.getpid() != self._pid:
+            os._exit(0)  # a copy that the function forked and let return: there is one worker, not two
+        page[BEGAN_NS] = time.monotonic_ns()
+        page[STATE] = SENDING
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        page[CPU_NS] = int((usage.ru_utime + usage.ru_stime) * 1e9)
+        page[PEAK_RSS] = usage.ru_maxrss * RSS_UNIT
+        payload, buffers = self._encode(outcome)
+        del outcome, values
+        self.send(wire.DONE, sequence, payload, buffers)
+
+    def _encode(self, outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
+        try:
+            if self._seals:
+                outcome.results = [sealed(result) for result in outcome.results]
+            payload, buffers = _dump(outcome)
+        except BaseException:  # noqa: BLE001 - some result cannot be pickled: find which
+            self._drop_unpicklable(outcome)
+            payload, buffers = _dump(outcome)
+        if self.code.seals and outcome.results:
+            heavy = len(payload) + sum(buffer.nbytes for buffer in buffers)
+            self._seals = heavy / len(outcome.results) > HEAVY  # from the next message on
+        return payload, buffers
+
+    def _drop_unpicklable(self, outcome: Outcome) -> None:
+        """Fail exactly the calls whose results cannot travel."""
+        old = Outcome(outcome.results, outcome.shapes, outcome.failures, outcome.nanoseconds)
+        shapes = old.shapes if old.shapes is not None else [1] * len(old.nanoseconds)
+        outcome.results, outcome.shapes, outcome.failures = [], [], {}
+        at = 0
+        for number, shape in enumerate(shapes):
+            count = len(shape) if isinstance(shape, list) else abs(shape)
+            results = old.results[at : at + count]
+            at += count
+            failure: CallFailure | None = old.failures.get(number)
+            if failure is None:
+                failure = _transport_failure(results)
+            if failure is None:
+                outcome.results.extend(results)
+                outcome.shapes.append(shape)
+            else:
+                record_failure(outcome, number, failure)
+
+    def send(self, kind: int, sequence: int, payload: wire.Part, buffers: Sequence[memoryview] = ()) -> None:
+        """Send one frame, whole. A task process that is gone ends this process too."""
+        try:
+            with self._sending:
+                for part in self.outbox.frame(kind, sequence, payload, buffers):
+                    self.sock.sendall(part)
+        except OSError:
+            os._exit(1)
+
+
+def sealed(result: Any) -> Sealed:
+    """Pickle one result by itself, so that the task process can pass it on unopened."""
+    try:
+        return Sealed(*wire.dump(out_of_band([result])[0]))
+    except Exception:  # noqa: BLE001 - a class of the DAG file
+        return Sealed(*wire.dump(result, by_value=True))
+
+
+def _dump(outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
+    plain = (out_of_band(outcome.results), outcome.shapes, outcome.failures, outcome.nanoseconds.tobytes())
+    try:
+        return wire.dump(plain)
+    except Exception as first:  # noqa: BLE001 - raised again below
+        try:  # perhaps only a class of the DAG file: this process can name it, not import it
+            return wire.dump(plain, by_value=True)
+        except Exception:  # noqa: BLE001 - it was not that
+            raise first from None
+
+
+def _transport_failure(results: list[Any]) -> CallFailure | None:
+    try:
+        _dump(Outcome(results))
+    except BaseException as error:  # noqa: BLE001
+        failure = describe_error(error, kind="transport")
+        failure.message = f"the result cannot be sent back to the task process: {failure.message}"
+        failure.place = ""
+        return failure
+    return None

@@ -1,0 +1,112 @@
+"""What every worker slot is, and what it needs of the run."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
+from airflow_parallel_provider.engine.functions.outcome import CallFailure
+from airflow_parallel_provider.engine.interfaces.stop import StopToken
+from airflow_parallel_provider.engine.processes.client import NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.stages.setup_retry import setup_failed
+from airflow_parallel_provider.errors import ItemTimeout, RunFailed
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.stages.stage_run import StageRun
+
+
+class SlotContext(Protocol):
+    """What a slot needs of its run."""
+
+    stop: StopToken
+
+    def fail(self, error: RunFailed) -> None:
+        """End the run with this error."""
+
+    def crashed(self, error: BaseException) -> None:
+        """A slot met an error of the engine's own: end the run with it."""
+
+    def warn(self, text: str) -> None:
+        """Put a line into the report."""
+
+    def nursery(self, broken: NurseryClient | None = None) -> NurseryClient:
+        """The running nursery; a new one when ``broken`` is the current one. Blocks until it is there."""
+
+    def replace(self, slot: Slot) -> None:
+        """A slot was given up: start another one in its place."""
+
+    def relieve(self, slot: Slot) -> None:
+        """A slot's worker has served its time: start a successor, then let it end. From the slot's thread."""
+
+
+class Slot:
+    """One worker's thread in the task process. Subclasses implement :meth:`serve`."""
+
+    def __init__(self, stage: StageRun, number: int, context: SlotContext) -> None:
+        self.stage = stage
+        self.number = number
+        self.context = context
+        self.tally = stage.new_tally()
+        self.abandoned = False
+        self.relieved = False  # another one has taken its place: finish what is in hand and end
+        self.dismissed = False  # its place is no longer there: the same
+        self.relieves: Slot | None = None  # the one whose place this one takes, once it is set up
+        name = f"parallel-{stage.stage.name}-{number}"
+        # A copy of the context: Airflow's log fields and the current OpenTelemetry span live in context variables.
+        run = contextvars.copy_context().run
+        self.thread = threading.Thread(target=lambda: run(self._run), name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.serve()
+        except ChannelBroken:
+            pass
+        except NurseryLost as error:
+            if not self.context.stop.is_set:  # else it went down with the run
+                self.context.crashed(error)
+        except BaseException as error:  # noqa: BLE001 - a slot that dies silently would hang the run
+            self.context.crashed(error)
+        finally:
+            self.tally.ended = True
+
+    def serve(self) -> None:
+        """Take hands and settle them until the channel ends."""
+        raise NotImplementedError
+
+    def check(self, now: float) -> float | None:  # noqa: ARG002 - for subclasses
+        """Called by the coordinating thread: enforce deadlines; return when to look again (monotonic), or None."""
+        return None
+
+    def interrupt(self) -> None:
+        """The run is being torn down: stop waiting for the worker. Called from another thread, must not block."""
+
+    def setup_failed(self, failure: CallFailure, attempt: int) -> None:
+        """See :func:`setup_failed`."""
+        setup_failed(self.stage.stage.name, failure, attempt, self.context)
+
+
+class Stopwatch:
+    """Seconds since the last lap."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def lap(self) -> float:
+        """Seconds since the last call."""
+        now = time.monotonic()
+        passed, self._last = now - self._last, now
+        return passed
+
+
+def timeout_failure(stage: StageRun, seconds: float) -> CallFailure:
+    """A call took longer than the stage allows."""
+    error = ItemTimeout(f"a call took longer than timeout={stage.stage.timeout:g} s (ended after {seconds:.1f} s)")
+    message = f"a call took longer than timeout={stage.stage.timeout:g} s"
+    return CallFailure("ItemTimeout", message, retryable=stage.stage.retry.accepts(error), kind="timeout")

@@ -1,0 +1,75 @@
+"""How a run is getting on, for people: rate, time left and a line for the task log."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.monitoring.history import items_done
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_WINDOW = 30.0
+"""Seconds the rate is taken over: short enough to show a change, long enough not to jump."""
+
+
+class Progress:
+    """Rate and time left, from the snapshots of the last half minute."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def add(self, snapshot: Mapping[str, Any]) -> None:
+        """Note where the run stands."""
+        at = float(snapshot.get("seconds") or 0.0)
+        self._seen.append((at, items_done(snapshot)))
+        while len(self._seen) > 2 and at - self._seen[0][0] > _WINDOW:
+            self._seen.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Items finished per second; 0.0 before two snapshots."""
+        if len(self._seen) < 2:
+            return 0.0
+        (first, done_first), (last, done_last) = self._seen[0], self._seen[-1]
+        return (done_last - done_first) / (last - first) if last > first else 0.0
+
+    def seconds_left(self, snapshot: Mapping[str, Any]) -> float | None:
+        """Seconds until all items are done at this rate; None where their number or the rate is not known."""
+        total = snapshot.get("items_total")
+        if total is None or self.rate <= 0:
+            return None
+        return round(max(0, int(total) - items_done(snapshot)) / self.rate, 1)
+
+    def line(self, snapshot: Mapping[str, Any]) -> str:
+        """One line for the log."""
+        done, total = items_done(snapshot), snapshot.get("items_total")
+        parts = [f"{_grouped(done)} items"]
+        if total:
+            parts = [f"{_grouped(done)} of {_grouped(total)} items ({done * 100 // total} %)"]
+        parts.append(f"{_grouped(round(self.rate))}/s")
+        if (left := self.seconds_left(snapshot)) is not None:
+            parts.append(f"about {duration(left)} left")
+        if skipped := snapshot.get("items_skipped"):
+            parts.append(f"{_grouped(skipped)} were already in")
+        if failed := snapshot.get("items_dead_lettered"):
+            parts.append(f"{_grouped(failed)} failed")
+        return ", ".join(parts) + _queues(snapshot)
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _grouped(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def _queues(snapshot: Mapping[str, Any]) -> str:
+    fills = [f"{each['name']} {each['queue_now']}/{each['queue_size']}" for each in snapshot.get("stages", ())]
+    return f"; waiting: {', '.join(fills)}" if fills else ""

@@ -1,0 +1,28 @@
+"""What a task leaves behind: the value it returns, small enough to be looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_parallel_provider.monitoring.json_values import to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_parallel_provider.report import RunReport
+
+REPORT_KEY: Final = "pipeline_report"
+"""XCom key of the report of a try that failed; a task that fails has no return value."""
+_CAUSES, _STAGES = 10, 30
+
+
+def summary_of(report: RunReport, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The report as plain JSON of a few kilobytes: all figures, the ten most frequent causes, short samples, no curves.
+
+    :param facts: values that stand before the report's own (load key, sink, attempt).
+    """
+    full = report.as_dict()
+    full.pop("series", None)  # a curve is nothing to look at in an XCom
+    short = {**full, "failures": full["failures"][:_CAUSES], "stages": full["stages"][:_STAGES]}
+    plain: dict[str, Any] = to_plain({**facts, **short}, text_limit=300)
+    return plain

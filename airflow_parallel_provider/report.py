@@ -1,0 +1,251 @@
+"""The final account of a run: for machines (:meth:`RunReport.as_dict`) and for people (``str``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+State = Literal["running", "success", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What one stage did."""
+
+    name: str
+    kind: str
+    workers: int
+    """Most workers it had at a time."""
+    workers_now: int
+    """Workers it has at this moment; 0 at the end."""
+    items_in: int
+    """Items that reached it, each counted once however often it was tried."""
+    items_out: int
+    failed: int
+    """Items it gave up on (dead letters)."""
+    retried: int
+    """Calls made again."""
+    timed_out: int
+    """Calls that took longer than ``timeout``."""
+    workers_lost: int
+    busy_fraction: float
+    """Share of its workers' time spent in the function."""
+    starved_fraction: float
+    """Share spent waiting for items."""
+    blocked_fraction: float
+    """Share spent waiting for room in the next channel."""
+    busy_seconds: float
+    queue_peak: int
+    """Most items that waited in front of it."""
+    queue_size: int
+    """Bound of that number."""
+    queue_now: int
+    """Items that wait in front of it at this moment; 0 at the end."""
+    p50_ms: float | None
+    """Median duration of one call, milliseconds."""
+    p95_ms: float | None
+    p99_ms: float | None
+    calls: int = 0
+    """Calls of the function that ended."""
+    service_ms: list[float] = field(default_factory=list)
+    """Quantiles of a call's duration at 0, 10, ..., 90, 100 %, milliseconds."""
+    longest_ms: float = 0.0
+    longest_position: int | None = None
+    """Position in the source of the (first) item of the longest call."""
+    starved_seconds: float = 0.0
+    blocked_seconds: float = 0.0
+    recent_ms: list[float | None] = field(default_factory=list)
+    """As ``p50_ms``, ``p95_ms`` and ``p99_ms``, of the calls that ended since the look before; for live views."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """The final account of a run.
+
+    Items read are always the sum of their fates::
+
+        items_read = items_committed + items_filtered + items_dead_lettered + items_skipped + items_unfinished
+    """
+
+    state: State
+    name: str
+    items_read: int
+    items_committed: int
+    """Items whose rows are settled: in the sink, or in its table of rejected rows."""
+    items_filtered: int
+    """Items that ended without a row of their own (DROP, nothing yielded, a batch with fewer results than items)."""
+    items_dead_lettered: int
+    """Items a stage gave up on."""
+    items_skipped: int
+    """Items of chunks that an earlier try had committed."""
+    items_unfinished: int
+    """Items read but not committed; 0 unless the run ended early."""
+    rows_committed: int
+    """Rows that are in the sink; with ``rows_rejected`` they are all rows that came out of the last stage."""
+    chunks_committed: int
+    chunks_skipped: int
+    seconds: float
+    items_per_second: float
+    cpu_seconds: float
+    """CPU time of the task process and all workers."""
+    peak_rss_bytes: int
+    """Largest sum of the resident memory of the task process and its workers (pages they share count each time), as
+    sampled, or, if that is more, the task process at the end and what each of its last workers held at most."""
+    estimated_serial_seconds: float
+    """What one worker doing one thing after the other would have taken."""
+    speedup: float
+    bottleneck: str | None
+    """Name of the stage (or ``source``, ``sink``) that limits the run."""
+    advice: str
+    """What to change, one sentence."""
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """Causes, most frequent first: stage, cause, count, sample."""
+    stages: list[StageReport] = field(default_factory=list)
+    error: str | None = None
+    """Why the run ended early."""
+    warnings: list[str] = field(default_factory=list)
+    """What somebody should know although the run went on."""
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    """Changes of the number of workers: at (seconds), stage, before, after, reason."""
+    series: dict[str, Any] = field(default_factory=dict)
+    """Over time, at most 120 samples: ``seconds``, and under ``stages`` by name how many items waited (``queue``) and
+    how many ``workers`` there were. A stage of kind ``inline`` has neither."""
+    source_busy_seconds: float = 0.0
+    """Seconds spent in the source."""
+    sink_busy_seconds: float = 0.0
+    """Seconds spent committing."""
+    max_in_flight: int = 0
+    """Bound of the number of items that are read and not committed."""
+    rss_bytes: int = 0
+    """Resident memory of the task process and its workers when it was looked at last; see ``peak_rss_bytes``."""
+    workers: list[dict[str, Any]] = field(default_factory=list)
+    """What each worker did: calls, failed, failure_rate, busy/starved/blocked/cpu seconds, peak_rss_bytes, lost."""
+
+    rows_rejected: int = 0
+    """Rows that ``validate`` or the database refused; each counts as one failed item for the tolerance."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """The sink's ``aggregates`` over the whole load; of one with ``by``, at most 20 groups."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON: text, numbers, lists and dicts only, no NaN or infinity."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """What a person wants to read."""
+        from airflow_parallel_provider.report import report_text
+
+        return report_text(self)
+
+
+def report_text(report: RunReport) -> str:
+    """The report in lines of at most about 120 characters."""
+    lines = [_headline(report), _fates(report), _effort(report), "", *_stage_table(report.stages)]
+    if report.failures:
+        lines += ["", f"{'failed':>9}  stage: cause"]
+        lines += [f"{each['count']:>9,}  {each['stage']}: {each['cause']}" for each in report.failures[:10]]
+        if len(report.failures) > 10:
+            lines.append(f"{'':>9}  and {len(report.failures) - 10} more causes")
+    if report.figures:
+        lines += ["", *_figures(report.figures)]
+    lines.append("")
+    if report.bottleneck:
+        lines.append(f"bottleneck: {report.bottleneck}. {report.advice}".rstrip())
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    if report.error:
+        lines.append(f"ended early: {report.error}")
+    return "\n".join(lines).rstrip()
+
+
+def _headline(report: RunReport) -> str:
+    name = f" {report.name}" if report.name else ""
+    return (
+        f"Pipeline{name}: {report.state} in {duration(report.seconds)}, {report.items_read:,} items, "
+        f"{report.rows_committed:,} rows, {report.items_per_second:,.0f} items/s"
+    )
+
+
+def _fates(report: RunReport) -> str:
+    parts = [f"{report.items_committed:,} committed"]
+    for label, count in (
+        ("filtered", report.items_filtered),
+        ("dead-lettered", report.items_dead_lettered),
+        ("skipped (already committed)", report.items_skipped),
+        ("unfinished", report.items_unfinished),
+    ):
+        if count:
+            parts.append(f"{count:,} {label}")
+    chunks = f"{report.chunks_committed:,} {'chunk' if report.chunks_committed == 1 else 'chunks'} committed"
+    if report.chunks_skipped:
+        chunks += f", {report.chunks_skipped:,} skipped"
+    if report.rows_rejected:
+        chunks += f"; {report.rows_rejected:,} rows rejected"
+    return f"  items: {', '.join(parts)}; {chunks}"
+
+
+def _figures(figures: Mapping[str, Any]) -> list[str]:
+    width = max(map(len, figures))
+    return [f"  {name.ljust(width)}  {_figure(figure)}" for name, figure in figures.items()]
+
+
+def _figure(figure: Any) -> str:
+    if isinstance(figure, Mapping):
+        return ", ".join(f"{key}: {_figure(each)}" for key, each in figure.items())
+    if isinstance(figure, (int, float)):
+        return f"{figure:,}" if isinstance(figure, int) else f"{figure:,.6g}"
+    return "-" if figure is None else str(figure)
+
+
+def _effort(report: RunReport) -> str:
+    return (
+        f"  {duration(report.cpu_seconds)} of CPU, {report.peak_rss_bytes / 2**20:,.0f} MiB at most; one worker alone "
+        f"about {duration(report.estimated_serial_seconds)}, so {report.speedup:.1f}x"
+    )
+
+
+def _stage_table(stages: Sequence[StageReport]) -> list[str]:
+    rows = [("stage", "workers", "in", "out", "failed", "retried", "busy", "starved", "blocked", "queue", "p50", "p99")]
+    rows += [
+        (
+            stage.name[:24],
+            f"{stage.workers} {stage.kind}",
+            f"{stage.items_in:,}",
+            f"{stage.items_out:,}",
+            f"{stage.failed:,}",
+            f"{stage.retried:,}",
+            f"{stage.busy_fraction:.0%}",
+            f"{stage.starved_fraction:.0%}",
+            f"{stage.blocked_fraction:.0%}",
+            f"{stage.queue_peak:,}/{stage.queue_size:,}",
+            _milliseconds(stage.p50_ms),
+            _milliseconds(stage.p99_ms),
+        )
+        for stage in stages
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
+        cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return lines
+
+
+def _milliseconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    if value < 1:
+        return f"{value * 1000:.0f} us"
+    return f"{value:.1f} ms" if value < 1000 else f"{value / 1000:.1f} s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``0.52 s``, ``41.3 s``, ``4 min 10 s``, ``2 h 05 min``."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

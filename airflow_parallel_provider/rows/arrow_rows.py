@@ -1,0 +1,148 @@
+"""The rows of an Arrow table, which become Python objects only when somebody looks at them.
+
+A writer that can send the table as it is (:attr:`Writer.arrow_kinds`) never does, where every column of the table is of
+an Arrow type that its column takes without loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.values.kinds import Kind
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.values.table_shape import TableColumn
+
+_INTEGERS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
+_UNSIGNED = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64}
+_TAKES: dict[Kind, frozenset[str]] = {
+    Kind.BOOL: frozenset({"bool"}),
+    Kind.FLOAT: frozenset({"float", "double"}),
+    Kind.TEXT: frozenset({"string", "large_string"}),
+    Kind.BYTES: frozenset({"binary", "large_binary"}),
+    Kind.DATE: frozenset({"date32[day]"}),
+    Kind.TIME: frozenset({"time32[s]", "time32[ms]", "time64[us]"}),
+    Kind.TIMEDELTA: frozenset({"duration[us]"}),
+}
+
+
+class ArrowRows(Sequence[tuple[Any, ...]]):
+    """Rows of a table.
+
+    :param table: an Arrow table or batch.
+    :param make: makes the rows, where Arrow would make other objects of them than what the table was made from does.
+    """
+
+    def __init__(self, table: Any, make: Callable[[], list[tuple[Any, ...]]] | None = None) -> None:
+        self.table = table
+        self._make = make
+        self._rows: list[tuple[Any, ...]] | None = None
+
+    @property
+    def seen(self) -> bool:
+        """Whether the rows have been turned into Python objects."""
+        return self._rows is not None
+
+    def _made(self) -> list[tuple[Any, ...]]:
+        if self._rows is None and self._make is not None:
+            self._rows = self._make()
+        elif self._rows is None:
+            columns = [_values(self.table.column(at), name) for at, name in enumerate(self.table.schema.names)]
+            self._rows = list(zip(*columns, strict=True))
+        return self._rows
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return int(self.table.num_rows)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """Row by row, as tuples."""
+        return iter(self._made())
+
+    def __getitem__(self, at: Any) -> Any:
+        """A row, or a list of some."""
+        return self._made()[at]
+
+    def with_text(self, name: str, text: str) -> ArrowRows:
+        """The same rows with a column that holds one text."""
+        import pyarrow as pa
+
+        marked = as_table(self.table).append_column(name, pa.repeat(pa.scalar(text), len(self)))
+        return ArrowRows(marked, lambda: [(*row, text) for row in self._made()])
+
+
+def _values(column: Any, name: str) -> list[Any]:
+    try:
+        found: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):  # whose text may be the value
+        raise SchemaMismatch(
+            f"column {name!r} of an Arrow table ({column.type}) has a value that Python has no object for, such as a "
+            "day before the year 1: cast the column in a stage"
+        ) from None
+    return found
+
+
+def as_table(table: Any) -> Any:
+    """A batch as a table."""
+    import pyarrow as pa
+
+    return pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+
+
+def with_numbers(table: Any, name: str) -> Any:
+    """A table with a further column: the number of each row."""
+    import pyarrow as pa
+
+    return table.append_column(name, pa.array(range(table.num_rows), pa.int64()))
+
+
+def numbered(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
+    """Rows with their number at the end; those of an Arrow table that nobody has looked at stay that."""
+    if isinstance(rows, ArrowRows) and not rows.seen:
+        return ArrowRows(with_numbers(as_table(rows.table), ""))
+    return ((*row, at) for at, row in enumerate(rows))
+
+
+def joined(parts: Sequence[Any]) -> ArrowRows | None:
+    """Rows of several tables with the same schema as those of one; None when they are not that."""
+    if not parts or not all(isinstance(part, ArrowRows) for part in parts):
+        return None
+    if len(parts) == 1:
+        return parts[0]  # type: ignore[no-any-return]  # just checked
+    if any(part.table.schema != parts[0].table.schema for part in parts):
+        return None
+    import pyarrow as pa
+
+    whole = pa.concat_tables([as_table(part.table) for part in parts])
+    return ArrowRows(whole, lambda: list(chain.from_iterable(parts)))
+
+
+def takes(column: TableColumn, arrow: Any) -> bool:
+    """Whether a column takes every value of an Arrow type as it is: nothing to convert, to refuse or to round."""
+    name = str(arrow)
+    if column.kind is Kind.INT:
+        return _takes_integers(column, name)
+    if column.kind is Kind.DECIMAL:
+        return name.startswith("decimal128") and _takes_digits(column, arrow.precision, arrow.scale)
+    if column.kind in (Kind.DATETIME, Kind.DATETIMETZ):
+        in_range = name.startswith("timestamp") and arrow.unit in ("s", "ms", "us")
+        return in_range and (arrow.tz is not None) == (column.kind is Kind.DATETIMETZ)
+    return name in _TAKES.get(column.kind, frozenset())
+
+
+def _takes_integers(column: TableColumn, name: str) -> bool:
+    if column.unsigned:
+        return _UNSIGNED.get(name, 65) <= column.bits
+    return _INTEGERS.get(name, 65) <= column.bits or _UNSIGNED.get(name, 65) < column.bits
+
+
+def _takes_digits(column: TableColumn, precision: int, scale: int) -> bool:
+    if scale < 0 or column.digits is not None:
+        return False
+    if column.precision is None:
+        return True
+    room = column.scale or 0
+    return scale <= room and precision - scale <= column.precision - room

@@ -1,0 +1,68 @@
+"""Which value made the database refuse a chunk. Looked for only after it has refused, so good chunks pay nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.rows.fit import plain_column
+from airflow_parallel_provider.values.convert import limits_of
+from airflow_parallel_provider.values.kinds import Kind
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.rows.block import Block
+    from airflow_parallel_provider.values.table_shape import TableColumn, TableShape
+
+
+def diagnose(block: Block, shape: TableShape, where: str, *, takes_nul: bool) -> str | None:
+    """Name the first column and row that cannot be stored, why, and what to do; None when all look storable.
+
+    The text never holds a value.
+    """
+    for number, name in enumerate(block.names):
+        column = shape.by_name.get(name)
+        if column is None:
+            continue
+        values, _ = plain_column(block, number)
+        for row, value in enumerate(values or block.column(number)):
+            trouble = _trouble(value, column, takes_nul=takes_nul)
+            if trouble is not None:
+                found, cure = trouble
+                place = f"table {shape.shown!r}, column {name!r} ({column.spell()})"
+                return f"{place} cannot take {found} ({where}, row {row}): {cure}"
+    return None
+
+
+def _trouble(value: Any, column: TableColumn, *, takes_nul: bool) -> tuple[str, str] | None:
+    if value is None:
+        if column.nullable or column.optional:
+            return None
+        return "None (it is NOT NULL)", "return a value for every row, or drop the item in a stage"
+    if isinstance(value, int):
+        return _trouble_of_int(value, column)
+    if isinstance(value, str):
+        return _trouble_of_text(value, column, takes_nul=takes_nul)
+    if isinstance(value, bytes) and column.length is not None and len(value) > column.length:
+        return f"more than {column.length} bytes", "widen the column, or cut the value in a stage"
+    return None
+
+
+def _trouble_of_int(value: int, column: TableColumn) -> tuple[str, str] | None:
+    least, most = limits_of(column.bits, unsigned=column.unsigned)
+    if column.kind is not Kind.INT or least <= value <= most:
+        return None
+    return (
+        f"an integer beyond {column.bits} bit",
+        f"declare it: columns={{{column.name!r}: 'hugeint'}}, or widen the column",
+    )
+
+
+def _trouble_of_text(value: str, column: TableColumn, *, takes_nul: bool) -> tuple[str, str] | None:
+    if not takes_nul and "\x00" in value:
+        return "a text with a NUL character", "take it out in a stage"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "a text that is not valid Unicode (half a surrogate pair)", "decode it with errors='replace' in a stage"
+    if column.kind is Kind.TEXT and column.length is not None and len(value) > column.length:
+        return f"a text of more than {column.length} characters", "widen the column, or cut the text in a stage"
+    return None

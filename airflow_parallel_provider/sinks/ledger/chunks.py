@@ -1,0 +1,221 @@
+"""The ledger: which chunks of which load have committed, kept in the sink's own database.
+
+Two tables. ``<ledger>__loads`` has a row per load with the spec its chunks depend on; ``<ledger>`` has a row per chunk,
+written in the same transaction as the chunk's rows. Its primary key is what makes a second attempt at a chunk fail.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from airflow_parallel_provider.engine.interfaces.records import CommittedChunk, LoadSpec
+from airflow_parallel_provider.errors import UnsafeTable
+from airflow_parallel_provider.sinks.ledger.definitions import (
+    CHUNK_ID_LENGTH,
+    LOAD_KEY_LENGTH,
+    _key,
+    defined_once,
+    long_text,
+)
+from airflow_parallel_provider.sinks.ledger.loads import load_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from sqlalchemy.engine import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReceipt(CommittedChunk):
+    """What the ledger says of a committed chunk."""
+
+    items_filtered: int = 0
+    first_position: int = 0
+    attempt: int = 1
+    """Which try of the load committed it."""
+    committed_at: datetime | None = None
+    """UTC, by the clock of the process that committed."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSummary:
+    """What the ledger says of a whole load."""
+
+    load_key: str
+    chunks: int
+    items: int
+    items_filtered: int
+    rows: int
+    dead_letters: int
+    rows_rejected: int = 0
+
+    @classmethod
+    def of(cls, load_key: str, chunks: Collection[ChunkReceipt]) -> LoadSummary:
+        """The sums over all chunks."""
+        parts = ("items", "items_filtered", "rows", "dead_letters", "rows_rejected")
+        return cls(load_key, len(chunks), *(sum(getattr(chunk, part) for chunk in chunks) for part in parts))
+
+
+class Ledger:
+    """Statements on the two ledger tables. The caller begins and commits; a failed insert of a load rolls back."""
+
+    def __init__(self, name: str, schema: str | None, options: Mapping[str, Any]) -> None:
+        self.chunks = _chunks(name, schema, options)
+        self.loads = _loads(loads_name(name), schema, options)
+
+    def prove_transactional(self, connection: Connection, begin: Callable[[Connection], None]) -> None:
+        """Write a row, roll back, and look whether it is gone.
+
+        :param begin: starts a writing transaction.
+        :raises UnsafeTable: when it is still there: rows and ledger could then part ways.
+        """
+        import sqlalchemy as sa
+
+        probe = f"probe-{uuid4().hex[:26]}"
+        begin(connection)
+        connection.execute(self.loads.insert(), [load_row(probe, LoadSpec("probe", 0, ""), "", {})])
+        connection.rollback()
+        mine = self.loads.c.load_id == probe
+        with connection.begin():
+            left = connection.execute(sa.select(sa.func.count()).select_from(self.loads).where(mine)).scalar()
+            if left:
+                connection.execute(self.loads.delete().where(mine))
+        if left:
+            raise UnsafeTable(
+                f"ledger table {str(self.loads.name)!r}: a rolled-back row is still there, so each statement commits "
+                "by itself; use a transactional table engine (InnoDB) and a connection without autocommit"
+            )
+
+    def committed(self, connection: Connection, load: str) -> dict[str, ChunkReceipt]:
+        """All chunks of a load that are in."""
+        found = connection.execute(self.chunks.select().where(self.chunks.c.load_id == load))
+        receipts = [_receipt(row) for row in found.fetchall()]
+        return {receipt.chunk_id: receipt for receipt in sorted(receipts, key=lambda receipt: receipt.chunk_id)}
+
+    def find(self, connection: Connection, load: str, chunk_id: str) -> ChunkReceipt | None:
+        """One chunk, if it is in."""
+        where = (self.chunks.c.load_id == load) & (self.chunks.c.chunk_id == chunk_id)
+        row = connection.execute(self.chunks.select().where(where)).fetchone()
+        return None if row is None else _receipt(row)
+
+    def claim(
+        self,
+        connection: Connection,
+        load: str,
+        receipt: ChunkReceipt,
+        aggregates: str | None = None,
+        execute: Callable[[Connection, Any, dict[str, Any]], object] | None = None,
+    ) -> None:
+        """Insert a chunk's row: the first statement of its transaction. Waits for, and fails on, another's claim.
+
+        :param execute: runs an INSERT with a row, where it is combined with something else.
+        """
+        row = {
+            "load_id": load,
+            "chunk_id": receipt.chunk_id,
+            "first_position": receipt.first_position,
+            "items": receipt.items,
+            "items_filtered": receipt.items_filtered,
+            "rows_committed": receipt.rows,
+            "rows_rejected": receipt.rows_rejected,
+            "dead_letters": receipt.dead_letters,
+            "attempt": receipt.attempt,
+            "labels": json.dumps(dict(receipt.labels), sort_keys=True),
+            "aggregates": aggregates,
+            "committed_at": receipt.committed_at,
+        }
+        if execute is None:
+            connection.execute(self.chunks.insert(), [row])
+        else:
+            execute(connection, self.chunks.insert(), row)
+
+    def amend(self, connection: Connection, load: str, receipt: ChunkReceipt, aggregates: str | None) -> None:
+        """Correct a claim in its own transaction, once it is known which rows the database takes."""
+        mine = (self.chunks.c.load_id == load) & (self.chunks.c.chunk_id == receipt.chunk_id)
+        known = {
+            "rows_committed": receipt.rows,
+            "rows_rejected": receipt.rows_rejected,
+            "aggregates": aggregates,
+        }
+        connection.execute(self.chunks.update().where(mine).values(**known))
+
+    def partials(self, connection: Connection, load: str) -> list[str]:
+        """What the chunks of a load have kept for its aggregates."""
+        import sqlalchemy as sa
+
+        kept = (self.chunks.c.load_id == load) & self.chunks.c.aggregates.is_not(None)
+        return [row.aggregates for row in connection.execute(sa.select(self.chunks.c.aggregates).where(kept))]
+
+    def forget(self, connection: Connection, load: str) -> int:
+        """Remove a load and its chunks; return how many chunks there were.
+
+        The load first: a chunk of it that is being committed right now is waited for, and none comes after it.
+        """
+        connection.execute(self.loads.delete().where(self.loads.c.load_id == load))
+        return int(connection.execute(self.chunks.delete().where(self.chunks.c.load_id == load)).rowcount)
+
+
+@defined_once
+def _chunks() -> tuple[Any, ...]:
+    import sqlalchemy as sa
+
+    return (
+        _key("load_id", 32),
+        _key("chunk_id", CHUNK_ID_LENGTH),
+        sa.Column("first_position", sa.BigInteger, nullable=False),
+        sa.Column("items", sa.BigInteger, nullable=False),
+        sa.Column("items_filtered", sa.BigInteger, nullable=False),
+        sa.Column("rows_committed", sa.BigInteger, nullable=False),
+        sa.Column("rows_rejected", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("dead_letters", sa.BigInteger, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("labels", sa.Text, nullable=False),
+        sa.Column("aggregates", long_text(), nullable=True),
+        sa.Column("committed_at", sa.DateTime, nullable=False),
+    )
+
+
+@defined_once
+def _loads() -> tuple[Any, ...]:
+    import sqlalchemy as sa
+
+    return (
+        _key("load_id", 32),
+        sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
+        sa.Column("family", sa.String(LOAD_KEY_LENGTH), nullable=True),
+        sa.Column("generation", sa.String(LOAD_KEY_LENGTH), nullable=True),
+        sa.Column("table_name", sa.String(255), nullable=False),
+        sa.Column("spec", sa.Text, nullable=False),
+        sa.Column("source_state", long_text(), nullable=True),
+        sa.Column("labels", sa.Text, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("begun_at", sa.DateTime, nullable=False),
+        sa.Column("completed_at", sa.DateTime, nullable=True),
+    )
+
+
+def loads_name(ledger: str) -> str:
+    """Name of the table of loads that goes with a ledger table."""
+    return f"{ledger}__loads"
+
+
+def _receipt(found: Any) -> ChunkReceipt:
+    row = found._mapping  # public in spite of its name; attributes would hit the methods of a tuple
+    return ChunkReceipt(
+        chunk_id=row["chunk_id"],
+        items=int(row["items"]),
+        rows=int(row["rows_committed"]),
+        dead_letters=int(row["dead_letters"]),
+        rows_rejected=int(row["rows_rejected"]),
+        items_filtered=int(row["items_filtered"]),
+        first_position=int(row["first_position"]),
+        attempt=int(row["attempt"]),
+        committed_at=row["committed_at"],
+        labels=json.loads(row["labels"]),
+    )

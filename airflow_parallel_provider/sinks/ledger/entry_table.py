@@ -1,0 +1,80 @@
+"""Tables that are kept beside the rows: a chunk's entries commit with the chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.sinks.ledger.definitions import CHUNK_ID_LENGTH, LOAD_KEY_LENGTH
+from airflow_parallel_provider.values.typed_json import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.engine import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkKey:
+    """Which chunk of which load."""
+
+    load_id: str
+    load_key: str
+    chunk_id: str
+
+
+class BesideTable:
+    """Statements on a table with any number of entries for each chunk. The caller begins and commits.
+
+    :param table: its SQLAlchemy table, with :func:`place_columns`.
+    :param value_length: characters of a value's JSON that are kept; a longer one is cut and marked as incomplete.
+    """
+
+    def __init__(self, table: Any, value_length: int) -> None:
+        self.table = table
+        self.value_length = value_length
+
+    def write(self, connection: Connection, chunk: ChunkKey, entries: Iterable[dict[str, Any]]) -> None:
+        """Write a chunk's entries, in their order.
+
+        :param entries: values by column; one with a ``load_key`` of its own keeps that.
+        """
+        place = {"load_id": chunk.load_id, "load_key": chunk.load_key, "chunk_id": chunk.chunk_id}
+        rows = [{**place, "number": number, **entry} for number, entry in enumerate(entries)]
+        if rows:
+            connection.execute(self.table.insert(), rows)
+
+    def forget(self, connection: Connection, load: str) -> int:
+        """Remove the entries of a load; return how many there were."""
+        return int(connection.execute(self.table.delete().where(self.table.c.load_id == load)).rowcount)
+
+    def kept(self, name: str, value: Any) -> dict[str, Any]:
+        """A value as typed JSON under a name, and whether that gives it back."""
+        text, complete = dumps(value, self.value_length)
+        return {name: text, f"{name}_complete": complete}
+
+
+def place_columns() -> tuple[Any, ...]:
+    """The columns that say where an entry belongs: load, chunk, number in the chunk."""
+    import sqlalchemy as sa
+
+    return (
+        sa.Column("load_id", sa.String(32), primary_key=True, nullable=False),
+        sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), primary_key=True, nullable=False),
+        # One item may have several: a stage that yields several results of it hands on several.
+        sa.Column("number", sa.Integer, primary_key=True, nullable=False, autoincrement=False),
+        sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
+    )
+
+
+def kept_columns(name: str, sql_type: Any) -> tuple[Any, Any]:
+    """The columns of :meth:`BesideTable.kept`."""
+    import sqlalchemy as sa
+
+    complete: Any = sa.Column(f"{name}_complete", sa.Boolean(create_constraint=False), nullable=False)
+    return sa.Column(name, sql_type, nullable=False), complete
+
+
+def storable(text: str) -> str:
+    """A text every database takes: PostgreSQL refuses NUL, all of them refuse half a surrogate pair."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")

@@ -1,0 +1,64 @@
+"""Rows that were rejected, and the table they are kept in: committed with the chunk they belong to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.rows.reject import Reject, position_of
+from airflow_parallel_provider.sinks.ledger.definitions import defined_once, long_text, now
+from airflow_parallel_provider.sinks.ledger.entry_table import (
+    BesideTable,
+    ChunkKey,
+    kept_columns,
+    place_columns,
+    storable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.engine import Connection
+
+
+REASON_LENGTH = 4_000
+
+
+class RejectedTable(BesideTable):
+    """Statements on the table of rejected rows. The caller begins and commits.
+
+    :param row_length: characters of a row's JSON that are kept; a longer one is cut and marked as incomplete.
+    """
+
+    def __init__(self, name: str, schema: str | None, options: Mapping[str, Any], row_length: int) -> None:
+        super().__init__(_rejected(name, schema, options), row_length)
+
+    def insert(
+        self, connection: Connection, chunk: ChunkKey, rejects: Sequence[Reject], positions: Sequence[int]
+    ) -> None:
+        """Write a chunk's rejected rows."""
+        moment = now()
+        entries = (
+            {
+                "position": position_of(reject, positions),
+                "refused_by": reject.by,
+                "reason": storable(reject.reason)[:REASON_LENGTH],
+                **self.kept("raw", reject.row),
+                "rejected_at": moment,
+            }
+            for reject in rejects
+        )
+        self.write(connection, chunk, entries)
+
+
+@defined_once
+def _rejected() -> tuple[Any, ...]:
+    import sqlalchemy as sa
+
+    return (
+        *place_columns(),
+        sa.Column("position", sa.BigInteger, nullable=True),
+        sa.Column("refused_by", sa.String(16), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        *kept_columns("raw", long_text()),
+        sa.Column("rejected_at", sa.DateTime, nullable=False),
+    )

@@ -1,0 +1,35 @@
+"""What may be said of a sink table by keyword: for type checkers, of the hook's constructor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any, Literal
+
+    from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
+    from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFiles
+    from airflow_parallel_provider.values.kinds import Column
+
+
+class SinkTableOptions(TypedDict, total=False):
+    """The keyword arguments of :class:`~airflow_parallel_provider.sinks.table.SinkTable`, with its defaults."""
+
+    schema: str | None
+    write_disposition: Literal["append", "merge", "replace"]
+    on_rerun: Literal["resume", "replace", "append"] | None
+    load_column: str | None
+    on_schema_change: Literal["fail", "add_columns"]
+    primary_key: str | Iterable[str]
+    columns: Mapping[str, Any] | Iterable[str | Column] | None
+    dead_letters: str | DeadLetterFiles | None
+    ledger_table: str
+    lock_timeout: float
+    statement_timeout: float
+    dead_letter_length: int
+    dead_letter_pickle: bool
+    validate: Any
+    rejected: str | None
+    max_rejected: int | None
+    aggregates: Mapping[str, str | Aggregate] | None

@@ -1,0 +1,239 @@
+"""``FilesSource``: files of any storage that Airflow knows, whole, by lines, or by row groups of Parquet."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any, ClassVar, Literal
+
+from airflow_parallel_provider.checks import check_choice, check_text, check_whole
+from airflow_parallel_provider.errors import LoadMismatch, PlanError, SourceError
+from airflow_parallel_provider.sources.declared_source import DeclaredSource
+from airflow_parallel_provider.sources.files.listing import list_files
+from airflow_parallel_provider.sources.files.row_readers import text_of
+from airflow_parallel_provider.sources.read_ahead import Halt, read_ahead
+from airflow_parallel_provider.values.items import SourceFile
+
+ITEMS = ("file", "line", "row_group")
+_MARK = "\ufeff"
+"""The byte-order mark."""
+
+_WIDE = ("utf-16", "utf-32")
+"""Encodings in which the byte of a line end may be half of another character."""
+
+_NAMED = 5
+"""So many changed files are named in an error."""
+
+
+class FilesSource(DeclaredSource):
+    """Files that a pattern names, in the order of their paths.
+
+    ::
+
+        FilesSource("s3://raw/orders/{{ ds }}/*.jsonl.gz", conn_id="aws", items="line")
+
+    The listing, with each file's size and ETag, is frozen at the first try. A retry reads the files of that listing,
+    whatever has been added since, and fails with :class:`LoadMismatch` when one of them has changed or is gone, naming
+    it.
+
+    :param path: path with ``*``, ``?``, ``[...]`` and ``**``, on any storage of ``ObjectStoragePath``:
+        ``file:///data/*.csv``, ``s3://bucket/raw/*.json``, ``gs://...``; a plain path is local. (templated)
+    :param conn_id: Airflow connection of the storage; it may also stand in the path (``s3://conn@bucket/...``).
+        (templated)
+    :param items: ``"file"``: each file is a :class:`SourceFile`, which a stage opens; ``"line"``: each line is a text
+        without its end; ``"row_group"``: each row group of a Parquet file is a ``pyarrow.Table``.
+    :param encoding: of lines; a byte-order mark at the beginning of a file is passed over.
+    :param compression: of lines: ``"infer"`` from the name (``.gz``, ``.bz2``, ``.xz``, ``.zip``), a name of fsspec, or
+        None.
+    :param readers: threads that read row groups, 1 to 64. Lines are read by one thread; have whole files as items to
+        read many at a time in the stages.
+    :param at_least: fewest files there must be; 0 when there may be none.
+    :raises PlanError: when the DAG is parsed for a wrong argument; when the run begins for too few files.
+
+    What it does not do: notice a file that changes while it is being read. Have files written under another name and
+    renamed, or uploaded whole.
+    """
+
+    template_fields: ClassVar[tuple[str, ...]] = ("path", "conn_id")
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        conn_id: str | None = None,
+        items: Literal["file", "line", "row_group"] = "file",
+        encoding: str = "utf-8",
+        compression: str | None = "infer",
+        readers: int = 4,
+        at_least: int = 1,
+    ) -> None:
+        path = str(path)
+        check_text("FilesSource.path", path)
+        check_text("FilesSource.conn_id", conn_id, optional=True)
+        check_choice("FilesSource.items", items, ITEMS)
+        check_text("FilesSource.encoding", encoding)
+        _check_encoding(encoding)
+        check_text("FilesSource.compression", compression, optional=True)
+        check_whole("FilesSource.readers", readers, 1, 64)
+        check_whole("FilesSource.at_least", at_least, 0, 1_000_000_000)
+        self.path = path
+        self.conn_id = conn_id
+        self.items = items
+        self.encoding = encoding
+        self.compression = compression
+        self.readers = readers
+        self.at_least = at_least
+        self._files: tuple[SourceFile, ...] | None = None
+        self._halt = Halt()
+
+    def prepare(self) -> None:
+        """List the files.
+
+        :raises PlanError: when there are fewer than ``at_least``.
+        :raises SourceError: when the storage cannot be listed.
+        """
+        self._halt = Halt()
+        self._files = list_files(self.path, self.conn_id)
+        if len(self._files) < self.at_least:
+            cure = f"it names {len(self._files)} files, at_least={self.at_least}; a pattern for files ends in e.g. /*"
+            raise PlanError("FilesSource.path", self.path, cure)
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """The files of this load, after :meth:`prepare`."""
+        if self._files is None:
+            self.prepare()
+        assert self._files is not None
+        return self._files
+
+    def identity(self) -> str:
+        """Pattern and what becomes an item; not the files."""
+        return f"{self.items}s of files {self.path}"
+
+    def freeze(self) -> Mapping[str, Any]:
+        """Path, size and ETag of each file."""
+        return {"files": [[file.path, file.size, file.etag] for file in self.files]}
+
+    def thaw(self, state: Mapping[str, Any]) -> None:
+        """Go on with the files of the first try.
+
+        :raises LoadMismatch: naming the files that have changed or are gone.
+        """
+        there = {file.path: file for file in self.files}
+        changed: list[str] = []
+        for path, size, etag in state["files"]:
+            now = there.get(path)
+            if now is None:
+                changed.append(f"{path} is gone")
+            elif (now.size, now.etag) != (size, etag):
+                changed.append(f"{path} has changed ({size} bytes, etag {etag}; now {now.size} bytes, etag {now.etag})")
+        if changed:
+            more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+            raise LoadMismatch(
+                f"{self.identity()}: since the first try of this load {'; '.join(changed[:_NAMED])}{more}. Its "
+                "committed chunks would not be the same chunks: put the files back, or give them a load of their own "
+                "(another load_key, or clear the task)"
+            )
+        self._files = tuple(there[path] for path, _, _ in state["files"])
+
+    def interrupt(self) -> None:
+        """Wait for no further row group."""
+        self._halt.set()
+
+    def __len__(self) -> int:
+        """Number of files, where these are the items.
+
+        :raises TypeError: when the number of items is not known.
+        """
+        if self._files is None or self.items != "file":
+            raise TypeError("how many items there are is known when all files are read")
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the items.
+
+        :raises SourceError: for a file that cannot be read, naming it.
+        """
+        if self.items == "file":
+            return iter(self.files)
+        return self._lines() if self.items == "line" else self._row_groups()
+
+    def _lines(self) -> Iterator[str]:
+        for file in self.files:
+            done = _Count()
+            with _naming(file, done.shown), closing(self._texts(file)) as lines:
+                for line in lines:
+                    yield (line if done.lines else line.removeprefix(_MARK)).rstrip("\r\n")
+                    done.lines += 1
+
+    def _texts(self, file: SourceFile) -> Generator[str, None, None]:
+        if codecs.lookup(self.encoding).name.startswith(_WIDE):
+            with text_of(file, self.encoding, compression=self.compression, newline="\n") as text:
+                yield from text
+            return
+        with file.open("rb", compression=self.compression) as raw:
+            for line in raw:  # each by itself, so that it is known which one cannot be decoded
+                yield line.decode(self.encoding)
+
+    def _row_groups(self) -> Iterator[Any]:
+        def groups() -> Iterator[tuple[SourceFile, int]]:
+            import pyarrow.parquet
+
+            for file in self.files:
+                with _naming(file), file.open("rb") as raw:
+                    count = pyarrow.parquet.ParquetFile(raw).metadata.num_row_groups
+                yield from ((file, number) for number in range(count))
+
+        return read_ahead(_group_reader, groups(), readers=self.readers, name="files-source", halt=self._halt)
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise PlanError("FilesSource.encoding", encoding, "Python knows no such encoding") from None
+
+
+class _Count:
+    """How far a file has been read."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+    def shown(self) -> str:
+        return f" after line {self.lines}"
+
+
+@contextmanager
+def _group_reader() -> Iterator[Callable[[tuple[SourceFile, int]], Any]]:
+    import pyarrow.parquet
+
+    def read(group: tuple[SourceFile, int]) -> Any:
+        file, number = group
+        with _naming(file, lambda: f", row group {number}"), file.open("rb") as raw:
+            return pyarrow.parquet.ParquetFile(raw).read_row_group(number, use_threads=False)
+
+    yield read
+
+
+@contextmanager
+def _naming(file: SourceFile, where: Callable[[], str] = str) -> Iterator[None]:
+    """Errors of reading a file name it."""
+    try:
+        yield
+    except Exception as error:
+        raise SourceError(f"{file.path}{where()}: {type(error).__name__}: {error}") from error
+
+
+def as_files(source: object) -> FilesSource:
+    """A pattern, or a ``FilesSource`` as it is.
+
+    :raises PlanError: when it is neither.
+    """
+    if isinstance(source, FilesSource):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return FilesSource(source)
+    raise PlanError("source", source, "give a path with a pattern, or a FilesSource(...)")

@@ -1,0 +1,30 @@
+"""Files on any storage that Airflow's ``ObjectStoragePath`` knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_parallel_provider.errors import SourceError
+from airflow_parallel_provider.values.items import SourceFile, storage_path, version_of
+
+
+def list_files(pattern: str, conn_id: str | None) -> tuple[SourceFile, ...]:
+    """The files that a pattern names, sorted by path. Main thread only: it may ask Airflow for the connection.
+
+    :raises SourceError: when the storage cannot be listed.
+    """
+    try:
+        place = storage_path(pattern, conn_id)
+        system = place.fs
+        system.invalidate_cache()  # what an earlier try in this process saw says nothing about today
+        found: Mapping[str, Mapping[str, Any]] = system.glob(place.path, detail=True)
+        system.invalidate_cache()  # who opens a file asks what it is then, not what it was in this listing
+    except Exception as error:
+        raise SourceError(f"files {pattern}: cannot be listed ({type(error).__name__}: {error})") from error
+    conn_id = conn_id or getattr(place, "conn_id", None)
+    return tuple(
+        SourceFile(system.unstrip_protocol(name), int(info.get("size") or 0), version_of(info), conn_id)
+        for name, info in sorted(found.items())
+        if info.get("type") == "file"
+    )

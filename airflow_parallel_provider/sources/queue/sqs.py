@@ -1,0 +1,152 @@
+"""Queues of Amazon SQS for :class:`QueueSource`, through the hook of their Airflow provider."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_parallel_provider.checks import check_text
+from airflow_parallel_provider.connections import look_up, quiet_copy
+from airflow_parallel_provider.errors import PlanError, SourceError
+from airflow_parallel_provider.sources.queue.broker import Delivery
+from airflow_parallel_provider.sources.queue.leasing import LendingBroker
+from airflow_parallel_provider.values.items import Message
+
+BATCH, LONGEST_WAIT = 10, 20
+"""What one request may ask for: messages, seconds."""
+
+DEFAULT_CONN_ID = "aws_default"
+"""The hook of the provider does without this connection: then the machine's own role or environment counts."""
+
+_GIVE_BACK_SECONDS = 2.0
+"""Most seconds that closing spends on making messages visible again; the others wait for their visibility timeout."""
+
+
+class SqsQueue(LendingBroker):
+    """A queue of Amazon SQS. Needs ``apache-airflow-providers-amazon``.
+
+    The id of a message is its ``MessageId``. Attributes are those with a text or a number; binary ones are left out.
+
+    :param url: address of the queue.
+    :param conn_id: Airflow connection of type ``aws``. Without a connection ``aws_default`` the credentials are those
+        that boto3 finds by itself.
+    :param region: None: the connection's.
+
+    Messages that were not acknowledged are made visible again when the run ends; after a kill they are hidden for the
+    rest of the queue's visibility timeout, so a retry should not come before that.
+
+    Known limitations: a chunk must be committed within the visibility timeout; else its messages come again, and are
+    left aside by their ids where the sink is a ``SinkTable``. A FIFO queue gives no further message of a group while
+    one of it is not acknowledged: have ``chunk_size`` 10 or less, or few messages per group, else the run ends with the
+    first messages of each group.
+    """
+
+    def __init__(self, url: str, *, conn_id: str = DEFAULT_CONN_ID, region: str | None = None) -> None:
+        super().__init__()
+        check_text("SqsQueue.url", url)
+        check_text("SqsQueue.conn_id", conn_id)
+        self.url = url
+        self.conn_id = conn_id
+        self.region = region
+
+    def name(self) -> str:
+        """The address."""
+        return f"sqs {self.url}"
+
+    def open(self) -> None:
+        """Make the client, which may be used by several threads, and see that the queue is there.
+
+        :raises PlanError: when the provider, the connection or the queue is missing.
+        :raises SourceError: when the queue cannot be reached.
+        """
+        try:
+            from airflow.providers.amazon.aws.hooks.sqs import SqsHook
+            from botocore.exceptions import BotoCoreError, ClientError
+        except ImportError:
+            cure = "its provider is not installed: pip install apache-airflow-providers-amazon"
+            raise PlanError("SqsQueue.conn_id", self.conn_id, cure) from None
+        hook: Any = SqsHook(aws_conn_id=self.conn_id, region_name=self.region)
+        connection = self._connection()
+        if connection is not None:
+            hook.get_connection = lambda _conn_id=None: connection
+        try:
+            client = hook.get_conn()
+            client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["VisibilityTimeout"])
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if "NonExistentQueue" in code or "QueueDoesNotExist" in code:
+                raise PlanError("SqsQueue.url", self.url, "there is no such queue") from None
+            if not code.startswith("AccessDenied"):  # who may receive and delete need not be allowed to look
+                raise SourceError(f"{self.name()}: cannot be opened ({code}: {error})") from error
+        except (BotoCoreError, ValueError) as error:
+            raise SourceError(f"{self.name()}: cannot be opened ({type(error).__name__}: {error})") from error
+        self._connect(client)
+
+    def _connection(self) -> Any:
+        """The Airflow connection, looked up once; None when the hook is to do without."""
+        try:
+            return quiet_copy(look_up(self.conn_id, "SqsQueue.conn_id"))
+        except PlanError:
+            if self.conn_id == DEFAULT_CONN_ID:
+                return None
+            raise
+
+    def withholds(self) -> bool:
+        """A FIFO queue does; their names end in ``.fifo``."""
+        return self.url.endswith(".fifo")
+
+    def receive(self, client: Any, most: int, seconds: float) -> Sequence[Delivery]:
+        """One request: at most ten messages. It waits at least a second, as only then all of SQS's servers are asked.
+
+        :raises SourceError: when the queue cannot be read.
+        """
+        try:
+            answer = client.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=min(most, BATCH),
+                WaitTimeSeconds=min(LONGEST_WAIT, max(1, round(seconds))),
+                MessageAttributeNames=["All"],
+            )
+        except Exception as error:
+            raise SourceError(f"{self.name()}: cannot be read ({type(error).__name__}: {error})") from error
+        return [_delivery(each) for each in answer.get("Messages", ())]
+
+    def settle(self, client: Any, deliveries: Sequence[Delivery]) -> None:
+        """Delete them, ten by ten; what SQS itself could not delete is tried once more.
+
+        :raises SourceError: when the queue refused some; the others are deleted.
+        """
+        receipts = {str(number): each.receipt for number, each in enumerate(deliveries)}
+        failed = self._delete(client, receipts)
+        again = {entry["Id"]: receipts[entry["Id"]] for entry in failed if not entry.get("SenderFault")}
+        if again:
+            failed = [entry for entry in failed if entry["Id"] not in again] + self._delete(client, again)
+        if failed:
+            codes = ", ".join(sorted({str(entry.get("Code")) for entry in failed}))
+            raise SourceError(f"{self.name()}: {len(failed)} messages could not be deleted ({codes})")
+
+    def _delete(self, client: Any, receipts: dict[str, str]) -> list[Any]:
+        """Delete by receipt; return what the queue answered for those that are still there."""
+        entries = [{"Id": each, "ReceiptHandle": receipt} for each, receipt in receipts.items()]
+        failed: list[Any] = []
+        for first in range(0, len(entries), BATCH):
+            answer = client.delete_message_batch(QueueUrl=self.url, Entries=entries[first : first + BATCH])
+            failed += answer.get("Failed") or ()
+        return failed
+
+    def give_back(self, client: Any, receipts: Sequence[str]) -> None:
+        """Make them visible, as many as can be done in the time there is."""
+        until = time.monotonic() + _GIVE_BACK_SECONDS
+        for first in range(0, len(receipts), BATCH):
+            if time.monotonic() > until:
+                return
+            some = enumerate(receipts[first : first + BATCH])
+            entries = [{"Id": str(n), "ReceiptHandle": each, "VisibilityTimeout": 0} for n, each in some]
+            client.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
+
+
+def _delivery(found: Any) -> Delivery:
+    attributes = found.get("MessageAttributes") or {}
+    texts = {name: str(value["StringValue"]) for name, value in attributes.items() if "StringValue" in value}
+    return Delivery(Message(found["MessageId"], found["Body"].encode(), texts), found["ReceiptHandle"])

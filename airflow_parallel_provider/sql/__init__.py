@@ -1,0 +1,1 @@
+"""One SQL database: connection, DDL, errors, and one backend per product."""

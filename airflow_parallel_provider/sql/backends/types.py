@@ -1,0 +1,121 @@
+"""Between SQLAlchemy's column types and our kinds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.values.kinds import Column, Kind
+from airflow_parallel_provider.values.table_shape import TableColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KEY_LENGTH = 255
+"""Characters of a text column that is part of a key where the database wants a bound."""
+
+_BY_NAME: Mapping[str, Kind] = {
+    "UUID": Kind.UUID,
+    "INTERVAL": Kind.TIMEDELTA,
+    "TIMESTAMP_TZ": Kind.DATETIMETZ,
+    "TIMESTAMP_LTZ": Kind.DATETIMETZ,
+    "DATETIMEOFFSET": Kind.DATETIMETZ,
+    "TIMESTAMP_NTZ": Kind.DATETIME,
+}
+"""Types that are known by name: SQLAlchemy 1.4 and other packages' dialects do not derive them from a common base."""
+
+_BITS: Mapping[str, int] = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INTEGER": 32, "INT": 32, "BIGINT": 64}
+
+
+def column_of_sql(found: Mapping[str, Any]) -> TableColumn:
+    """One entry of ``Inspector.get_columns`` as ours."""
+    sql_type = found["type"]
+    kind = kind_of_sql(sql_type)
+    name = _visit_name(sql_type)
+    numeric = kind is Kind.DECIMAL
+    return TableColumn(
+        name=found["name"],
+        kind=kind,
+        sql_type=sql_type,
+        nullable=bool(found.get("nullable", True)),
+        optional=_is_optional(found),
+        bits=_BITS.get(name, 64) if kind is Kind.INT else 64,
+        unsigned=kind is Kind.INT and bool(getattr(sql_type, "unsigned", False)),
+        length=getattr(sql_type, "length", None) if kind in (Kind.TEXT, Kind.BYTES) else None,
+        precision=sql_type.precision if numeric else None,
+        scale=sql_type.scale if numeric else None,
+        computed=bool(found.get("computed")),
+        numbered=bool(found.get("identity")) or (found.get("autoincrement") is True and not found.get("default")),
+        default=_default(found),
+    )
+
+
+def _default(found: Mapping[str, Any]) -> str | None:
+    default = found.get("default")
+    return str(default) if default else None  # some dialects say "" for none
+
+
+def _is_optional(found: Mapping[str, Any]) -> bool:
+    if found.get("default") is not None or found.get("identity") or found.get("computed"):
+        return True
+    return found.get("autoincrement") is True
+
+
+def _visit_name(sql_type: Any) -> str:
+    return str(getattr(sql_type, "__visit_name__", "")).upper()
+
+
+def kind_of_sql(sql_type: Any) -> Kind:
+    """The kind of a reflected type; OTHER where none fits (arrays, enums of other packages, geometry ...)."""
+    import sqlalchemy.types as st
+
+    named = _BY_NAME.get(_visit_name(sql_type))
+    if named is not None:
+        return named
+    if isinstance(sql_type, st.DateTime):
+        return Kind.DATETIMETZ if sql_type.timezone else Kind.DATETIME
+    by_base: tuple[tuple[type, Kind], ...] = (
+        (st.Boolean, Kind.BOOL),
+        (st.JSON, Kind.JSON),
+        (st.Integer, Kind.INT),
+        (st.Float, Kind.FLOAT),  # before Numeric, its base
+        (st.Numeric, Kind.DECIMAL),
+        (st.Date, Kind.DATE),
+        (st.Time, Kind.TIME),
+        (st.LargeBinary, Kind.BYTES),
+        (st._Binary, Kind.BYTES),  # base of BINARY and VARBINARY, which LargeBinary is not
+        (st.String, Kind.TEXT),
+    )
+    for base, kind in by_base:
+        if isinstance(sql_type, base):
+            return kind
+    return Kind.OTHER
+
+
+def generic_type(column: Column, *, in_key: bool) -> Any:
+    """A type that most databases have.
+
+    Where there is none: a timedelta is a number of seconds, a UUID its text, JSON a text.
+    """
+    import sqlalchemy as sa
+
+    if column.kind is Kind.TEXT:
+        length = column.length or (KEY_LENGTH if in_key else None)
+        return sa.String(length) if length else sa.Text()
+    if column.kind is Kind.BYTES:
+        return sa.LargeBinary(column.length)
+    if column.kind is Kind.DECIMAL:
+        return sa.Numeric(column.precision or 38, column.scale if column.precision else 10)
+    fixed: Mapping[Kind, Any] = {
+        Kind.BOOL: sa.Boolean(),
+        Kind.INT: sa.BigInteger(),
+        Kind.HUGEINT: sa.Numeric(38, 0),
+        Kind.FLOAT: sa.Float(53),
+        Kind.DATE: sa.Date(),
+        Kind.DATETIME: sa.DateTime(),
+        Kind.DATETIMETZ: sa.DateTime(timezone=True),
+        Kind.TIME: sa.Time(),
+        Kind.TIMEDELTA: sa.Numeric(20, 6),
+        Kind.UUID: sa.String(36),
+        Kind.JSON: sa.Text(),
+    }
+    return fixed[column.kind or Kind.TEXT]

@@ -1,0 +1,49 @@
+"""Which errors say that there is no room left where the database writes. No row is to blame, and it may pass."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.sql.backends.base import Writer
+
+NO_ROOM = "the database has no room left on its disk"
+
+_SQLITE_FULL = 13
+_POSTGRES_FULL = "53100"
+_MYSQL_FULL = frozenset({1021, 1114})
+_MYSQL_OF_FILES = frozenset({1, 3, 1005, 1026, 1030})
+_MYSQL_CAUSE = re.compile(rf'\berr(?:no|or):? "?{errno.ENOSPC}\b')
+"""How MySQL and MariaDB name the error of the system behind one that is about a file."""
+_TEXTS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
+"""DuckDB has no code for it: a commit that could not be written fails there as one in a conflict does."""
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether an error, of any driver, means that the disk is full."""
+    cause: Any = getattr(error, "orig", None) or error
+    driver = type(cause).__module__.partition(".")[0]
+    if driver == "sqlite3":
+        return bool((getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF == _SQLITE_FULL)
+    if driver in ("psycopg", "psycopg2"):
+        return _POSTGRES_FULL in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None))
+    if driver in ("duckdb", "_duckdb"):
+        named = type(cause).__name__ in ("TransactionException", "IOException")
+        return named and any(text in str(cause) for text in _TEXTS)
+    if driver in ("mysql", "MySQLdb", "pymysql"):
+        number = getattr(cause, "errno", None) or next(iter(cause.args), None)
+        return number in _MYSQL_FULL or (number in _MYSQL_OF_FILES and bool(_MYSQL_CAUSE.search(str(cause))))
+    return False
+
+
+def may_pass(error: BaseException, writer: Writer) -> bool:
+    """Whether the same may succeed on another try."""
+    return lacks_room(error) or writer.is_transient(error)
+
+
+def told(error: BaseException, writer: Writer) -> str:
+    """The error as text, without any value of a row in it."""
+    return f"{NO_ROOM}: {writer.explain(error)}" if lacks_room(error) else writer.explain(error)

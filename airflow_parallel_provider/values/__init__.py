@@ -1,0 +1,1 @@
+"""What one value is: kinds, column types, conversions, and how typed JSON keeps a value."""

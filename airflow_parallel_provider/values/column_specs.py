@@ -1,0 +1,104 @@
+"""Column types as an author spells them."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.values.kinds import KIND_OF_TYPE, Column, Kind
+
+_ALIASES = {
+    "boolean": Kind.BOOL, "integer": Kind.INT, "bigint": Kind.INT, "double": Kind.FLOAT, "real": Kind.FLOAT,
+    "numeric": Kind.DECIMAL, "str": Kind.TEXT, "string": Kind.TEXT, "varchar": Kind.TEXT, "blob": Kind.BYTES,
+    "binary": Kind.BYTES, "timestamp": Kind.DATETIME, "timestamptz": Kind.DATETIMETZ, "interval": Kind.TIMEDELTA,
+    "dict": Kind.JSON, "list": Kind.JSON,
+}  # fmt: skip
+
+_STORABLE = [kind.value for kind in Kind if kind not in (Kind.NULL, Kind.OTHER)]
+
+_SPELLED = re.compile(r"([a-z]+)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?")
+
+
+def declared_columns(given: object, field: str) -> tuple[Column, ...] | None:
+    """Read ``columns=``: a mapping of name to type, names alone, or a class whose fields are annotated.
+
+    A type is a Python type (``int``, ``float | None``, ``Decimal``, ``datetime``, ``dict`` ...) or its name
+    (``"int"``, ``"datetimetz"``, ``"decimal(18,4)"``, ``"text(20)"``).
+
+    :raises PlanError: when it is none of those.
+    """
+    if given is None:
+        return None
+    if isinstance(given, type):
+        from airflow_parallel_provider.values.annotations import declared_class
+
+        return declared_class(given, field)
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise PlanError(field, given, "give a mapping of column name to type, a class, or a list of column names")
+    pairs: list[Column]
+    if isinstance(given, Mapping):
+        pairs = [_declared(name, spelled, field) for name, spelled in given.items()]
+    else:
+        pairs = [item if isinstance(item, Column) else _declared(item, None, field) for item in given]
+    if not pairs:
+        raise PlanError(field, given, "name at least one column, or leave it out to take the columns from the rows")
+    seen: set[str] = set()
+    for column in pairs:
+        if column.name in seen:
+            raise PlanError(field, column.name, "this column is named twice; name it once")
+        seen.add(column.name)
+    return tuple(pairs)
+
+
+def _declared(name: object, spelled: object, field: str) -> Column:
+    if not isinstance(name, str) or not name:
+        raise PlanError(field, name, "a column's name is a text that is not empty")
+    if spelled is None:
+        return Column(name)
+    try:
+        return replace(parse_type(spelled), name=name)
+    except ValueError as error:
+        raise PlanError(f"{field}[{name!r}]", spelled, str(error)) from None
+
+
+def parse_type(spelled: object) -> Column:
+    """A nameless column of the type an author wrote.
+
+    :raises ValueError: its text is the cure.
+    """
+    if isinstance(spelled, str):
+        return _parse_spelled(spelled)
+    bare = _without_none(spelled)
+    if isinstance(bare, type) and bare is not type(None) and bare in KIND_OF_TYPE:
+        return Column("", KIND_OF_TYPE[bare])
+    raise ValueError(f"write one of the types {', '.join(t.__name__ for t in KIND_OF_TYPE if t is not type(None))}"
+                     f", or a name such as 'datetimetz' or 'decimal(18,4)'")  # fmt: skip
+
+
+def _without_none(annotation: Any) -> Any:
+    """``X | None`` -> ``X``, ``dict[str, int]`` -> ``dict``."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        rest = [arg for arg in typing.get_args(annotation) if arg is not type(None)]
+        annotation = rest[0] if len(rest) == 1 else annotation
+    return typing.get_origin(annotation) or annotation
+
+
+def _parse_spelled(spelled: str) -> Column:
+    match = _SPELLED.fullmatch(spelled.strip().lower())
+    name = match.group(1) if match else ""
+    kind = _ALIASES.get(name) or (Kind(name) if name in _STORABLE else None)
+    if match is None or kind is None:
+        raise ValueError(f"write one of {', '.join(_STORABLE)}; decimal(18,4) and text(20) take numbers")
+    first, second = (int(number) if number else None for number in match.group(2, 3))
+    if first is None:
+        return Column("", kind)
+    if kind is Kind.DECIMAL and first > 0 and (second or 0) <= first:
+        return Column("", kind, precision=first, scale=second or 0)
+    if kind in (Kind.TEXT, Kind.BYTES) and first > 0 and second is None:
+        return Column("", kind, length=first)
+    raise ValueError("only decimal(digits,digits after the point), text(length) and bytes(length) take numbers")

@@ -1,0 +1,258 @@
+"""A plain value -> what a column of a certain kind takes, without losing anything.
+
+The rule: a value is written when reading it back can give the same value, else it is refused with the reason. So
+``3.0`` fits an integer column and ``3.5`` does not, a UUID fits a text column, ``"12"`` does not fit an integer column.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from airflow_parallel_provider.values.kinds import Kind
+from airflow_parallel_provider.values.plain import plain
+
+Converter = Callable[[Any], Any]
+
+
+class Unfit(ValueError):  # a reason that never leaves this package; people see SchemaMismatch
+    """Why a value does not fit; the text never holds the value."""
+
+
+_MANY_DIGITS = 100
+
+
+def same(value: Any) -> Any:
+    """The value as it is. Columns whose values all take this way are not touched at all."""
+    return value
+
+
+def _bool_from_int(value: int) -> bool:
+    if value in (0, 1):
+        return bool(value)
+    raise Unfit("an integer other than 0 and 1")
+
+
+def _int_from_float(value: float) -> int | None:
+    if math.isnan(value):
+        return None  # an integer column of a DataFrame with gaps is a float column full of NaN
+    if value.is_integer():
+        return int(value)
+    raise Unfit("a float with a fraction" if math.isfinite(value) else "an infinite float")
+
+
+def _int_from_decimal(value: Decimal) -> int | None:
+    if value.is_nan():
+        return None
+    if not value.is_finite():
+        raise Unfit("an infinite Decimal")
+    if value.adjusted() > _MANY_DIGITS:  # int(Decimal("1E+999999999")) would not come back
+        raise Unfit("an integer beyond 64 bit")
+    if value == value.to_integral_value():
+        return int(value)
+    raise Unfit("a Decimal with a fraction")
+
+
+def _float_from_int(value: int) -> float:
+    if -(2**53) <= value <= 2**53:
+        return float(value)
+    raise Unfit("an integer beyond 2**53, which a float cannot hold exactly")
+
+
+def _float_from_decimal(value: Decimal) -> float:
+    close = float(value)
+    if not value.is_finite() or Decimal(repr(close)) == value:
+        return close
+    raise Unfit("a Decimal with more digits than a float holds")
+
+
+def _decimal_from_float(value: float) -> Decimal | None:
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        raise Unfit("an infinite float")
+    return Decimal(repr(value))
+
+
+def _float_from_timedelta(value: timedelta) -> float:
+    return value / timedelta(seconds=1)
+
+
+def _decimal_from_timedelta(value: timedelta) -> Decimal:
+    return Decimal(value // timedelta(microseconds=1)).scaleb(-6)
+
+
+def _int_from_timedelta(value: timedelta) -> int:
+    if value.microseconds:
+        raise Unfit("a timedelta with a fraction of a second")
+    return value // timedelta(seconds=1)
+
+
+def _iso(value: date | datetime | time) -> str:
+    return value.isoformat()
+
+
+def _datetime_from_date(value: date) -> datetime:
+    return datetime(value.year, value.month, value.day)  # noqa: DTZ001  # the column has no time zone
+
+
+def _aware_from_date(value: date) -> datetime:
+    return datetime(value.year, value.month, value.day, tzinfo=UTC)
+
+
+def to_naive(value: datetime) -> datetime:
+    """What a column without a time zone takes: an aware value in UTC, a naive one as it is."""
+    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+
+
+def to_aware(value: datetime) -> datetime:
+    """What a column with a time zone takes: a naive value is meant in UTC."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _naive_time(value: time) -> time:
+    if value.tzinfo is not None:
+        raise Unfit("a time of day with a time zone")
+    return value
+
+
+def _shifted(shift: Callable[[datetime], datetime]) -> Converter:
+    def convert(value: datetime) -> datetime:
+        try:
+            return shift(value)
+        except OverflowError:
+            raise Unfit("a time at the end of the calendar, which has no counterpart in UTC") from None
+
+    return convert
+
+
+def _parsed(parse: Converter, what: str) -> Converter:
+    def parse_text(value: str) -> Any:
+        try:
+            return parse(value)
+        except (ValueError, OverflowError):
+            raise Unfit(f"a text that is not {what}") from None
+
+    return parse_text
+
+
+def to_json(value: Any) -> str:
+    """A dict, list or scalar as JSON text.
+
+    Keys that are numbers, truth values or None become texts, as the standard library does it.
+
+    :raises Unfit: for what JSON does not have (NaN, bytes, a set, keys of other kinds ...).
+    """
+    try:
+        return json.dumps(value, default=_json_default, allow_nan=False, ensure_ascii=False)
+    except Unfit:
+        raise
+    except RecursionError:
+        raise Unfit("a structure nested too deeply for JSON, or one that contains itself") from None
+    except (TypeError, ValueError) as error:
+        # Both texts name types at most: "Out of range float values are not JSON compliant" may end with the value.
+        if isinstance(error, TypeError):
+            raise Unfit("a dict with keys that are neither texts nor numbers") from None
+        reason = (
+            "a structure that contains itself" if "Circular" in str(error) else "a NaN or an infinite float in JSON"
+        )
+        raise Unfit(reason) from None
+
+
+def _json_default(value: Any) -> Any:
+    reduced = plain(value)
+    if type(reduced) is type(value):
+        raise Unfit(f"a {type(value).__qualname__} inside JSON")
+    return reduced
+
+
+CONVERTERS: Final[Mapping[Kind, Mapping[type, Converter]]] = {
+    Kind.BOOL: {bool: same, int: _bool_from_int},
+    Kind.INT: {
+        int: same, bool: int, float: _int_from_float, Decimal: _int_from_decimal, timedelta: _int_from_timedelta,
+    },
+    Kind.FLOAT: {
+        float: same, int: _float_from_int, Decimal: _float_from_decimal, timedelta: _float_from_timedelta,
+    },
+    Kind.DECIMAL: {
+        Decimal: same, int: Decimal, float: _decimal_from_float, timedelta: _decimal_from_timedelta,
+    },
+    Kind.TEXT: {
+        str: same, int: str, float: repr, Decimal: str, UUID: str, date: _iso, datetime: _iso, time: _iso,
+        dict: to_json, list: to_json,
+    },
+    Kind.BYTES: {bytes: same},
+    Kind.DATE: {date: same, str: _parsed(date.fromisoformat, "an ISO date")},
+    Kind.DATETIME: {
+        datetime: _shifted(to_naive), date: _datetime_from_date,
+        str: _parsed(lambda text: to_naive(datetime.fromisoformat(text)), "an ISO date and time"),
+    },
+    Kind.DATETIMETZ: {
+        datetime: _shifted(to_aware), date: _aware_from_date,
+        str: _parsed(lambda text: to_aware(datetime.fromisoformat(text)), "an ISO date and time"),
+    },
+    Kind.TIME: {
+        time: _naive_time, str: _parsed(lambda text: _naive_time(time.fromisoformat(text)), "an ISO time of day"),
+    },
+    Kind.TIMEDELTA: {timedelta: same},
+    Kind.UUID: {UUID: same, str: _parsed(UUID, "a UUID")},
+    Kind.JSON: {dict: same, list: same, bool: same, int: same, float: same, str: same},
+}  # fmt: skip
+"""Column kind -> plain type of the value -> how it becomes a value of that kind. What is not here does not fit."""
+
+
+def limits_of(bits: int, *, unsigned: bool) -> tuple[int, int]:
+    """Least and greatest integer of so many bits."""
+    return (0, (1 << bits) - 1) if unsigned else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def within_bits(bits: int, *, unsigned: bool) -> Converter:
+    """Refuse an integer that a column of so many bits does not hold."""
+    least, most = limits_of(bits, unsigned=unsigned)
+
+    def check(value: int) -> int:
+        if least <= value <= most:
+            return value
+        raise Unfit(f"an integer beyond {bits} bit")
+
+    return check
+
+
+def within_digits(precision: int, scale: int) -> Converter:
+    """Refuse a Decimal that a column of so many digits would round (MySQL and MariaDB round with a note only)."""
+
+    def check(value: Decimal) -> Decimal:
+        significant = _significant(value)
+        if not significant:
+            return value
+        if value.adjusted() + 1 > precision - scale:
+            raise Unfit(f"a Decimal with more than {precision - scale} digits before the point")
+        if significant - 1 - value.adjusted() > scale:
+            raise Unfit(f"a Decimal with more than {scale} digits after the point")
+        return value
+
+    return check
+
+
+def within_significant(digits: int) -> Converter:
+    """Refuse a Decimal of which a column would keep the first digits only."""
+
+    def check(value: Decimal) -> Decimal:
+        if _significant(value) > digits:
+            raise Unfit(f"a Decimal of more than {digits} significant digits")
+        return value
+
+    return check
+
+
+def _significant(value: Decimal) -> int:
+    """Number of digits that count. Never calculates: the arithmetic of Decimal rounds to the context's 28 digits."""
+    _, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):
+        raise Unfit("a Decimal that is not a finite number")
+    return len("".join(map(str, digits)).strip("0")) if any(digits) else 0

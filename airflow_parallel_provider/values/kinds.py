@@ -1,0 +1,113 @@
+"""What a value is and what a column holds, independent of any database.
+
+A *kind* is a class of values that every backend stores in one way. Values are first reduced to a handful of plain
+Python types (:func:`plain`), so that everything above has to know only those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+
+class Kind(StrEnum):
+    """What a column holds."""
+
+    BOOL = "bool"
+    INT = "int"
+    """Integers of up to 64 bit."""
+    HUGEINT = "hugeint"
+    """Integers beyond 64 bit."""
+    FLOAT = "float"
+    DECIMAL = "decimal"
+    TEXT = "text"
+    BYTES = "bytes"
+    DATE = "date"
+    DATETIME = "datetime"
+    """Without a time zone."""
+    DATETIMETZ = "datetimetz"
+    """An instant."""
+    TIME = "time"
+    TIMEDELTA = "timedelta"
+    UUID = "uuid"
+    JSON = "json"
+    """A dict or a list."""
+    NULL = "null"
+    """Nothing but None so far."""
+    OTHER = "other"
+    """A column type of the database that none of the above describes; values go through as they are."""
+
+
+KIND_OF_TYPE: Mapping[type, Kind] = {
+    type(None): Kind.NULL,
+    bool: Kind.BOOL,
+    int: Kind.INT,
+    float: Kind.FLOAT,
+    Decimal: Kind.DECIMAL,
+    str: Kind.TEXT,
+    bytes: Kind.BYTES,
+    date: Kind.DATE,
+    datetime: Kind.DATETIME,
+    time: Kind.TIME,
+    timedelta: Kind.TIMEDELTA,
+    UUID: Kind.UUID,
+    dict: Kind.JSON,
+    list: Kind.JSON,
+}
+"""The plain types. Everything :func:`plain` returns has one of these, or cannot be stored."""
+
+_NUMBERS = frozenset({Kind.INT, Kind.HUGEINT, Kind.FLOAT, Kind.DECIMAL})
+
+_TIMES = frozenset({Kind.DATE, Kind.DATETIME, Kind.DATETIMETZ})
+
+_COMMON: tuple[tuple[Kind, frozenset[Kind]], ...] = (
+    (Kind.INT, frozenset({Kind.BOOL, Kind.INT})),
+    (Kind.HUGEINT, frozenset({Kind.BOOL, Kind.INT, Kind.HUGEINT})),
+    (Kind.FLOAT, frozenset({Kind.INT, Kind.FLOAT})),
+    (Kind.DECIMAL, _NUMBERS),
+    (Kind.DATETIME, frozenset({Kind.DATE, Kind.DATETIME})),
+    (Kind.DATETIMETZ, _TIMES),
+    # Not bool: as text it could be 'True', 'true', 't' or '1'.
+    (Kind.TEXT, _NUMBERS | _TIMES | {Kind.TEXT, Kind.UUID, Kind.TIME}),
+)
+"""Kinds found together in one column -> the first kind in this list that takes them all."""
+
+_WITH_JSON = frozenset({Kind.JSON, Kind.TEXT, Kind.INT, Kind.HUGEINT, Kind.FLOAT, Kind.BOOL})
+
+
+def common_kind(kinds: frozenset[Kind]) -> Kind | None:
+    """The narrowest kind of column that takes values of all these kinds; None when there is none."""
+    some = kinds - {Kind.NULL}
+    if len(some) <= 1:
+        return next(iter(some), Kind.NULL)
+    if Kind.JSON in some and some <= _WITH_JSON:
+        return Kind.JSON
+    return next((kind for kind, takes in _COMMON if some <= takes), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as an author declares it, or as it was inferred from rows."""
+
+    name: str
+    kind: Kind | None = None
+    """None: to be inferred."""
+    length: int | None = None
+    """Characters or bytes, for text and bytes."""
+    precision: int | None = None
+    """Digits altogether, for decimals."""
+    scale: int | None = None
+    """Digits after the point, for decimals."""
+
+    def spell(self) -> str:
+        """The type as an author would write it; empty when it is to be inferred."""
+        if self.kind is None:
+            return ""
+        numbers = [str(n) for n in (self.length, self.precision, self.scale) if n is not None]
+        return f"{self.kind}({','.join(numbers)})" if numbers else str(self.kind)

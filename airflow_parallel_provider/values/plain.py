@@ -1,0 +1,94 @@
+"""Values of NumPy, pandas and others as plain Python values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from airflow_parallel_provider.values.kinds import KIND_OF_TYPE
+
+
+def plain(value: Any) -> Any:
+    """Reduce a value to one of the plain types; a value that is none of them comes back as it is.
+
+    Enum members become their value, NumPy and pandas scalars what they stand for (NaT and NA: None), subclasses their
+    base, tuples lists, mappings dicts, byte buffers bytes.
+    """
+    kind = type(value)
+    if kind in KIND_OF_TYPE:
+        return value
+    if isinstance(value, Enum):
+        return plain(value.value)
+    root = kind.__module__.partition(".")[0]
+    if root == "numpy":
+        return _plain_numpy(value)
+    if root == "pandas":
+        return _plain_pandas(value)
+    return _plain_subclass(value)
+
+
+def _plain_numpy(value: Any) -> Any:
+    name = type(value).__name__
+    if name == "ndarray":
+        return value.tolist()
+    if name in ("datetime64", "timedelta64"):
+        # .item() of nanoseconds is an int: through microseconds it is a datetime. NaT becomes None.
+        value = value.astype(f"{name}[us]")
+    item = value.item() if hasattr(value, "item") else value
+    return item if type(item) is type(value) else plain(item)  # a longdouble stays a longdouble
+
+
+def _plain_pandas(value: Any) -> Any:
+    name = type(value).__name__
+    if name in ("NaTType", "NAType"):
+        return None
+    if name == "Timestamp":
+        return value.to_pydatetime(warn=False)
+    if name == "Timedelta":
+        return value.to_pytimedelta()
+    return value
+
+
+def _plain_subclass(value: Any) -> Any:
+    for base, rebased in _REBASED:
+        if isinstance(value, base):
+            return rebased(value)
+    return value
+
+
+def _plain_timedelta(value: timedelta) -> timedelta:
+    # pendulum's Duration gives `days` and `seconds` another meaning for negative values; the base's own do not lie.
+    parts = (field.__get__(value) for field in (timedelta.days, timedelta.seconds, timedelta.microseconds))
+    return timedelta(*parts)
+
+
+def _plain_datetime(value: datetime) -> datetime:
+    return datetime.combine(_plain_date(value), _plain_time(value.timetz()))
+
+
+def _plain_date(value: date) -> date:
+    return date(value.year, value.month, value.day)
+
+
+def _plain_time(value: time) -> time:
+    return time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
+
+
+_REBASED: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (datetime, _plain_datetime),  # before date, its base; pendulum.DateTime is what Airflow hands out
+    (date, _plain_date),
+    (timedelta, _plain_timedelta),
+    (time, _plain_time),
+    (str, str.__str__),  # the text itself, whatever the subclass shows of it
+    (int, int),
+    (float, float),
+    ((bytes, bytearray, memoryview), bytes),
+    (Decimal, Decimal),
+    (UUID, lambda value: UUID(int=value.int)),
+    ((list, tuple), list),
+    (Mapping, dict),
+)
