@@ -8,7 +8,7 @@ from typing import Any
 from airflow_parallel_provider.errors import PlanError
 
 
-def look_up(conn_id: str, field: str) -> Any:
+def get_connection(conn_id: str, field: str) -> Any:
     """An Airflow connection, as a task finds it. Main thread only.
 
     :param field: the argument that named it, for errors.
@@ -28,7 +28,7 @@ def look_up(conn_id: str, field: str) -> Any:
         ) from None
 
 
-def quiet_copy(connection: Any) -> Any:
+def resolved_copy(connection: Any) -> Any:
     """A copy of a connection whose ``extra`` is parsed already: each parse would report its secrets to Airflow."""
     from airflow.sdk import Connection as AirflowConnection
 

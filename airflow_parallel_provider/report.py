@@ -160,7 +160,7 @@ def report_text(report: RunReport) -> str:
 def _headline(report: RunReport) -> str:
     name = f" {report.name}" if report.name else ""
     return (
-        f"Pipeline{name}: {report.state} in {duration(report.seconds)}, {report.items_read:,} items, "
+        f"Pipeline{name}: {report.state} in {format_duration(report.seconds)}, {report.items_read:,} items, "
         f"{report.rows_committed:,} rows, {report.items_per_second:,.0f} items/s"
     )
 
@@ -198,8 +198,8 @@ def _figure(figure: Any) -> str:
 
 def _effort(report: RunReport) -> str:
     return (
-        f"  {duration(report.cpu_seconds)} of CPU, {report.peak_rss_bytes / 2**20:,.0f} MiB at most; one worker alone "
-        f"about {duration(report.estimated_serial_seconds)}, so {report.speedup:.1f}x"
+        f"  {format_duration(report.cpu_seconds)} of CPU, {report.peak_rss_bytes / 2**20:,.0f} MiB at most; one worker alone "
+        f"about {format_duration(report.estimated_serial_seconds)}, so {report.speedup:.1f}x"
     )
 
 
@@ -239,7 +239,7 @@ def _milliseconds(value: float | None) -> str:
     return f"{value:.1f} ms" if value < 1000 else f"{value / 1000:.1f} s"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as a person says them: ``0.52 s``, ``41.3 s``, ``4 min 10 s``, ``2 h 05 min``."""
     if seconds < 10:
         return f"{seconds:.2f} s"

@@ -31,7 +31,7 @@ class AtHand(Source):
         self.laps = laps
 
     @property
-    def at_hand(self) -> bool:
+    def is_in_memory(self) -> bool:
         return True
 
     def __iter__(self) -> Iterator[Any]:

@@ -40,8 +40,8 @@ def queued(
                 worker.join()  # its results are in the next queue then; only now may the next stage be told the end
         channels[-1].put(None)
 
-    feeder = threading.Thread(target=feed)
-    feeder.start()
+    source_reader = threading.Thread(target=feed)
+    source_reader.start()
     yield from iter(channels[-1].get, None)
     laps.done()
-    feeder.join()
+    source_reader.join()

@@ -23,7 +23,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from airflow_parallel_provider.report import duration
+from airflow_parallel_provider.report import format_duration
 from dev.airflow_client import AirflowTimeoutError
 from dev.local_airflow import AirflowStartError, LocalAirflow
 from dev.progress import progress_on, report_of
@@ -63,7 +63,7 @@ def run_demo(home: Path, console: Console) -> int:
     began = time.monotonic()
     console.print(f"Starting Airflow in {home} ...", markup=False, soft_wrap=True)
     with LocalAirflow(home, REPOSITORY / "dags_examples", connections={"flights_db": connection}) as airflow:
-        console.print(f"Airflow is up after {duration(time.monotonic() - began)}: {airflow.url} (no log-in)")
+        console.print(f"Airflow is up after {format_duration(time.monotonic() - began)}: {airflow.url} (no log-in)")
         remove(database)  # not before: only now is it sure that no other demo is using it
         run_id = airflow.client.trigger(DAG)
         console.print(f"DAG run {run_id} of {DAG} has been triggered.", markup=False, soft_wrap=True)
@@ -78,7 +78,7 @@ def run_demo(home: Path, console: Console) -> int:
         console.print(f"\n{report_of(metrics)}\n", markup=False, soft_wrap=True)
     complete = show_table(database, console)
     console.print("\n`make ui` starts the same Airflow again: the Pipeline tab of the task still has all figures.")
-    console.print(f"DAG run: {state}; {duration(time.monotonic() - began)} in all, start of Airflow included.")
+    console.print(f"DAG run: {state}; {format_duration(time.monotonic() - began)} in all, start of Airflow included.")
     return 0 if state == "success" and complete else 1
 
 

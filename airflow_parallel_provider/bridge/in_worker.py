@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AirflowInWorker:
-    """Called once in the nursery, before any function is imported; every worker inherits what it did."""
+    """Called once in the fork server, before any function is imported; every worker inherits what it did."""
 
     info: TaskInfo
 
@@ -50,11 +50,11 @@ class LineToTask:
         """Ask, and wait for the answer.
 
         :raises AirflowRuntimeError: what Airflow's own line would have raised.
-        :raises NoAnswer: when the task process is ending.
+        :raises NoResponse: when the task process is ending.
         """
         if type(msg).__name__ == "ResendLoggingFD":  # a worker's output goes through the task process anyway
             return None
-        kind, value = pickle.loads(requests.ask(pickle.dumps(msg)))  # noqa: S301 - from the task process
+        kind, value = pickle.loads(requests.request(pickle.dumps(msg)))  # noqa: S301 - from the task process
         if kind == _ERROR:
             raise _compat.line_error(value)
         return value

@@ -118,18 +118,18 @@ def _schema(end: Any, *, look: bool) -> dict[str, Any]:
         columns = _columns_of_table(end)
     if not columns:
         return {}
-    fields = [SchemaDatasetFacetFields(name=each.name, type=each.spell() or None) for each in columns]
+    fields = [SchemaDatasetFacetFields(name=each.name, type=each.type_name() or None) for each in columns]
     return {"schema": SchemaDatasetFacet(fields=fields)}
 
 
 def _columns_of_table(end: Any) -> tuple[Any, ...]:
-    from airflow_parallel_provider.sql.database import Database, bound_hook
+    from airflow_parallel_provider.sql.database import Database, resolved_hook
 
     try:
-        hook = bound_hook(end.conn_id)
+        hook = resolved_hook(end.conn_id)
         database = Database(hook, end.conn_id, lock_timeout=_DEADLINE, statement_timeout=_DEADLINE)
         try:
-            shape = database.writer.reflect(database.connection(), end.table, getattr(end, "schema", None))
+            shape = database.backend.reflect(database.connection(), end.table, getattr(end, "schema", None))
         finally:
             database.close()
     except Exception:  # lineage is not the work

@@ -9,9 +9,9 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_parallel_provider.monitoring.forecast import outlook
+from airflow_parallel_provider.monitoring.forecast import forecast
 from airflow_parallel_provider.monitoring.history import History
-from airflow_parallel_provider.monitoring.json_values import json_size, to_plain
+from airflow_parallel_provider.monitoring.json_values import json_size, to_json_value
 from airflow_parallel_provider.monitoring.progress import Progress
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class LiveMetrics:
             return
         self._looked_ahead = self._clock()
         try:
-            self._outlook = outlook(snapshot)
+            self._outlook = forecast(snapshot)
         except Exception:  # a prediction is the last thing a run may fail from
             log.debug("No outlook", exc_info=True)
 
@@ -172,14 +172,14 @@ def fit(value: Mapping[str, Any], history: History, limit: int = SIZE_LIMIT) -> 
 
     What gives way first is the resolution of the history, then texts, then the rarer causes; the figures come last.
     """
-    plain: dict[str, Any] = to_plain(dict(value))
+    plain: dict[str, Any] = to_json_value(dict(value))
     while json_size({**plain, "history": history.as_dict()}) > limit and len(history) > 8:
         history.halve()
     plain["history"] = history.as_dict()
     for texts, causes, stages in ((500, 50, 200), (200, 20, 100), (80, 5, 50)):
         if json_size(plain) <= limit:
             return plain
-        plain = to_plain(plain, text_limit=texts)
+        plain = to_json_value(plain, text_limit=texts)
         plain["failures"] = plain.get("failures", [])[:causes]
         plain["stages"] = plain.get("stages", [])[:stages]
         plain["history"] = {}

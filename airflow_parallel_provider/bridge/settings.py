@@ -18,7 +18,7 @@ SECTION: Final = "parallel_pipeline"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)  # no slots: the class tells the defaults
+@dataclass(frozen=True)  # no workers: the class tells the defaults
 class Settings:
     """The options as values; ``get_provider_info`` documents them."""
 

@@ -7,16 +7,16 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_parallel_provider.bridge import _compat
-from airflow_parallel_provider.bridge.comms import shared_with_threads
 from airflow_parallel_provider.bridge.connections import declared_connections, worker_environment
 from airflow_parallel_provider.bridge.identity import RunIdentity
 from airflow_parallel_provider.bridge.in_worker import AirflowInWorker, answer
 from airflow_parallel_provider.bridge.metrics import OBSERVE_EVERY, LiveMetrics
 from airflow_parallel_provider.bridge.publisher import Publisher
 from airflow_parallel_provider.bridge.settings import Settings
+from airflow_parallel_provider.bridge.supervisor_lock import shared_with_threads
 from airflow_parallel_provider.bridge.task_info import TaskInfo, connections_are, task_info_is
 from airflow_parallel_provider.bridge.telemetry import Telemetry, fill_outlets
-from airflow_parallel_provider.engine.plan.worker_hooks import WorkerHost
+from airflow_parallel_provider.engine.plan.worker_hooks import WorkerHooks
 from airflow_parallel_provider.errors import PlanError, RunFailed, TerminalError
 from airflow_parallel_provider.monitoring.summary import REPORT_KEY, summary_of
 
@@ -49,7 +49,7 @@ class SupervisorWatch:
             self._stop.stop("the supervisor of this task is gone")
 
 
-class Followers:
+class Observers:
     """All that follow one run: the live metrics, the deployment's monitoring, the watch over the supervisor."""
 
     def __init__(
@@ -118,7 +118,7 @@ class PipelineFactory(Protocol):
         attempt: int,
         labels: dict[str, str],
         worker_env: dict[str, str],
-        worker_host: WorkerHost,
+        worker_host: WorkerHooks,
     ) -> Pipeline:
         """Build it.
 
@@ -170,7 +170,7 @@ def run_in_task(
     publisher = Publisher(context)
     metrics = LiveMetrics(publisher, identity, facts, push_every=settings.push_interval)
     telemetry, watch = Telemetry(pipeline, identity), SupervisorWatch(stop)
-    followers = Followers(publisher, metrics, telemetry, watch, facts=facts, tell=tell)
+    followers = Observers(publisher, metrics, telemetry, watch, facts=facts, tell=tell)
     report: RunReport | None = None
     try:
         with shared_with_threads(), task_info_is(info), connections_are(declared), publisher.at_work(stop):
@@ -185,7 +185,7 @@ def run_in_task(
     return summary_of(report, facts)
 
 
-def _followed(pipeline: Pipeline, stop: StopToken, followers: Followers) -> RunReport:
+def _followed(pipeline: Pipeline, stop: StopToken, followers: Observers) -> RunReport:
     """Run the pipeline; everybody who follows it hears of it when it fails."""
     followers.begin()
     try:
@@ -197,7 +197,7 @@ def _followed(pipeline: Pipeline, stop: StopToken, followers: Followers) -> RunR
         raise
 
 
-def _told(followers: Followers, error: BaseException) -> None:
+def _told(followers: Observers, error: BaseException) -> None:
     """Have everybody hear of it; why the run failed counts more than that its time is over meanwhile."""
     try:
         followers.failed(error)
@@ -206,13 +206,13 @@ def _told(followers: Followers, error: BaseException) -> None:
         log.warning("Not everybody has been told of the end of the run: execution_timeout is over")
 
 
-def worker_host(info: TaskInfo) -> WorkerHost:
+def worker_host(info: TaskInfo) -> WorkerHooks:
     """What worker processes are given of Airflow: see :mod:`.in_worker`."""
-    return WorkerHost(
-        begin=AirflowInWorker(info),
-        answer=answer if _compat.in_a_task() else None,
+    return WorkerHooks(
+        on_start=AirflowInWorker(info),
+        handle_request=answer if _compat.in_a_task() else None,
         preload=_compat.worth_preloading,
-        clean=_compat.masked,
+        redact=_compat.masked,
     )
 
 

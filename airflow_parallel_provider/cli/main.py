@@ -45,7 +45,7 @@ def _run(pipeline: Any, options: argparse.Namespace) -> int:
 
 
 def _loadtest(pipeline: Any, options: argparse.Namespace) -> int:
-    from airflow_parallel_provider.cli.loadtest.command import load_test
+    from airflow_parallel_provider.cli.loadtest.command import run_load_test
     from airflow_parallel_provider.cli.loadtest.settings import LoadSettings
 
     seconds = options.seconds
@@ -63,7 +63,7 @@ def _loadtest(pipeline: Any, options: argparse.Namespace) -> int:
         max_variation=options.max_variation,
         max_growth=options.max_growth * 2**20,
     )
-    return load_test(pipeline, settings, target=options.target, json=options.json, quiet=options.quiet)
+    return run_load_test(pipeline, settings, target=options.target, json=options.json, quiet=options.quiet)
 
 
 def _parser() -> argparse.ArgumentParser:

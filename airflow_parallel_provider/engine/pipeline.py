@@ -12,7 +12,7 @@ from airflow_parallel_provider.engine.interfaces.source import Source, as_source
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.engine.plan.tolerance import Tolerance
-from airflow_parallel_provider.engine.plan.worker_hooks import WorkerHost
+from airflow_parallel_provider.engine.plan.worker_hooks import WorkerHooks
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.report import RunReport
 
@@ -43,7 +43,7 @@ class Pipeline:
     :param labels: for people: where the load comes from.
     :param name: shown in the report.
     :param worker_env: environment variables set inside worker processes only.
-    :param worker_host: what else worker processes are given; see :class:`.host.WorkerHost`.
+    :param worker_hooks: what else worker processes are given; see :class:`.host.WorkerHooks`.
     :param family: what this load and its predecessors have in common, where ``load_key`` tells them apart; None: the
         load has no predecessors but those of the same ``load_key``. See ``SinkTable.on_rerun``.
     :param generation: which of its family's loads it is: the same text for all tries that belong together.
@@ -68,7 +68,7 @@ class Pipeline:
         labels: Mapping[str, str] | None = None,
         name: str = "",
         worker_env: Mapping[str, str] | None = None,
-        worker_host: WorkerHost | None = None,
+        worker_host: WorkerHooks | None = None,
         memory_limit: int | None = None,
         family: str | None = None,
         generation: str = "",
@@ -87,7 +87,7 @@ class Pipeline:
         self.labels = _texts("labels", labels)
         self.name = name
         self.worker_env = _texts("worker_env", worker_env)
-        self.worker_host = worker_host or WorkerHost()
+        self.worker_hooks = worker_host or WorkerHooks()
         self.family = _checked_key(family, "family")
         self.generation = str(generation)
         self.memory_limit = None if memory_limit is None else _whole("memory_limit", memory_limit)
@@ -111,22 +111,22 @@ class Pipeline:
             source.identity(),
             self.attempt,
             self.labels,
-            source_state=source.freeze(),
+            source_state=source.get_state(),
             family=self.family,
             generation=self.generation,
         )
 
-    def check_shipping(self) -> dict[int, bytes]:
+    def check_picklable(self) -> dict[int, bytes]:
         """Pickle what the process stages need, as a run does; stage number to pickle.
 
         :raises NotPicklable: naming the function or the global that cannot travel to a worker process.
         """
-        from airflow_parallel_provider.engine.functions.serialization import ship
+        from airflow_parallel_provider.engine.functions.serialization import serialize_stage
 
         process = [stage.kind == "process" for stage in self.stages]
         before, after = [False, *process[:-1]], [*process[1:], False]
         return {
-            number: ship(stage, opens=before[number], seals=after[number])
+            number: serialize_stage(stage, receives_serialized=before[number], returns_serialized=after[number])
             for number, stage in enumerate(self.stages)
             if process[number]
         }

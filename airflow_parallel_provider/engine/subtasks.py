@@ -21,7 +21,7 @@ def sub_map(function: Callable[[_Item], _Result], items: Iterable[_Item], *, wor
     For use inside a stage's function, where one item falls into parts (pages of a document, objects in an image)::
 
         def enrich(order):
-            return {**order, "prices": list(sub_map(look_up, order["articles"], workers=8))}
+            return {**order, "prices": list(sub_map(get_connection, order["articles"], workers=8))}
 
     At most twice ``workers`` sub-tasks are under way, so that ``items`` may be long. The first error ends it: sub-tasks
     that have not begun are not begun, and the error says in a note which sub-task it came from.

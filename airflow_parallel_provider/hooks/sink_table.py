@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from airflow_parallel_provider.errors import SinkError
-from airflow_parallel_provider.sinks.commit.chunk import Content
+from airflow_parallel_provider.sinks.commit.chunk import PendingChunk
 from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFiles
 from airflow_parallel_provider.sinks.ledger.chunks import ChunkReceipt, LoadSummary
 from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.ledger.definitions import CHUNK_ID_LENGTH, now
 from airflow_parallel_provider.sinks.load.maintenance import (
-    NO_LETTERS,
+    NO_DEAD_LETTERS,
+    count_waiting,
     discard_load,
-    letters_waiting,
-    load_figures,
+    load_aggregates,
     purge,
-    unresolved_letters,
+    unresolved_dead_letters,
 )
 from airflow_parallel_provider.sinks.load.open_load import OpenLoad, open_load
 from airflow_parallel_provider.sinks.table import SinkTable
-from airflow_parallel_provider.sql.database import Database, bound_hook
+from airflow_parallel_provider.sql.database import Database, resolved_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from airflow_parallel_provider.engine.interfaces.records import DeadLetter, LoadSpec
-    from airflow_parallel_provider.engine.interfaces.sink import SinkRun
-    from airflow_parallel_provider.sinks.ledger.dead_letters import LetterKey, StoredLetter
+    from airflow_parallel_provider.engine.interfaces.sink import SinkContext
+    from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterKey, StoredDeadLetter
     from airflow_parallel_provider.sinks.spec.options import SinkTableOptions
 
 
@@ -89,7 +89,7 @@ class SinkTableHook(BaseHook):
         self.source_state: Mapping[str, Any] | None = None
         """What the source of the open load froze at its first try; None as long as no chunk is in."""
         self._stopped = threading.Event()
-        self._run: SinkRun | None = None
+        self._run: SinkContext | None = None
 
     def __enter__(self) -> Self:
         """The hook itself; leaving closes it."""
@@ -110,11 +110,11 @@ class SinkTableHook(BaseHook):
         :raises PlanError: when there is no such connection, or it is not one of an SQL database.
         """
         if self._provider_hook is None:
-            self._provider_hook = bound_hook(self.declaration.conn_id, self._given)
+            self._provider_hook = resolved_hook(self.declaration.conn_id, self._given)
             if isinstance(self.declaration.dead_letters, DeadLetterFiles):
                 self.declaration.dead_letters.prepare()
 
-    def attach(self, run: SinkRun) -> None:
+    def attach(self, run: SinkContext) -> None:
         """Have rejected rows judged by a run's tolerance; without one ``max_rejected`` alone decides."""
         self._run = run
 
@@ -189,9 +189,9 @@ class SinkTableHook(BaseHook):
             labels=dict(load.spec.labels),
         )
         declared = self.declaration
-        content = Content(receipt, rows, dead_letters, declared.figures_wanted, positions, within)
+        content = PendingChunk(receipt, rows, dead_letters, declared.declared_aggregates, positions, within)
         if declared.validate is not None:
-            content.screen(declared.validate, declared.column_names)
+            content.validate(declared.validate, declared.column_names)
         return load.committer.commit(content)
 
     def aggregates(self, load_key: str | None = None) -> dict[str, Any]:
@@ -203,11 +203,11 @@ class SinkTableHook(BaseHook):
         """
         if load_key is None:
             return self._opened().aggregates()
-        return load_figures(self._connect(), self.declaration, load_key)
+        return load_aggregates(self._connect(), self.declaration, load_key)
 
     def dead_letters(
         self, load_key: str | None = None, *, stage: str | None = None, but_of: str | None = None
-    ) -> Iterator[StoredLetter]:
+    ) -> Iterator[StoredDeadLetter]:
         """The unresolved dead letters of this table, read page by page while they are gone through.
 
         :param load_key: of this load only (its replays included); None: of all loads.
@@ -215,7 +215,7 @@ class SinkTableHook(BaseHook):
         :param but_of: leave out what the load of this key has written.
         :raises SinkError: when the sink keeps no dead letters.
         """
-        return unresolved_letters(self._connect(), self.declaration, load_key, stage, but_of)
+        return unresolved_dead_letters(self._connect(), self.declaration, load_key, stage, but_of)
 
     def dead_letters_waiting(self, load_key: str | None = None) -> dict[str, tuple[int, int]]:
         """How many dead letters are unresolved, by stage: all, and those whose item can be had again.
@@ -223,18 +223,18 @@ class SinkTableHook(BaseHook):
         :param load_key: of this load only; None: of all loads.
         :raises SinkError: when the sink keeps no dead letters.
         """
-        return letters_waiting(self._connect(), self.declaration, load_key)
+        return count_waiting(self._connect(), self.declaration, load_key)
 
-    def resolve_dead_letters(self, connection: Connection, keys: Sequence[LetterKey], chunk_id: str) -> int:
+    def resolve_dead_letters(self, connection: Connection, keys: Sequence[DeadLetterKey], chunk_id: str) -> int:
         """Mark dead letters as resolved by a chunk of the open load; return how many were not resolved before.
 
         :param connection: what ``within`` of :meth:`write_chunk` was called with: the marks commit with the chunk.
         :raises SinkError: when the sink keeps no dead letters.
         """
         committer = self._opened().committer
-        if not isinstance(committer.books.letters, DeadLetterTable):
-            raise SinkError(NO_LETTERS)
-        return committer.books.letters.resolve(connection, keys, f"{committer.load}/{chunk_id}")
+        if not isinstance(committer.control_tables.dead_letters, DeadLetterTable):
+            raise SinkError(NO_DEAD_LETTERS)
+        return committer.control_tables.dead_letters.resolve(connection, keys, f"{committer.load}/{chunk_id}")
 
     def consolidate(self, *, on_mismatch: Literal["fail", "warn"] = "fail") -> LoadSummary:
         """Compare the table with the ledger, mark the open load as complete and return its sums.
@@ -305,7 +305,7 @@ class SinkTableHook(BaseHook):
 
     def _opened(self) -> OpenLoad:
         if self._load is None:
-            raise SinkError(f"table {self.declaration.shown!r} is not open: call open(LoadSpec(...)) first")
+            raise SinkError(f"table {self.declaration.display_name!r} is not open: call open(LoadSpec(...)) first")
         return self._load
 
     def _connect(self) -> Database:

@@ -16,7 +16,7 @@ LEAST_CALLS = 20
 """Calls of the stage below which nothing is predicted: their durations say little."""
 
 
-def outlook(snapshot: Mapping[str, Any]) -> dict[str, Any] | None:
+def forecast(snapshot: Mapping[str, Any]) -> dict[str, Any] | None:
     """Simulate the run with twice the workers in the stage that limits it, and as it is.
 
     The two simulations are compared with each other, not with the clock, so that what the simulation does not know

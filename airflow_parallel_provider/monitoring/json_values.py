@@ -10,7 +10,7 @@ TEXT_LIMIT = 500
 """Characters of one text."""
 
 
-def to_plain(value: Any, text_limit: int = TEXT_LIMIT) -> Any:
+def to_json_value(value: Any, text_limit: int = TEXT_LIMIT) -> Any:
     """A copy of ``value`` made of dicts with text keys, lists, texts, numbers, bools and None only.
 
     NaN and the infinities become None: Airflow accepts them in ``xcom_push`` and then fails the task when its HTTP
@@ -23,9 +23,9 @@ def to_plain(value: Any, text_limit: int = TEXT_LIMIT) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {cut(str(key), text_limit): to_plain(each, text_limit) for key, each in value.items()}
+        return {cut(str(key), text_limit): to_json_value(each, text_limit) for key, each in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [to_plain(each, text_limit) for each in value]
+        return [to_json_value(each, text_limit) for each in value]
     return cut(str(value), text_limit)
 
 

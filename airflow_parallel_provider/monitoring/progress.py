@@ -50,7 +50,7 @@ class Progress:
             parts = [f"{_grouped(done)} of {_grouped(total)} items ({done * 100 // total} %)"]
         parts.append(f"{_grouped(round(self.rate))}/s")
         if (left := self.seconds_left(snapshot)) is not None:
-            parts.append(f"about {duration(left)} left")
+            parts.append(f"about {format_seconds(left)} left")
         if skipped := snapshot.get("items_skipped"):
             parts.append(f"{_grouped(skipped)} were already in")
         if failed := snapshot.get("items_dead_lettered"):
@@ -58,7 +58,7 @@ class Progress:
         return ", ".join(parts) + _queues(snapshot)
 
 
-def duration(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """``45 s``, ``12 min``, ``3 h 20 min``."""
     minutes = round(seconds / 60)
     if seconds < 100:

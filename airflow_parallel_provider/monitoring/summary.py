@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_parallel_provider.monitoring.json_values import to_plain
+from airflow_parallel_provider.monitoring.json_values import to_json_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,5 +24,5 @@ def summary_of(report: RunReport, facts: Mapping[str, Any]) -> dict[str, Any]:
     full = report.as_dict()
     full.pop("series", None)  # a curve is nothing to look at in an XCom
     short = {**full, "failures": full["failures"][:_CAUSES], "stages": full["stages"][:_STAGES]}
-    plain: dict[str, Any] = to_plain({**facts, **short}, text_limit=300)
+    plain: dict[str, Any] = to_json_value({**facts, **short}, text_limit=300)
     return plain

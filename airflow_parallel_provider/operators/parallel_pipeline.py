@@ -124,7 +124,7 @@ class ParallelPipelineOperator(BaseOperator):
             **arguments.declared_numbers(self),
         )
         self.stages = pipeline.stages
-        pipeline.check_shipping()
+        pipeline.check_picklable()
 
     def _build(self, *, source: Any, stages: Sequence[Stage], **run: Any) -> Pipeline:
         return Pipeline(source, stages, self.sink, ordered=self.ordered, name=self.task_id, **run)

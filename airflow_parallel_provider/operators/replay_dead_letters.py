@@ -99,7 +99,7 @@ class ReplayDeadLettersOperator(BaseOperator):
     def _check_plan(self) -> None:
         pipeline = Pipeline((), self.stages, self.sink, **arguments.declared_numbers(self))
         self.stages = pipeline.stages  # with the names they have in a pipeline
-        pipeline.check_shipping()
+        pipeline.check_picklable()
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Render the template fields; the sink as a copy, since mapped tasks share the one that the DAG file made."""
@@ -130,7 +130,7 @@ class ReplayDeadLettersOperator(BaseOperator):
         unknown = sorted(waiting.keys() - {stage.name for stage in self.stages})
         if unknown:
             raise _compat.fail_exception()(
-                f"dead letters of {self.sink.shown} were given up by {', '.join(map(repr, unknown))}, but the stages "
+                f"dead letters of {self.sink.display_name} were given up by {', '.join(map(repr, unknown))}, but the stages "
                 f"are {', '.join(stage.name for stage in self.stages)}: name them as they were named then"
             )
         kept = sum(whole for _, whole in waiting.values())

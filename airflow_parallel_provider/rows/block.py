@@ -28,7 +28,7 @@ class Block:
     rows: list[tuple[Any, ...]] | ArrowRows
     sources: tuple[Any, ...] = field(default=(), compare=False, repr=False)
     """Classes, Arrow tables and data frames that the rows came from, which say more about columns than values do."""
-    unseen: bool = False
+    unchecked: bool = False
     """Nobody has looked yet whether all rows are tuples, and as long as the first one."""
 
     def column(self, number: int) -> Iterator[Any]:
@@ -42,11 +42,11 @@ class Block:
     def part(self, start: int, stop: int) -> Block:
         """Some of the rows.
 
-        :raises IrregularRows: when they do not look as the first row did.
+        :raises NonUniformRows: when they do not look as the first row did.
         """
         rows, width = self.rows[start:stop], len(self.names)
-        if self.unseen and not (countOf(map(type, rows), tuple) == countOf(map(len, rows), width) == len(rows)):
-            raise IrregularRows
+        if self.unchecked and not (countOf(map(type, rows), tuple) == countOf(map(len, rows), width) == len(rows)):
+            raise NonUniformRows
         return Block(self.names, rows)
 
     def replaced(self, columns: Mapping[int, Iterable[Any]]) -> list[tuple[Any, ...]]:
@@ -56,11 +56,11 @@ class Block:
         return list(zip(*(columns.get(n) or self.column(n) for n in range(len(self.names))), strict=True))
 
 
-class IrregularRows(Exception):
+class NonUniformRows(Exception):
     """Rows that nobody had looked at are not all tuples of one length: they must be looked at before anything else."""
 
 
-def unseen_block(rows: Sequence[Any], names: tuple[str, ...] | None, least: int) -> Block | None:
+def unchecked_block(rows: Sequence[Any], names: tuple[str, ...] | None, least: int) -> Block | None:
     """Rows that are all alike by all appearances, to be looked at when they are sent; None for any others.
 
     :param least: with so few rows there is nothing to gain.
@@ -68,7 +68,7 @@ def unseen_block(rows: Sequence[Any], names: tuple[str, ...] | None, least: int)
     if names is None or type(rows) is not list or len(rows) <= least:
         return None
     first = rows[0]
-    return Block(names, rows, unseen=True) if type(first) is tuple and len(first) == len(names) else None
+    return Block(names, rows, unchecked=True) if type(first) is tuple and len(first) == len(names) else None
 
 
 def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None, *, arrow: bool = False) -> Block:
@@ -93,7 +93,7 @@ def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None, *, ar
     return _merge([block for block in blocks if block.rows])
 
 
-def numbered_rows(rows: Sequence[Any]) -> Iterator[tuple[Any, int | None]]:
+def enumerate_rows(rows: Sequence[Any]) -> Iterator[tuple[Any, int | None]]:
     """Each row with its number in the chunk; of a DataFrame or an Arrow table its rows, as dicts without a number."""
     tables = {kind for kind in set(map(type, rows)) if _is_table(kind)}
     for at, row in enumerate(rows):

@@ -27,14 +27,14 @@ def diagnose(block: Block, shape: TableShape, where: str, *, takes_nul: bool) ->
             trouble = _trouble(value, column, takes_nul=takes_nul)
             if trouble is not None:
                 found, cure = trouble
-                place = f"table {shape.shown!r}, column {name!r} ({column.spell()})"
+                place = f"table {shape.display_name!r}, column {name!r} ({column.type_name()})"
                 return f"{place} cannot take {found} ({where}, row {row}): {cure}"
     return None
 
 
 def _trouble(value: Any, column: TableColumn, *, takes_nul: bool) -> tuple[str, str] | None:
     if value is None:
-        if column.nullable or column.optional:
+        if column.nullable or column.has_default:
             return None
         return "None (it is NOT NULL)", "return a value for every row, or drop the item in a stage"
     if isinstance(value, int):

@@ -12,8 +12,8 @@ from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.block import Block
 from airflow_parallel_provider.values.convert import (
     CONVERTERS,
+    ConversionError,
     Converter,
-    Unfit,
     same,
     within_bits,
     within_digits,
@@ -69,7 +69,7 @@ def _types_by_column(block: Block, left: Container[int]) -> dict[int, list[type]
 
 
 @dataclass(frozen=True, slots=True)
-class Strict:
+class DriverChecks:
     """What a driver refuses by itself, so that nobody needs to look for it before: numbers of columns."""
 
     columns: frozenset[int] = frozenset()
@@ -85,7 +85,7 @@ def fit_block(
     where: str,
     *,
     first: int = 0,
-    strict: Strict | None = None,
+    strict: DriverChecks | None = None,
 ) -> list[tuple[Any, ...]]:
     """The block's rows as the backend's driver takes them, columns in the block's order.
 
@@ -98,8 +98,8 @@ def fit_block(
     :raises SchemaMismatch: naming column, type and cure; never a value.
     """
     check_names(block, shape, where)
-    table = f"table {shape.shown!r}"
-    strict = strict or Strict()
+    table = f"table {shape.display_name!r}"
+    strict = strict or DriverChecks()
     changed: dict[int, list[Any]] = {}
     for number, types in _types_by_column(block, strict.columns).items():
         column = shape.by_name[block.names[number]]
@@ -116,7 +116,7 @@ def fit_block(
 
 
 @dataclass(frozen=True, slots=True)
-class Slices:
+class RowSlices:
     """A block's rows made fit ``size`` at a time, when they are asked for.
 
     A server that has been sent the first rows works while the next ones are made fit.
@@ -133,10 +133,10 @@ class Slices:
         starts = range(0, len(self.block.rows), self.size)
         return chain.from_iterable(self.fit(start, start + self.size) for start in starts)
 
-    def fit(self, start: int, stop: int, strict: Strict | None = None) -> list[tuple[Any, ...]]:
+    def fit(self, start: int, stop: int, strict: DriverChecks | None = None) -> list[tuple[Any, ...]]:
         """Some of the rows; as :func:`fit_block`.
 
-        :raises IrregularRows: when nobody has looked at the rows before, and they are not as they seemed.
+        :raises NonUniformRows: when nobody has looked at the rows before, and they are not as they seemed.
         """
         part = self.block.part(start, stop)
         return fit_block(part, self.shape, self.adapters, self.where, first=start, strict=strict)
@@ -154,18 +154,20 @@ def check_names(block: Block, shape: TableShape, where: str) -> None:
             else "add the column to the table, or drop it in a stage"
         )
         names = ", ".join(map(repr, unknown[:5]))
-        raise SchemaMismatch(f"table {shape.shown!r} has no column {names}, which the rows have ({where}): {hint}")
+        raise SchemaMismatch(
+            f"table {shape.display_name!r} has no column {names}, which the rows have ({where}): {hint}"
+        )
     computed = [name for name in block.names if shape.by_name[name].computed]
     if computed:
         raise SchemaMismatch(
-            f"table {shape.shown!r} works out column {', '.join(map(repr, computed[:5]))} by itself, and takes no "
+            f"table {shape.display_name!r} works out column {', '.join(map(repr, computed[:5]))} by itself, and takes no "
             f"value for it ({where}): drop it in a stage"
         )
     given = set(block.names)
-    missing = [c.name for c in shape.columns if c.name not in given and not c.nullable and not c.optional]
+    missing = [c.name for c in shape.columns if c.name not in given and not c.nullable and not c.has_default]
     if missing:
         raise SchemaMismatch(
-            f"table {shape.shown!r} needs column {', '.join(map(repr, missing[:5]))} (NOT NULL, no default), "
+            f"table {shape.display_name!r} needs column {', '.join(map(repr, missing[:5]))} (NOT NULL, no default), "
             f"which the rows do not have ({where}): return it from the last stage"
         )
 
@@ -247,19 +249,19 @@ def _apply(
 ) -> list[Any]:
     try:
         return list(map(convert, values))
-    except Unfit as reason:
-        row = first + _first_unfit(convert, values)
+    except ConversionError as reason:
+        row = first + _first_unconvertible(convert, values)
         raise SchemaMismatch(
-            f"{table}, column {column.name!r} ({column.spell()}) cannot take {reason} ({where}, row {row}): "
+            f"{table}, column {column.name!r} ({column.type_name()}) cannot take {reason} ({where}, row {row}): "
             f"{_cure(column)}"
         ) from None
 
 
-def _first_unfit(convert: Converter, values: Sequence[Any]) -> int:
+def _first_unconvertible(convert: Converter, values: Sequence[Any]) -> int:
     for row, value in enumerate(values):
         try:
             convert(value)
-        except Unfit:
+        except ConversionError:
             return row
     return -1
 
@@ -270,7 +272,7 @@ def _refusal(column: TableColumn, kind: type) -> str:
             f"column {column.name!r}: a value of type {kind.__module__}.{kind.__qualname__} has no place in a table; "
             "turn it into a number, text, bytes, date, dict or list in a stage"
         )
-    return f"column {column.name!r} ({column.spell()}) cannot take a value of type {kind.__qualname__}: {_cure(column)}"
+    return f"column {column.name!r} ({column.type_name()}) cannot take a value of type {kind.__qualname__}: {_cure(column)}"
 
 
 def _cure(column: TableColumn) -> str:

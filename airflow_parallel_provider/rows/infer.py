@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows
 from airflow_parallel_provider.rows.fit import plain_column
-from airflow_parallel_provider.rows.type_hints import told_by
+from airflow_parallel_provider.rows.type_hints import hinted_columns
 from airflow_parallel_provider.values.kinds import INT64_MAX, INT64_MIN, KIND_OF_TYPE, Column, Kind, common_kind
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _settle(column: Column, found: dict[str, Column]) -> Column:
 
 def _observed(block: Block, table: str, where: str) -> list[Column]:
     columns = []
-    told = told_by(block.sources)
+    told = hinted_columns(block.sources)
     whole = isinstance(block.rows, ArrowRows)
     for number, name in enumerate(block.names):
         if whole and name in told:  # the schema holds for all values: no need to make Python objects of them

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
+class RejectedRow:
     """One row that is not written."""
 
     row: Any
     """As the last stage returned it; of a table, a dict."""
     at: int | None
     """Which of the chunk's rows it is; None: a row of a table."""
-    by: Literal["validate", "table"]
+    rejected_by: Literal["validate", "table"]
     """Who refused it."""
     reason: str
     """For the table of rejected rows: may name values."""
@@ -25,6 +25,6 @@ class Reject:
     """For reports and logs: names none, and is the same for rows that were refused for the same reason."""
 
 
-def position_of(reject: Reject, positions: Sequence[int]) -> int | None:
+def position_of(reject: RejectedRow, positions: Sequence[int]) -> int | None:
     """Position of its item in the source, where known."""
     return None if reject.at is None or reject.at >= len(positions) else positions[reject.at]

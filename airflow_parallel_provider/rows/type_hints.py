@@ -34,7 +34,7 @@ _MOST_DIGITS = 38
 """A decimal of more is left without a bound: not every database has so many."""
 
 
-def told_by(sources: Iterable[Any]) -> dict[str, Column]:
+def hinted_columns(sources: Iterable[Any]) -> dict[str, Column]:
     """A column for each name that somebody says something about.
 
     :param sources: classes of the row objects, Arrow tables and data frames.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import PlanError, SchemaMismatch
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.rows.reject import Reject
+    from airflow_parallel_provider.rows.reject import RejectedRow
 
 
 _BOOLS = frozenset({"bool", "bool_"})
@@ -42,25 +42,25 @@ def check_validate(validate: object) -> None:
         raise PlanError("SinkTable.validate", validate, cure)
 
 
-def screen(
+def validate_rows(
     validate: Any, rows: Sequence[Any], names: tuple[str, ...] | None
-) -> tuple[list[Any], list[int | None], list[Reject]]:
+) -> tuple[list[Any], list[int | None], list[RejectedRow]]:
     """The good rows, their numbers in the chunk, and the others.
 
     :param names: of the columns of rows that have none.
     """
-    from airflow_parallel_provider.rows.block import numbered_rows
-    from airflow_parallel_provider.rows.reject import Reject
+    from airflow_parallel_provider.rows.block import enumerate_rows
+    from airflow_parallel_provider.rows.reject import RejectedRow
 
     check = _model_check(validate, names) if _is_model(validate) else _function_check(validate)
     good: list[Any] = []
     numbers: list[int | None] = []  # not pairs: so many of them would wake the garbage collector
-    bad: list[Reject] = []
-    for row, at in numbered_rows(rows):
+    bad: list[RejectedRow] = []
+    for row, at in enumerate_rows(rows):
         try:
             good.append(check(row))
         except Refused as refused:
-            bad.append(Reject(row, at, "validate", refused.reason, refused.cause))
+            bad.append(RejectedRow(row, at, "validate", refused.reason, refused.cause))
         else:
             numbers.append(at)
     return good, numbers, bad

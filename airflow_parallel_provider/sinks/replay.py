@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, DeadLetter, LoadSpec
-from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkRun
+from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkContext
 from airflow_parallel_provider.engine.interfaces.source import Source
 from airflow_parallel_provider.errors import PlanError, SinkError
-from airflow_parallel_provider.sinks.ledger.dead_letters import LetterKey, RelapsedLetter
+from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterKey, FailedAgain
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -46,7 +46,7 @@ def check_replayable(declared: object) -> None:
 class _Origin:
     """Where a replayed item comes from."""
 
-    key: LetterKey
+    key: DeadLetterKey
     load_key: str
     position: int
 
@@ -114,7 +114,7 @@ class _LetterSource(Source):
     def identity(self) -> str:
         """Which letters."""
         replay = self._replay
-        return f"dead letters of {replay.declared.shown}, stage {replay.stage}"
+        return f"dead letters of {replay.declared.display_name}, stage {replay.stage}"
 
     def __iter__(self) -> Iterator[Any]:
         """The items; each letter is written down before its item goes out."""
@@ -122,11 +122,11 @@ class _LetterSource(Source):
         assert hook is not None, "prepare comes first"
         with hook:
             position = 0
-            for letter in hook.dead_letters(replay.load_key, stage=replay.stage, but_of=replay.own):
-                if letter.replayable(allow_pickle=replay.allow_pickle):
-                    replay.put(position, _Origin(letter.key, letter.load_key, letter.position))
+            for dead_letter in hook.dead_letters(replay.load_key, stage=replay.stage, but_of=replay.own):
+                if dead_letter.replayable(allow_pickle=replay.allow_pickle):
+                    replay.put(position, _Origin(dead_letter.key, dead_letter.load_key, dead_letter.position))
                     position += 1
-                    yield letter.item(allow_pickle=replay.allow_pickle)
+                    yield dead_letter.item(allow_pickle=replay.allow_pickle)
 
 
 class _ResolvingSink(Sink):
@@ -134,11 +134,11 @@ class _ResolvingSink(Sink):
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
-        self._run: SinkRun | None = None
+        self._run: SinkContext | None = None
         self._hook: SinkTableHook | None = None
         self._spec: LoadSpec | None = None
 
-    def attach(self, run: SinkRun) -> None:
+    def bind(self, run: SinkContext) -> None:
         """Remember who judges rejected rows."""
         self._run = run
 
@@ -179,24 +179,24 @@ class _ResolvingSink(Sink):
             items=chunk.items,
             items_filtered=chunk.items_filtered,
             first_position=chunk.first_position,
-            dead_letters=[self._relapsed(letter, chunk, origins) for letter in chunk.dead_letters],
+            dead_letters=[self._relapsed(dead_letter, chunk, origins) for dead_letter in chunk.dead_letters],
             positions=chunk.positions,
             within=mark,
         )
         self._replay.done(chunk)
         return receipt.rows
 
-    def _relapsed(self, letter: DeadLetter, chunk: ChunkResult, origins: list[_Origin]) -> RelapsedLetter:
+    def _relapsed(self, dead_letter: DeadLetter, chunk: ChunkResult, origins: list[_Origin]) -> FailedAgain:
         """It keeps the position and the load of the item it is about, however often that is replayed."""
-        origin = origins[letter.position - chunk.first_position]
-        given = {each.name: getattr(letter, each.name) for each in fields(DeadLetter)}
-        return RelapsedLetter(**{**given, "position": origin.position}, load_key=origin.load_key)
+        origin = origins[dead_letter.position - chunk.first_position]
+        given = {each.name: getattr(dead_letter, each.name) for each in fields(DeadLetter)}
+        return FailedAgain(**{**given, "position": origin.position}, load_key=origin.load_key)
 
     def finish(self) -> None:
         """Mark the replay's load as complete."""
         self._opened().consolidate()
 
-    def figures(self) -> Mapping[str, Any]:
+    def aggregate_values(self) -> Mapping[str, Any]:
         """None: figures belong to whole loads."""
         return {}
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from airflow_parallel_provider.checks import check_count, check_number, key_columns
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
-from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkRun
+from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkContext
 from airflow_parallel_provider.engine.plan.templates import is_template
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.rows.validate import check_validate
@@ -124,7 +124,7 @@ class SinkTable(Sink):
     """Figures over all rows of the load, e.g. ``{"revenue": "sum(price)", "orders": "count by country"}``; see
     :class:`~airflow_parallel_provider.sinks.aggregates.declare.Aggregate`."""
     _run: _Run | None = field(default=None, init=False, repr=False, compare=False)
-    _judge: SinkRun | None = field(default=None, init=False, repr=False, compare=False)
+    _judge: SinkContext | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check and normalise."""
@@ -188,7 +188,7 @@ class SinkTable(Sink):
         return None if self.rejected is None else self.rejected.replace("{table}", self.table)
 
     @property
-    def figures_wanted(self) -> dict[str, Aggregate]:
+    def declared_aggregates(self) -> dict[str, Aggregate]:
         """``aggregates`` as a dict."""
         return dict(self.aggregates)  # type: ignore[arg-type]  # normalised at construction
 
@@ -198,15 +198,15 @@ class SinkTable(Sink):
         return None if self.declared is None else tuple(column.name for column in self.declared)
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """Name of the table for people."""
         return f"{self.schema}.{self.table}" if self.schema else self.table
 
     def describe(self) -> str:
         """Where the rows go."""
-        return f"table {self.shown} ({self.write_disposition}, connection {self.conn_id})"
+        return f"table {self.display_name} ({self.write_disposition}, connection {self.conn_id})"
 
-    def attach(self, run: SinkRun) -> None:
+    def bind(self, run: SinkContext) -> None:
         """Remember who judges rejected rows."""
         object.__setattr__(self, "_judge", run)
 
@@ -259,7 +259,7 @@ class SinkTable(Sink):
             first_position=chunk.first_position,
             dead_letters=chunk.dead_letters,
             positions=chunk.positions,
-            within=self._running().hook.opened_load.remembering(chunk),
+            within=self._running().hook.opened_load.record_messages(chunk),
         )
         return receipt.rows
 
@@ -267,13 +267,13 @@ class SinkTable(Sink):
         """Mark the load as complete; with ``replace``, put its rows in the place of the old ones."""
         self._running().hook.consolidate(on_mismatch="warn")
 
-    def figures(self) -> Mapping[str, Any]:
+    def aggregate_values(self) -> Mapping[str, Any]:
         """``aggregates`` over the whole load, as plain JSON; of one with ``by`` the first groups."""
         if not self.aggregates:
             return {}
-        from airflow_parallel_provider.sinks.aggregates.shown import shown_figures
+        from airflow_parallel_provider.sinks.aggregates.report_view import report_view
 
-        return shown_figures(self._running().hook.aggregates())
+        return report_view(self._running().hook.aggregates())
 
     def close(self) -> None:
         """Let go of the connection; the sink may then serve another run."""

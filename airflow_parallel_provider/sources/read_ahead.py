@@ -19,11 +19,11 @@ _PARTS_PER_READER = 2
 """Parts that may be read or wait, per thread: one that is being read, one that waits for its turn."""
 
 
-class Halted(SourceError):
+class ReadingStopped(SourceError):
     """The run is being torn down; nobody waits for the items any more."""
 
 
-class Halt:
+class StopReading:
     """Ends all waiting of a source at once."""
 
     def __init__(self) -> None:
@@ -39,18 +39,18 @@ class Halt:
     def wait(self, done: Callable[[], bool], seconds: float | None = None) -> bool:
         """Wait until ``done`` (looked at after each change), or for so many seconds; return whether it is.
 
-        :raises Halted: when the source is to end.
+        :raises ReadingStopped: when the source is to end.
         """
         with self.changed:
             found = self.changed.wait_for(lambda: self.is_set or done(), seconds)
             if self.is_set:
-                raise Halted("the run is being torn down")
+                raise ReadingStopped("the run is being torn down")
             return found
 
     def pause(self, seconds: float) -> None:
         """Do nothing for so many seconds.
 
-        :raises Halted: when the source is to end.
+        :raises ReadingStopped: when the source is to end.
         """
         self.wait(lambda: False, seconds)
 
@@ -58,7 +58,7 @@ class Halt:
 class _Promise(Generic[Part]):
     """A part that is going to be there."""
 
-    def __init__(self, halt: Halt) -> None:
+    def __init__(self, halt: StopReading) -> None:
         self._halt = halt
         self._there = False
         self._part: Part
@@ -90,7 +90,7 @@ def read_ahead(
     *,
     readers: int,
     name: str,
-    halt: Halt,
+    halt: StopReading,
 ) -> Generator[Part, None, None]:
     """Yield what reading each task gives, in the order of the tasks.
 
@@ -132,7 +132,9 @@ def read_ahead(
             orders.put(None)
 
 
-def _ordered(orders: queue.SimpleQueue[tuple[Task, _Promise[Part]] | None], task: Task, halt: Halt) -> _Promise[Part]:
+def _ordered(
+    orders: queue.SimpleQueue[tuple[Task, _Promise[Part]] | None], task: Task, halt: StopReading
+) -> _Promise[Part]:
     promise: _Promise[Part] = _Promise(halt)
     orders.put((task, promise))
     return promise

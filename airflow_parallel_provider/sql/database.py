@@ -1,6 +1,6 @@
 """One connection to the database behind an Airflow connection, opened by that connection's own hook.
 
-:func:`bound_hook` runs on the main thread and is the only place that talks to Airflow. :class:`Database` runs on the
+:func:`resolved_hook` runs on the main thread and is the only place that talks to Airflow. :class:`Database` runs on the
 sink thread and never does: the hook it is given answers every ``get_connection`` with the connection that was resolved.
 """
 
@@ -11,19 +11,19 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.connections import look_up, quiet_copy
+from airflow_parallel_provider.connections import get_connection, resolved_copy
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sql.backends.duckdb.file_lock import holder_of
-from airflow_parallel_provider.sql.backends.registry import writer_class
-from airflow_parallel_provider.sql.disk_full import may_pass, told
-from airflow_parallel_provider.sql.errors import Passing, Unreachable
+from airflow_parallel_provider.sql.backends.registry import backend_class
+from airflow_parallel_provider.sql.disk_full import describe_error, is_transient
+from airflow_parallel_provider.sql.errors import TransientSinkError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sqlalchemy.engine import Connection, Engine
 
-    from airflow_parallel_provider.sql.backends.base import Writer
+    from airflow_parallel_provider.sql.backends.base import Backend
 
 DUCKDB = "paralleldb"
 """A dialect of our own, under a name that no other package has: see ``writers/duck_dialect.py``."""
@@ -45,7 +45,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 """Seconds between two tries to open a file that another process has."""
 
 
-def bound_hook(conn_id: str, connection: Any = None, *, field: str = "SinkTable.conn_id") -> Any:
+def resolved_hook(conn_id: str, connection: Any = None, *, field: str = "SinkTable.conn_id") -> Any:
     """The database hook of an Airflow connection, which will not ask Airflow again.
 
     :param connection: an Airflow ``Connection`` that is already at hand; None looks ``conn_id`` up.
@@ -56,8 +56,8 @@ def bound_hook(conn_id: str, connection: Any = None, *, field: str = "SinkTable.
     themselves, on the thread that connects.
     """
     if connection is None:
-        connection = look_up(conn_id, field)
-    quiet = quiet_copy(connection)
+        connection = get_connection(conn_id, field)
+    quiet = resolved_copy(connection)
     hook = _hook_of(connection, conn_id, field)
     if not callable(getattr(hook, "get_uri", None)) or not callable(getattr(hook, "get_sqlalchemy_engine", None)):
         raise PlanError(field, conn_id, f"its type {connection.conn_type!r} is not an SQL database; name one that is")
@@ -89,17 +89,17 @@ class Database:
         self._limits = (lock_timeout, statement_timeout)
         self._engine: Engine | None = None
         self._connection: Connection | None = None
-        self._writer: Writer | None = None
+        self._backend: Backend | None = None
         self._raw: Any = None
         self._stopped = threading.Event()
 
     @property
-    def writer(self) -> Writer:
+    def backend(self) -> Backend:
         """The backend; connects first if need be."""
-        if self._writer is None:
+        if self._backend is None:
             self.connection()
-        assert self._writer is not None
-        return self._writer
+        assert self._backend is not None
+        return self._backend
 
     def connection(self) -> Connection:
         """The connection, a new one if there is none.
@@ -115,7 +115,7 @@ class Database:
         return self._connection
 
     @contextmanager
-    def guarded(self) -> Iterator[Connection]:
+    def session(self) -> Iterator[Connection]:
         """The connection, for reading and for DDL; ends the transaction that reading opens.
 
         :raises SinkError: for any error of the database, in words of its own.
@@ -125,10 +125,10 @@ class Database:
             yield connection
             connection.rollback()
         except Exception as error:
-            self.discard()
+            self.invalidate()
             if self.is_driver_error(error):
-                kind = Passing if may_pass(error, self.writer) else SinkError
-                raise kind(f"conn_id={self._conn_id!r}: {told(error, self.writer)}") from None
+                kind = TransientSinkError if is_transient(error, self.backend) else SinkError
+                raise kind(f"conn_id={self._conn_id!r}: {describe_error(error, self.backend)}") from None
             raise
 
     @contextmanager
@@ -137,13 +137,13 @@ class Database:
 
         :raises SinkError: for any error of the database, in words of its own.
         """
-        with self.guarded() as connection:
-            self.writer.begin(connection)
+        with self.session() as connection:
+            self.backend.begin(connection)
             yield connection
-            self.writer.commit(connection)
+            self.backend.commit(connection)
 
     @contextmanager
-    def beside(self) -> Iterator[Database]:
+    def second_connection(self) -> Iterator[Database]:
         """A second connection to the same database, closed at the end."""
         other = Database(self._hook, self._conn_id, lock_timeout=self._limits[0], statement_timeout=self._limits[1])
         try:
@@ -151,7 +151,7 @@ class Database:
         finally:
             other.close()
 
-    def discard(self) -> None:
+    def invalidate(self) -> None:
         """Roll back and let go of the connection, whatever state it is in."""
         connection, self._connection = self._connection, None
         if connection is None:
@@ -171,14 +171,14 @@ class Database:
         try:
             self._connection.rollback()
         except Exception:  # noqa: BLE001  # see above
-            self.discard()
+            self.invalidate()
 
     def interrupt(self) -> None:
         """Break off what the connection is doing. The only method that may be called from another thread."""
         self._stopped.set()
-        raw, writer = self._raw, self._writer
-        if raw is not None and writer is not None:
-            writer.interrupt(raw, self._hook.get_conn)
+        raw, backend = self._raw, self._backend
+        if raw is not None and backend is not None:
+            backend.interrupt(raw, self._hook.get_conn)
 
     def is_driver_error(self, error: BaseException) -> bool:
         """Whether an error comes from the database or its driver, and not from a mistake in the program."""
@@ -192,7 +192,7 @@ class Database:
 
     def close(self) -> None:
         """Let go of everything."""
-        self.discard()
+        self.invalidate()
         if self._engine is not None:
             self._engine.dispose()
         self._engine = None
@@ -210,13 +210,13 @@ class Database:
                 DUCKDB, "airflow_parallel_provider.sql.backends.duckdb.dialect", "DuckDialect"
             )
         url = sa.engine.make_url(f"{known}://" if known else self._hook_url())
-        self._writer = writer_class(url.get_backend_name(), driver)(*self._limits)
-        self._writer.dialect = url.get_backend_name()
+        self._backend = backend_class(url.get_backend_name(), driver)(*self._limits)
+        self._backend.dialect = url.get_backend_name()
         waiting = [raw]
 
         def creator() -> Any:
-            self._raw = self.writer.wrapped(waiting.pop() if waiting else self._open_raw())
-            self.writer.configure(self._raw)
+            self._raw = self.backend.wrapped(waiting.pop() if waiting else self._open_raw())
+            self.backend.configure(self._raw)
             return self._raw
 
         self._engine = sa.create_engine(

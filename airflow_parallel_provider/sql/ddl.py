@@ -5,27 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SinkError
-from airflow_parallel_provider.sql.disk_full import may_pass
+from airflow_parallel_provider.sql.disk_full import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.engine import Connection
 
-    from airflow_parallel_provider.sql.backends.base import Writer
+    from airflow_parallel_provider.sql.backends.base import Backend
     from airflow_parallel_provider.values.table_shape import TableShape
 
 TRIES = 10
 """How often a table or a column is made: each attempt that begins may drop a staging table without a chunk, once."""
 
 
-def create_table(connection: Connection, table: Any, writer: Writer) -> None:
+def create_table(connection: Connection, table: Any, backend: Backend) -> None:
     """Create a table in a transaction of its own, unless somebody else is faster."""
     schema = None if table.schema is None else str(table.schema)
-    make_table(connection, str(table.name), schema, writer, lambda: table.create(connection, checkfirst=False))
+    make_table(connection, str(table.name), schema, backend, lambda: table.create(connection, checkfirst=False))
 
 
-def add_column(connection: Connection, shape: TableShape, name: str, sql_type: Any, writer: Writer) -> None:
+def add_column(connection: Connection, shape: TableShape, name: str, sql_type: Any, backend: Backend) -> None:
     """Add a column in a transaction of its own, unless somebody else is faster.
 
     Nothing is done, and nothing said, when the table is gone: it may be a staging table that was dropped since it was
@@ -37,26 +37,26 @@ def add_column(connection: Connection, shape: TableShape, name: str, sql_type: A
 
     for _ in range(TRIES):
         try:
-            writer.begin(connection)
-            writer.add_column(connection, shape, name, sql_type)
-            writer.commit(connection)
+            backend.begin(connection)
+            backend.add_column(connection, shape, name, sql_type)
+            backend.commit(connection)
         except sa.exc.DBAPIError as error:
-            there = _after(error, connection, shape.name, shape.schema, writer)
+            there = _after(error, connection, shape.name, shape.schema, backend)
             if there is None or name in there.by_name:
                 return
-            if may_pass(error, writer):
+            if is_transient(error, backend):
                 raise  # as below
-            reason = writer.explain(error)  # or the table has been made anew since
+            reason = backend.explain(error)  # or the table has been made anew since
         else:
             return
     raise SinkError(
-        f"cannot add column {name!r} to table {shape.shown!r} ({reason}): check the rights of the login, or add it "
+        f"cannot add column {name!r} to table {shape.display_name!r} ({reason}): check the rights of the login, or add it "
         "yourself"
     )
 
 
 def make_table(
-    connection: Connection, name: str, schema: str | None, writer: Writer, make: Callable[[], object]
+    connection: Connection, name: str, schema: str | None, backend: Backend, make: Callable[[], object]
 ) -> None:
     """Have a table made in a transaction of its own, unless somebody else is faster.
 
@@ -66,15 +66,15 @@ def make_table(
 
     for _ in range(TRIES):
         try:
-            writer.begin(connection)
+            backend.begin(connection)
             make()
-            writer.commit(connection)
+            backend.commit(connection)
         except sa.exc.DBAPIError as error:
-            if _after(error, connection, name, schema, writer) is not None:
+            if _after(error, connection, name, schema, backend) is not None:
                 return
-            if may_pass(error, writer):
+            if is_transient(error, backend):
                 raise  # whoever waits for this chunk may try again
-            reason = writer.explain(error)  # or who was faster has dropped it again: a staging table without a chunk
+            reason = backend.explain(error)  # or who was faster has dropped it again: a staging table without a chunk
         else:
             return
     raise SinkError(
@@ -83,7 +83,7 @@ def make_table(
     )
 
 
-def _after(error: Any, connection: Connection, name: str, schema: str | None, writer: Writer) -> TableShape | None:
+def _after(error: Any, connection: Connection, name: str, schema: str | None, backend: Backend) -> TableShape | None:
     """The table as it is after a statement that failed.
 
     :raises sqlalchemy.exc.DBAPIError: that error, when the connection is lost: to look would connect anew, in vain
@@ -92,6 +92,6 @@ def _after(error: Any, connection: Connection, name: str, schema: str | None, wr
     if connection.invalidated:
         raise error
     connection.rollback()
-    there = writer.reflect(connection, name, schema)
+    there = backend.reflect(connection, name, schema)
     connection.rollback()
     return there

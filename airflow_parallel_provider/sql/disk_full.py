@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.sql.backends.base import Writer
+    from airflow_parallel_provider.sql.backends.base import Backend
 
 NO_ROOM = "the database has no room left on its disk"
 
@@ -22,7 +22,7 @@ _TEXTS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 """DuckDB has no code for it: a commit that could not be written fails there as one in a conflict does."""
 
 
-def lacks_room(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether an error, of any driver, means that the disk is full."""
     cause: Any = getattr(error, "orig", None) or error
     driver = type(cause).__module__.partition(".")[0]
@@ -39,11 +39,11 @@ def lacks_room(error: BaseException) -> bool:
     return False
 
 
-def may_pass(error: BaseException, writer: Writer) -> bool:
+def is_transient(error: BaseException, backend: Backend) -> bool:
     """Whether the same may succeed on another try."""
-    return lacks_room(error) or writer.is_transient(error)
+    return is_disk_full(error) or backend.is_transient(error)
 
 
-def told(error: BaseException, writer: Writer) -> str:
+def describe_error(error: BaseException, backend: Backend) -> str:
     """The error as text, without any value of a row in it."""
-    return f"{NO_ROOM}: {writer.explain(error)}" if lacks_room(error) else writer.explain(error)
+    return f"{NO_ROOM}: {backend.explain(error)}" if is_disk_full(error) else backend.explain(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_parallel_provider.errors import SinkError
 
 
-class Passing(SinkError):
+class TransientSinkError(SinkError):
     """Another transaction, or the connection, was in the way: the same may succeed when it is tried again."""
 
 

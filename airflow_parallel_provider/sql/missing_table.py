@@ -11,7 +11,7 @@ _SQLITE_ABSENT = re.compile(r"no such table|table .* has no column named ", re.D
 _DUCKDB_ABSENT = {"CatalogException", "BinderException"}
 
 
-def says_absent(error: BaseException) -> bool:
+def is_missing_table(error: BaseException) -> bool:
     """Whether an error says that there is no such table or column; False also for drivers that are not known here."""
     cause: Any = getattr(error, "orig", None) or error
     driver = type(cause).__module__.partition(".")[0]
@@ -26,7 +26,7 @@ def says_absent(error: BaseException) -> bool:
     return False
 
 
-def gone(table: str) -> str:
+def missing_table_message(table: str) -> str:
     """What to say of a table that was there."""
     return (
         f"table {table!r} is gone: somebody has dropped it during the load. Discard the load to write all of it again"

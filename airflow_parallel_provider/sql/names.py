@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from airflow_parallel_provider.errors import SchemaMismatch
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.sql.backends.base import Writer
+    from airflow_parallel_provider.sql.backends.base import Backend
 
 
-def check_name(name: str, what: str, writer: Writer) -> None:
+def check_name(name: str, what: str, backend: Backend) -> None:
     """Refuse a name that the database cannot have, or would cut.
 
     :raises SchemaMismatch: saying what to do.
@@ -23,11 +23,11 @@ def check_name(name: str, what: str, writer: Writer) -> None:
         ) from None
     if not name or "\x00" in name:
         raise SchemaMismatch(f"{what} has the name {name!r}, which is empty or holds a NUL: rename it in a stage")
-    refused = writer.refused_in_names and writer.refused_in_names.search(name)
+    refused = backend.refused_in_names and backend.refused_in_names.search(name)
     if refused:
         raise SchemaMismatch(
             f"{what} has the name {name!r}, but this database takes no {refused[0]!r} there: rename it"
         )
-    longest = writer.longest_name
+    longest = backend.longest_name
     if longest is not None and length > longest:
         raise SchemaMismatch(f"{what} has the name {name!r} of {length} bytes, but only {longest} are kept: shorten it")

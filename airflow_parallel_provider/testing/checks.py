@@ -92,15 +92,15 @@ def assert_dead_letters(
     if isinstance(where, RunReport):
         _assert_reported(where, wanted, stage, cause)
         return
-    letters: list[DeadLetter] = list(where.dead_letters if hasattr(where, "dead_letters") else where)
-    found = sorted({letter.position for letter in letters})
+    dead_letters: list[DeadLetter] = list(where.dead_letters if hasattr(where, "dead_letters") else where)
+    found = sorted({letter.position for letter in dead_letters})
     if found != sorted(set(wanted)):
         missing = [each for each in wanted if each not in found]
         extra = [each for each in found if each not in wanted]
-        shown = [f"  {letter.position}: {letter.stage}: {letter.cause}" for letter in letters[:20]]
+        shown = [f"  {letter.position}: {letter.stage}: {letter.cause}" for letter in dead_letters[:20]]
         text = f"dead letters at {found}, expected {wanted} (missing {missing}, too many {extra})"
         raise AssertionError("\n".join([text, *shown]))
-    for letter in letters:
+    for letter in dead_letters:
         _assert_letter(letter.position, letter.stage, letter.cause, stage, cause)
 
 

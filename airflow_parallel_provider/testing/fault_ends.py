@@ -62,8 +62,8 @@ class BareSink(WrappedSink):
 
     def commit(self, chunk: ChunkResult) -> int:
         """Commit the bare rows and dead letters."""
-        letters = [replace(letter, item=bare(letter.item)) for letter in chunk.dead_letters]
-        return self.inner.commit(replace(chunk, rows=[bare(row) for row in chunk.rows], dead_letters=letters))
+        dead_letters = [replace(letter, item=bare(letter.item)) for letter in chunk.dead_letters]
+        return self.inner.commit(replace(chunk, rows=[bare(row) for row in chunk.rows], dead_letters=dead_letters))
 
     def close(self) -> None:
         """Of the inner sink."""

@@ -144,6 +144,6 @@ class FaultSite:
     def _block(self) -> None:
         if os.getpid() != self.home:
             while True:
-                time.sleep(3600)  # until the slot ends this process
+                time.sleep(3600)  # until the worker ends this process
         # A thread cannot be ended: it stays only as long as it takes to be given up, or until the run is over.
         released.setdefault(self.directory, threading.Event()).wait(3 * (self.timeout or 0.0) + 1.0)

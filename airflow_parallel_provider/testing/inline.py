@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.functions.worker_code import LiveCode, WorkerCode
+from airflow_parallel_provider.engine.functions.worker_code import BoundFunction, StageFunction
 from airflow_parallel_provider.engine.interfaces.records import DeadLetter
 from airflow_parallel_provider.engine.interfaces.sink import ListSink, Sink
 from airflow_parallel_provider.errors import RunFailed
@@ -58,7 +58,7 @@ def run_inline(
     :raises KeyboardInterrupt: at once, also from inside a stage; so do ``pytest.fail`` and its like.
 
     What it does not do: enforce timeouts, rate limits and memory limits, or find out whether functions can travel to a
-    worker process (``pipeline.check_shipping()`` does). ``load_key`` is left out: nothing is skipped.
+    worker process (``pipeline.check_picklable()`` does). ``load_key`` is left out: nothing is skipped.
     """
     clock = clock or VirtualClock()
     target: Sink = ListSink() if sink is None else sink
@@ -108,9 +108,9 @@ class OnLoop:
     """
 
     def __init__(self, stage: Stage) -> None:
-        self._code = WorkerCode.of(stage)
+        self._code = StageFunction.of(stage)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._live: LiveCode | None = None
+        self._live: BoundFunction | None = None
 
     def setup(self) -> None:
         """Make the loop; set the worker up on it."""
@@ -121,14 +121,14 @@ class OnLoop:
             loop.close()
             raise
 
-    async def _begin(self) -> LiveCode:
+    async def _begin(self) -> BoundFunction:
         code = self._code
         if code.has_process:
             worker = code.worker_object()
             if getattr(worker, "setup", None) is not None:
                 await _resolved(worker.setup())
-            return LiveCode(worker.process, getattr(worker, "teardown", None))
-        return code.begin() if code.setup is None else code.with_resource(await _resolved(code.setup()))
+            return BoundFunction(worker.process, getattr(worker, "teardown", None))
+        return code.bind() if code.setup is None else code.bind_resource(await _resolved(code.setup()))
 
     def process(self, value: Any) -> Any:
         """Make one call."""
@@ -143,8 +143,8 @@ class OnLoop:
         assert self._loop is not None
         assert self._live is not None
         try:
-            if self._live.finish is not None:
-                self._loop.run_until_complete(_resolved(self._live.finish()))
+            if self._live.teardown is not None:
+                self._loop.run_until_complete(_resolved(self._live.teardown()))
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
-from airflow_parallel_provider.engine.dataflow.router import Flow
-from airflow_parallel_provider.engine.dataflow.sink_writer import Committer
-from airflow_parallel_provider.engine.functions.worker_code import LiveCode, WorkerCode
+from airflow_parallel_provider.engine.dataflow.router import Router
+from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
+from airflow_parallel_provider.engine.functions.worker_code import BoundFunction, StageFunction
 from airflow_parallel_provider.engine.run.run import Run
 from airflow_parallel_provider.errors import RunFailed, RunStopped, SinkFailed
 
@@ -39,12 +39,12 @@ class InlineRun(Run):
     def __init__(self, plan: Pipeline, sink: Sink) -> None:
         self.interrupted: BaseException | None = None
         super().__init__(plan, sink)
-        self.committer: DirectCommitter = DirectCommitter(self.sink, self, ordered=plan.ordered)
-        self.flow = Flow(list(self.stages), self.committer.complete)
+        self.sink_writer: DirectSinkWriter = DirectSinkWriter(self.sink, self, ordered=plan.ordered)
+        self.router = Router(list(self.stages), self.sink_writer.complete)
 
     def _stage_run(self, index: int) -> StageRun:
         stage = super()._stage_run(index)
-        stage.code = _Guarded(stage.code, self.interrupt)  # type: ignore[assignment]  # what an inline stage reads of it
+        stage.function = _Guarded(stage.function, self.interrupt)  # type: ignore[assignment]  # what an inline stage reads of it
         return stage
 
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:  # noqa: ARG002 - nothing has a name here
@@ -62,7 +62,7 @@ class InlineRun(Run):
         self.fail(RunStopped("interrupted", None, "interrupted"))
 
 
-class DirectCommitter(Committer):
+class DirectSinkWriter(SinkWriter):
     """Commits each chunk inside the call that says it is complete."""
 
     def __init__(self, sink: Sink, run: InlineRun, *, ordered: bool) -> None:
@@ -136,14 +136,14 @@ class DirectCommitter(Committer):
 class _Guarded:
     """A stage's code that lets an interrupt out: the engine counts whatever a call raises as that item's failure."""
 
-    def __init__(self, code: WorkerCode, interrupt: Callable[[BaseException], None]) -> None:
+    def __init__(self, code: StageFunction, interrupt: Callable[[BaseException], None]) -> None:
         self._code = code
         self._interrupt = interrupt
         self.batched: bool = code.batched
         self.retry: Retry = code.retry
 
-    def begin(self) -> LiveCode:
-        live = self._code.begin()
+    def bind(self) -> BoundFunction:
+        live = self._code.bind()
 
         def call(value: Any) -> Any:
             try:
@@ -153,4 +153,4 @@ class _Guarded:
                     self._interrupt(error)
                 raise
 
-        return LiveCode(call, live.finish)
+        return BoundFunction(call, live.teardown)

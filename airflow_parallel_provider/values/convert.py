@@ -20,7 +20,7 @@ from airflow_parallel_provider.values.plain import plain
 Converter = Callable[[Any], Any]
 
 
-class Unfit(ValueError):  # a reason that never leaves this package; people see SchemaMismatch
+class ConversionError(ValueError):  # a reason that never leaves this package; people see SchemaMismatch
     """Why a value does not fit; the text never holds the value."""
 
 
@@ -35,7 +35,7 @@ def same(value: Any) -> Any:
 def _bool_from_int(value: int) -> bool:
     if value in (0, 1):
         return bool(value)
-    raise Unfit("an integer other than 0 and 1")
+    raise ConversionError("an integer other than 0 and 1")
 
 
 def _int_from_float(value: float) -> int | None:
@@ -43,39 +43,39 @@ def _int_from_float(value: float) -> int | None:
         return None  # an integer column of a DataFrame with gaps is a float column full of NaN
     if value.is_integer():
         return int(value)
-    raise Unfit("a float with a fraction" if math.isfinite(value) else "an infinite float")
+    raise ConversionError("a float with a fraction" if math.isfinite(value) else "an infinite float")
 
 
 def _int_from_decimal(value: Decimal) -> int | None:
     if value.is_nan():
         return None
     if not value.is_finite():
-        raise Unfit("an infinite Decimal")
+        raise ConversionError("an infinite Decimal")
     if value.adjusted() > _MANY_DIGITS:  # int(Decimal("1E+999999999")) would not come back
-        raise Unfit("an integer beyond 64 bit")
+        raise ConversionError("an integer beyond 64 bit")
     if value == value.to_integral_value():
         return int(value)
-    raise Unfit("a Decimal with a fraction")
+    raise ConversionError("a Decimal with a fraction")
 
 
 def _float_from_int(value: int) -> float:
     if -(2**53) <= value <= 2**53:
         return float(value)
-    raise Unfit("an integer beyond 2**53, which a float cannot hold exactly")
+    raise ConversionError("an integer beyond 2**53, which a float cannot hold exactly")
 
 
 def _float_from_decimal(value: Decimal) -> float:
     close = float(value)
     if not value.is_finite() or Decimal(repr(close)) == value:
         return close
-    raise Unfit("a Decimal with more digits than a float holds")
+    raise ConversionError("a Decimal with more digits than a float holds")
 
 
 def _decimal_from_float(value: float) -> Decimal | None:
     if math.isnan(value):
         return None
     if math.isinf(value):
-        raise Unfit("an infinite float")
+        raise ConversionError("an infinite float")
     return Decimal(repr(value))
 
 
@@ -89,7 +89,7 @@ def _decimal_from_timedelta(value: timedelta) -> Decimal:
 
 def _int_from_timedelta(value: timedelta) -> int:
     if value.microseconds:
-        raise Unfit("a timedelta with a fraction of a second")
+        raise ConversionError("a timedelta with a fraction of a second")
     return value // timedelta(seconds=1)
 
 
@@ -117,7 +117,7 @@ def to_aware(value: datetime) -> datetime:
 
 def _naive_time(value: time) -> time:
     if value.tzinfo is not None:
-        raise Unfit("a time of day with a time zone")
+        raise ConversionError("a time of day with a time zone")
     return value
 
 
@@ -126,7 +126,7 @@ def _shifted(shift: Callable[[datetime], datetime]) -> Converter:
         try:
             return shift(value)
         except OverflowError:
-            raise Unfit("a time at the end of the calendar, which has no counterpart in UTC") from None
+            raise ConversionError("a time at the end of the calendar, which has no counterpart in UTC") from None
 
     return convert
 
@@ -136,7 +136,7 @@ def _parsed(parse: Converter, what: str) -> Converter:
         try:
             return parse(value)
         except (ValueError, OverflowError):
-            raise Unfit(f"a text that is not {what}") from None
+            raise ConversionError(f"a text that is not {what}") from None
 
     return parse_text
 
@@ -150,24 +150,24 @@ def to_json(value: Any) -> str:
     """
     try:
         return json.dumps(value, default=_json_default, allow_nan=False, ensure_ascii=False)
-    except Unfit:
+    except ConversionError:
         raise
     except RecursionError:
-        raise Unfit("a structure nested too deeply for JSON, or one that contains itself") from None
+        raise ConversionError("a structure nested too deeply for JSON, or one that contains itself") from None
     except (TypeError, ValueError) as error:
         # Both texts name types at most: "Out of range float values are not JSON compliant" may end with the value.
         if isinstance(error, TypeError):
-            raise Unfit("a dict with keys that are neither texts nor numbers") from None
+            raise ConversionError("a dict with keys that are neither texts nor numbers") from None
         reason = (
             "a structure that contains itself" if "Circular" in str(error) else "a NaN or an infinite float in JSON"
         )
-        raise Unfit(reason) from None
+        raise ConversionError(reason) from None
 
 
 def _json_default(value: Any) -> Any:
     reduced = plain(value)
     if type(reduced) is type(value):
-        raise Unfit(f"a {type(value).__qualname__} inside JSON")
+        raise ConversionError(f"a {type(value).__qualname__} inside JSON")
     return reduced
 
 
@@ -218,7 +218,7 @@ def within_bits(bits: int, *, unsigned: bool) -> Converter:
     def check(value: int) -> int:
         if least <= value <= most:
             return value
-        raise Unfit(f"an integer beyond {bits} bit")
+        raise ConversionError(f"an integer beyond {bits} bit")
 
     return check
 
@@ -231,9 +231,9 @@ def within_digits(precision: int, scale: int) -> Converter:
         if not significant:
             return value
         if value.adjusted() + 1 > precision - scale:
-            raise Unfit(f"a Decimal with more than {precision - scale} digits before the point")
+            raise ConversionError(f"a Decimal with more than {precision - scale} digits before the point")
         if significant - 1 - value.adjusted() > scale:
-            raise Unfit(f"a Decimal with more than {scale} digits after the point")
+            raise ConversionError(f"a Decimal with more than {scale} digits after the point")
         return value
 
     return check
@@ -244,7 +244,7 @@ def within_significant(digits: int) -> Converter:
 
     def check(value: Decimal) -> Decimal:
         if _significant(value) > digits:
-            raise Unfit(f"a Decimal of more than {digits} significant digits")
+            raise ConversionError(f"a Decimal of more than {digits} significant digits")
         return value
 
     return check
@@ -254,5 +254,5 @@ def _significant(value: Decimal) -> int:
     """Number of digits that count. Never calculates: the arithmetic of Decimal rounds to the context's 28 digits."""
     _, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
-        raise Unfit("a Decimal that is not a finite number")
+        raise ConversionError("a Decimal that is not a finite number")
     return len("".join(map(str, digits)).strip("0")) if any(digits) else 0

@@ -105,7 +105,7 @@ class Column:
     scale: int | None = None
     """Digits after the point, for decimals."""
 
-    def spell(self) -> str:
+    def type_name(self) -> str:
         """The type as an author would write it; empty when it is to be inferred."""
         if self.kind is None:
             return ""

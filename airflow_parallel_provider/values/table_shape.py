@@ -17,7 +17,7 @@ class TableColumn:
     sql_type: Any
     """SQLAlchemy type, as reflected."""
     nullable: bool = True
-    optional: bool = False
+    has_default: bool = False
     """The database fills it in when a row leaves it out (default, identity, computed)."""
     bits: int = 64
     """For integers."""
@@ -29,19 +29,19 @@ class TableColumn:
     """Significant digits the column keeps, where it rounds what has more."""
     computed: bool = False
     """The database works it out and takes no value."""
-    numbered: bool = False
+    identity: bool = False
     """The database gives it numbers of its own without a default (identity, AUTO_INCREMENT)."""
     default: str | None = None
     """The default as SQL."""
-    collated: bool = False
+    case_insensitive: bool = False
     """Texts may be equal that are not the same; from the writers that must know."""
 
-    def spell(self) -> str:
+    def type_name(self) -> str:
         """The type, for people."""
         if self.kind is Kind.OTHER:
             return str(self.sql_type)
         column = Column(self.name, self.kind, self.length, self.precision, self.scale)
-        return column.spell() if self.bits == 64 else f"{self.bits}-bit {self.kind}"
+        return column.type_name() if self.bits == 64 else f"{self.bits}-bit {self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,6 @@ class TableShape:
         object.__setattr__(self, "by_name", {column.name: column for column in self.columns})
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """Name for people."""
         return f"{self.schema}.{self.name}" if self.schema else self.name

@@ -217,12 +217,12 @@ def dask(params: Params) -> Measured:
     return ended(laps, params, total)
 
 
-@WORK.contestant("shared memory, by hand", "4 slots of 8 MiB made beforehand, copy in, slot number through a Pipe")
+@WORK.contestant("shared memory, by hand", "4 workers of 8 MiB made beforehand, copy in, worker number through a Pipe")
 def shared(params: Params) -> Measured:
     made = arrays(params["arrays"])
     laps = Laps()
-    slots = [shared_memory.SharedMemory(create=True, size=MIB8) for _ in range(DISTINCT)]
-    views = [np.ndarray(FLOATS, dtype=np.float64, buffer=slot.buf) for slot in slots]
+    workers = [shared_memory.SharedMemory(create=True, size=MIB8) for _ in range(DISTINCT)]
+    views = [np.ndarray(FLOATS, dtype=np.float64, buffer=slot.buf) for slot in workers]
     for view in views:
         view[:] = 1.0
     mine, theirs = mp.Pipe()
@@ -242,7 +242,7 @@ def shared(params: Params) -> Measured:
     mine.send(None)
     worker.join()
     del views, view
-    for slot in slots:
+    for slot in workers:
         slot.close()
         slot.unlink()
     return ended(laps, params, total)

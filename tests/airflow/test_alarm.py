@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_parallel_provider.bridge.alarm import alarm_postponed
-from airflow_parallel_provider.bridge.comms import SharedComms
+from airflow_parallel_provider.bridge.execution_timeout import timeout_postponed
+from airflow_parallel_provider.bridge.supervisor_lock import LockedComms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def handler() -> Iterator[None]:
 def test_alarm_inside_takes_effect_at_the_end() -> None:
     finished = False
 
-    with pytest.raises(TimeIsUp), alarm_postponed():
+    with pytest.raises(TimeIsUp), timeout_postponed():
         os.kill(os.getpid(), signal.SIGALRM)
         finished = True
 
@@ -57,7 +57,7 @@ def test_conversation_with_airflow_is_not_broken_off() -> None:
             told.append(f"heard of {msg}")
 
     with pytest.raises(TimeIsUp):
-        SharedComms(Comms()).send("it")
+        LockedComms(Comms()).send("it")
 
     assert told == ["asked it", "heard of it"]
 
@@ -66,7 +66,7 @@ def test_alarm_wins_over_a_push_that_does_not_return() -> None:
     began = time.monotonic()
     reading, writing = os.pipe()
 
-    with pytest.raises(TimeIsUp), alarm_postponed(seconds=0.1):
+    with pytest.raises(TimeIsUp), timeout_postponed(seconds=0.1):
         os.kill(os.getpid(), signal.SIGALRM)
         select.select([reading], [], [], 20)
 
@@ -76,7 +76,7 @@ def test_alarm_wins_over_a_push_that_does_not_return() -> None:
 
 
 def test_alarm_strikes_once_only() -> None:
-    with pytest.raises(TimeIsUp), alarm_postponed(seconds=0.01):
+    with pytest.raises(TimeIsUp), timeout_postponed(seconds=0.01):
         os.kill(os.getpid(), signal.SIGALRM)
 
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -86,7 +86,7 @@ def test_without_an_alarm_nothing_changes() -> None:
     before = signal.getsignal(signal.SIGALRM)
     signal.setitimer(signal.ITIMER_REAL, 100)
 
-    with alarm_postponed():
+    with timeout_postponed():
         pass
 
     left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
@@ -95,7 +95,7 @@ def test_without_an_alarm_nothing_changes() -> None:
 
 
 def test_error_inside_is_not_hidden_by_the_alarm() -> None:
-    with pytest.raises(TimeIsUp) as caught, alarm_postponed():
+    with pytest.raises(TimeIsUp) as caught, timeout_postponed():
         os.kill(os.getpid(), signal.SIGALRM)
         raise ValueError("the push failed")
 
@@ -106,7 +106,7 @@ def test_other_threads_are_let_alone() -> None:
     seen = []
 
     def push() -> None:
-        with alarm_postponed():
+        with timeout_postponed():
             seen.append(signal.getsignal(signal.SIGALRM))
 
     expected = signal.getsignal(signal.SIGALRM)

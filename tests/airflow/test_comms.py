@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_parallel_provider.bridge import _compat
-from airflow_parallel_provider.bridge.comms import SharedComms, shared_with_threads
+from airflow_parallel_provider.bridge.supervisor_lock import LockedComms, shared_with_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,7 +167,7 @@ def test_module_is_as_before_but_for_the_line(module: ModuleType) -> None:
             assert module.SUPERVISOR_COMMS is inner
 
     assert "__getattr__" not in vars(module)
-    assert isinstance(module.SUPERVISOR_COMMS, SharedComms)
+    assert isinstance(module.SUPERVISOR_COMMS, LockedComms)
     assert module.SUPERVISOR_COMMS.socket == "the socket"
 
 

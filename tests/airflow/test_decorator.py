@@ -74,8 +74,8 @@ def test_coroutine_function_is_refused() -> None:
 
 
 def test_missing_argument_is_airflows_own_error() -> None:
-    def words(letters: str) -> list[str]:
-        return list(letters)
+    def words(dead_letters: str) -> list[str]:
+        return list(dead_letters)
 
     with pytest.raises(TypeError, match="letters"):
         decorated(words)
@@ -92,8 +92,8 @@ def test_parsing_does_not_call_the_function() -> None:
 
 
 def test_generator_function_gets_its_arguments_and_the_context(context_of: Callable[..., dict[str, Any]]) -> None:
-    def words(letters: list[str], prefix: str = "-", ds: str | None = None) -> Iterator[str]:
-        for letter in letters:
+    def words(dead_letters: list[str], prefix: str = "-", ds: str | None = None) -> Iterator[str]:
+        for letter in dead_letters:
             yield f"{prefix}{letter}{ds}"
 
     sink = ListSink()
@@ -176,8 +176,8 @@ def test_output_of_mapped_tasks_is_read_on_the_main_thread(context_of: Callable[
         def __len__(self) -> int:
             return 2
 
-    def words(letters: Sequence[str]) -> Iterator[str]:
-        yield from letters
+    def words(dead_letters: Sequence[str]) -> Iterator[str]:
+        yield from dead_letters
 
     sink = ListSink()
     operator = decorated(words, [], sink=sink)
@@ -206,12 +206,12 @@ def identity(function: Callable[..., Any], *args: Any) -> str:
     return source.identity()
 
 
-def words_of(letters: str) -> list[str]:
-    return list(letters)
+def words_of(dead_letters: str) -> list[str]:
+    return list(dead_letters)
 
 
-def stream_of(letters: str) -> Iterator[str]:
-    yield from letters
+def stream_of(dead_letters: str) -> Iterator[str]:
+    yield from dead_letters
 
 
 def test_same_call_is_the_same_source() -> None:

@@ -76,8 +76,11 @@ def test_dead_letters_and_the_account_of_the_run_are_told_without_items() -> Non
 
     told = lineage_of([1], SinkTable("orders", conn_id="warehouse", columns=COLUMNS), figures)
 
-    table, letters = told.outputs
-    assert (letters.name, letters.outputFacets["outputStatistics"].rowCount) == ("sales.orders__dead_letters", 3)
+    table, dead_letters = told.outputs
+    assert (dead_letters.name, dead_letters.outputFacets["outputStatistics"].rowCount) == (
+        "sales.orders__dead_letters",
+        3,
+    )
     assert table.outputFacets["outputStatistics"].rowCount == 40
     facet = told.run_facets["parallelPipeline"]
     assert (facet.state, facet.counts["items_read"], len(facet.failures)) == ("failed", 50, 10)

@@ -14,7 +14,7 @@ from airflow_parallel_provider.bridge.identity import RunIdentity
 from airflow_parallel_provider.bridge.metrics import SIZE_LIMIT, LiveMetrics, fit
 from airflow_parallel_provider.bridge.publisher import Publisher
 from airflow_parallel_provider.monitoring.history import History
-from airflow_parallel_provider.monitoring.json_values import json_size, to_plain
+from airflow_parallel_provider.monitoring.json_values import json_size, to_json_value
 from tests.airflow.conftest import FakeStateStore, FakeTaskInstance, snapshot
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ def test_texts_that_utf8_cannot_hold_are_made_to_fit() -> None:
     """A file name that is no UTF-8 reaches Python as lone surrogates, and JSON over HTTP refuses those."""
     name = b"caf\xe9.csv".decode("utf-8", "surrogateescape")
 
-    assert to_plain({"sample": name}) == {"sample": "caf?.csv"}
+    assert to_json_value({"sample": name}) == {"sample": "caf?.csv"}
 
 
 def test_booleans_and_number_subclasses_keep_their_value() -> None:
@@ -311,4 +311,4 @@ def test_booleans_and_number_subclasses_keep_their_value() -> None:
     class Level(enum.IntEnum):
         HIGH = 3
 
-    assert to_plain([True, Level.HIGH, 2**70, -0.0]) == [True, 3, 2**70, -0.0]
+    assert to_json_value([True, Level.HIGH, 2**70, -0.0]) == [True, 3, 2**70, -0.0]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Stage
-from airflow_parallel_provider.monitoring.forecast import outlook
+from airflow_parallel_provider.monitoring.forecast import forecast
 
 
 def nap(item: int) -> int:
@@ -19,7 +19,7 @@ def nap(item: int) -> int:
 def test_the_slow_stage_gains_almost_half() -> None:
     report = Pipeline(range(200), [Stage(abs), Stage(nap, workers=2)], ListSink(), chunk_size=20).run()
 
-    found = outlook(report.as_dict())
+    found = forecast(report.as_dict())
 
     assert report.bottleneck == "nap"
     assert found is not None
@@ -40,4 +40,4 @@ def test_the_slow_stage_gains_almost_half() -> None:
     ],
 )
 def test_nothing_is_promised_without_grounds(snapshot: dict[str, Any]) -> None:
-    assert outlook(snapshot) is None
+    assert forecast(snapshot) is None

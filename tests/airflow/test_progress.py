@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from airflow_parallel_provider.monitoring.history import History
-from airflow_parallel_provider.monitoring.progress import Progress, duration
+from airflow_parallel_provider.monitoring.progress import Progress, format_seconds
 from tests.airflow.conftest import snapshot
 
 # -- history --------------------------------------------------------------------------------------
@@ -77,4 +77,4 @@ def test_chunks_that_were_already_in_are_said() -> None:
     ("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (3600, "60 min"), (12_000, "3 h 20 min")]
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_seconds(seconds) == text

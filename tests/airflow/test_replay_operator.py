@@ -146,10 +146,10 @@ def test_lineage_goes_from_the_letters_to_the_table(
     result = task.execute(context_of())  # type: ignore[arg-type]
 
     told = task.get_openlineage_facets_on_complete(None)
-    table, letters = told.outputs
+    table, dead_letters = told.outputs
     assert [each.name for each in told.inputs] == ["t__dead_letters"]
     assert (table.name, table.outputFacets["outputStatistics"].rowCount) == ("t", result["rows"])
-    assert (letters.name, letters.outputFacets["outputStatistics"].rowCount) == ("t__dead_letters", 1)
+    assert (dead_letters.name, dead_letters.outputFacets["outputStatistics"].rowCount) == ("t__dead_letters", 1)
     (cause,) = told.run_facets["parallelPipeline"].failures
     assert (cause["stage"], cause["cause"].split(":")[0], cause["count"]) == ("check", "KeyError", 1)
 
@@ -186,15 +186,15 @@ def test_rows_that_are_rejected_are_counted(
     warehouse: sqlite3.Connection, context_of: Callable[..., dict[str, Any]]
 ) -> None:
     load()
-    letters = "SELECT COUNT(*) FROM t__dead_letters WHERE resolved_at IS NULL"
-    waiting = warehouse.execute(letters).fetchone()[0]
+    dead_letters = "SELECT COUNT(*) FROM t__dead_letters WHERE resolved_at IS NULL"
+    waiting = warehouse.execute(dead_letters).fetchone()[0]
 
     result = replay(context_of(), sink=sink(validate=even))
 
     rejected = warehouse.execute("SELECT COUNT(*) FROM t__rejected").fetchone()[0]
     assert (result["rows_rejected"], result["rows"] + result["rows_rejected"]) == (rejected, 9)
     assert rejected > 0
-    left = warehouse.execute(letters).fetchone()[0]
+    left = warehouse.execute(dead_letters).fetchone()[0]
     assert left == waiting - result["replayed"] + result["failed_again"]
 
 

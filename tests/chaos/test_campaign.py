@@ -46,9 +46,9 @@ def nobody_claims(claim: Any) -> Any:
 def test_harness_notices_a_sink_that_loses_or_doubles(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
-    from airflow_parallel_provider.sinks.ledger.chunks import Ledger
+    from airflow_parallel_provider.sinks.ledger.chunks import ChunkLedger
 
-    monkeypatch.setattr(Ledger, "claim", fault(Ledger.claim))
+    monkeypatch.setattr(ChunkLedger, "claim", fault(ChunkLedger.claim))
     with pytest.raises(AssertionError, match=r"differ|twice"):
         Campaign(database, seed=2013, chunks=8, size=20).run(50)
 

@@ -12,11 +12,11 @@ import pytest
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 from airflow_parallel_provider.sinks.commit import target_table as target_module
-from airflow_parallel_provider.sinks.commit.committer import Committer
-from airflow_parallel_provider.sinks.commit.target_table import Target
+from airflow_parallel_provider.sinks.commit.committer import ChunkCommitter
+from airflow_parallel_provider.sinks.commit.target_table import TargetTable
 from airflow_parallel_provider.sinks.ledger import loads
 from airflow_parallel_provider.sinks.load import open_load as load_module
-from airflow_parallel_provider.sinks.load.table_swap import Swap
+from airflow_parallel_provider.sinks.load.table_swap import TableSwap
 from airflow_parallel_provider.sql import ddl
 from tests.chaos.replacing import TABLE, rows_of, staging_of
 from tests.chaos.test_swap import RACING, SIZE, made_by, spec_of
@@ -81,7 +81,7 @@ def test_staging_table_stays_while_its_rows_are_counted(
             first.consolidate()
         refused.append(caught.value)
 
-    once_before(monkeypatch, Swap, "_count", consolidate)
+    once_before(monkeypatch, TableSwap, "_count", consolidate)
     second.consolidate()
     first.consolidate()
     for hook in (first, second):
@@ -134,8 +134,8 @@ def test_staging_table_that_another_attempt_has_made_anew(
 ) -> None:
     first = opened(database, 1)
     others: list[Any] = []
-    once_before(monkeypatch, Target, "fit", lambda: others.append(opened(database, 2)))  # drops what has no chunk
-    once_before(monkeypatch, Committer, "_was_dropped_as_stale", lambda: write(others[0], SECOND))
+    once_before(monkeypatch, TargetTable, "fit", lambda: others.append(opened(database, 2)))  # drops what has no chunk
+    once_before(monkeypatch, ChunkCommitter, "_was_dropped_as_stale", lambda: write(others[0], SECOND))
 
     write(first, FIRST)
     first.consolidate()
@@ -156,8 +156,8 @@ def test_staging_table_that_another_attempt_has_swapped_in(
         write(others[0], SECOND)
         others[0].consolidate()
 
-    once_before(monkeypatch, Target, "fit", lambda: others.append(opened(database, 2)))
-    once_before(monkeypatch, Committer, "_was_dropped_as_stale", finish)
+    once_before(monkeypatch, TargetTable, "fit", lambda: others.append(opened(database, 2)))
+    once_before(monkeypatch, ChunkCommitter, "_was_dropped_as_stale", finish)
 
     with pytest.raises(LoadMismatch, match="and this chunk was not in it"):
         write(first, FIRST)
@@ -173,7 +173,7 @@ def test_staging_table_that_is_dropped_while_bad_rows_are_looked_for(
 ) -> None:
     first = opened(database, 1, max_rejected=2 * SIZE, columns={"id": int, "made_by": int})
     others: list[Any] = []
-    once_before(monkeypatch, Committer, "_try_alone", lambda: others.append(opened(database, 2)))
+    once_before(monkeypatch, ChunkCommitter, "_try_alone", lambda: others.append(opened(database, 2)))
     rows = rows_of(1, int(FIRST), SIZE)
 
     receipt = first.write_chunk(FIRST, [{**rows[0], "id": "no number"}, *rows])
@@ -285,7 +285,7 @@ def test_rows_for_a_staging_table_that_does_not_have_its_new_column_again_yet(
 ) -> None:
     database.execute(f"CREATE TABLE {database.place(TABLE)} (id INTEGER PRIMARY KEY)")
     first = opened(database, 1, **ADDING)
-    once_before(monkeypatch, Target, "fit", lambda: made_anew(database))
+    once_before(monkeypatch, TargetTable, "fit", lambda: made_anew(database))
 
     assert finished(database, first) == [(1, SIZE)]
 
@@ -311,7 +311,7 @@ class HeldByAnother:
 
 
 @pytest.mark.parametrize("database", ["duckdb"], indirect=True)
-@pytest.mark.parametrize(("owner", "name"), [(load_module, "_drop_stale"), (Swap, "finish")])
+@pytest.mark.parametrize(("owner", "name"), [(load_module, "_drop_stale"), (TableSwap, "finish")])
 def test_load_that_is_held_by_a_transaction_nobody_waits_for(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:

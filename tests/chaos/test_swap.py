@@ -159,9 +159,9 @@ def half_a_swap(_: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_harness_notices_a_swap_in_two_halves(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_parallel_provider.sql.backends.base import Writer
+    from airflow_parallel_provider.sql.backends.base import Backend
 
-    monkeypatch.setattr(Writer, "empty", half_a_swap(Writer.empty))
+    monkeypatch.setattr(Backend, "empty", half_a_swap(Backend.empty))
     with pytest.raises(AssertionError, match=r"half a load|rows of \[\]"):
         ReplacingCampaign(database, seed=2013, chunks=4, size=20).run(50)
 

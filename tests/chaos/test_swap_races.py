@@ -74,22 +74,22 @@ def test_attempt_that_begins_during_the_swap_does_not_open_the_load_again(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has read that the load is open, and is about to write that down."""
-    from airflow_parallel_provider.sinks.ledger.loads import Loads
+    from airflow_parallel_provider.sinks.ledger.loads import LoadsTable
 
     first = database.opened(TABLE, spec_of(1), write_disposition="replace", lock_timeout=1)
     first.write_chunk("00000000", rows_of(1, 0, SIZE))
-    has_chunks = Loads._has_chunks
+    has_chunks = LoadsTable._has_chunks
     refused = []
 
-    def swap_in_between(self: Loads, connection: Any, load: str) -> bool:
-        monkeypatch.setattr(Loads, "_has_chunks", has_chunks)
+    def swap_in_between(self: LoadsTable, connection: Any, load: str) -> bool:
+        monkeypatch.setattr(LoadsTable, "_has_chunks", has_chunks)
         try:
             first.consolidate()
         except SinkError as error:
             refused.append(error)
         return has_chunks(self, connection, load)
 
-    monkeypatch.setattr(Loads, "_has_chunks", swap_in_between)
+    monkeypatch.setattr(LoadsTable, "_has_chunks", swap_in_between)
     second = database.opened(TABLE, spec_of(1, attempt=2), write_disposition="replace")
     assert refused, "the load was not held"
     second.consolidate()
@@ -141,19 +141,19 @@ def test_staging_table_that_another_attempt_has_dropped_is_made_again(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That one has begun when there was a table and no chunk yet."""
-    from airflow_parallel_provider.sinks.commit.target_table import Target
+    from airflow_parallel_provider.sinks.commit.target_table import TargetTable
 
     first = database.opened(TABLE, spec_of(1), write_disposition="replace")
-    fit = Target.fit
+    fit = TargetTable.fit
 
-    def begun_in_between(self: Target, *rest: Any) -> Any:
-        monkeypatch.setattr(Target, "fit", fit)
+    def begun_in_between(self: TargetTable, *rest: Any) -> Any:
+        monkeypatch.setattr(TargetTable, "fit", fit)
         assert database.exists(staging_of(database, 1))
         database.opened(TABLE, spec_of(1, attempt=2), write_disposition="replace").close()
         assert not database.exists(staging_of(database, 1))
         return fit(self, *rest)
 
-    monkeypatch.setattr(Target, "fit", begun_in_between)
+    monkeypatch.setattr(TargetTable, "fit", begun_in_between)
     first.write_chunk("00000000", rows_of(1, 0, SIZE))
     first.consolidate()
     first.close()

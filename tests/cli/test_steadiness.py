@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from airflow_parallel_provider.cli.loadtest.sampling import PressedSource, Sample, Sampler
+from airflow_parallel_provider.cli.loadtest.sampling import LoadTestSource, Sample, Sampler
 from airflow_parallel_provider.cli.loadtest.stability import MOST_WINDOWS, memory, stability, theil_sen
 from airflow_parallel_provider.engine.interfaces.source import as_source
 
@@ -136,14 +136,14 @@ def test_a_sampler_keeps_no_more_than_it_may() -> None:
 
 
 def test_a_source_is_repeated() -> None:
-    source = PressedSource(as_source([1, 2, 3]), items=7, seconds=None)
+    source = LoadTestSource(as_source([1, 2, 3]), items=7, seconds=None)
 
     assert list(source) == [1, 2, 3, 1, 2, 3, 1]
     assert (len(source), source.given, source.rounds, source.dried_up) == (7, 7, 2, False)
 
 
 def test_a_source_that_can_be_read_once() -> None:
-    source = PressedSource(as_source(iter([1, 2])), items=7, seconds=100)
+    source = LoadTestSource(as_source(iter([1, 2])), items=7, seconds=100)
 
     assert list(source) == [1, 2]
     assert source.dried_up
@@ -154,7 +154,7 @@ def test_a_source_that_can_be_read_once() -> None:
 def test_time_ends_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("airflow_parallel_provider.cli.loadtest.sampling.time.monotonic", lambda: now[0])
-    source = iter(PressedSource(as_source([1, 2, 3]), items=None, seconds=5))
+    source = iter(LoadTestSource(as_source([1, 2, 3]), items=None, seconds=5))
 
     first = [next(source) for _ in range(4)]
     now[0] = 105.0

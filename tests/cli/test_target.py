@@ -48,7 +48,7 @@ def test_a_file_may_import_what_lies_beside_it(tmp_path: Path, name: str) -> Non
     pipeline = load_pipeline(f"{path}:pipeline")
 
     assert run_inline(pipeline).rows == [2, 4]
-    assert len(pipeline.check_shipping()) == 1
+    assert len(pipeline.check_picklable()) == 1
 
 
 def test_two_files_of_one_name_are_two_files(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_what_cannot_travel_is_named_before_anything_starts(which: str) -> None:
     make, named = _UNPICKLABLE[which]
     pipeline = Pipeline([1, 2], [make()], ListSink())
 
-    for act in (pipeline.check_shipping, pipeline.run):
+    for act in (pipeline.check_picklable, pipeline.run):
         with pytest.raises(NotPicklable) as caught:
             act()
         assert "stuck" in caught.value.field

@@ -49,7 +49,7 @@ def test_a_child_and_its_children_are_seen() -> None:
 
 @pytest.mark.skipif(not leftovers.adopt_orphans(), reason="only Linux lets a process adopt orphans")
 def test_an_orphan_is_seen() -> None:
-    """A worker that outlives the nursery would otherwise be a child of ``init``: out of sight."""
+    """A worker that outlives the fork server would otherwise be a child of ``init``: out of sight."""
     before = leftovers.Snapshot.take()
     code = "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=-3, stderr=-3).pid)"
     orphan = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)

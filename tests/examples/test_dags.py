@@ -95,8 +95,8 @@ def test_metrics_of_a_package(
     assert str(run.state) == "success"
     assert len(rows) == len(expected)
     assert set(rows) == expected
-    letters = database.execute("SELECT stage, cause FROM function_metrics__dead_letters").fetchall()
-    assert [(stage, cause.partition(":")[0]) for stage, cause in letters] == [("measure", "SyntaxError")]
+    dead_letters = database.execute("SELECT stage, cause FROM function_metrics__dead_letters").fetchall()
+    assert [(stage, cause.partition(":")[0]) for stage, cause in dead_letters] == [("measure", "SyntaxError")]
 
 
 def test_images_are_read_by_a_model(bag: Any, database: sqlite3.Connection) -> None:

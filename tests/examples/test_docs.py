@@ -141,7 +141,7 @@ def test_readme_dag_is_short() -> None:
     assert len([line for line in dag.splitlines() if line.strip()]) <= 15
 
 
-NOT_FOR_AUTHORS = {"attempt", "family", "generation", "labels", "name", "worker_env", "worker_host", "self", "kwargs"}
+NOT_FOR_AUTHORS = {"attempt", "family", "generation", "labels", "name", "worker_env", "worker_hooks", "self", "kwargs"}
 """Arguments that the operator fills in, or that are none."""
 
 

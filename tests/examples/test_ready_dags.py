@@ -52,8 +52,8 @@ def test_orders_of_an_api(bag: Any, database: sqlite3.Connection, monkeypatch: p
     assert str(run.state) == "success"
     assert [(*row[:5], Decimal(str(row[5]))) for row in found] == expected
     assert busy.is_set()
-    letters = database.execute("SELECT position, cause FROM order_lines__dead_letters").fetchall()
-    assert [(position, "without lines" in cause) for position, cause in letters] == [(76, True)]
+    dead_letters = database.execute("SELECT position, cause FROM order_lines__dead_letters").fetchall()
+    assert [(position, "without lines" in cause) for position, cause in dead_letters] == [(76, True)]
 
 
 def test_readings_of_a_month(

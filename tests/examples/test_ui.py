@@ -87,8 +87,8 @@ def test_orders_of_the_shops_pages_are_in_the_table(ui: Program, client: Airflow
         for order in orders
         for number, line in enumerate(order["lines"], start=1)
     ]
-    letters = query(ui.home / "examples.db", "SELECT cause FROM order_lines__dead_letters")
-    assert [cause.partition(" (")[0] for (cause,) in letters] == ["ValueError: an order without lines"]
+    dead_letters = query(ui.home / "examples.db", "SELECT cause FROM order_lines__dead_letters")
+    assert [cause.partition(" (")[0] for (cause,) in dead_letters] == ["ValueError: an order without lines"]
 
 
 def test_orders_of_the_shops_table_are_priced_beside_it(ui: Program, client: AirflowClient) -> None:

@@ -1,4 +1,4 @@
-"""The nursery dies, workers die while idle, messages are huge: the run goes on or ends by name."""
+"""The fork server dies, workers die while idle, messages are huge: the run goes on or ends by name."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_nursery_killed_while_its_workers_work_costs_nothing(shape: str, tmp
 
     assert ran.error is None
     assert (ran.rows if shape != "alone" else sorted(ran.rows)) == EXPECTED
-    assert any("nursery" in warning for warning in ran.report.warnings)
+    assert any("fork server" in warning for warning in ran.report.warnings)
 
 
 class KillParentOnce:
@@ -114,7 +114,7 @@ def test_a_nursery_that_keeps_dying_ends_the_run() -> None:
     ran = run_shape(Stage(AtBad(bad.kill_parent), name="sabotage", kind="process", workers=2), "alone")
 
     assert isinstance(ran.error, WorkersExhausted)
-    assert "nursery" in str(ran.error)
+    assert "fork server" in str(ran.error)
     assert ran.report.seconds < 20
 
 
@@ -219,7 +219,7 @@ def group_of(item: int) -> int:
 
 
 def test_worker_environment_is_set_in_workers_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Secrets travel this way: not in the arguments, not in the environment of the task or the nursery's start."""
+    """Secrets travel this way: not in the arguments, not in the environment of the task or the fork server's start."""
     monkeypatch.delenv("AIRFLOW_CONN_SECRET", raising=False)
     secret = {"AIRFLOW_CONN_SECRET": "postgres://u:p@h/d"}
 
@@ -291,8 +291,8 @@ def test_a_signal_to_the_whole_group_is_not_blamed_on_an_item(number: signal.Sig
 
     def end_group() -> None:
         worker = int(meeting.expect())
-        nursery = psutil.Process(worker).ppid()
-        for pid in (worker, nursery):
+        fork_server = psutil.Process(worker).ppid()
+        for pid in (worker, fork_server):
             os.kill(pid, number)
         token.stop("SIGTERM")
 

@@ -52,13 +52,13 @@ def test_no_descendant_outlives_a_killed_task(doing: str, number: signal.Signals
         for each in alive:
             each.kill()
 
-    assert len(descendants) >= 3, "a nursery and two workers were expected"
+    assert len(descendants) >= 3, "a fork server and two workers were expected"
     assert alive == []
     assert seconds < 2.5
 
 
 def _at_least_three(process: psutil.Process) -> list[psutil.Process]:
-    """A nursery and two workers: the first one may be at work before the second one is there."""
+    """A fork server and two workers: the first one may be at work before the second one is there."""
     clock = Clock()
     while len(found := process.children(recursive=True)) < 3 and clock.seconds < WAIT_SECONDS:
         time.sleep(0.01)
@@ -147,7 +147,7 @@ def test_a_daemonic_parent_may_have_worker_processes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "0 1", "1 2", "0 1 2"])
 def test_a_task_without_standard_streams(closed: str, tmp_path: Path) -> None:
-    """Descriptors 0 to 2 are then given to the next socket or pipe: the nursery must not lose its own that way."""
+    """Descriptors 0 to 2 are then given to the next socket or pipe: the fork server must not lose its own that way."""
     script = scripts.write_script(
         tmp_path,
         """

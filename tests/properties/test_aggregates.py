@@ -19,10 +19,10 @@ from airflow_parallel_provider.rows.block import Block
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate, declared_aggregates
 from airflow_parallel_provider.sinks.aggregates.partials import (
     OTHER,
-    figures,
     from_text,
     merge_partials,
     partials_of,
+    results_of,
     to_text,
 )
 from tests.units.given import quick
@@ -69,21 +69,21 @@ def through_ledger(blocks: Sequence[Block], declared: Any) -> list[Any]:
 @FEWER
 @given(_rows, _draws)
 def test_any_cut_in_any_order_gives_the_same_figures(rows: list[Any], draw: random.Random) -> None:
-    whole = figures(merge_partials(through_ledger([Block(("x", "key"), rows)], ALL), ALL), ALL)
+    whole = results_of(merge_partials(through_ledger([Block(("x", "key"), rows)], ALL), ALL), ALL)
     partials = through_ledger(cut(rows, draw), ALL)
     draw.shuffle(partials)
     middle = draw.randint(0, len(partials))
     halves = [merge_partials(partials[:middle], ALL), merge_partials(partials[middle:], ALL)]  # merging in steps
 
-    assert figures(merge_partials(partials, ALL), ALL) == whole
-    assert figures(merge_partials(halves, ALL), ALL) == whole
+    assert results_of(merge_partials(partials, ALL), ALL) == whole
+    assert results_of(merge_partials(halves, ALL), ALL) == whole
 
 
 @FEWER
 @given(_rows, _draws)
 def test_figures_are_what_they_are_called(rows: list[Any], draw: random.Random) -> None:
     values = [x for x, _ in rows if x is not None and x == x]
-    found = figures(merge_partials(through_ledger(cut(rows, draw), ALL), ALL), ALL)
+    found = results_of(merge_partials(through_ledger(cut(rows, draw), ALL), ALL), ALL)
 
     assert found["rows"] == len(rows)
     assert found["values"] == len(values)
@@ -106,7 +106,9 @@ def test_figures_are_what_they_are_called(rows: list[Any], draw: random.Random) 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), _draws)
 def test_quantile_is_near_the_value_of_its_rank(values: list[float], draw: random.Random) -> None:
     declared = declared_aggregates({"q": "quantiles(x, 0, 0.5, 1)"})
-    found = figures(merge_partials(through_ledger(cut([(x, 1) for x in values], draw), declared), declared), declared)
+    found = results_of(
+        merge_partials(through_ledger(cut([(x, 1) for x in values], draw), declared), declared), declared
+    )
 
     for fraction, figure in found["q"].items():
         exact = sorted(values)[math.floor(float(fraction) * (len(values) - 1))]
@@ -120,7 +122,7 @@ def test_variance_survives_a_large_mean(values: list[float], draw: random.Random
     declared = declared_aggregates({"v": "variance(x)", "s": "stddev(x)"})
     shifted = [value + 1e9 for value in values]
     rows = [(value, 1) for value in shifted]
-    found = figures(merge_partials(through_ledger(cut(rows, draw), declared), declared), declared)
+    found = results_of(merge_partials(through_ledger(cut(rows, draw), declared), declared), declared)
 
     exact = float(statistics.variance(map(Fraction, shifted)))
     assert found["v"] == pytest.approx(exact, rel=1e-6, abs=1e-12)
@@ -134,7 +136,7 @@ def test_distinct_is_within_four_standard_errors(count: int) -> None:
         Block(("x",), [(f"value {number % count}",) for number in range(at, at + 5000)])
         for at in range(0, count + 5000, 5000)
     ]
-    found = figures(merge_partials([partials_of(block, declared, "") for block in blocks], declared), declared)
+    found = results_of(merge_partials([partials_of(block, declared, "") for block in blocks], declared), declared)
 
     assert found["d"] == pytest.approx(count, rel=4 * 1.04 / 64, abs=1)
 
@@ -142,7 +144,7 @@ def test_distinct_is_within_four_standard_errors(count: int) -> None:
 def test_sum_is_exact_where_adding_is_not() -> None:
     declared = declared_aggregates({"total": "sum(x)"})
     rows = [(1e100,), (1.0,), (-1e100,), (1e-3,)]
-    found = figures(
+    found = results_of(
         merge_partials([partials_of(Block(("x",), [row]), declared, "") for row in rows], declared), declared
     )
 
@@ -152,19 +154,19 @@ def test_sum_is_exact_where_adding_is_not() -> None:
 def test_too_many_groups_are_added_up_and_the_chosen_do_not_depend_on_the_cut() -> None:
     declared = {"n": Aggregate("count", by="x", groups=4)}
     rows = [(number % 10,) for number in range(100)]
-    found = figures(partials_of(Block(("x",), rows), declared, ""), declared)["n"]
+    found = results_of(partials_of(Block(("x",), rows), declared, ""), declared)["n"]
     one_by_one = merge_partials([partials_of(Block(("x",), [row]), declared, "") for row in reversed(rows)], declared)
 
     assert len(found) == 5
     assert sum(found.values()) == 100
     assert found[OTHER] == 60
-    assert figures(one_by_one, declared)["n"] == found
+    assert results_of(one_by_one, declared)["n"] == found
 
 
 def test_infinities_and_missing_columns() -> None:
     declared = declared_aggregates({name: f"{name}(x)" for name in ("sum", "mean", "min", "max", "variance")})
-    found = figures(partials_of(Block(("x",), [(math.inf,), (1.0,)]), declared, ""), declared)
-    missing = figures(partials_of(Block(("y",), [(1,)]), declared, ""), declared)
+    found = results_of(partials_of(Block(("x",), [(math.inf,), (1.0,)]), declared, ""), declared)
+    missing = results_of(partials_of(Block(("y",), [(1,)]), declared, ""), declared)
 
     assert (found["sum"], found["mean"], found["min"], found["max"]) == (math.inf, math.inf, 1.0, math.inf)
     assert math.isnan(found["variance"])
@@ -198,7 +200,7 @@ def test_values_that_do_not_fit_are_refused_without_being_shown(text: str, value
     ],
 )
 def test_texts_are_read(text: str, spelled: str) -> None:
-    assert Aggregate.parse(text).spell() == spelled
+    assert Aggregate.parse(text).as_text() == spelled
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,8 @@ def _assert_rows(plan: Plan, ran: Ran, model: Expected, chunks: list[ChunkResult
 
 def _assert_dead_letters(ran: Ran, model: Expected) -> None:
     """Law 6: exactly the guilty items, each with its stage and value."""
-    letters = [(letter.position, letter.stage, letter.item) for letter in ran.dead_letters]
-    assert sorted(letters) == model.dead
+    dead_letters = [(letter.position, letter.stage, letter.item) for letter in ran.dead_letters]
+    assert sorted(dead_letters) == model.dead
     assert all("Guilty" in letter.cause and str(letter.item) in letter.cause for letter in ran.dead_letters)
     counts: dict[str, int] = {}
     for each in ran.report.failures:

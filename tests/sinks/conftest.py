@@ -44,9 +44,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         database = SqliteDatabase(tmp_path / "warehouse.db")
     if name.endswith("generic"):
         from airflow_parallel_provider.sql import database as module
-        from airflow_parallel_provider.sql.backends.base import Writer
+        from airflow_parallel_provider.sql.backends.base import Backend
 
-        monkeypatch.setattr(module, "writer_class", lambda dialect, driver: Writer)
+        monkeypatch.setattr(module, "writer_class", lambda dialect, driver: Backend)
         database.generic = True
     yield database
     database.drop()

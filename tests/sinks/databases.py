@@ -159,9 +159,9 @@ class DuckDatabase(TestDatabase):
 
     def raw(self) -> Any:
         # In this process all connections to a file must agree on its settings.
-        from airflow_parallel_provider.sql.database import bound_hook
+        from airflow_parallel_provider.sql.database import resolved_hook
 
-        raw = bound_hook("warehouse", self.connection).get_conn()
+        raw = resolved_hook("warehouse", self.connection).get_conn()
         raw.execute("SET TimeZone = 'UTC'")
         return raw
 

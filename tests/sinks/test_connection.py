@@ -153,11 +153,11 @@ def test_each_database_gets_its_own_writer(database: TestDatabase) -> None:
     assert (
         name
         == {
-            "pysqlite": "SqliteWriter",
-            "psycopg": "PostgresWriter",
-            "psycopg2": "Postgres2Writer",  # as long as SQLAlchemy is 1.4
-            "mysqlconnector": "MysqlWriter",
-            "duckdb": "DuckWriter",
+            "pysqlite": "SqliteBackend",
+            "psycopg": "PostgresBackend",
+            "psycopg2": "Psycopg2Backend",  # as long as SQLAlchemy is 1.4
+            "mysqlconnector": "MysqlBackend",
+            "duckdb": "DuckBackend",
         }[driver]
     )
 

@@ -19,7 +19,7 @@ from psycopg.adapt import Transformer
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 from airflow_parallel_provider.rows.block import Block
-from airflow_parallel_provider.rows.fit import Slices, Strict
+from airflow_parallel_provider.rows.fit import DriverChecks, RowSlices
 from airflow_parallel_provider.sql.backends.postgres import copy_binary
 from airflow_parallel_provider.values.kinds import Kind
 from airflow_parallel_provider.values.table_shape import TableColumn, TableShape
@@ -139,11 +139,11 @@ ODD: list[tuple[int, Any]] = [
 ]
 
 
-def with_odd(column: int, value: Any) -> Slices:
+def with_odd(column: int, value: Any) -> RowSlices:
     rows: list[tuple[Any, ...]] = [(at, f"row {at}", NAIVE + timedelta(seconds=at), at / 7) for at in range(ROWS)]
     rows[ROW] = (*rows[ROW][:column], value, *rows[ROW][column + 1 :])
     shape = TableShape("t", None, tuple(TableColumn(name, kind, None) for name, kind in KINDS.items()))
-    return Slices(Block(tuple(KINDS), rows), shape, {}, "chunk 7", 2_000)
+    return RowSlices(Block(tuple(KINDS), rows), shape, {}, "chunk 7", 2_000)
 
 
 def sent(rows: Any) -> bytes | tuple[type, str]:
@@ -179,19 +179,19 @@ def test_value_is_taken_or_refused_as_if_all_had_been_looked_at(column: int, val
 def test_all_is_looked_at_only_near_a_value_that_psycopg_refuses(
     monkeypatch: pytest.MonkeyPatch, value: Any, times: int
 ) -> None:
-    looked: list[Strict | None] = []
-    fit = Slices.fit
+    looked: list[DriverChecks | None] = []
+    fit = RowSlices.fit
 
-    def noted(self: Slices, start: int, stop: int, strict: Strict | None = None) -> list[tuple[Any, ...]]:
+    def noted(self: RowSlices, start: int, stop: int, strict: DriverChecks | None = None) -> list[tuple[Any, ...]]:
         looked.append(strict)
         assert strict or start <= ROW < stop <= start + copy_binary._MOST_ROWS
         return fit(self, start, stop, strict)
 
-    monkeypatch.setattr(Slices, "fit", noted)
+    monkeypatch.setattr(RowSlices, "fit", noted)
 
     assert isinstance(sent(with_odd(0, value)), bytes)
     assert looked.count(None) == times
-    assert looked.count(Strict(frozenset({0, 1}), frozenset({2}))) == 2
+    assert looked.count(DriverChecks(frozenset({0, 1}), frozenset({2}))) == 2
 
 
 def test_an_integer_is_what_python_takes_for_an_index() -> None:

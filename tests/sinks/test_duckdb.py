@@ -239,13 +239,13 @@ def test_two_attempts_in_one_process_that_begin_at_once(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have written the load's row when the second one commits first: the other begins again."""
-    from airflow_parallel_provider.sinks.ledger.loads import Loads
+    from airflow_parallel_provider.sinks.ledger.loads import LoadsTable
 
     with database.opened("other"):
         pass  # the ledger is there
-    begin, calls = Loads.begin_load, []
+    begin, calls = LoadsTable.begin_load, []
 
-    def overtaken(loads: Loads, *rest: Any) -> Any:
+    def overtaken(loads: LoadsTable, *rest: Any) -> Any:
         found = begin(loads, *rest)
         calls.append(1)
         if len(calls) == 1:
@@ -253,7 +253,7 @@ def test_two_attempts_in_one_process_that_begin_at_once(
                 second.write_chunk("00000000", rows_of(0, SIZE))
         return found
 
-    monkeypatch.setattr(Loads, "begin_load", overtaken)
+    monkeypatch.setattr(LoadsTable, "begin_load", overtaken)
     with database.hook() as hook:
         done = hook.open(SPEC)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
-from airflow_parallel_provider.sinks.ledger.chunks import Ledger
+from airflow_parallel_provider.sinks.ledger.chunks import ChunkLedger
 from tests.chaos.children import KILLED, Child, attempt, everything, killing_hook, rows_of
 from tests.sinks.attempts import SECOND, Gate, broken_off, holding_hook
 from tests.sinks.conftest import OWN, QUEUEING
@@ -179,16 +179,16 @@ def test_connection_cut_again_while_it_is_found_out_how_the_try_ended(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    find = Ledger.find
+    find = ChunkLedger.find
 
-    def cut_first(ledger: Ledger, connection: Any, load: str, chunk_id: str) -> Any:
+    def cut_first(ledger: ChunkLedger, connection: Any, load: str, chunk_id: str) -> Any:
         asked.append(chunk_id)
         if len(asked) == 1:
             cut(hook, database)
         return find(ledger, connection, load, chunk_id)
 
     with database.opened(cls=faulty_hook("after_rows", lambda hook: cut(hook, database))) as hook:
-        monkeypatch.setattr(Ledger, "find", cut_first)
+        monkeypatch.setattr(ChunkLedger, "find", cut_first)
         hook.write_chunk("00000000", rows_of(0, SIZE))
         hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE)
 

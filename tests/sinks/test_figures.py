@@ -16,7 +16,7 @@ import pytest
 from airflow_parallel_provider import Pipeline, RunFailed, SinkTable, Stage
 from airflow_parallel_provider.errors import LoadMismatch, RowsRejected, SchemaMismatch
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
-from airflow_parallel_provider.sinks.aggregates.shown import shown_figures
+from airflow_parallel_provider.sinks.aggregates.report_view import report_view
 from tests.chaos.children import Child, killing_hook
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, SqliteDatabase, TestDatabase
@@ -207,7 +207,7 @@ def test_max_rejected_is_a_limit_of_its_own(warehouse: SqliteDatabase) -> None:
 
 def test_shown_figures_are_small_and_plain() -> None:
     many = {number: number / 2 for number in range(500)}
-    shown = shown_figures({f"f{n}": many for n in range(20)} | {"x": float("nan"), "d": Decimal("1.50"), "t": date.max})
+    shown = report_view({f"f{n}": many for n in range(20)} | {"x": float("nan"), "d": Decimal("1.50"), "t": date.max})
 
     assert len(json.dumps(shown, allow_nan=False)) < 6000
     assert shown["f0"]["(not shown)"] == 490
@@ -217,5 +217,5 @@ def test_shown_figures_are_small_and_plain() -> None:
 def test_declared_figures_survive_a_copy() -> None:
     one = SinkTable("t", conn_id="c", aggregates={"n": Aggregate("count", by="x")})
 
-    assert dataclasses.replace(one, table="u").figures_wanted == one.figures_wanted
+    assert dataclasses.replace(one, table="u").declared_aggregates == one.declared_aggregates
     assert hash(one) == hash(dataclasses.replace(one))

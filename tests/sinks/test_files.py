@@ -355,10 +355,10 @@ class Bound(Source):
     def __init__(self, bound: int) -> None:
         self.bound = bound
 
-    def freeze(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         return {"bound": self.bound}
 
-    def thaw(self, state: Any) -> None:
+    def restore_state(self, state: Any) -> None:
         self.bound = state["bound"]
 
     def __iter__(self) -> Any:

@@ -30,13 +30,13 @@ NASTY = [
 def names(database: TestDatabase) -> st.SearchStrategy[str]:
     """Any name the database might have; MariaDB's are of the basic plane, and its drivers do not like some."""
     mariadb = database.name == "mariadb"
-    letters = st.characters(
+    dead_letters = st.characters(
         exclude_categories=["Cs", "Cc", "Zl", "Zp"] if mariadb else ["Cs"],
         exclude_characters="%`" if mariadb else "\x00",
         max_codepoint=0xFFFF if mariadb else None,
     )
     nasty = [name for name in NASTY if not mariadb or not set("%`\n") & set(name)]
-    return st.sampled_from(nasty) | st.text(letters, min_size=1, max_size=15)
+    return st.sampled_from(nasty) | st.text(dead_letters, min_size=1, max_size=15)
 
 
 @pytest.mark.parametrize("database", OWN, indirect=True)

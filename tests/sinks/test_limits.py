@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SinkError
-from airflow_parallel_provider.sql.backends.base import Writer
-from airflow_parallel_provider.sql.backends.timeouts import is_passing, set_limits
+from airflow_parallel_provider.sql.backends.base import Backend
+from airflow_parallel_provider.sql.backends.timeouts import is_transient, set_limits
 from tests.sinks.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
@@ -20,7 +20,7 @@ POSTGRES = pytest.mark.parametrize("database", ["postgres-generic"], indirect=Tr
 
 @POSTGRES
 def test_limits_are_set_in_the_session_and_outlive_a_rollback(database: TestDatabase) -> None:
-    writer = Writer(7.5, 99)
+    writer = Backend(7.5, 99)
     writer.dialect = "postgresql"
     with contextlib.closing(database.raw()) as raw:
         writer.configure(raw)
@@ -122,4 +122,4 @@ ORACLE_FAILS_OVER = (54, 60, 1033, 1034, 1089, 1090, 3113, 3114, 3135, 8177, 125
     ],
 )
 def test_locks_and_fail_overs_may_pass(dialect: str, args: tuple[Any, ...], passes: bool) -> None:
-    assert is_passing(Exception(*args), dialect) is passes
+    assert is_transient(Exception(*args), dialect) is passes

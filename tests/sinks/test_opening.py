@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.sinks.ledger.chunks import Ledger
+from airflow_parallel_provider.sinks.ledger.chunks import ChunkLedger
 from tests.sinks.conftest import OWN
 from tests.sinks.databases import SPEC, PostgresDatabase, TestDatabase
 
@@ -78,7 +78,7 @@ def test_the_catalogue_of_postgresql_says_what_sqlalchemy_says(
 ) -> None:
     import sqlalchemy as sa
 
-    from airflow_parallel_provider.sql.backends.base import Writer
+    from airflow_parallel_provider.sql.backends.base import Backend
 
     table = "ta\"b'l%e"
     database.execute(ddl.replace("{}", database.place(table)))
@@ -88,12 +88,12 @@ def test_the_catalogue_of_postgresql_says_what_sqlalchemy_says(
             connection.exec_driver_sql(f'SET LOCAL search_path = "{database.schema}"')
         place = database.schema if named else None
         inspector, writer = sa.inspect(connection), opened.writer
-        primary, uniques = Writer.unique_keys(writer, inspector, table, place)
+        primary, uniques = Backend.unique_keys(writer, inspector, table, place)
         own_primary, own_uniques = writer.unique_keys(inspector, table, place)
         assert own_primary == list(primary)
         # To SQLAlchemy a unique constraint is a constraint and an index.
         assert {tuple(names) for names in own_uniques} == {tuple(names) for names in uniques}
-        assert writer.column_names(connection, table, place) == Writer.column_names(writer, connection, table, place)
+        assert writer.column_names(connection, table, place) == Backend.column_names(writer, connection, table, place)
         assert writer.column_names(connection, table, "no such schema") is None
     opened.close()
 
@@ -113,19 +113,19 @@ def test_keys_on_a_server_that_knows_no_included_columns(database: PostgresDatab
 
 
 def test_definitions_are_built_once_for_each_place() -> None:
-    first = Ledger("ledger", "here", {"mysql_engine": "InnoDB"})
-    again = Ledger("ledger", "here", {"mysql_engine": "InnoDB"})
+    first = ChunkLedger("ledger", "here", {"mysql_engine": "InnoDB"})
+    again = ChunkLedger("ledger", "here", {"mysql_engine": "InnoDB"})
     assert again.chunks is first.chunks
     assert again.loads is first.loads
-    for other in (Ledger("other", "here", {"mysql_engine": "InnoDB"}), Ledger("ledger", "here", {})):
+    for other in (ChunkLedger("other", "here", {"mysql_engine": "InnoDB"}), ChunkLedger("ledger", "here", {})):
         assert other.chunks is not first.chunks
-    assert Ledger("ledger", None, {}).chunks is not Ledger("ledger", "here", {}).chunks
+    assert ChunkLedger("ledger", None, {}).chunks is not ChunkLedger("ledger", "here", {}).chunks
 
 
 def test_only_so_many_definitions_are_kept() -> None:
-    first = weakref.ref(Ledger("the first of many", None, {}).chunks)
+    first = weakref.ref(ChunkLedger("the first of many", None, {}).chunks)
     assert first() is not None
     for number in range(100):
-        Ledger(f"ledger {number}", None, {})
+        ChunkLedger(f"ledger {number}", None, {})
     gc.collect()
     assert first() is None

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.errors import PlanError, RowsRejected, SchemaMismatch, SinkError
-from airflow_parallel_provider.sinks.commit.committer import Committer
+from airflow_parallel_provider.sinks.commit.committer import ChunkCommitter
 from airflow_parallel_provider.sinks.table import SinkTable
 from airflow_parallel_provider.values.typed_json import loads
 from tests.chaos.children import KILLED, Child, killing_hook
@@ -355,13 +355,13 @@ def test_declarations_that_cannot_be_right(arguments: dict[str, Any], complaint:
 @OWN_WRITERS
 def test_no_row_is_rejected_because_the_table_is_gone(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped when the chunk has failed as a whole and its rows are about to be tried one by one."""
-    try_alone = Committer._try_alone
+    try_alone = ChunkCommitter._attempt_row_by_row
 
     def drop_first(*arguments: Any) -> Any:
         database.execute(f"DROP TABLE {database.place('scores')}")
         return try_alone(*arguments)
 
-    monkeypatch.setattr(Committer, "_try_alone", drop_first)
+    monkeypatch.setattr(ChunkCommitter, "_try_alone", drop_first)
     with (
         database.opened(max_rejected=100, columns={"id": int, "price": float}) as hook,
         pytest.raises(SinkError, match=r"scores' is gone: somebody has dropped it"),

@@ -45,7 +45,7 @@ def connection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     database = request.getfixturevalue("database")
     from airflow_parallel_provider.sql import database as module
 
-    monkeypatch.setattr(module, "look_up", lambda *_: database.connection)
+    monkeypatch.setattr(module, "get_connection", lambda *_: database.connection)
 
 
 def load(database: TestDatabase, key: str = "nightly", items: Any = None, **options: Any) -> None:
@@ -61,12 +61,12 @@ def replay(
     return Pipeline(one.source(), stages, one.sink(), chunk_size=4, tolerance=1.0, load_key=own).run()
 
 
-def letters(database: TestDatabase, columns: str = "position, load_key, resolved_at, cause") -> list[Any]:
+def dead_letters(database: TestDatabase, columns: str = "position, load_key, resolved_at, cause") -> list[Any]:
     return database.rows("scores__dead_letters", columns, "load_id, chunk_id, number")
 
 
 def unresolved(database: TestDatabase) -> list[int]:
-    return sorted(row[0] for row in letters(database) if row[2] is None)
+    return sorted(row[0] for row in dead_letters(database) if row[2] is None)
 
 
 THREES = list(range(0, COUNT, 3))
@@ -82,7 +82,7 @@ def test_letters_become_rows_and_are_resolved(database: TestDatabase) -> None:
     assert report.items_committed == len(THREES)
     assert database.rows(columns="id, value") == ALL
     assert unresolved(database) == []
-    assert all("/" in by for (by,) in letters(database, "resolved_by"))
+    assert all("/" in by for (by,) in dead_letters(database, "resolved_by"))
     assert replay(database, own="second").items_read == 0
     assert database.rows(columns="id, value") == ALL
 
@@ -99,9 +99,9 @@ def test_what_fails_again_is_a_new_letter_of_the_same_load(database: TestDatabas
     odd = [number for number in THREES if number % 2]
 
     assert unresolved(database) == odd
-    assert len(letters(database)) == len(THREES) + len(odd)
-    assert {row[1] for row in letters(database)} == {"nightly"}
-    assert {row[3].partition(":")[0] for row in letters(database) if row[2] is None} == {"KeyError"}
+    assert len(dead_letters(database)) == len(THREES) + len(odd)
+    assert {row[1] for row in dead_letters(database)} == {"nightly"}
+    assert {row[3].partition(":")[0] for row in dead_letters(database) if row[2] is None} == {"KeyError"}
     assert replay(database, own="second", load_key="nightly").items_committed == len(odd)
     assert database.rows(columns="id, value") == ALL[1:]
     assert unresolved(database) == []
@@ -118,13 +118,13 @@ def test_only_the_letters_of_one_load(database: TestDatabase) -> None:
 
 def test_chunk_that_fails_the_run_leaves_its_letters_as_they_were(database: TestDatabase) -> None:
     load(database)
-    before = letters(database)
+    before = dead_letters(database)
     one = Replay(declared(database), "broken", own="replay")
 
     with pytest.raises(RunFailed):
         Pipeline(one.source(), [Stage(broken)], one.sink(), chunk_size=4, load_key="replay").run()
 
-    assert letters(database) == before
+    assert dead_letters(database) == before
 
 
 def replay_attempt(database: TestDatabase, number: int, visits: int | None, point: str | None = None) -> None:

@@ -43,10 +43,10 @@ class Upto(Source):
     def __init__(self, bound: int) -> None:
         self.bound = bound
 
-    def freeze(self) -> Mapping[str, Any]:
+    def get_state(self) -> Mapping[str, Any]:
         return {"bound": self.bound}
 
-    def thaw(self, state: Mapping[str, Any]) -> None:
+    def restore_state(self, state: Mapping[str, Any]) -> None:
         if state["bound"] > 99:
             raise LoadMismatch("number 99 is gone")
         self.bound = state["bound"]

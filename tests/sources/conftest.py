@@ -28,7 +28,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         made = DuckDatabase(tmp_path / "warehouse.duckdb")
     else:
         made = SqliteDatabase(tmp_path / "warehouse.db")
-    monkeypatch.setattr(module, "look_up", lambda conn_id, field: made.connection)
+    monkeypatch.setattr(module, "get_connection", lambda conn_id, field: made.connection)
     yield made
     made.drop()
 

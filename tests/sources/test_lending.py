@@ -14,7 +14,7 @@ from airflow_parallel_provider import Message, PubSubSubscription, SqsQueue
 from airflow_parallel_provider.errors import SourceError
 from airflow_parallel_provider.sources.queue import leasing, pubsub, sqs
 from airflow_parallel_provider.sources.queue.broker import Delivery
-from airflow_parallel_provider.sources.queue.leasing import LendingBroker
+from airflow_parallel_provider.sources.queue.leasing import LeasingBroker
 
 pytestmark = pytest.mark.airflow
 
@@ -29,7 +29,7 @@ class Client:
         self.closed += 1
 
 
-class Lender(LendingBroker):
+class Lender(LeasingBroker):
     """Lends what it is told to, and remembers what it was told."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Lender(LendingBroker):
     def settle(self, client: Any, deliveries: Sequence[Delivery]) -> None:
         self.settled += [each.receipt for each in deliveries]
 
-    def give_back(self, client: Any, receipts: Sequence[str]) -> None:
+    def release(self, client: Any, receipts: Sequence[str]) -> None:
         self.given_back += receipts
 
 
@@ -237,7 +237,7 @@ def test_sqs_messages_are_deleted_and_given_back_ten_by_ten() -> None:
     receipts = [f"r{number}" for number in range(23)]
 
     SqsQueue("https://queue").settle(client, lent(*receipts))
-    SqsQueue("https://queue").give_back(client, receipts)
+    SqsQueue("https://queue").release(client, receipts)
 
     assert [len(each["Entries"]) for each in client.requests] == [10, 10, 3] * 2
     for requests in (client.requests[:3], client.requests[3:]):
@@ -251,7 +251,7 @@ def test_sqs_gives_back_as_many_as_there_is_time_for(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sqs, "time", SimpleNamespace(monotonic=lambda: next(now)))
     client = Asked(change_message_visibility_batch={})
 
-    SqsQueue("https://queue").give_back(client, [str(number) for number in range(100)])
+    SqsQueue("https://queue").release(client, [str(number) for number in range(100)])
 
     assert len(client.requests) == 2
 
@@ -339,7 +339,7 @@ def test_pubsub_messages_are_settled_and_given_back_a_thousand_by_a_thousand() -
     receipts = [f"r{number}" for number in range(2300)]
 
     subscription().settle(client, lent(*receipts))
-    subscription().give_back(client, receipts)
+    subscription().release(client, receipts)
 
     found = [each["request"] for each in client.requests]
     assert [len(each["ack_ids"]) for each in found] == [1000, 1000, 300] * 2

@@ -124,7 +124,7 @@ def test_keys_of_other_types_survive_being_frozen(database: TestDatabase, kind: 
     first, second = source(database), source(database)
     first.prepare()
     second.prepare()
-    second.thaw(json.loads(json.dumps(first.freeze())))
+    second.restore_state(json.loads(json.dumps(first.get_state())))
 
     assert [row["id"] for row in second] == values
 

@@ -74,7 +74,7 @@ def test_ranges_hold_each_row_once(database: TestDatabase, key: tuple[str, ...])
         again = source(database, key, readers=1)
         again.range_size = size
         again.prepare()
-        again.thaw(json.loads(json.dumps(it.freeze())))
+        again.restore_state(json.loads(json.dumps(it.get_state())))
 
         assert list(map(named, expected)) == [shown(row) for row in it]
         assert list(map(named, expected)) == [shown(row) for row in again]
@@ -133,7 +133,7 @@ def test_retry_names_the_range_that_changed(database: TestDatabase) -> None:
     database.execute(f"DELETE FROM {database.place('orders')} WHERE day = 1 AND id = 60")
     retry = source(database, ["day", "id"], range_size=100)
     retry.prepare()
-    retry.thaw(json.loads(json.dumps(first.freeze())))
+    retry.restore_state(json.loads(json.dumps(first.get_state())))
 
     with pytest.raises(LoadMismatch, match=r"rows 401 to 500 in the order of day, id: there were 100 at the fir"):
         list(retry)
@@ -153,7 +153,7 @@ def test_times_of_sqlite_are_keys_however_they_are_spelled(database: TestDatabas
     first.prepare()
     retry = source(database, ["at", "id"], range_size=101)
     retry.prepare()
-    retry.thaw(json.loads(json.dumps(first.freeze())))
+    retry.restore_state(json.loads(json.dumps(first.get_state())))
 
     assert [(row["at"], row["id"]) for row in first] == [(at, number) for at in times for number in range(5)]
     assert list(retry) == list(first)
@@ -244,7 +244,7 @@ def test_types_of_mariadb_are_read_as_they_are(database: TestDatabase, kind: str
     first.prepare()
     retry = source(database, "id")
     retry.prepare()
-    retry.thaw(json.loads(json.dumps(first.freeze())))
+    retry.restore_state(json.loads(json.dumps(first.get_state())))
 
     found = [row["id"] for row in retry]
 
@@ -333,7 +333,7 @@ def test_values_are_those_of_sqlalchemy(database: TestDatabase) -> None:
     """Its rows are not used, because they are slow; what its types do to values must be done all the same."""
     import sqlalchemy as sa
 
-    from airflow_parallel_provider.sql.database import Database, bound_hook
+    from airflow_parallel_provider.sql.database import Database, resolved_hook
 
     table(database, TYPES[database.name])
     filled_in = ("1", "TRUE", "'2026-11-21'", "'2026-11-21 12:30:00.250000'", "12.125", "'{\"a\": 1}'")
@@ -341,8 +341,8 @@ def test_values_are_those_of_sqlalchemy(database: TestDatabase) -> None:
     it = source(database, "id")
     rows = list(it)
     assert it._reader is not None
-    there = Database(bound_hook("warehouse", database.connection), "warehouse", lock_timeout=5, statement_timeout=5)
-    with there.guarded() as connection:
+    there = Database(resolved_hook("warehouse", database.connection), "warehouse", lock_timeout=5, statement_timeout=5)
+    with there.session() as connection:
         theirs = connection.execute(sa.select(*it._reader._table.c).order_by(sa.text("1"))).fetchall()
     there.close()
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DAGS = Path(__file__).parent / "dags"
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 TASK = "pipeline"
-NURSERY = "nursery/boot.py"
+NURSERY = "fork server/boot.py"
 SECRETS = ("hush-hush-42", "dont-tell-43")
 
 
@@ -81,7 +81,7 @@ class Site:
         return Run(self, dag_id, self.client.trigger(dag_id, conf=params))
 
     def workers(self) -> list[str]:
-        """Command lines of all worker processes of ours, and of their nurseries, wherever they hang in the tree."""
+        """Command lines of all worker processes of ours, and of their fork servers, wherever they hang in the tree."""
         found = []
         for pid in keeper.session_members(self._session):
             with contextlib.suppress(psutil.Error):
@@ -108,7 +108,7 @@ class Run:
         """The running task process and everything below it, the task process first."""
         pid = self.wait_for("running", timeout=120)["pid"]
         task = psutil.Process(pid)
-        # The nursery and the workers at the second gate; the one before has done its work.
+        # The fork server and the workers at the second gate; the one before has done its work.
         poll("the workers", lambda: len(task.children(recursive=True)) >= 3, timeout=120)
         return [task, *task.children(recursive=True)]
 

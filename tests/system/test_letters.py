@@ -22,7 +22,7 @@ def ran(site: Site, dag_id: str) -> Any:
     return run.xcom()
 
 
-def letters(site: Site) -> list[tuple[Any, ...]]:
+def dead_letters(site: Site) -> list[tuple[Any, ...]]:
     """Position of each letter, when it was resolved, and by which chunk of which replay."""
     return site.query("SELECT position, resolved_at, resolved_by FROM readings__dead_letters ORDER BY position")
 
@@ -30,17 +30,17 @@ def letters(site: Site) -> list[tuple[Any, ...]]:
 def test_letters_are_replayed_once(site: Site) -> None:
     loaded = ran(site, "leaves_letters")
     assert (loaded["rows_committed"], loaded["items_dead_lettered"]) == (READINGS - LETTERS, LETTERS)
-    assert letters(site) == [(number, None, None) for number in range(0, READINGS, 10)]
+    assert dead_letters(site) == [(number, None, None) for number in range(0, READINGS, 10)]
 
     first = ran(site, "replays_letters")
     assert {name: first[name] for name in COUNTS} == dict(
         zip(COUNTS, (LETTERS, LETTERS, 0, 0, LETTERS, 0), strict=True)
     )
     assert site.rows("readings") == ALL_ROWS, "each exactly once"
-    marks = letters(site)
+    marks = dead_letters(site)
     assert [position for position, when, by in marks if when and by] == list(range(0, READINGS, 10))
 
     second = ran(site, "replays_letters")
     assert second == {**dict.fromkeys(COUNTS, 0), "stages": {}}
     assert site.rows("readings") == ALL_ROWS
-    assert letters(site) == marks, "nothing was touched"
+    assert dead_letters(site) == marks, "nothing was touched"

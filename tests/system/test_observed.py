@@ -222,12 +222,12 @@ def test_lineage_of_a_run(succeeded: Run, site: Observed, schema: str) -> None:
     assert table(source) == f"{schema}.orders"
     assert [each["name"] for each in source["facets"]["schema"]["fields"]] == ["id", "price"]
 
-    scores, letters = event["outputs"]
+    scores, dead_letters = event["outputs"]
     assert table(scores) == f"{schema}.doubled_orders"
     assert [(each["name"], each["type"]) for each in scores["facets"]["schema"]["fields"]] == COLUMNS
     assert rows(scores) == report["rows_committed"] == ORDERS - LETTERS
-    assert table(letters) == f"{schema}.doubled_orders__dead_letters"
-    assert rows(letters) == LETTERS
+    assert table(dead_letters) == f"{schema}.doubled_orders__dead_letters"
+    assert rows(dead_letters) == LETTERS
 
     facet = event["run"]["facets"]["parallelPipeline"]
     assert facet["state"] == "success"
@@ -248,10 +248,10 @@ def test_lineage_of_a_failed_run_says_what_is_in(failed: Run, site: Observed, sc
     (event,) = site.lineage.events("observed_failing.pipeline", "FAIL")
     report = failed.xcom("pipeline_report")
 
-    scores, letters = event["outputs"]
+    scores, dead_letters = event["outputs"]
     assert table(scores) == f"{schema}.doubled_orders"
     assert rows(scores) == report["rows_committed"] > 0
-    assert rows(letters) == report["items_dead_lettered"] > 0
+    assert rows(dead_letters) == report["items_dead_lettered"] > 0
     facet = event["run"]["facets"]["parallelPipeline"]
     assert facet["state"] == "failed"
     assert facet["counts"] == {name: report[name] for name in facet["counts"]}

@@ -41,7 +41,7 @@ def test_rows_of_all_kinds_of_stages_are_in_the_table(site: Site) -> None:
             f"items,{ours},fate=committed",
             f"rows,{ours}",
             f"chunks,{ours}",
-            f"stage.busy_fraction,{ours},stage=look_up",
+            f"stage.busy_fraction,{ours},stage=get_connection",
         )
     } <= told
     assert run.run_id not in "".join(told)
@@ -148,13 +148,13 @@ def test_run_timeout_ends_everything_in_time(site: Site) -> None:
     run.logged("stopped: Airflow asked the task to end")
 
 
-@pytest.mark.parametrize("victim", ["worker", "nursery"])
+@pytest.mark.parametrize("victim", ["worker", "fork server"])
 def test_killed_worker_is_replaced_and_the_run_goes_on(site: Site, victim: str) -> None:
     table = f"{victim}_killed_rows"
     run = site.start("resumed", table=table)
     site.committed(table, 50)
-    _, nursery, *workers = run.processes()
-    killed = nursery if victim == "nursery" else workers[-1]
+    _, fork_server, *workers = run.processes()
+    killed = fork_server if victim == "fork server" else workers[-1]
 
     killed.kill()
     assert seconds_until_gone([killed]) < STOP_BUDGET

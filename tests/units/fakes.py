@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import Channel
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
 from tests.support.sync import WAIT_SECONDS
@@ -72,24 +72,24 @@ def chunk(index: int = 0, stages: int = 1, first_position: int = 0) -> Chunk:
     return Chunk(index, first_position, stages)
 
 
-def calls(*values: Any, of: Chunk | None = None) -> Parcel:
-    """A parcel of single calls."""
-    return Parcel(of or chunk(), list(range(len(values))), list(values), len(values))
+def calls(*values: Any, of: Chunk | None = None) -> Bundle:
+    """A bundle of single calls."""
+    return Bundle(of or chunk(), list(range(len(values))), list(values), len(values))
 
 
-def batches(*values: list[Any], of: Chunk | None = None) -> Parcel:
-    """A parcel of batches."""
+def batches(*values: list[Any], of: Chunk | None = None) -> Bundle:
+    """A bundle of batches."""
     size, keys = 0, []
     for batch in values:
         keys.append(list(range(size, size + len(batch))))
         size += len(batch)
-    return Parcel(of or chunk(), keys, list(values), size)
+    return Bundle(of or chunk(), keys, list(values), size)
 
 
-def taken(hand: list[Parcel] | None) -> list[Any]:
+def taken(dispatch: list[Bundle] | None) -> list[Any]:
     """The values of a hand."""
-    assert hand is not None, "nothing was taken"
-    return [value for parcel in hand for value in parcel.values]
+    assert dispatch is not None, "nothing was taken"
+    return [value for bundle in dispatch for value in bundle.values]
 
 
 def up_to(number: int) -> Callable[[int], int]:

@@ -29,7 +29,7 @@ class Pair:
     receiver: Receiver
 
     def place(self, data: bytes) -> int | None:
-        return self.sender.place(memoryview(data))
+        return self.sender.put(memoryview(data))
 
     def pass_released_on(self) -> list[int]:
         released = self.receiver.take_released(1000)

@@ -12,8 +12,8 @@ from airflow_parallel_provider import StopToken
 from airflow_parallel_provider.engine.functions.calls import run_calls
 from airflow_parallel_provider.engine.functions.status_page import BEGAN_NS, CALL, MESSAGE, PAGE_SLOTS, RUNNING, STATE
 from airflow_parallel_provider.engine.plan.retry import Retry
-from airflow_parallel_provider.engine.workers.connection import WorkerGone, WorkerLink
-from airflow_parallel_provider.engine.workers.thread import ThreadSlot
+from airflow_parallel_provider.engine.workers.connection import WorkerConnection, WorkerDied
+from airflow_parallel_provider.engine.workers.thread import ThreadWorker
 from tests.units.fakes import calls
 
 LONG_AGO = 1
@@ -55,7 +55,7 @@ def test_a_call_is_never_seen_with_the_age_of_the_one_before() -> None:
 
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_the_call_after_one_that_took_too_long_is_not_blamed_in_a_process(goes_on: bool) -> None:
-    link: Any = WorkerLink.__new__(WorkerLink)
+    link: Any = WorkerConnection.__new__(WorkerConnection)
     link._worker = SimpleNamespace(page=EndsJustNow(goes_on=goes_on))
     link._stage = SimpleNamespace(stage=SimpleNamespace(timeout=1.0))
     link._context = SimpleNamespace(stop=StopToken())
@@ -63,20 +63,20 @@ def test_the_call_after_one_that_took_too_long_is_not_blamed_in_a_process(goes_o
     if goes_on:
         link._check_deadline()
         return
-    with pytest.raises(WorkerGone) as gone:
+    with pytest.raises(WorkerDied) as gone:
         link._check_deadline()
     assert gone.value.position == (RUNNING, 7, 3)
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_the_call_after_one_that_took_too_long_is_not_blamed_in_a_thread(goes_on: bool) -> None:
-    replaced: list[ThreadSlot] = []
-    stage: Any = SimpleNamespace(stage=SimpleNamespace(name="s", timeout=1.0), new_tally=SimpleNamespace)
+    replaced: list[ThreadWorker] = []
+    stage: Any = SimpleNamespace(stage=SimpleNamespace(name="s", timeout=1.0), new_worker_metrics=SimpleNamespace)
     context: Any = SimpleNamespace(stop=StopToken(), replace=replaced.append)
-    slot = ThreadSlot(stage, 1, context)
-    slot._hand, slot._page = [calls(*range(9))], EndsJustNow(goes_on=goes_on)
+    worker = ThreadWorker(stage, 1, context)
+    worker._dispatch, worker._page = [calls(*range(9))], EndsJustNow(goes_on=goes_on)
 
-    due = slot.check(5.0)
+    due = worker.check(5.0)
 
-    assert (due, replaced) == ((6.0, []) if goes_on else (None, [slot]))
-    assert slot.left is None if goes_on else slot.left is not None and slot.left[2] == 3
+    assert (due, replaced) == ((6.0, []) if goes_on else (None, [worker]))
+    assert worker.left is None if goes_on else worker.left is not None and worker.left[2] == 3

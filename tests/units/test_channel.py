@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import END, MOST_BYTES, Channel
 from tests.support.sync import WAIT_SECONDS, in_background
 from tests.units.fakes import Weighty, batches, calls, taken, up_to, watch_writers
@@ -21,9 +21,9 @@ ALL = up_to(1 << 30)
 def drain(channel: Channel, limit: int = 1 << 30) -> list[Any]:
     """Everything that can be taken now, settled at once."""
     values: list[Any] = []
-    while hand := channel.take(up_to(limit), block=False):
-        values += taken(hand)
-        channel.settled(sum(len(parcel.values) for parcel in hand))
+    while dispatch := channel.get(up_to(limit), block=False):
+        values += taken(dispatch)
+        channel.settled(sum(len(bundle.values) for bundle in dispatch))
     return values
 
 
@@ -46,8 +46,8 @@ def test_a_parcel_larger_than_the_bound_goes_in_piece_by_piece() -> None:
     with in_background(lambda: channel.put(calls(*range(25)))):
         writable.expect_waiter()
         while len(seen) < 25:
-            hand = channel.take(up_to(3))
-            seen += taken(hand)
+            dispatch = channel.get(up_to(3))
+            seen += taken(dispatch)
 
     assert seen == list(range(25))
     assert channel.peak == 4
@@ -61,7 +61,7 @@ def test_a_writer_waits_until_there_is_room_and_says_how_long() -> None:
     with in_background(lambda: waited.append(channel.put(calls(3)))):
         writable.expect_waiter()
         assert channel.items == 2
-        channel.take(ALL)
+        channel.get(ALL)
 
     assert waited[0] > 0
     assert channel.items == 1
@@ -72,16 +72,16 @@ def test_writers_sleep_until_half_of_the_places_are_free() -> None:
     channel = Channel(8)
     channel.put(calls(*range(8)))
     writable = watch_writers(channel)
-    channel.take(up_to(1))
+    channel.get(up_to(1))
     assert writable.notified == []  # nobody waits
     channel.put(calls(8))
 
     with in_background(lambda: channel.put(calls(9))):
         writable.expect_waiter()
         for _ in range(3):
-            channel.take(up_to(1))
+            channel.get(up_to(1))
         assert writable.notified == []
-        channel.take(up_to(1))
+        channel.get(up_to(1))
         assert writable.notified == [4]
 
 
@@ -92,10 +92,10 @@ def test_batches_are_counted_by_their_items_and_never_torn() -> None:
     with in_background(lambda: channel.put(batches([1, 2], [3, 4], [5, 6]))):
         writable.expect_waiter()
         assert (channel.items, channel.calls) == (4, 2), "the third batch would be the fifth and sixth item"
-        first = channel.take(ALL)
+        first = channel.get(ALL)
 
     assert taken(first) == [[1, 2], [3, 4]]
-    assert taken(channel.take(ALL)) == [[5, 6]]
+    assert taken(channel.get(ALL)) == [[5, 6]]
 
 
 def test_large_values_wait_although_there_are_places() -> None:
@@ -106,7 +106,7 @@ def test_large_values_wait_although_there_are_places() -> None:
     with in_background(lambda: channel.put(calls(Weighty(MOST_BYTES // 2 + 1)))):
         writable.expect_waiter()
         assert channel.items == 1
-        channel.take(ALL)
+        channel.get(ALL)
 
     assert channel.bytes == MOST_BYTES // 2 + 1
 
@@ -117,13 +117,13 @@ def test_one_call_larger_than_all_bytes_gets_in_alone() -> None:
     assert channel.put(calls(Weighty(10 * MOST_BYTES))) == 0.0
 
 
-# Fails today: an empty channel takes a parcel of any weight whole; only its number of calls is looked at.
+# Fails today: an empty channel takes a bundle of any weight whole; only its number of calls is looked at.
 def test_a_parcel_of_many_large_calls_does_not_pass_the_bound_in_bytes() -> None:
     channel = Weighed(100)
     taken_calls = 0
 
     with in_background(lambda: put_all(channel, calls(*[Weighty(MOST_BYTES // 4) for _ in range(12)]))):
-        while channel.take(up_to(1)) is not END:
+        while channel.get(up_to(1)) is not END:
             taken_calls += 1
             channel.settled(1)
 
@@ -136,13 +136,13 @@ class Weighed(Channel):
 
     heaviest = 0
 
-    def _append(self, parcel: Parcel) -> None:
-        super()._append(parcel)
+    def _append(self, bundle: Bundle) -> None:
+        super()._append(bundle)
         self.heaviest = max(self.heaviest, self.bytes)
 
 
-def put_all(channel: Channel, parcel: Parcel) -> None:
-    channel.put(parcel)
+def put_all(channel: Channel, bundle: Bundle) -> None:
+    channel.put(bundle)
     channel.close()
 
 
@@ -153,7 +153,7 @@ def test_widening_lets_a_waiting_writer_in() -> None:
 
     with in_background(lambda: channel.put(calls(2))):
         writable.expect_waiter()
-        channel.widen(2)
+        channel.grow(2)
 
     assert channel.items == 2
 
@@ -161,7 +161,7 @@ def test_widening_lets_a_waiting_writer_in() -> None:
 def test_the_bound_never_shrinks() -> None:
     channel = Channel(8)
 
-    channel.widen(3)
+    channel.grow(3)
 
     assert channel.capacity == 8
 
@@ -173,10 +173,10 @@ def test_the_limit_is_asked_with_what_waits_and_a_parcel_is_cut_to_it() -> None:
     channel, asked = Channel(100), []
     channel.put(calls(*range(10)))
 
-    hand = channel.take(lambda waiting: asked.append(waiting) or 4)  # type: ignore[func-returns-value]
+    dispatch = channel.get(lambda waiting: asked.append(waiting) or 4)  # type: ignore[func-returns-value]
 
     assert asked == [10]
-    assert taken(hand) == [0, 1, 2, 3]
+    assert taken(dispatch) == [0, 1, 2, 3]
     assert (channel.items, channel.calls) == (6, 6)
 
 
@@ -185,29 +185,29 @@ def test_a_hand_may_hold_several_parcels() -> None:
     for value in range(5):
         channel.put(calls(value))
 
-    hand = channel.take(up_to(3))
+    dispatch = channel.get(up_to(3))
 
-    assert hand is not None
-    assert [parcel.values for parcel in hand] == [[0], [1], [2]]
+    assert dispatch is not None
+    assert [bundle.values for bundle in dispatch] == [[0], [1], [2]]
 
 
 def test_a_limit_of_nothing_is_taken_for_one() -> None:
     channel = Channel(100)
     channel.put(calls(1, 2))
 
-    assert taken(channel.take(up_to(0))) == [1]
+    assert taken(channel.get(up_to(0))) == [1]
 
 
 def test_not_blocking_returns_none_when_there_is_nothing() -> None:
-    assert Channel(1).take(ALL, block=False) is None
+    assert Channel(1).get(ALL, block=False) is None
 
 
 def test_an_empty_channel_asks_for_what_its_feeder_has_collected() -> None:
     channel, stock = Channel(10), [[calls(1, 2)], []]
     channel.refill = lambda: stock.pop(0)
 
-    assert taken(channel.take(ALL, block=False)) == [1, 2]
-    assert channel.take(ALL, block=False) is None
+    assert taken(channel.get(ALL, block=False)) == [1, 2]
+    assert channel.get(ALL, block=False) is None
 
 
 @quick
@@ -221,12 +221,12 @@ def test_counters_agree_with_what_is_in_it(steps: list[tuple[int, int]], batched
         channel.put(batches(*[values[at : at + 2] for at in range(0, size, 2)]) if batched else calls(*values))
         put += values
         inside += size
-        for part in taken(channel.take(up_to(most))):
+        for part in taken(channel.get(up_to(most))):
             got += part if batched else [part]
         inside = len(put) - len(got)
         assert channel.items == inside
-        assert channel.calls == sum(len(parcel.values) for parcel in channel._parcels)
-        assert channel.bytes == sum(parcel.bytes for parcel in channel._parcels)
+        assert channel.calls == sum(len(bundle.values) for bundle in channel._bundles)
+        assert channel.bytes == sum(bundle.bytes for bundle in channel._bundles)
     for part in drain(channel):
         got += part if batched else [part]
 
@@ -239,8 +239,8 @@ def test_many_writers_and_readers_lose_nothing_and_double_nothing() -> None:
     writers = [threading.Thread(target=write, args=(channel, number * 500), daemon=True) for number in range(4)]
 
     def read() -> None:
-        while (hand := channel.take(up_to(3))) is not END:
-            values = taken(hand)
+        while (dispatch := channel.get(up_to(3))) is not END:
+            values = taken(dispatch)
             channel.settled(len(values))
             with lock:
                 got.extend(values)

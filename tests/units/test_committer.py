@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
-from airflow_parallel_provider.engine.dataflow.keys import JointKey, Key, Keys, sort_key
-from airflow_parallel_provider.engine.dataflow.sink_writer import Committer
+from airflow_parallel_provider.engine.dataflow.keys import Key, Keys, TableKey, sort_key
+from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, DeadLetter
 from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.errors import RunFailed, SinkFailed
@@ -98,7 +98,7 @@ def committed(*chunks: Chunk, ordered: bool = False, skip: tuple[int, ...] = (),
     """Have these chunks committed in this order of completion."""
     sink = sink or Notebook()
     run = FakeRun()
-    committer = Committer(sink, run, ordered=ordered)
+    committer = SinkWriter(sink, run, ordered=ordered)
     for index in skip:
         committer.skip(index)
     for each in chunks:
@@ -141,7 +141,7 @@ def test_ordered_chunks_arrive_in_order_whatever_is_complete_first_or_skipped(
 
 def test_unordered_chunks_need_not_wait_for_earlier_ones() -> None:
     sink, run = Notebook(), FakeRun()
-    committer = Committer(sink, run, ordered=False)
+    committer = SinkWriter(sink, run, ordered=False)
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
 
@@ -156,7 +156,7 @@ def test_unordered_chunks_need_not_wait_for_earlier_ones() -> None:
 
 def test_ordered_chunks_wait_for_a_skip_that_comes_late() -> None:
     sink, run = Notebook(), FakeRun()
-    committer = Committer(sink, run, ordered=True)
+    committer = SinkWriter(sink, run, ordered=True)
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
 
@@ -215,7 +215,7 @@ def test_runs_of_neighbours_are_put_in_source_order(order: list[int], missing: s
 
 def test_every_item_has_one_fate() -> None:
     """Item 0 has two rows, 1 none, 2 and 3 a table together, 4 a row and yet failed, 5 failed."""
-    keys: list[Key] = [(0, 0), (0, 1), JointKey((2, 3)), (4, 0)]
+    keys: list[Key] = [(0, 0), (0, 1), TableKey((2, 3)), (4, 0)]
 
     committer, sink, run = committed(chunk(1, keys, size=6, dead=(5, 4)))
 
@@ -250,7 +250,7 @@ def test_whatever_the_sink_raises_ends_the_run_by_name_and_the_sink_is_closed(ba
 def test_nothing_is_committed_once_the_run_is_ending() -> None:
     sink, run = Notebook(), FakeRun()
     run.committing = False
-    committer = Committer(sink, run, ordered=False)
+    committer = SinkWriter(sink, run, ordered=False)
     committer.complete(chunk(0))
     committer.end(1)
 
@@ -263,7 +263,7 @@ def test_nothing_is_committed_once_the_run_is_ending() -> None:
 def test_a_run_judged_as_failed_at_the_end_is_not_sealed() -> None:
     sink, run = Notebook(), FakeRun()
     run.finishing = False
-    committer = Committer(sink, run, ordered=False)
+    committer = SinkWriter(sink, run, ordered=False)
     committer.complete(chunk(0))
     committer.end(1)
 
@@ -275,7 +275,7 @@ def test_a_run_judged_as_failed_at_the_end_is_not_sealed() -> None:
 
 def test_a_committer_that_waits_ends_when_the_run_is_torn_down() -> None:
     sink, run = Notebook(), FakeRun()
-    committer = Committer(sink, run, ordered=True)
+    committer = SinkWriter(sink, run, ordered=True)
     committer.complete(chunk(3))
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()

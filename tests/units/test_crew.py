@@ -18,14 +18,14 @@ import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Stage, StopToken
 from airflow_parallel_provider.engine.functions.status_page import IDLE
-from airflow_parallel_provider.engine.processes.client import NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.processes.client import ForkServerClient, ForkServerLost
 from airflow_parallel_provider.engine.resources import cpus
 from airflow_parallel_provider.engine.run import run as run_module
 from airflow_parallel_provider.engine.run import shutdown, worker_pool
 from airflow_parallel_provider.engine.run.run import Run
-from airflow_parallel_provider.engine.stages.autoscaler import MOST_DECISIONS, Scaler
+from airflow_parallel_provider.engine.stages.autoscaler import MOST_DECISIONS, Autoscaler
 from airflow_parallel_provider.engine.workers import process
-from airflow_parallel_provider.engine.workers.base import Slot
+from airflow_parallel_provider.engine.workers.base import Worker
 from airflow_parallel_provider.errors import PlanError, RunStopped
 from tests.support.running import run_pipeline
 from tests.support.sync import Clock, Gate, Meeting, Once, in_background
@@ -130,16 +130,16 @@ def test_stages_that_grow_at_the_same_look_share_the_cpus(monkeypatch: pytest.Mo
     sink = ListSink()
     stages = [Stage(same, name=name, kind="process", workers=(1, 3)) for name in ("first", "second")]
     run = Run(Pipeline(range(9), stages, sink), sink)
-    monkeypatch.setattr(run.crew, "_add", lambda stage: None)  # nothing is started here
-    run.crew._scalers = {stage.index: Scaler(stage, 1, 3) for stage in run.stages}
+    monkeypatch.setattr(run.pool, "_add", lambda stage: None)  # nothing is started here
+    run.pool._scalers = {stage.index: Autoscaler(stage, 1, 3) for stage in run.stages}
     now = time.monotonic()
     for stage in run.stages:
         stage.set_workers(1)
-    run.crew._scale(now)  # the first look has nothing to compare with
+    run.pool._scale(now)  # the first look has nothing to compare with
     for stage in run.stages:  # both are busy, and calls wait
-        stage.meter.calls, stage.meter.busy, stage.channel.calls = 10, 1.0, 100
+        stage.metrics.calls, stage.metrics.busy, stage.channel.calls = 10, 1.0, 100
 
-    run.crew._scale(now + 1.0)
+    run.pool._scale(now + 1.0)
 
     assert sorted(stage.workers for stage in run.stages) == [1, 2]
     assert asked == [3], "the answer takes a millisecond"
@@ -204,7 +204,7 @@ def test_the_successor_of_a_worker_that_was_dismissed_meanwhile_leaves_too(tmp_p
 
     def dismiss_the_first() -> None:
         first, second = _wait_for_slots(run, 2)
-        run.stages[0].channel.dismiss(1)
+        run.stages[0].channel.retire_one(1)
         first.thread.join(PIPELINE_TIMEOUT)
         function.meeting.expect()
         second.thread.join(PIPELINE_TIMEOUT)
@@ -221,12 +221,12 @@ def test_the_successor_of_a_worker_that_was_dismissed_meanwhile_leaves_too(tmp_p
     assert left == [False, False]
 
 
-def _wait_for_slots(run: Run, count: int) -> list[Slot]:
+def _wait_for_slots(run: Run, count: int) -> list[Worker]:
     clock = Clock()
-    while len(slots := list(run.crew._slots)) < count:
+    while len(workers := list(run.pool._workers)) < count:
         assert clock.seconds < PIPELINE_TIMEOUT
         time.sleep(0.001)
-    return slots
+    return workers
 
 
 # -- the rate ---------------------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_what_a_held_up_worker_has_not_begun_is_done_by_another(
 ) -> None:
     """It holds two messages. The first call ends only after all the others have been done."""
     monkeypatch.setattr(process, "STALLED_SECONDS", 0.05)
-    monkeypatch.setattr(process, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(process, "CHECK_SECONDS", 0.02)
     begun, go, release = (Meeting.at(tmp_path / name) for name in ("begun", "go", "release"))
     held: list[int] = []
     done: list[int] = []
@@ -348,15 +348,15 @@ def test_what_a_worker_has_answered_before_it_died_is_not_done_again(tmp_path: P
 
 
 def _kill_with_unread_answers(run: Run, called: Callable[[], set[int]]) -> None:
-    (slot,) = (slot for slot in run.crew._slots if isinstance(slot, process.ProcessSlot))
+    (slot,) = (slot for slot in run.pool._workers if isinstance(slot, process.ProcessWorker))
     clock, next_channel = Clock(), run.stages[1].channel
     while True:  # what a worker has done only shows in the memory it shares
         with next_channel._lock:  # one that has been let in still counts as waiting until it is awake
             blocked = next_channel._writers_waiting and next_channel.items >= next_channel.capacity
         flight = list(slot._flight)
         # It is idle for a moment more when it has taken a message: so look first whether it has done the calls of it.
-        if blocked and flight and called().issuperset(flight[-1].hand[-1].values):
-            state, sequence, _ = slot._link.position()
+        if blocked and flight and called().issuperset(flight[-1].dispatch[-1].values):
+            state, sequence, _ = slot._connection.position()
             if state == IDLE and sequence == flight[-1].sequence:
                 break
         assert clock.seconds < PIPELINE_TIMEOUT
@@ -368,7 +368,7 @@ def _kill_with_unread_answers(run: Run, called: Callable[[], set[int]]) -> None:
         time.sleep(0.001)
 
 
-# -- the nursery ------------------------------------------------------------------------------------------------------
+# -- the fork server ------------------------------------------------------------------------------------------------------
 
 
 def kill_the_nursery(item: int) -> int:
@@ -379,15 +379,15 @@ def kill_the_nursery(item: int) -> int:
 
 def test_a_stop_while_the_nursery_is_started_again_is_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody ended the whole process group: what was asked for is told, not what broke meanwhile."""
-    stop, starts, start = StopToken(), itertools.count(), NurseryClient.start
+    stop, starts, start = StopToken(), itertools.count(), ForkServerClient.start
 
-    def begin(client: NurseryClient) -> Any:
+    def begin(client: ForkServerClient) -> Any:
         if next(starts) == 0:
             return start(client)
         stop.stop("the whole group was ended")
-        raise NurseryLost("the run is being torn down")
+        raise ForkServerLost("the run is being torn down")
 
-    monkeypatch.setattr(NurseryClient, "start", begin)
+    monkeypatch.setattr(ForkServerClient, "start", begin)
 
     with pytest.raises(RunStopped, match="the whole group was ended"):
         Pipeline(range(9), [Stage(kill_the_nursery, kind="process", workers=1)], ListSink()).run(stop=stop)
@@ -408,21 +408,21 @@ def test_a_nursery_that_dies_just_after_it_has_forked_is_started_again(monkeypat
     ran = run_pipeline(range(9), [Stage(same, kind="process", workers=1)], ordered=True)
 
     assert (ran.error, ran.rows) == (None, list(range(9)))
-    assert ran.report.warnings == ["the worker nursery died and was started again"]
+    assert ran.report.warnings == ["the worker fork server died and was started again"]
 
 
 def test_a_nursery_that_died_when_the_run_was_over_is_cleared_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new one is asked for, but the run ends before anybody starts it: what is left of the old one must go, too."""
-    killed: list[NurseryClient] = []
+    killed: list[ForkServerClient] = []
 
     def kill_it(snapshot: dict[str, Any]) -> None:
-        client = run.crew._nursery
-        if killed or client is None or not run.stages[0].meter.calls:
+        client = run.pool._fork_server
+        if killed or client is None or not run.stages[0].metrics.calls:
             return
         killed.append(client)
         os.kill(client.pid or 0, signal.SIGKILL)
         clock = Clock()
-        while run.mail.empty():  # the slot has asked for another one; this very thread would start it
+        while run.mailbox.empty():  # the worker has asked for another one; this very thread would start it
             assert clock.seconds < PIPELINE_TIMEOUT
             time.sleep(0.001)
         run.fail(RunStopped("enough", None, "enough"))
@@ -489,7 +489,7 @@ def test_a_worker_that_is_not_ready_when_all_is_done_is_not_waited_for_for_ever(
 ) -> None:
     """Neither its process is left, nor the thread that waits for it."""
     monkeypatch.setattr(run_module, "END_SECONDS", 1.0)
-    monkeypatch.setattr(shutdown, "BREAK_OFF_SECONDS", PIPELINE_TIMEOUT)
+    monkeypatch.setattr(shutdown, "GIVE_UP_SECONDS", PIPELINE_TIMEOUT)
     function = HangsInSecondSetup(Once(str(tmp_path / "once")), Meeting.at(tmp_path / "release"))
 
     ran = run_pipeline(range(9), [Stage(function, name="s", kind="process", workers=2)])

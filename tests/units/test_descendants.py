@@ -1,4 +1,4 @@
-"""Nursery and workers: nothing of them outlives the task, and none of them holds what is another one's."""
+"""ForkServer and workers: nothing of them outlives the task, and none of them holds what is another one's."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_descendants_that_cannot_look_at_their_sockets_die_with_a_killed_task(tm
         for each in alive:
             each.kill()
 
-    assert len(descendants) >= 2, "a nursery and a worker were expected"
+    assert len(descendants) >= 2, "a fork server and a worker were expected"
     assert alive == []
 
 
@@ -64,7 +64,7 @@ def look_around(item: int) -> tuple[bool, bool, set[str]]:
 
 
 def test_worker_collects_garbage_and_holds_no_socket_of_the_nursery() -> None:
-    """A copy in a worker, or in what a worker starts, would hide the nursery's end from the task."""
+    """A copy in a worker, or in what a worker starts, would hide the fork server's end from the task."""
     ran = run_pipeline(range(4), [Stage(look_around, kind="process", workers=2)])
 
     assert ran.rows == [(True, True, set())] * 4

@@ -1,4 +1,4 @@
-"""Feeder: chunks of the right items, skips, the budget, and a source that raises."""
+"""SourceReader: chunks of the right items, skips, the budget, and a source that raises."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import Channel, ChannelBroken
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk, chunk_id
-from airflow_parallel_provider.engine.dataflow.in_flight import Budget
-from airflow_parallel_provider.engine.dataflow.router import Flow
-from airflow_parallel_provider.engine.dataflow.source_reader import Feeder
+from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
+from airflow_parallel_provider.engine.dataflow.router import Router
+from airflow_parallel_provider.engine.dataflow.source_reader import SourceReader
 from airflow_parallel_provider.engine.interfaces.records import CommittedChunk
 from airflow_parallel_provider.engine.interfaces.source import as_source
 from airflow_parallel_provider.errors import LoadMismatch, RunFailed, SourceFailed
@@ -32,13 +32,13 @@ class Inlet:
     def __init__(self, run: FakeRun) -> None:
         self.run = run
 
-    def accept(self, parcel: Parcel) -> float:
+    def accept(self, bundle: Bundle) -> float:
         if self.run.trouble is not None:
             raise self.run.trouble
         if self.run.channel is not None:
-            return self.run.channel.put(parcel)
-        self.run.flow.deliver(1, parcel.chunk, parcel.keys, parcel.values)
-        return self.run.flow.settle(0, parcel.chunk, parcel.size)
+            return self.run.channel.put(bundle)
+        self.run.router.route(1, bundle.chunk, bundle.keys, bundle.values)
+        return self.run.router.complete_items(0, bundle.chunk, bundle.size)
 
     def arrived(self, items: int) -> None:
         self.run.arrived += items
@@ -53,7 +53,7 @@ def _committed(source: Any, index: int, size: int) -> CommittedChunk:
 
 
 class FakeRun:
-    """What a feeder tells its run."""
+    """What a source reader tells its run."""
 
     def __init__(self, source: Any, *, chunk_size: int = 4, skip: Iterable[int] = (), limit: int = 1000) -> None:
         self.channel: Channel | None = None
@@ -65,28 +65,28 @@ class FakeRun:
         self.ended: int | None = None
         self.failed: RunFailed | None = None
         self.error: BaseException | None = None
-        self.budget = Budget(limit)
-        self.flow = Flow([Inlet(self)], self._complete)
+        self.in_flight = InFlightLimit(limit)
+        self.router = Router([Inlet(self)], self._complete)
         self._options: dict[str, Any] = {
             "chunk_size": chunk_size,
             "stages": 1,
-            "budget": self.budget,
+            "in_flight": self.in_flight,
             "committed": {chunk_id(index): _committed(source, index, chunk_size) for index in skip},
         }
         self._source = as_source(source)
 
     def read(self) -> FakeRun:
         """Read to the end, on this thread."""
-        self.feeder().run()
+        self.source_reader().run()
         return self
 
-    def feeder(self) -> Feeder:
-        self.reader = Feeder(self._source, self, channel=self.channel, **self._options)
+    def source_reader(self) -> SourceReader:
+        self.reader = SourceReader(self._source, self, channel=self.channel, **self._options)
         return self.reader
 
     def _complete(self, chunk: Chunk) -> None:
         self.chunks.append(chunk)
-        self.budget.release(chunk.size)
+        self.in_flight.release(chunk.size)
 
     def fail(self, error: RunFailed) -> None:
         self.failed = error
@@ -120,7 +120,7 @@ def test_chunks_hold_the_items_of_their_place(items: int, size: int, listed: boo
     for chunk in run.chunks:
         assert chunk.first_position == chunk.index * size
         assert [key for run in chunk.row_keys for key in run] == list(range(chunk.size))
-    assert run.budget.used == 0
+    assert run.in_flight.used == 0
 
 
 def test_a_source_that_raises_ends_the_run_by_name() -> None:
@@ -182,15 +182,15 @@ def test_a_worker_that_finds_nothing_gets_what_has_been_collected() -> None:
 
     run = FakeRun(source)
     channel = run.channel = Channel(100)
-    feeder = run.feeder()
+    source_reader = run.source_reader()
 
-    with in_background(feeder.run):
+    with in_background(source_reader.run):
         gate.wait_for_visitor()
-        got = taken(channel.take(up_to(10), block=False))
+        got = taken(channel.get(up_to(10), block=False))
         gate.open()
 
     assert got == ["first"]
-    assert taken(channel.take(up_to(10), block=False)) == ["second"]
+    assert taken(channel.get(up_to(10), block=False)) == ["second"]
 
 
 def test_a_waiting_worker_is_given_each_item_at_once() -> None:
@@ -204,9 +204,9 @@ def test_a_waiting_worker_is_given_each_item_at_once() -> None:
     run = FakeRun(source)
     channel = run.channel = Channel(100)
     readable = watch_readers(channel)
-    feeder = run.feeder()
+    source_reader = run.source_reader()
 
-    with in_background(feeder.run), in_background(lambda: got.append(taken(channel.take(up_to(10))))):
+    with in_background(source_reader.run), in_background(lambda: got.append(taken(channel.get(up_to(10))))):
         readable.expect_waiter()
         gate.open()
 
@@ -215,7 +215,7 @@ def test_a_waiting_worker_is_given_each_item_at_once() -> None:
 
 def test_seconds_of_reading_are_known_while_it_reads() -> None:
     run = FakeRun([])
-    assert run.feeder().seconds == 0.0
+    assert run.source_reader().seconds == 0.0
 
     run.read()
 
@@ -225,79 +225,79 @@ def test_seconds_of_reading_are_known_while_it_reads() -> None:
 # -- the budget -------------------------------------------------------------------------------------------------------
 
 
-def watched(limit: int) -> tuple[Budget, SeenCondition]:
-    budget = Budget(limit)
-    condition = budget._changed = SeenCondition(budget._changed._lock)  # type: ignore[attr-defined]
-    return budget, condition
+def watched(limit: int) -> tuple[InFlightLimit, SeenCondition]:
+    in_flight = InFlightLimit(limit)
+    condition = in_flight._changed = SeenCondition(in_flight._changed._lock)  # type: ignore[attr-defined]
+    return in_flight, condition
 
 
 def test_the_budget_is_never_passed() -> None:
-    budget, condition = watched(10)
-    budget.acquire(6)
+    in_flight, condition = watched(10)
+    in_flight.acquire(6)
 
-    with in_background(lambda: budget.acquire(5)):
+    with in_background(lambda: in_flight.acquire(5)):
         condition.expect_waiter()
-        assert budget.used == 6
-        budget.release(1)
+        assert in_flight.used == 6
+        in_flight.release(1)
 
-    assert (budget.used, budget.peak) == (10, 10)
+    assert (in_flight.used, in_flight.peak) == (10, 10)
 
 
 def test_a_budget_that_is_widened_lets_in_who_waits() -> None:
-    budget, condition = watched(10)
-    budget.acquire(10)
+    in_flight, condition = watched(10)
+    in_flight.acquire(10)
 
-    with in_background(lambda: budget.acquire(5)):
+    with in_background(lambda: in_flight.acquire(5)):
         condition.expect_waiter()
-        budget.widen(15)
-    budget.widen(3)
+        in_flight.grow(15)
+    in_flight.grow(3)
 
-    assert (budget.used, budget.limit) == (15, 15)
+    assert (in_flight.used, in_flight.limit) == (15, 15)
 
 
 def test_one_chunk_may_always_be_under_way() -> None:
-    budget = Budget(3)
+    in_flight = InFlightLimit(3)
 
-    assert budget.acquire(5) >= 0
-    assert budget.used == 5
+    assert in_flight.acquire(5) >= 0
+    assert in_flight.used == 5
 
 
 def test_while_it_is_paused_only_what_is_under_way_goes_on() -> None:
-    budget, condition = watched(100)
-    budget.acquire(1)
-    budget.pause(paused=True)
+    in_flight, condition = watched(100)
+    in_flight.acquire(1)
+    in_flight.pause(paused=True)
 
-    with in_background(lambda: budget.acquire(1)):
+    with in_background(lambda: in_flight.acquire(1)):
         condition.expect_waiter()
-        budget.pause(paused=False)
+        in_flight.pause(paused=False)
 
-    assert budget.used == 2
+    assert in_flight.used == 2
 
 
 def test_a_pause_never_stops_a_run_that_has_nothing_left_to_finish() -> None:
     """Memory that does not fall although nothing is in flight would else stop the run for ever."""
-    budget, condition = watched(100)
-    budget.acquire(1)
-    budget.pause(paused=True)
+    in_flight, condition = watched(100)
+    in_flight.acquire(1)
+    in_flight.pause(paused=True)
 
-    with in_background(lambda: budget.acquire(1)):
+    with in_background(lambda: in_flight.acquire(1)):
         condition.expect_waiter()
-        budget.release(1)
+        in_flight.release(1)
 
-    assert budget.used == 1
+    assert in_flight.used == 1
 
 
 def test_who_waits_for_room_is_told_when_the_run_is_torn_down() -> None:
-    budget, condition = watched(1)
-    budget.acquire(1)
+    in_flight, condition = watched(1)
+    in_flight.acquire(1)
 
     def wait() -> None:
         with pytest.raises(ChannelBroken):
-            budget.acquire(1)
+            in_flight.acquire(1)
 
     with in_background(wait):
         condition.expect_waiter()
-        budget.break_()
+        in_flight.break_()
     wait()
 
 

@@ -1,31 +1,31 @@
-"""Flow: every chunk completes exactly once, in whatever order its parcels settle; batches never mix chunks."""
+"""Flow: every chunk completes exactly once, in whatever order its bundles settle; batches never mix chunks."""
 
 from __future__ import annotations
 
 import random
 from typing import Any
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk, chunk_id
-from airflow_parallel_provider.engine.dataflow.keys import batch_keys, below
-from airflow_parallel_provider.engine.dataflow.router import Flow
+from airflow_parallel_provider.engine.dataflow.keys import batch_keys, child_keys
+from airflow_parallel_provider.engine.dataflow.router import Router
 
 
 class Gathering:
-    """A stage that keeps the parcels it gets until the test settles them."""
+    """A stage that keeps the bundles it gets until the test settles them."""
 
     def __init__(self, batch_size: int | None = None, *, in_order: bool = False) -> None:
         self.batch_size = batch_size
         self.in_order = in_order
-        self.waiting: list[Parcel] = []
-        self.seen: list[Parcel] = []
+        self.waiting: list[Bundle] = []
+        self.seen: list[Bundle] = []
         self.items = 0
         self.closed = 0
 
-    def accept(self, parcel: Parcel) -> float:
+    def accept(self, bundle: Bundle) -> float:
         assert not self.closed, "nothing may come after the close"
-        self.waiting.append(parcel)
-        self.seen.append(parcel)
+        self.waiting.append(bundle)
+        self.seen.append(bundle)
         return 0.25
 
     def arrived(self, items: int) -> None:
@@ -38,10 +38,10 @@ class Gathering:
 class Line:
     """A flow with its stages and what has completed."""
 
-    def __init__(self, *inlets: Gathering) -> None:
-        self.inlets = list(inlets)
+    def __init__(self, *stage_inputs: Gathering) -> None:
+        self.inlets = list(stage_inputs)
         self.complete: list[Chunk] = []
-        self.flow = Flow(list(inlets), self.complete.append)
+        self.flow = Router(list(stage_inputs), self.complete.append)
 
     def chunk(self, index: int = 0) -> Chunk:
         return Chunk(index, index * 100, len(self.inlets))
@@ -49,31 +49,33 @@ class Line:
     def feed(self, index: int, *values: Any) -> Chunk:
         """A whole chunk from the source."""
         chunk = self.chunk(index)
-        self.flow.deliver(0, chunk, list(range(len(values))), list(values))
-        self.flow.seal(chunk, len(values))
+        self.flow.route(0, chunk, list(range(len(values))), list(values))
+        self.flow.source_done(chunk, len(values))
         return chunk
 
-    def settle(self, stage: int, parcel: Parcel, results: int = 1) -> None:
-        """Every call of a parcel gives so many results per item."""
+    def settle(self, stage: int, bundle: Bundle, results: int = 1) -> None:
+        """Every call of a bundle gives so many results per item."""
         batched = self.inlets[stage].batch_size is not None
         keys: list[Any] = []
         values: list[Any] = []
-        for key, value in zip(parcel.keys, parcel.values, strict=True):
-            made = batch_keys(key, results * len(key)) if batched else below(key, results) if results != 1 else [key]
+        for key, value in zip(bundle.keys, bundle.values, strict=True):
+            made = (
+                batch_keys(key, results * len(key)) if batched else child_keys(key, results) if results != 1 else [key]
+            )
             keys += made
             values += [value[0] if batched else value] * len(made)
-        self.flow.deliver(stage + 1, parcel.chunk, keys, values)
-        self.flow.settle(stage, parcel.chunk, parcel.size)
+        self.flow.route(stage + 1, bundle.chunk, keys, values)
+        self.flow.complete_items(stage, bundle.chunk, bundle.size)
 
 
 def test_a_chunk_completes_when_sealed_and_nothing_of_it_is_open() -> None:
     line = Line(Gathering())
     chunk = line.chunk()
-    line.flow.deliver(0, chunk, [0, 1], ["a", "b"])
+    line.flow.route(0, chunk, [0, 1], ["a", "b"])
     line.settle(0, line.inlets[0].waiting.pop())
     assert line.complete == [], "the source may have more of it"
 
-    line.flow.seal(chunk, 2)
+    line.flow.source_done(chunk, 2)
 
     assert line.complete == [chunk]
     assert (chunk.size, chunk.rows, chunk.row_keys) == (2, ["a", "b"], [[0, 1]])
@@ -82,9 +84,9 @@ def test_a_chunk_completes_when_sealed_and_nothing_of_it_is_open() -> None:
 def test_a_sealed_chunk_waits_for_its_last_item() -> None:
     line = Line(Gathering())
     chunk = line.chunk()
-    line.flow.deliver(0, chunk, [0], ["a"])
-    line.flow.deliver(0, chunk, [1], ["b"])
-    line.flow.seal(chunk, 2)
+    line.flow.route(0, chunk, [0], ["a"])
+    line.flow.route(0, chunk, [1], ["b"])
+    line.flow.source_done(chunk, 2)
 
     line.settle(0, line.inlets[0].waiting.pop(0))
     assert line.complete == []
@@ -117,15 +119,15 @@ def test_full_batches_go_on_at_once_the_rest_when_the_stage_before_is_finished()
     line = Line(Gathering(), Gathering(4))
     chunk = line.chunk()
     for number in range(6):
-        line.flow.deliver(0, chunk, [number], [number])
-    line.flow.seal(chunk, 6)
+        line.flow.route(0, chunk, [number], [number])
+    line.flow.source_done(chunk, 6)
 
     for _ in range(5):
         line.settle(0, line.inlets[0].waiting.pop(0))
-    assert [parcel.values for parcel in line.inlets[1].seen] == [[[0, 1, 2, 3]]]
+    assert [bundle.values for bundle in line.inlets[1].seen] == [[[0, 1, 2, 3]]]
     line.settle(0, line.inlets[0].waiting.pop(0))
 
-    assert [parcel.values for parcel in line.inlets[1].seen] == [[[0, 1, 2, 3]], [[4, 5]]]
+    assert [bundle.values for bundle in line.inlets[1].seen] == [[[0, 1, 2, 3]], [[4, 5]]]
 
 
 def test_many_full_batches_travel_in_one_parcel() -> None:
@@ -133,8 +135,8 @@ def test_many_full_batches_travel_in_one_parcel() -> None:
 
     line.feed(0, *range(10))
 
-    assert [parcel.values for parcel in line.inlets[0].seen] == [[[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[9]]]
-    assert [parcel.size for parcel in line.inlets[0].seen] == [9, 1]
+    assert [bundle.values for bundle in line.inlets[0].seen] == [[[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[9]]]
+    assert [bundle.size for bundle in line.inlets[0].seen] == [9, 1]
 
 
 def test_batches_never_mix_chunks() -> None:
@@ -143,24 +145,24 @@ def test_batches_never_mix_chunks() -> None:
     line.feed(0, "a", "b", "c")
     line.feed(1, "d", "e")
 
-    assert [parcel.values for parcel in line.inlets[0].seen] == [[["a", "b", "c"]], [["d", "e"]]]
+    assert [bundle.values for bundle in line.inlets[0].seen] == [[["a", "b", "c"]], [["d", "e"]]]
 
 
 def test_in_order_a_batch_holds_neighbours_whatever_came_first() -> None:
     line = Line(Gathering(), Gathering(3, in_order=True))
     chunk = line.chunk()
     for number in range(8):
-        line.flow.deliver(0, chunk, [number], [number])
-    line.flow.seal(chunk, 8)
-    parcels = list(line.inlets[0].waiting)
-    random.Random(5).shuffle(parcels)
+        line.flow.route(0, chunk, [number], [number])
+    line.flow.source_done(chunk, 8)
+    bundles = list(line.inlets[0].waiting)
+    random.Random(5).shuffle(bundles)
 
-    for parcel in parcels[:-1]:
-        line.settle(0, parcel)
+    for bundle in bundles[:-1]:
+        line.settle(0, bundle)
     assert line.inlets[1].seen == [], "a whole chunk only can be put in order"
-    line.settle(0, parcels[-1])
+    line.settle(0, bundles[-1])
 
-    assert [parcel.values for parcel in line.inlets[1].seen] == [[[0, 1, 2], [3, 4, 5], [6, 7]]]
+    assert [bundle.values for bundle in line.inlets[1].seen] == [[[0, 1, 2], [3, 4, 5], [6, 7]]]
 
 
 def test_a_stage_closes_when_the_one_before_is_finished_with_all_chunks() -> None:
@@ -171,10 +173,10 @@ def test_a_stage_closes_when_the_one_before_is_finished_with_all_chunks() -> Non
 
     line.settle(0, first)
     line.flow.end(2)
-    assert [inlet.closed for inlet in line.inlets] == [1, 0]
+    assert [stage_input.closed for stage_input in line.inlets] == [1, 0]
     line.settle(0, second)
 
-    assert [inlet.closed for inlet in line.inlets] == [1, 1]
+    assert [stage_input.closed for stage_input in line.inlets] == [1, 1]
 
 
 def test_an_end_that_comes_last_closes_everything() -> None:
@@ -185,7 +187,7 @@ def test_an_end_that_comes_last_closes_everything() -> None:
 
     line.flow.end(1)
 
-    assert [inlet.closed for inlet in line.inlets] == [1, 1, 1]
+    assert [stage_input.closed for stage_input in line.inlets] == [1, 1, 1]
 
 
 def test_no_chunk_at_all_closes_everything() -> None:
@@ -193,22 +195,22 @@ def test_no_chunk_at_all_closes_everything() -> None:
 
     line.flow.end(0)
 
-    assert [inlet.closed for inlet in line.inlets] == [1, 1]
+    assert [stage_input.closed for stage_input in line.inlets] == [1, 1]
 
 
 class Immediate(Gathering):
-    """A stage that is done with a parcel before it has returned, as an inline stage is."""
+    """A stage that is done with a bundle before it has returned, as an inline stage is."""
 
     line: Line
 
-    def accept(self, parcel: Parcel) -> float:
-        self.line.settle(1, parcel)
+    def accept(self, bundle: Bundle) -> float:
+        self.line.settle(1, bundle)
         return 0.0
 
 
 def test_a_last_batch_that_is_done_at_once_does_not_complete_the_chunk_twice() -> None:
-    inlet = Immediate(5)
-    line = inlet.line = Line(Gathering(), inlet)
+    stage_input = Immediate(5)
+    line = stage_input.line = Line(Gathering(), stage_input)
     chunk = line.feed(0, "a", "b")
 
     line.settle(0, line.inlets[0].waiting.pop())
@@ -220,11 +222,11 @@ def test_time_spent_waiting_for_room_is_told() -> None:
     line = Line(Gathering(), Gathering(5))
     chunk = line.chunk()
 
-    assert line.flow.deliver(0, chunk, [0], ["a"]) == 0.25
-    line.flow.seal(chunk, 1)
-    line.flow.deliver(1, chunk, [0], ["a"])
+    assert line.flow.route(0, chunk, [0], ["a"]) == 0.25
+    line.flow.source_done(chunk, 1)
+    line.flow.route(1, chunk, [0], ["a"])
 
-    assert line.flow.settle(0, chunk, 1) == 0.25, "the last batch was flushed"
+    assert line.flow.complete_items(0, chunk, 1) == 0.25, "the last batch was flushed"
 
 
 def test_items_are_counted_on_arrival() -> None:

@@ -9,7 +9,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.keys import sort_key
 from tests.units.given import quick
 from tests.units.test_flow import Gathering, Line
@@ -32,7 +32,7 @@ def test_every_chunk_completes_once_and_whole_in_whatever_order_things_settle(
     to_feed = [(at, number) for at, size in enumerate(sizes) for number in range(size)]
     unsealed = set(range(len(sizes)))
 
-    while to_feed or unsealed or any(inlet.waiting for inlet in line.inlets):
+    while to_feed or unsealed or any(stage_input.waiting for stage_input in line.inlets):
         step = dice.randrange(len(stages) + 2)
         if step < len(stages):
             waiting = line.inlets[step].waiting
@@ -40,12 +40,12 @@ def test_every_chunk_completes_once_and_whole_in_whatever_order_things_settle(
                 line.settle(step, waiting.pop(dice.randrange(len(waiting))), stages[step][2])
         elif to_feed and step == len(stages):
             at, number = to_feed.pop(0)
-            line.flow.deliver(0, chunks[at], [number], [(at, number)])
+            line.flow.route(0, chunks[at], [number], [(at, number)])
         else:
             fed = {at for at in unsealed if all(each != at for each, _ in to_feed)}
             for at in fed:
                 unsealed.discard(at)
-                line.flow.seal(chunks[at], sizes[at])
+                line.flow.source_done(chunks[at], sizes[at])
     line.flow.end(len(sizes))
 
     assert sorted(chunk.index for chunk in line.complete) == list(range(len(sizes)))
@@ -57,23 +57,23 @@ def test_every_chunk_completes_once_and_whole_in_whatever_order_things_settle(
         places = [key for run in chunk.row_keys for key in run]
         assert len(set(places)) == len(places) == len(chunk.rows), "no two rows have one place"
         assert chunk.open == [0] * len(stages)
-    assert all(inlet.closed == 1 for inlet in line.inlets)
-    for inlet in line.inlets:
-        check_batches(inlet)
+    assert all(stage_input.closed == 1 for stage_input in line.inlets)
+    for stage_input in line.inlets:
+        check_batches(stage_input)
 
 
-def check_batches(inlet: Gathering) -> None:
-    if inlet.batch_size is None:
+def check_batches(stage_input: Gathering) -> None:
+    if stage_input.batch_size is None:
         return
-    assert all(1 <= len(batch) <= inlet.batch_size for parcel in inlet.seen for batch in parcel.values)
+    assert all(1 <= len(batch) <= stage_input.batch_size for bundle in stage_input.seen for batch in bundle.values)
     per_chunk: dict[int, list[int]] = {}
-    for parcel in inlet.seen:
-        per_chunk.setdefault(parcel.chunk.index, []).extend(len(batch) for batch in parcel.values)
-        if inlet.in_order:
-            keys = [sort_key(key) for batch in parcel.keys for key in batch]
+    for bundle in stage_input.seen:
+        per_chunk.setdefault(bundle.chunk.index, []).extend(len(batch) for batch in bundle.values)
+        if stage_input.in_order:
+            keys = [sort_key(key) for batch in bundle.keys for key in batch]
             assert keys == sorted(keys)
     for lengths in per_chunk.values():
-        assert all(length == inlet.batch_size for length in lengths[:-1]), "as full as can be"
+        assert all(length == stage_input.batch_size for length in lengths[:-1]), "as full as can be"
 
 
 def test_settled_from_many_threads_a_chunk_completes_once() -> None:
@@ -81,21 +81,21 @@ def test_settled_from_many_threads_a_chunk_completes_once() -> None:
     chunks = [line.chunk(index) for index in range(20)]
     for chunk in chunks:
         for number in range(10):
-            line.flow.deliver(0, chunk, [number], [number])
-        line.flow.seal(chunk, 10)
-    parcels = list(line.inlets[0].waiting)
+            line.flow.route(0, chunk, [number], [number])
+        line.flow.source_done(chunk, 10)
+    bundles = list(line.inlets[0].waiting)
 
-    def work(part: list[Parcel]) -> None:
-        for parcel in part:
-            line.settle(0, parcel)
+    def work(part: list[Bundle]) -> None:
+        for bundle in part:
+            line.settle(0, bundle)
 
-    threads = [threading.Thread(target=work, args=(parcels[at::4],)) for at in range(4)]
+    threads = [threading.Thread(target=work, args=(bundles[at::4],)) for at in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for parcel in list(line.inlets[1].waiting):
-        line.settle(1, parcel)
+    for bundle in list(line.inlets[1].waiting):
+        line.settle(1, bundle)
 
     assert sorted(chunk.index for chunk in line.complete) == list(range(20))
     assert all(sorted(itertools.chain(*chunk.row_keys), key=sort_key) == list(range(10)) for chunk in chunks)

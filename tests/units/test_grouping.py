@@ -1,4 +1,4 @@
-"""Grouping: a target duration, a cap, and smaller and smaller pieces near the end."""
+"""DispatchSizer: a target duration, a cap, and smaller and smaller pieces near the end."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.stages.dispatch_size import CAP, HAND_BYTES, Grouping
+from airflow_parallel_provider.engine.stages.dispatch_size import CAP, DISPATCH_BYTES, DispatchSizer
 from tests.units.given import quick
 
 
-def settled(each: float, *, target: float = 0.008, workers: int = 2, hands: int = 60) -> Grouping:
+def settled(each: float, *, target: float = 0.008, workers: int = 2, dispatches: int = 60) -> DispatchSizer:
     """After many hands of calls that take ``each`` seconds."""
-    grouping = Grouping(target, workers)
-    for _ in range(hands):
+    grouping = DispatchSizer(target, workers)
+    for _ in range(dispatches):
         grouping.observe(grouping.size, grouping.size * each)
     return grouping
 
 
 def test_begins_with_one_call() -> None:
-    assert Grouping(0.008, 2).limit(1_000_000) == 1
+    assert DispatchSizer(0.008, 2).limit(1_000_000) == 1
 
 
 def test_grows_at_most_twofold_per_hand() -> None:
-    grouping, sizes = Grouping(0.008, 2), []
+    grouping, sizes = DispatchSizer(0.008, 2), []
 
     for _ in range(6):
         grouping.observe(grouping.size, grouping.size * 1e-6)
@@ -51,7 +51,7 @@ def test_slow_calls_make_it_small_at_once() -> None:
 
 
 def test_mixed_durations_make_smaller_hands_than_even_ones_of_the_same_mean() -> None:
-    mixed = Grouping(0.008, 2)
+    mixed = DispatchSizer(0.008, 2)
     for number in range(200):
         mixed.observe(10, 10 * (0.0019 if number % 10 == 0 else 0.0))
 
@@ -79,7 +79,7 @@ def test_more_workers_get_smaller_shares() -> None:
 @quick
 @given(st.integers(0, 100_000), st.integers(1, 64), st.floats(0.0, 1.0))
 def test_a_hand_is_never_empty_nor_more_than_a_fair_share(waiting: int, workers: int, each: float) -> None:
-    grouping = settled(each, workers=workers, hands=15)
+    grouping = settled(each, workers=workers, dispatches=15)
 
     most = grouping.limit(waiting)
 
@@ -91,7 +91,7 @@ def test_a_hand_is_never_empty_nor_more_than_a_fair_share(waiting: int, workers:
 @given(st.integers(1, 5000), st.integers(1, 16))
 def test_what_is_left_goes_out_in_smaller_and_smaller_pieces(waiting: int, workers: int) -> None:
     """The last piece of a run is one call, so no worker ends long after the others."""
-    grouping, pieces = settled(1e-6, workers=workers, hands=12), []
+    grouping, pieces = settled(1e-6, workers=workers, dispatches=12), []
 
     while waiting:
         pieces.append(min(waiting, grouping.limit(waiting)))
@@ -103,23 +103,23 @@ def test_what_is_left_goes_out_in_smaller_and_smaller_pieces(waiting: int, worke
 
 @quick
 @given(st.lists(st.tuples(st.integers(1, 3000), st.floats(0.0, 100.0)), max_size=50))
-def test_whatever_is_observed_the_size_stays_within_its_bounds(hands: list[tuple[int, float]]) -> None:
-    grouping = Grouping(0.008, 2)
+def test_whatever_is_observed_the_size_stays_within_its_bounds(dispatches: list[tuple[int, float]]) -> None:
+    grouping = DispatchSizer(0.008, 2)
 
-    for calls, seconds in hands:
+    for calls, seconds in dispatches:
         before = grouping.size
         grouping.observe(calls, seconds)
         assert 1 <= grouping.size <= min(CAP, 2 * max(before, calls))
 
 
 @pytest.mark.parametrize(
-    ("bytes_per_call", "expected"), [(100, CAP), (HAND_BYTES // 10, 10), (HAND_BYTES, 1), (1 << 30, 1)]
+    ("bytes_per_call", "expected"), [(100, CAP), (DISPATCH_BYTES // 10, 10), (DISPATCH_BYTES, 1), (1 << 30, 1)]
 )
 def test_heavy_calls_travel_in_few(bytes_per_call: int, expected: int) -> None:
-    grouping = Grouping(1.0, 1)
+    grouping = DispatchSizer(1.0, 1)
 
     for _ in range(20):
-        grouping.weighed(grouping.size, grouping.size * bytes_per_call)
+        grouping.observe_bytes(grouping.size, grouping.size * bytes_per_call)
         grouping.observe(grouping.size, grouping.size * 1e-6)
 
     assert grouping.size == expected

@@ -15,16 +15,16 @@ import psutil
 import pytest
 
 from airflow_parallel_provider import Stage
-from airflow_parallel_provider.engine.run.memory import HARD, RESUME_AT, SLOW_AT, MemoryWatch
-from airflow_parallel_provider.engine.workers.process import ProcessSlot
+from airflow_parallel_provider.engine.run.memory import HARD, RESUME_AT, SLOW_AT, MemoryMonitor
+from airflow_parallel_provider.engine.workers.process import ProcessWorker
 from tests.support.running import run_pipeline
 from tests.support.sync import Meeting, Once
 
 MB = 1 << 20
 
 
-class FakeSlot(ProcessSlot):
-    """A process slot whose worker has a process id and nothing else."""
+class FakeSlot(ProcessWorker):
+    """A process worker whose worker has a process id and nothing else."""
 
     def __init__(self, pid: int | None, limit: int | None = None) -> None:
         self.stage = SimpleNamespace(stage=SimpleNamespace(memory_limit=limit))  # type: ignore[assignment]
@@ -36,7 +36,7 @@ class FakeSlot(ProcessSlot):
     def pid(self) -> int | None:
         return self.fake_pid
 
-    def noted(self, rss: int) -> None:
+    def record_rss(self, rss: int) -> None:
         self.seen.append(rss)
 
     def over_limit(self, rss: int, *, end_now: bool) -> None:
@@ -53,10 +53,10 @@ class World:
         stages = [SimpleNamespace(memory_limit=stage_limit)]
         run: Any = SimpleNamespace(
             plan=SimpleNamespace(memory_limit=limit, stages=stages),
-            budget=SimpleNamespace(pause=lambda *, paused: self.paused.append(paused)),
+            in_flight=SimpleNamespace(pause=lambda *, paused: self.paused.append(paused)),
             warn=self.warnings.append,
         )
-        self.watch = MemoryWatch(run)
+        self.watch = MemoryMonitor(run)
 
     def process(self, pid: int | None = None) -> Any:
         pid = os.getpid() if pid is None else pid
@@ -82,9 +82,9 @@ def test_the_peak_is_that_of_all_processes_together(world: Any) -> None:
     made = world()
     made.rss |= {os.getpid(): 100, 7: 20, 8: 30}
 
-    made.watch.look([FakeSlot(7), FakeSlot(8), object()])
+    made.watch.sample([FakeSlot(7), FakeSlot(8), object()])
     made.rss[8] = 5
-    made.watch.look([FakeSlot(7), FakeSlot(8)])
+    made.watch.sample([FakeSlot(7), FakeSlot(8)])
 
     assert made.watch.peak == 150
     assert made.watch.workers_cpu == 1.5, "two workers, 0.75 s each"
@@ -92,11 +92,11 @@ def test_the_peak_is_that_of_all_processes_together(world: Any) -> None:
 
 def test_a_worker_between_two_lives_or_dead_holds_nothing(world: Any) -> None:
     made = world()
-    slots = [FakeSlot(None), FakeSlot(99)]
+    workers = [FakeSlot(None), FakeSlot(99)]
 
-    made.watch.look(slots)
+    made.watch.sample(workers)
 
-    assert [slot.seen for slot in slots] == [[0], [0]]
+    assert [worker.seen for worker in workers] == [[0], [0]]
 
 
 @pytest.mark.parametrize(
@@ -108,19 +108,19 @@ def test_a_worker_over_its_limit_is_replaced_and_far_over_it_ended(
 ) -> None:
     made = world(stage_limit=100)
     made.rss[7] = rss
-    slot = FakeSlot(7, limit=100)
+    worker = FakeSlot(7, limit=100)
     assert HARD == 1.25
 
-    made.watch.look([slot])
+    made.watch.sample([worker])
 
-    assert slot.asked == asked
+    assert worker.asked == asked
 
 
 def test_the_source_is_slowed_before_the_limit_and_goes_on_well_below(world: Any) -> None:
     made = world(limit=1000)
     for rss in (100, 840, 860, 990, 800, 760, 740, 800):
         made.rss[os.getpid()] = rss
-        made.watch.look([])
+        made.watch.sample([])
 
     assert (SLOW_AT, RESUME_AT) == (0.85, 0.75)
     assert made.paused == [False, False, True, True, True, True, False, False]
@@ -132,7 +132,7 @@ def test_without_a_limit_nothing_is_watched_or_slowed(world: Any) -> None:
     made = world()
     made.rss[os.getpid()] = 10**12
 
-    made.watch.look([])
+    made.watch.sample([])
 
     assert not made.watch.limited
     assert made.paused == []
@@ -225,7 +225,7 @@ def fill_nothing(item: int) -> int:
 
 def test_peak_of_a_run_does_not_count_a_worker_and_its_successors_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many workers one after the other, and nobody looks before the end."""
-    monkeypatch.setattr(MemoryWatch, "look", lambda _watch, _slots: None)
+    monkeypatch.setattr(MemoryMonitor, "sample", lambda _watch, _slots: None)
     gc.collect()  # what tests before this one left is let go of now, not between the two looks at this process
     processes: set[int] = set()
 
@@ -253,7 +253,7 @@ def tell_process(item: int) -> int:
 
 def test_peak_of_a_run_counts_its_workers_however_short_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of half a second is over before the first look at its workers."""
-    monkeypatch.setattr(MemoryWatch, "look", lambda _watch, _slots: None)
+    monkeypatch.setattr(MemoryMonitor, "sample", lambda _watch, _slots: None)
     report = run_pipeline([1, 2], [Stage(fill_nothing, kind="process", workers=2)], chunk_size=1).report
     workers = [each["peak_rss_bytes"] for each in report.workers]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.metrics.stage_metrics import StageMeter
-from airflow_parallel_provider.engine.metrics.worker_metrics import MOST_SHOWN, WorkerTally, shown, without_forgettable
+from airflow_parallel_provider.engine.metrics.stage_metrics import StageMetrics
+from airflow_parallel_provider.engine.metrics.worker_metrics import MOST_SHOWN, WorkerMetrics, for_report, prune
 from tests.units.given import quick
 
 
@@ -18,28 +18,28 @@ def milliseconds(*durations: float) -> array[int]:
 
 
 def test_nothing_called_has_no_quantiles() -> None:
-    meter = StageMeter()
+    metrics = StageMetrics()
 
-    assert meter.quantiles() == (None, None, None)
-    assert meter.deciles() == []
-    assert meter.called(milliseconds()) == 0.0
+    assert metrics.quantiles() == (None, None, None)
+    assert metrics.deciles() == []
+    assert metrics.called(milliseconds()) == 0.0
 
 
 def test_durations_are_counted_and_added_up() -> None:
-    meter = StageMeter()
+    metrics = StageMetrics()
 
-    assert meter.called(milliseconds(1, 2, 3)) == pytest.approx(0.006)
-    meter.called(milliseconds(4))
+    assert metrics.called(milliseconds(1, 2, 3)) == pytest.approx(0.006)
+    metrics.called(milliseconds(4))
 
-    assert meter.calls == 4
-    assert meter.busy == pytest.approx(0.010)
+    assert metrics.calls == 4
+    assert metrics.busy == pytest.approx(0.010)
 
 
 def test_quantiles_are_within_one_percent() -> None:
-    meter = StageMeter()
-    meter.called(milliseconds(*range(1, 1001)))
+    metrics = StageMetrics()
+    metrics.called(milliseconds(*range(1, 1001)))
 
-    p50, p95, p99 = meter.quantiles()
+    p50, p95, p99 = metrics.quantiles()
 
     assert p50 == pytest.approx(500, rel=0.02)
     assert p95 == pytest.approx(950, rel=0.02)
@@ -47,10 +47,10 @@ def test_quantiles_are_within_one_percent() -> None:
 
 
 def test_deciles_go_from_the_shortest_to_the_longest() -> None:
-    meter = StageMeter()
-    meter.called(milliseconds(*range(1, 101)))
+    metrics = StageMetrics()
+    metrics.called(milliseconds(*range(1, 101)))
 
-    deciles = meter.deciles()
+    deciles = metrics.deciles()
 
     assert len(deciles) == 11
     assert deciles == sorted(deciles)
@@ -60,12 +60,12 @@ def test_deciles_go_from_the_shortest_to_the_longest() -> None:
 
 def test_thousands_of_tiny_calls_keep_their_shape() -> None:
     """They are put in sixteen slices; 1 in 10 takes ten times as long."""
-    meter = StageMeter()
+    metrics = StageMetrics()
     for _ in range(5):
-        meter.called(array("Q", [1000] * 1800 + [10_000] * 200))
+        metrics.called(array("Q", [1000] * 1800 + [10_000] * 200))
 
-    assert meter.calls == 10_000
-    p50, p95, _ = meter.quantiles()
+    assert metrics.calls == 10_000
+    p50, p95, _ = metrics.quantiles()
     assert p50 == pytest.approx(0.001, rel=0.05)
     assert p95 == pytest.approx(0.010, rel=0.2)
 
@@ -73,54 +73,54 @@ def test_thousands_of_tiny_calls_keep_their_shape() -> None:
 @quick
 @given(st.lists(st.integers(0, 19_999), min_size=1, max_size=300))
 def test_slices_lose_no_call(durations: list[int]) -> None:
-    meter = StageMeter()
+    metrics = StageMetrics()
 
-    meter.called(array("Q", durations))
+    metrics.called(array("Q", durations))
 
-    assert len(meter.deciles()) == 11
-    assert meter._sketch.count == len(durations) == meter.calls
+    assert len(metrics.deciles()) == 11
+    assert metrics._sketch.count == len(durations) == metrics.calls
 
 
 @quick
 @given(st.lists(st.integers(20_000, 10**12), min_size=1, max_size=300))
 def test_durations_are_kept_to_one_percent(durations: list[int]) -> None:
-    meter = StageMeter()
+    metrics = StageMetrics()
 
     for each in durations:
-        meter.called(array("Q", [each]))
+        metrics.called(array("Q", [each]))
 
     ordered = sorted(durations)
     expected = [ordered[int(at / 10 * (len(ordered) - 1))] / 1e6 for at in range(11)]
-    assert meter.deciles() == pytest.approx(expected, rel=0.0115)
+    assert metrics.deciles() == pytest.approx(expected, rel=0.0115)
 
 
 def test_waiting_is_kept_apart() -> None:
-    meter = StageMeter()
+    metrics = StageMetrics()
 
-    meter.waited(starved=1.0)
-    meter.waited(blocked=0.5)
-    meter.arrived(7)
+    metrics.waited(starved=1.0)
+    metrics.waited(blocked=0.5)
+    metrics.arrived(7)
 
-    assert (meter.starved, meter.blocked, meter.items_in) == (1.0, 0.5, 7)
+    assert (metrics.starved, metrics.blocked, metrics.items_in) == (1.0, 0.5, 7)
 
 
 def test_a_tally_is_plain_json_with_its_rate() -> None:
-    tally = WorkerTally("score", 2, calls=40, failed=1, busy=1.23456, peak_rss=5, lost=1)
+    metrics = WorkerMetrics("score", 2, calls=40, failed=1, busy=1.23456, peak_rss=5, lost=1)
 
-    plain = tally.as_dict()
+    plain = metrics.as_dict()
 
     assert plain["failure_rate"] == 0.025
     assert plain["busy_seconds"] == 1.2346
     assert (plain["stage"], plain["number"], plain["peak_rss_bytes"], plain["lost"]) == ("score", 2, 5, 1)
-    assert WorkerTally("score", 1).as_dict()["failure_rate"] == 0.0
+    assert WorkerMetrics("score", 1).as_dict()["failure_rate"] == 0.0
 
 
 def test_of_many_workers_those_that_failed_or_worked_most_are_shown_in_their_order() -> None:
-    tallies = [WorkerTally("score", number, busy=float(number)) for number in range(200)]
-    tallies[3].failed = 1
-    tallies[5].lost = 1
+    worker_metrics = [WorkerMetrics("score", number, busy=float(number)) for number in range(200)]
+    worker_metrics[3].failed = 1
+    worker_metrics[5].lost = 1
 
-    numbers = [each["number"] for each in shown(tallies)]
+    numbers = [each["number"] for each in for_report(worker_metrics)]
 
     assert len(numbers) == MOST_SHOWN
     assert numbers == sorted(numbers)
@@ -129,23 +129,23 @@ def test_of_many_workers_those_that_failed_or_worked_most_are_shown_in_their_ord
 
 
 def test_ended_workers_that_no_report_shows_are_forgotten() -> None:
-    tallies = [WorkerTally("score", number, busy=float(number), ended=number < 190) for number in range(200)]
-    tallies[3].failed = 1
+    worker_metrics = [WorkerMetrics("score", number, busy=float(number), ended=number < 190) for number in range(200)]
+    worker_metrics[3].failed = 1
 
-    left = without_forgettable(tallies)
+    left = prune(worker_metrics)
 
     assert [each.number for each in left] == [3, *range(190 - 63, 200)]
-    assert shown(left) == shown(tallies)
+    assert for_report(left) == for_report(worker_metrics)
 
 
 def test_recent_quantiles_are_those_since_the_last_look_and_all_are_in_the_whole() -> None:
-    meter = StageMeter()
-    meter.called(milliseconds(*[1] * 50))
-    assert meter.recent_quantiles()[0] == pytest.approx(1, rel=0.02)
-    meter.called(milliseconds(*[100] * 50))
-    assert meter.quantiles()[2] == pytest.approx(100, rel=0.02)
+    metrics = StageMetrics()
+    metrics.called(milliseconds(*[1] * 50))
+    assert metrics.recent_quantiles()[0] == pytest.approx(1, rel=0.02)
+    metrics.called(milliseconds(*[100] * 50))
+    assert metrics.quantiles()[2] == pytest.approx(100, rel=0.02)
 
-    assert meter.recent_quantiles()[0] == pytest.approx(100, rel=0.02)
+    assert metrics.recent_quantiles()[0] == pytest.approx(100, rel=0.02)
 
-    assert meter.recent_quantiles() == (None, None, None)
-    assert meter.deciles()[0] == pytest.approx(1, rel=0.02)
+    assert metrics.recent_quantiles() == (None, None, None)
+    assert metrics.deciles()[0] == pytest.approx(1, rel=0.02)

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.keys import (
-    JOINT,
-    JointKey,
+    TABLE,
     Key,
     Keys,
-    Shape,
+    ResultShape,
+    TableKey,
     batch_keys,
-    below,
-    joined,
-    joined_batches,
-    origins,
+    child_keys,
+    concat_batches,
+    concat_keys,
+    item_positions,
     sort_key,
 )
 from tests.units.fakes import Weighty, batches, calls, chunk
@@ -31,7 +31,7 @@ KEYS: st.SearchStrategy[list[Key]] = st.one_of(PLAIN, DEEP)
 
 
 def owners(key: Key) -> list[int]:
-    return list(origins(key))
+    return list(item_positions(key))
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
@@ -40,7 +40,7 @@ def owners(key: Key) -> list[int]:
 @quick
 @given(KEYS, st.integers(0, 8))
 def test_results_below_a_key_belong_to_its_item_and_stay_in_order(keys: list[Key], count: int) -> None:
-    made = [below(key, count) for key in keys]
+    made = [child_keys(key, count) for key in keys]
 
     assert all(len(results) == count for results in made)
     assert all(owners(result) == owners(key) for key, results in zip(keys, made, strict=True) for result in results)
@@ -85,7 +85,7 @@ def test_more_results_than_items_leave_nobody_out(keys: list[Key], times: int) -
 @quick
 @given(KEYS, st.data())
 def test_kept_items_keep_their_keys(keys: list[Key], data: st.DataObject) -> None:
-    kept: Shape = sorted(data.draw(st.sets(st.sampled_from(range(len(keys))))))
+    kept: ResultShape = sorted(data.draw(st.sets(st.sampled_from(range(len(keys))))))
     assert isinstance(kept, list)
 
     assert batch_keys(keys, kept) == [keys[at] for at in kept]
@@ -94,7 +94,7 @@ def test_kept_items_keep_their_keys(keys: list[Key], data: st.DataObject) -> Non
 @quick
 @given(KEYS)
 def test_a_table_stands_for_all_items_of_its_batch(keys: list[Key]) -> None:
-    (joint,) = batch_keys(keys, JOINT)
+    (joint,) = batch_keys(keys, TABLE)
 
     assert set(owners(joint)) == {owner for key in keys for owner in owners(key)}
     assert owners(joint) == sorted(set(owners(joint)))
@@ -103,9 +103,9 @@ def test_a_table_stands_for_all_items_of_its_batch(keys: list[Key]) -> None:
 @quick
 @given(st.lists(PLAIN, min_size=1, max_size=5))
 def test_a_table_of_tables_stands_for_all_of_them(groups: list[list[int]]) -> None:
-    first = [key for group in groups for key in batch_keys(group, JOINT)]
+    first = [key for group in groups for key in batch_keys(group, TABLE)]
 
-    (joint,) = batch_keys(first, JOINT)
+    (joint,) = batch_keys(first, TABLE)
 
     assert owners(joint) == sorted({number for group in groups for number in group})
 
@@ -116,7 +116,7 @@ def test_tables_of_neighbouring_batches_sort_like_the_batches(sizes: list[int]) 
     ends = list(itertools.accumulate(sizes, initial=0))
     groups = [list(range(begin, end)) for begin, end in itertools.pairwise(ends)]
 
-    joints = [batch_keys(group, JOINT)[0] for group in groups]
+    joints = [batch_keys(group, TABLE)[0] for group in groups]
 
     mixed = joints[::-1]
     assert sorted(mixed, key=sort_key) == joints
@@ -129,15 +129,15 @@ def test_results_are_shared_out_evenly_among_the_items() -> None:
 
 def test_no_result_at_all() -> None:
     assert batch_keys([1, 2, 3], 0) == []
-    assert below(4, 0) == []
+    assert child_keys(4, 0) == []
 
 
 def test_a_result_made_of_a_table_belongs_to_all_its_items() -> None:
     """A table stands for its items together; which row is whose nobody can tell."""
-    joint = JointKey((3, 4, 5))
+    joint = TableKey((3, 4, 5))
 
-    assert below(joint, 2) == [(3, 0), (3, 1)]
-    assert [owners(key) for key in below(joint, 2)] == [[3, 4, 5]] * 2
+    assert child_keys(joint, 2) == [(3, 0), (3, 1)]
+    assert [owners(key) for key in child_keys(joint, 2)] == [[3, 4, 5]] * 2
 
 
 @quick
@@ -147,7 +147,7 @@ def test_order_survives_any_row_of_stages(items: int, stages: list[str]) -> None
     keys: Keys = range(items)
     for stage in stages:
         if stage == "yield":
-            keys = [made for key in keys for made in below(key, 2)]
+            keys = [made for key in keys for made in child_keys(key, 2)]
         elif stage == "double":
             keys = batch_keys(keys, 2 * len(keys))
         elif stage == "halve":
@@ -172,54 +172,54 @@ def test_joined_keys_are_those_of_the_parts(parts: list[tuple[int, bool]], gap: 
 
     one_by_one: Keys = ()
     for keys in batches_:
-        one_by_one = joined(one_by_one, keys)
+        one_by_one = concat_keys(one_by_one, keys)
 
-    assert list(joined_batches(batches_)) == list(one_by_one) == expected
+    assert list(concat_batches(batches_)) == list(one_by_one) == expected
 
 
 def test_neighbours_stay_a_range() -> None:
-    assert joined(range(2), range(2, 5)) == range(5)
-    assert joined_batches([range(2), range(2, 5), range(5, 6)]) == range(6)
+    assert concat_keys(range(2), range(2, 5)) == range(5)
+    assert concat_batches([range(2), range(2, 5), range(5, 6)]) == range(6)
 
 
-# -- parcels ----------------------------------------------------------------------------------------------------------
+# -- bundles ----------------------------------------------------------------------------------------------------------
 
 
 @quick
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.data(), st.booleans())
 def test_cutting_loses_nothing(sizes: list[int], data: st.DataObject, batched: bool) -> None:
     values = [[Weighty(10)] * size for size in sizes]
-    parcel = batches(*values) if batched else calls(*[Weighty(10) for _ in sizes])
-    before = (list(parcel.keys), list(parcel.values), parcel.size, parcel.bytes)
-    parcel.attempt, parcel.splitting, parcel.alone = 3, True, True
+    bundle = batches(*values) if batched else calls(*[Weighty(10) for _ in sizes])
+    before = (list(bundle.keys), list(bundle.values), bundle.size, bundle.bytes)
+    bundle.attempt, bundle.splitting, bundle.alone = 3, True, True
     count = data.draw(st.integers(0, len(sizes)))
 
-    head = parcel.cut(count, sum(sizes[:count]) if batched else count)
+    head = bundle.cut(count, sum(sizes[:count]) if batched else count)
 
-    assert [*head.keys, *parcel.keys] == before[0]
-    assert head.values + parcel.values == before[1]
-    assert head.size + parcel.size == before[2]
-    assert head.bytes + parcel.bytes == before[3]
+    assert [*head.keys, *bundle.keys] == before[0]
+    assert head.values + bundle.values == before[1]
+    assert head.size + bundle.size == before[2]
+    assert head.bytes + bundle.bytes == before[3]
     assert len(head.values) == count
-    assert (head.attempt, head.splitting, head.alone, head.chunk) == (3, True, True, parcel.chunk)
+    assert (head.attempt, head.splitting, head.alone, head.chunk) == (3, True, True, bundle.chunk)
 
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_one_call_is_copied_and_stays(batched: bool) -> None:
-    parcel = batches([1, 2], [3]) if batched else calls(1, 2)
-    parcel.attempt = 2
+    bundle = batches([1, 2], [3]) if batched else calls(1, 2)
+    bundle.attempt = 2
 
-    call = parcel.one(0, batched=batched)
+    call = bundle.one(0, batched=batched)
 
     assert (call.values, call.size) == (([[1, 2]], 2) if batched else ([1], 1))
-    assert call.keys == [parcel.keys[0]]
+    assert call.keys == [bundle.keys[0]]
     assert call.attempt == 2
-    assert len(parcel.values) == 2
+    assert len(bundle.values) == 2
 
 
 def test_a_parcel_knows_its_chunk_and_weight() -> None:
     of = chunk(7)
 
-    parcel = Parcel(of, [0, 1], [Weighty(100), Weighty(100)], 2)
+    bundle = Bundle(of, [0, 1], [Weighty(100), Weighty(100)], 2)
 
-    assert (parcel.chunk, parcel.bytes) == (of, 200)
+    assert (bundle.chunk, bundle.bytes) == (of, 200)

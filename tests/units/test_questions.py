@@ -1,4 +1,4 @@
-"""Workers ask the task process: any thread, the nursery while it imports, and nobody waits behind one that dies."""
+"""Workers ask the task process: any thread, the fork server while it imports, and nobody waits behind one that dies."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import ListSink, Pipeline, Stage
-from airflow_parallel_provider.engine.functions.import_scan import modules_wanted
+from airflow_parallel_provider.engine.functions.import_scan import imported_modules
 from airflow_parallel_provider.engine.ipc import requests
-from airflow_parallel_provider.engine.ipc.requests import NoAnswer, QuestionDesk, ask
-from airflow_parallel_provider.engine.plan.worker_hooks import Answer, WorkerHost
+from airflow_parallel_provider.engine.ipc.requests import NoResponse, RequestServer, request
+from airflow_parallel_provider.engine.plan.worker_hooks import RequestHandler, WorkerHooks
 from airflow_parallel_provider.errors import SetupFailed
 from tests.support.sync import WAIT_SECONDS
 
@@ -29,61 +29,61 @@ def shout(question: bytes) -> bytes:
 
 
 @pytest.fixture
-def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], QuestionDesk]]:
+def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[RequestHandler], RequestServer]]:
     """Opens a desk, and lets this process ask it as a worker does."""
-    desks: list[QuestionDesk] = []
+    desks: list[RequestServer] = []
     monkeypatch.setattr(requests, "_line", None)
 
-    def open_desk(answer: Answer) -> QuestionDesk:
-        desks.append(QuestionDesk(answer))
+    def open_desk(answer: RequestHandler) -> RequestServer:
+        desks.append(RequestServer(answer))
         requests.connect(os.dup(desks[-1].fd))
         return desks[-1]
 
     yield open_desk
-    for desk in desks:
-        desk.close()
+    for request_server in desks:
+        request_server.close()
     assert requests._line is not None
     requests._line.close()
 
 
-def test_every_thread_gets_its_own_answer(asker: Callable[..., QuestionDesk]) -> None:
+def test_every_thread_gets_its_own_answer(asker: Callable[..., RequestServer]) -> None:
     asker(shout)
 
     with ThreadPoolExecutor(8) as pool:
         asked = [f"{number} {'x' * 300 * number}".encode() for number in range(100)]
-        assert list(pool.map(ask, asked)) == [each.upper() for each in asked]
+        assert list(pool.map(request, asked)) == [each.upper() for each in asked]
 
 
-def test_large_question_and_answer(asker: Callable[..., QuestionDesk]) -> None:
+def test_large_question_and_answer(asker: Callable[..., RequestServer]) -> None:
     asker(lambda question: question * 2)
 
-    assert len(ask(b"x" * 3_000_000)) == 6_000_000
+    assert len(request(b"x" * 3_000_000)) == 6_000_000
 
 
 def test_question_without_answer_is_told_and_the_next_one_answered(
-    asker: Callable[..., QuestionDesk], caplog: pytest.LogCaptureFixture
+    asker: Callable[..., RequestServer], caplog: pytest.LogCaptureFixture
 ) -> None:
     asker(shout)
 
-    with pytest.raises(NoAnswer):
-        ask(b"refuse")
+    with pytest.raises(NoResponse):
+        request(b"refuse")
 
     assert "no such thing" in caplog.text
-    assert ask(b"again") == b"AGAIN"
+    assert request(b"again") == b"AGAIN"
 
 
-def test_asker_that_dies_in_the_middle_holds_up_nobody(asker: Callable[..., QuestionDesk]) -> None:
-    desk = asker(shout)
+def test_asker_that_dies_in_the_middle_holds_up_nobody(asker: Callable[..., RequestServer]) -> None:
+    request_server = asker(shout)
     for part in (b"", b"\x09\0\0\0\0\0\0\0half"):
         ours, theirs = socket.socketpair()
-        with ours, theirs, socket.socket(fileno=os.dup(desk.fd)) as line:
+        with ours, theirs, socket.socket(fileno=os.dup(request_server.fd)) as line:
             socket.send_fds(line, [b"?"], [theirs.fileno()])
             ours.sendall(part)
 
-    assert ask(b"next") == b"NEXT"
+    assert request(b"next") == b"NEXT"
 
 
-def test_closed_desk_answers_nobody(asker: Callable[..., QuestionDesk], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_desk_answers_nobody(asker: Callable[..., RequestServer], monkeypatch: pytest.MonkeyPatch) -> None:
     busy, release = threading.Event(), threading.Event()
 
     def slow(question: bytes) -> bytes:
@@ -91,28 +91,28 @@ def test_closed_desk_answers_nobody(asker: Callable[..., QuestionDesk], monkeypa
         release.wait(WAIT_SECONDS)
         return question
 
-    desk = asker(slow)
+    request_server = asker(slow)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ask, b"first")
+        first = pool.submit(request, b"first")
         assert busy.wait(WAIT_SECONDS)
-        second = pool.submit(ask, b"second")
-        closing = threading.Thread(target=desk.close)
+        second = pool.submit(request, b"second")
+        closing = threading.Thread(target=request_server.close)
         closing.start()
         closing.join(WAIT_SECONDS / 2)
         assert not closing.is_alive(), "closing waits for an answer that may never come"
         release.set()
         assert first.result(WAIT_SECONDS) == b"first"
-        with pytest.raises(NoAnswer):
+        with pytest.raises(NoResponse):
             second.result(WAIT_SECONDS)
-    monkeypatch.setattr(desk, "close", lambda: None)
+    monkeypatch.setattr(request_server, "close", lambda: None)
 
 
 def test_without_a_line_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "_line", None)
 
     assert not requests.connected()
-    with pytest.raises(NoAnswer, match="no line"):
-        ask(b"anything")
+    with pytest.raises(NoResponse, match="no line"):
+        request(b"anything")
 
 
 # -- in real worker processes -------------------------------------------------------------------------------------
@@ -120,12 +120,12 @@ def test_without_a_line_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> N
 
 def whisper(value: int) -> tuple[int, str]:
     with ThreadPoolExecutor(3) as pool:
-        answers = {each.decode() for each in pool.map(ask, [f"{value}".encode() + b"a"] * 3)}
+        answers = {each.decode() for each in pool.map(request, [f"{value}".encode() + b"a"] * 3)}
     return value, answers.pop()
 
 
 def ask_in_setup() -> str:
-    return ask(b"setup").decode()
+    return request(b"setup").decode()
 
 
 def with_setup(value: int, told: str) -> tuple[int, str]:
@@ -133,21 +133,21 @@ def with_setup(value: int, told: str) -> tuple[int, str]:
 
 
 def remember(what: dict[str, str]) -> None:
-    os.environ.update({name: f"{value} {ask(b'begin').decode()}" for name, value in what.items()})
+    os.environ.update({name: f"{value} {request(b'begin').decode()}" for name, value in what.items()})
 
 
 def look(value: int) -> str:
     return f"{os.environ['REMEMBERED']} {'colorsys' in sys.modules}"
 
 
-def run(stage: Stage, host: WorkerHost, items: int = 20) -> list[Any]:
+def run(stage: Stage, host: WorkerHooks, items: int = 20) -> list[Any]:
     sink = ListSink()
     Pipeline(range(items), [stage], sink, chunk_size=5, ordered=True, worker_host=host).run()
     return sink.rows
 
 
 def test_workers_ask_while_their_functions_run() -> None:
-    rows = run(Stage(whisper, kind="process", workers=2), WorkerHost(answer=shout))
+    rows = run(Stage(whisper, kind="process", workers=2), WorkerHooks(handle_request=shout))
 
     assert rows == [(number, f"{number}A") for number in range(20)]
 
@@ -155,7 +155,7 @@ def test_workers_ask_while_their_functions_run() -> None:
 def test_workers_ask_in_setup() -> None:
     stage = Stage(with_setup, kind="process", workers=1, setup=ask_in_setup)
 
-    assert run(stage, WorkerHost(answer=shout), 2) == [(0, "SETUP"), (1, "SETUP")]
+    assert run(stage, WorkerHooks(handle_request=shout), 2) == [(0, "SETUP"), (1, "SETUP")]
 
 
 def test_begin_may_ask_and_preload_is_done_once_before_the_workers() -> None:
@@ -165,7 +165,7 @@ def test_begin_may_ask_and_preload_is_done_once_before_the_workers() -> None:
         told.append(wanted)
         return ["colorsys:hls_to_rgb", "no_such_module", "os:no_such_name"]
 
-    host = WorkerHost(begin=partial(remember, {"REMEMBERED": "yes"}), answer=shout, preload=preload)
+    host = WorkerHooks(on_start=partial(remember, {"REMEMBERED": "yes"}), handle_request=shout, preload=preload)
 
     assert run(Stage(look, kind="process", workers=1), host, 1) == ["yes BEGIN True"]
     assert told == [frozenset({"os", "sys"})]
@@ -177,7 +177,7 @@ def fail() -> None:
 
 def test_begin_that_fails_fails_the_run() -> None:
     with pytest.raises(SetupFailed, match="cannot begin: OSError: not today"):
-        run(Stage(look, kind="process", workers=1), WorkerHost(begin=fail))
+        run(Stage(look, kind="process", workers=1), WorkerHooks(on_start=fail))
 
 
 # -- what functions want ----------------------------------------------------------------------------------------------
@@ -207,11 +207,11 @@ class AStage:
 
 
 def test_late_imports_and_globals_of_a_function_are_found() -> None:
-    found = modules_wanted([Stage(late)])
+    found = imported_modules([Stage(late)])
 
     assert {"colorsys", "wave", "wave:Wave_read", "chunk", "airflow_parallel_provider.engine.pipeline"} <= found
 
 
 def test_methods_of_a_stage_class_are_looked_into() -> None:
-    assert "colorsys" in modules_wanted([Stage(AStage)])
-    assert "colorsys" in modules_wanted([Stage(AStage())])
+    assert "colorsys" in imported_modules([Stage(AStage)])
+    assert "colorsys" in imported_modules([Stage(AStage())])

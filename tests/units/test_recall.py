@@ -17,26 +17,32 @@ from typing import Any
 import pytest
 from greenlet import getcurrent, greenlet
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
-from airflow_parallel_provider.engine.dataflow.channel import Hand
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
+from airflow_parallel_provider.engine.dataflow.channel import Dispatch
 from airflow_parallel_provider.engine.functions.outcome import Outcome
 from airflow_parallel_provider.engine.functions.status_page import (
     CALL,
     LIMIT,
     MESSAGE,
     PAGE_SLOTS,
-    RECALLED,
+    RECLAIMED,
     RUNNING,
     STATE,
 )
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.plan.retry import Retry
-from airflow_parallel_provider.engine.processes.worker_main import Worker
-from airflow_parallel_provider.engine.workers.process import ProcessSlot, _decode
-from airflow_parallel_provider.engine.workers.work_stealing import Message, answered, recall, single_calls, worth_it
+from airflow_parallel_provider.engine.processes.worker_main import WorkerMain
+from airflow_parallel_provider.engine.workers.process import ProcessWorker, _decode
+from airflow_parallel_provider.engine.workers.work_stealing import (
+    Message,
+    answered,
+    reclaim_calls,
+    single_calls,
+    worth_it,
+)
 from tests.units.fakes import batches, calls
 
-SHARED = (MESSAGE, CALL, STATE, LIMIT, RECALLED)
+SHARED = (MESSAGE, CALL, STATE, LIMIT, RECLAIMED)
 
 
 class Page(list[int]):
@@ -63,28 +69,32 @@ class Page(list[int]):
 class TwoSides:
     """A worker with some messages, and the task process that takes back what it has not begun."""
 
-    def __init__(self, hands: list[Hand], *, batched: bool) -> None:
+    def __init__(self, dispatches: list[Dispatch], *, batched: bool) -> None:
         self.page = Page()
         self.made: list[Any] = []
         self.put_back: list[Any] = []
         self.stage: Any = SimpleNamespace(
-            stage=SimpleNamespace(batched=batched), put_back=lambda parcel: self.put_back.extend(parcel.values)
+            stage=SimpleNamespace(batched=batched), put_back=lambda bundle: self.put_back.extend(bundle.values)
         )
-        counts = [len(flat(hand)) for hand in hands]
-        self.flight = deque(Message(at, hand, n, n) for at, (hand, n) in enumerate(zip(hands, counts, strict=True), 1))
+        counts = [len(flat(dispatch)) for dispatch in dispatches]
+        self.flight = deque(
+            Message(at, dispatch, n, n) for at, (dispatch, n) in enumerate(zip(dispatches, counts, strict=True), 1)
+        )
         self.answers: list[tuple[int, Outcome]] = []
         self.worker = greenlet(self._work)
         link: Any = SimpleNamespace(page=self.page)
-        self.recaller = greenlet(lambda: recall(self.stage, link, self.flight))
+        self.recaller = greenlet(lambda: reclaim_calls(self.stage, link, self.flight))
 
     def _work(self) -> None:
         batched = self.stage.stage.batched
-        code: Any = SimpleNamespace(opens=False, seals=False, batched=batched, retry=Retry(1))
+        code: Any = SimpleNamespace(
+            receives_serialized=False, returns_serialized=False, batched=batched, retry=Retry(1)
+        )
         # One page of memory each: nothing here is large enough for an arena.
-        worker = Worker(code, None, self.page, mmap.mmap(-1, 4096), mmap.mmap(-1, 4096))  # type: ignore[arg-type]
+        worker = WorkerMain(code, None, self.page, mmap.mmap(-1, 4096), mmap.mmap(-1, 4096))  # type: ignore[arg-type]
         worker.send = self._answer  # type: ignore[method-assign]
         for message in list(self.flight):
-            values = flat(message.hand)
+            values = flat(message.dispatch)
             frame: Any = SimpleNamespace(sequence=message.sequence, load=lambda values=values: values)
             worker._serve(frame, self._call)
             self.page[STATE] = 0
@@ -102,8 +112,8 @@ class TwoSides:
         values: list[Any] = []
         for (sequence, answer), message in zip(self.answers, self.flight, strict=True):
             assert sequence == message.sequence
-            hand, outcome = answered(self.stage, message, answer)
-            assert len(flat(hand)) == len(outcome.nanoseconds)
+            dispatch, outcome = answered(self.stage, message, answer)
+            assert len(flat(dispatch)) == len(outcome.nanoseconds)
             results = outcome.results
             values += results if not self.stage.stage.batched else [[result] for result in results]
         return values
@@ -130,12 +140,12 @@ class TwoSides:
         return tuple(played)
 
 
-def flat(hand: Hand) -> list[Any]:
-    return [value for parcel in hand for value in parcel.values]
+def flat(dispatch: Dispatch) -> list[Any]:
+    return [value for bundle in dispatch for value in bundle.values]
 
 
-def hands(*, batched: bool) -> list[Hand]:
-    """A message of three calls in two parcels, and one of two."""
+def dispatches(*, batched: bool) -> list[Dispatch]:
+    """A message of three calls in two bundles, and one of two."""
     if batched:
         return [[batches(["a"], ["b"]), batches(["c"])], [batches(["d"], ["e"])]]
     return [[calls("a", "b"), calls("c")], [calls("d", "e")]]
@@ -164,7 +174,7 @@ def test_no_call_is_lost_and_none_counted_twice(batched: bool) -> None:
     seen: set[tuple[int, ...]] = set()
     endings: Counter[int] = Counter()
     for plan in itertools.islice(interleavings(1), 0, None, 5 if batched else 1):
-        sides = TwoSides(hands(batched=batched), batched=batched)
+        sides = TwoSides(dispatches(batched=batched), batched=batched)
         played = sides.play(plan)
         if played in seen:
             continue
@@ -187,7 +197,7 @@ def test_the_worker_coming_in_at_two_places_changes_nothing() -> None:
             for gap in range(5):
                 for second in range(1, 5):
                     plan = (before, *[0] * gap, first, 0, second)
-                    sides = TwoSides(hands(batched=False), batched=False)
+                    sides = TwoSides(dispatches(batched=False), batched=False)
                     played = sides.play(plan)
                     if played not in seen:
                         seen.add(played)
@@ -201,7 +211,7 @@ def flat_values(values: list[Any]) -> list[Any]:
 
 
 def test_a_worker_held_up_in_its_first_call_keeps_only_that() -> None:
-    sides = TwoSides(hands(batched=False), batched=False)
+    sides = TwoSides(dispatches(batched=False), batched=False)
     while super(Page, sides.page).__getitem__(STATE) != RUNNING:
         sides.worker.switch()
     for _ in range(5):  # past the look at what was recalled, into the first call
@@ -213,7 +223,7 @@ def test_a_worker_held_up_in_its_first_call_keeps_only_that() -> None:
         sides.recaller.switch()
 
     assert sides.put_back == ["b", "c", "d", "e"]
-    assert [message.kept for message in sides.flight] == [1, 0]
+    assert [message.remaining for message in sides.flight] == [1, 0]
     while not sides.worker.dead:
         sides.worker.switch()
     assert sides.made == ["a"], "what was taken back is not made here"
@@ -221,7 +231,7 @@ def test_a_worker_held_up_in_its_first_call_keeps_only_that() -> None:
 
 
 def test_an_idle_worker_is_left_alone() -> None:
-    sides = TwoSides(hands(batched=False), batched=False)
+    sides = TwoSides(dispatches(batched=False), batched=False)
 
     sides.play((0,))
 
@@ -243,33 +253,33 @@ def test_it_is_worth_it_when_somebody_waits_and_nothing_else_is_there(
 
 def test_a_call_made_although_it_was_taken_back_is_not_counted() -> None:
     """Should the two sides ever not see each other's words in time: made twice, but counted once."""
-    put_back: list[Parcel] = []
+    put_back: list[Bundle] = []
     stage: Any = SimpleNamespace(stage=SimpleNamespace(batched=False), put_back=put_back.append)
     outcome = Outcome(["a", "b", "c"], None, {}, array("Q", [1, 2, 3]))
 
-    hand, counted = answered(stage, Message(1, [calls("a", "b", "c")], 3, 1), outcome)
+    dispatch, counted = answered(stage, Message(1, [calls("a", "b", "c")], 3, 1), outcome)
 
-    assert flat(hand) == ["a"]
+    assert flat(dispatch) == ["a"]
     assert (counted.results, list(counted.nanoseconds)) == (["a"], [1])
     assert put_back == [], "those were taken back before"
 
 
 def test_what_was_neither_made_nor_taken_back_goes_back() -> None:
-    put_back: list[Parcel] = []
+    put_back: list[Bundle] = []
     stage: Any = SimpleNamespace(stage=SimpleNamespace(batched=False), put_back=put_back.append)
     outcome = Outcome(["a"], None, {}, array("Q", [1]))
 
-    hand, _ = answered(stage, Message(1, [calls("a", "b", "c", "d")], 4, 3), outcome)
+    dispatch, _ = answered(stage, Message(1, [calls("a", "b", "c", "d")], 4, 3), outcome)
 
-    assert flat(hand) == ["a"]
+    assert flat(dispatch) == ["a"]
     assert flat(put_back) == ["b", "c"]
 
 
 def test_single_calls_are_the_calls_of_all_parcels() -> None:
     made = single_calls([calls("a", "b"), calls("c")], batched=False)
 
-    assert [parcel.values for parcel in made] == [["a"], ["b"], ["c"]]
-    assert [parcel.size for parcel in single_calls([batches([1, 2], [3])], batched=True)] == [2, 1]
+    assert [bundle.values for bundle in made] == [["a"], ["b"], ["c"]]
+    assert [bundle.size for bundle in single_calls([batches([1, 2], [3])], batched=True)] == [2, 1]
 
 
 class FakeLink:
@@ -282,19 +292,19 @@ class FakeLink:
 # Fails today: IndexError, "internal error". All calls of the message were taken back while it waited behind a long one,
 # and then the worker says it cannot read it; there is nobody left to charge.
 def test_a_message_that_was_taken_back_and_cannot_be_read_is_nobodys_failure() -> None:
-    charged: list[Parcel] = []
-    slot: Any = ProcessSlot.__new__(ProcessSlot)
-    slot.stage = SimpleNamespace(
+    charged: list[Bundle] = []
+    worker: Any = ProcessWorker.__new__(ProcessWorker)
+    worker.stage = SimpleNamespace(
         stage=SimpleNamespace(batched=False, worker_lifespan=None, memory_limit=None),
         put_back=charged.append,
         call_failed=lambda call, *_: charged.append(call),
     )
-    slot._link = FakeLink()
-    slot._by_value = True
-    slot._flight = deque([Message(2, [calls("bomb")], 1, 0)])
+    worker._link = FakeLink()
+    worker._by_value = True
+    worker._flight = deque([Message(2, [calls("bomb")], 1, 0)])
     failure = wire.Frame(wire.UNREADABLE, 2, *dumped_failure())
 
-    slot._answer(failure)
+    worker._receive_result(failure)
 
     assert charged == []
 

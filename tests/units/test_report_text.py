@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_parallel_provider.report import duration, report_text
+from airflow_parallel_provider.report import format_duration, report_text
 from tests.units.made import report, stage
 
 FAILURES = [
@@ -25,7 +25,7 @@ Pipeline flights: success in 66 min 43 s, 100,000 items, 176,000 rows, 2,248 ite
        34  score: ValueError: no such airport (score.py:7)
 
 bottleneck: fetch. fetch is busy 97% of the time; with workers=32 the run would take about 2001.0 s, then fetch limits
-warning: the worker nursery died and was started again"""  # noqa: E501 - the widest line there can be
+warning: the worker fork server died and was started again"""  # noqa: E501 - the widest line there can be
 
 SHORT = """\
 Pipeline: success in 10.0 s, 1,000 items, 1,000 rows, 100 items/s
@@ -59,7 +59,7 @@ def test_a_report_of_a_run_with_everything() -> None:
         bottleneck="fetch",
         advice="fetch is busy 97% of the time; with workers=32 the run would take about 2001.0 s, then fetch limits",
         failures=FAILURES,
-        warnings=["the worker nursery died and was started again"],
+        warnings=["the worker fork server died and was started again"],
     )
 
     assert report_text(made) == str(made) == FULL
@@ -102,7 +102,7 @@ DURATIONS = {
 
 
 def test_durations_as_a_person_says_them() -> None:
-    assert {seconds: duration(seconds) for seconds in DURATIONS} == DURATIONS
+    assert {seconds: format_duration(seconds) for seconds in DURATIONS} == DURATIONS
 
 
 def test_no_line_of_the_table_is_longer_than_a_screen() -> None:

@@ -1,4 +1,4 @@
-"""Scaler: grows where calls wait, is judged by throughput, steps back, shrinks, never beyond its room."""
+"""Autoscaler: grows where calls wait, is judged by throughput, steps back, shrinks, never beyond its room."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.engine.stages.autoscaler import HOLD_SECONDS, LOOK_SECONDS, Decision, Scaler
+from airflow_parallel_provider.engine.stages.autoscaler import DECIDE_SECONDS, HOLD_SECONDS, Autoscaler, Decision
 
 ROOM = 100
 
@@ -22,10 +22,10 @@ class Line:
     def __init__(self, low: int, high: int, workers: int | None = None) -> None:
         self.workers = low if workers is None else workers
         self.channel = SimpleNamespace(calls=0)
-        self.meter = SimpleNamespace(lock=threading.Lock(), calls=0, busy=0.0, starved=0.0)
+        self.metrics = SimpleNamespace(lock=threading.Lock(), calls=0, busy=0.0, starved=0.0)
         self.now = 50.0
         stage: Any = self
-        self.scaler = Scaler(stage, low, high)
+        self.scaler = Autoscaler(stage, low, high)
         self.look(calls=0, waiting=0)  # the first look has nothing to compare with
 
     def look(
@@ -36,13 +36,13 @@ class Line:
         busy: float = 1.0,
         starved: float = 0.0,
         room: int = ROOM,
-        seconds: float = LOOK_SECONDS,
+        seconds: float = DECIDE_SECONDS,
     ) -> int | None:
         """Let time pass, decide, do as decided; return the new number of workers."""
         self.now += seconds
-        self.meter.calls += calls
-        self.meter.busy += busy * seconds * self.workers
-        self.meter.starved += starved * seconds * self.workers
+        self.metrics.calls += calls
+        self.metrics.busy += busy * seconds * self.workers
+        self.metrics.starved += starved * seconds * self.workers
         self.channel.calls = waiting
         decided = self.scaler.decide(self.now, room)
         if decided is None:
@@ -52,7 +52,7 @@ class Line:
 
     def looks(self, seconds: float, **look: Any) -> list[int]:
         """Every decision within some seconds of looks."""
-        decided = [self.look(**look) for _ in range(round(seconds / LOOK_SECONDS))]
+        decided = [self.look(**look) for _ in range(round(seconds / DECIDE_SECONDS))]
         return [workers for workers in decided if workers is not None]
 
 
@@ -131,14 +131,14 @@ def test_a_stage_that_grew_in_vain_is_left_alone_and_longer_each_time() -> None:
     line = Line(1, 8)
     grew = []
 
-    for _ in range(round(20 / LOOK_SECONDS)):
+    for _ in range(round(20 / DECIDE_SECONDS)):
         if line.look(calls=10) == 2:
             grew.append(line.now)
 
     pauses = [after - before for before, after in itertools.pairwise(grew)]
     assert len(pauses) >= 2
     assert pauses[0] > HOLD_SECONDS
-    assert pauses[1] - pauses[0] == pytest.approx(HOLD_SECONDS, abs=2 * LOOK_SECONDS), "2 s, then 4 s"
+    assert pauses[1] - pauses[0] == pytest.approx(HOLD_SECONDS, abs=2 * DECIDE_SECONDS), "2 s, then 4 s"
 
 
 def test_growth_is_not_judged_before_enough_calls_have_ended() -> None:
@@ -234,14 +234,14 @@ class VirtualStage(Line):
     def run(self, seconds: float) -> list[int]:
         """Sizes it had, one after the other."""
         sizes = [self.workers]
-        for _ in range(round(seconds / LOOK_SECONDS)):
-            ended, busy, until = 0, 0.0, self.now + LOOK_SECONDS
+        for _ in range(round(seconds / DECIDE_SECONDS)):
+            ended, busy, until = 0, 0.0, self.now + DECIDE_SECONDS
             while self._ends[0][0] <= until:
                 at, took = heapq.heappop(self._ends)
                 ended, busy = ended + 1, busy + took
                 if len(self._ends) < self.workers:
                     self._begin(at)
-            size = self.look(calls=ended, busy=busy / LOOK_SECONDS / self.workers)
+            size = self.look(calls=ended, busy=busy / DECIDE_SECONDS / self.workers)
             if size is not None:
                 sizes.append(size)
                 self._fill()

@@ -10,8 +10,8 @@ import pytest
 
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.ipc.arena import SHARED_FROM
-from airflow_parallel_provider.engine.ipc.serialized import Sealed, open_all, opened, out_of_band
-from airflow_parallel_provider.engine.processes.worker_main import sealed
+from airflow_parallel_provider.engine.ipc.serialized import SerializedValue, deserialize, deserialize_all, out_of_band
+from airflow_parallel_provider.engine.processes.worker_main import serialized_results
 
 VALUES: list[Any] = [
     None,
@@ -33,11 +33,11 @@ def across(value: Any) -> Any:
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{str(value)[:8]}")
 def test_a_sealed_value_is_forwarded_and_opened_equal(value: Any) -> None:
-    """Sealed in one worker, passed on by the task process, opened in another worker."""
-    first = across([sealed(value)])
+    """SerializedValue in one worker, passed on by the task process, opened in another worker."""
+    first = across([serialized_results(value)])
     second = across(first)
 
-    result = open_all(second, batched=False)[0]
+    result = deserialize_all(second, batched=False)[0]
 
     assert result == value
     assert type(result) is type(value)
@@ -47,7 +47,7 @@ def test_a_sealed_value_is_forwarded_and_opened_equal(value: Any) -> None:
 def test_arrays_are_forwarded_bit_for_bit(dtype: str) -> None:
     array = np.arange(20_000).astype(dtype).reshape(100, 200)[:, ::2]
 
-    result = opened(across(across(sealed(array))))
+    result = deserialize(across(across(serialized_results(array))))
 
     assert result.dtype == array.dtype
     assert result.tobytes() == array.tobytes()
@@ -55,22 +55,22 @@ def test_arrays_are_forwarded_bit_for_bit(dtype: str) -> None:
 
 
 def test_batches_are_opened_item_by_item() -> None:
-    assert open_all([[sealed(1), 2], [sealed("3")]], batched=True) == [[1, 2], ["3"]]
-    assert open_all([sealed(1), 2], batched=False) == [1, 2]
+    assert deserialize_all([[serialized_results(1), 2], [serialized_results("3")]], batched=True) == [[1, 2], ["3"]]
+    assert deserialize_all([serialized_results(1), 2], batched=False) == [1, 2]
 
 
 def test_a_class_that_cannot_be_imported_is_sealed_by_value() -> None:
     class Local:
         value = 5
 
-    assert opened(across(sealed(Local()))).value == 5
+    assert deserialize(across(serialized_results(Local()))).value == 5
 
 
 def test_the_weight_of_a_sealed_value_is_that_of_its_parts() -> None:
-    made = sealed(np.zeros(100_000))
+    made = serialized_results(np.zeros(100_000))
 
     assert 800_000 < made.nbytes < 801_000
-    assert Sealed(b"12345", [bytearray(10), b"x" * 5]).nbytes == 20
+    assert SerializedValue(b"12345", [bytearray(10), b"x" * 5]).nbytes == 20
 
 
 def test_only_large_bytes_go_beside_the_pickle() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import Stage
-from airflow_parallel_provider.engine.functions.serialization import by_value_modules, ship
+from airflow_parallel_provider.engine.functions.serialization import by_value_modules, serialize_stage
 from airflow_parallel_provider.errors import NotPicklable
 from tests.support.saboteurs import tenfold
 from tests.support.scripts import ROOT
@@ -40,7 +40,7 @@ def dag_module() -> Iterator[Callable[[str], Any]]:
 def in_another_process(data: bytes, item: Any, tmp_path: Path) -> str:
     """Load what was shipped in a fresh interpreter, call it there."""
     (tmp_path / "code").write_bytes(data)
-    program = "import pickle,sys;print(pickle.load(open(sys.argv[1],'rb')).begin().call(int(sys.argv[2])))"
+    program = "import pickle,sys;print(pickle.load(open(sys.argv[1],'rb')).bind().call(int(sys.argv[2])))"
     command = [sys.executable, "-c", program, str(tmp_path / "code"), str(item)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
@@ -48,11 +48,11 @@ def in_another_process(data: bytes, item: Any, tmp_path: Path) -> str:
 
 
 def test_an_importable_function_goes_by_name() -> None:
-    data = ship(Stage(tenfold, kind="process"))
+    data = serialize_stage(Stage(tenfold, kind="process"))
 
     assert b"tenfold" in data
     assert len(data) < 600
-    assert pickle.loads(data).begin().call(4) == 40
+    assert pickle.loads(data).bind().call(4) == 40
 
 
 def test_a_function_of_a_dag_file_goes_by_value_with_all_it_uses(
@@ -74,13 +74,13 @@ def offset():
 """
     )
 
-    assert in_another_process(ship(Stage(module.score, kind="process")), 5, tmp_path) == "16"
+    assert in_another_process(serialize_stage(Stage(module.score, kind="process")), 5, tmp_path) == "16"
 
 
 def test_a_lambda_and_a_closure_travel(tmp_path: Path) -> None:
     factor = 7
 
-    assert in_another_process(ship(Stage(lambda item: item * factor, kind="process")), 6, tmp_path) == "42"
+    assert in_another_process(serialize_stage(Stage(lambda item: item * factor, kind="process")), 6, tmp_path) == "42"
 
 
 def test_overlapping_runs_share_the_registry_and_the_last_one_cleans_up(dag_module: Callable[[str], Any]) -> None:
@@ -137,7 +137,7 @@ def test_what_cannot_travel_is_named(case: str, dag_module: Callable[[str], Any]
     stage = Stage(dag_module(f"import threading\n{source}").f, name="score", kind="process")
 
     with pytest.raises(NotPicklable) as caught:
-        ship(stage)
+        serialize_stage(stage)
 
     assert caught.value.field == "Stage(score).function"
     assert named in caught.value.cure
@@ -148,11 +148,11 @@ def test_setup_that_cannot_travel_is_named_too() -> None:
     lock = threading.Lock()
 
     with pytest.raises(NotPicklable, match="its variable 'lock'"):
-        ship(Stage(lambda item, resource: item, setup=lambda: lock, kind="process"))
+        serialize_stage(Stage(lambda item, resource: item, setup=lambda: lock, kind="process"))
 
 
 def test_where_nothing_can_be_named_the_error_says_what_pickle_said() -> None:
     stage = Stage(partial(lambda lock, item: item, threading.Lock()), kind="process")
 
     with pytest.raises(NotPicklable, match=r"cannot be sent to a worker process: .*lock"):
-        ship(stage)
+        serialize_stage(stage)

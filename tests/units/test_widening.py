@@ -9,7 +9,7 @@ import pytest
 
 from airflow_parallel_provider import Stage
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
-from airflow_parallel_provider.engine.dataflow.router import Flow
+from airflow_parallel_provider.engine.dataflow.router import Router
 from airflow_parallel_provider.engine.functions.outcome import Outcome
 from airflow_parallel_provider.engine.metrics.failure_causes import Causes
 from airflow_parallel_provider.engine.stages.stage_run import LIGHT_BYTES, StageRun
@@ -25,15 +25,15 @@ class FakeRun:
     def __init__(self) -> None:
         self.room = 0
         self.causes = Causes()
-        self.flow: Any = None
+        self.router: Any = None
 
     def fail(self, error: RunFailed) -> None:
         raise error
 
-    def items_failed(self, items: int) -> None:
+    def record_failed_items(self, items: int) -> None:
         raise AssertionError(items)
 
-    def make_room(self, items: int) -> None:
+    def allow_in_flight(self, items: int) -> None:
         self.room = items
 
 
@@ -41,24 +41,24 @@ def keep(value: Any) -> Any:
     return value
 
 
-def after(hands: int, *, each_ns: int, result: Any = 1, **stage: Any) -> tuple[StageRun, FakeRun]:
+def after(dispatches: int, *, each_ns: int, result: Any = 1, **stage: Any) -> tuple[StageRun, FakeRun]:
     """A stage of two workers after so many hands, each of what it wants to take, each call of so many nanoseconds."""
     run = FakeRun()
     made = StageRun(0, Stage(keep, workers=2, **stage), run, in_order=False)
-    run.flow = Flow([made], lambda _: None)
-    chunk, tally = Chunk(0, 0, 1), made.new_tally()
+    run.router = Router([made], lambda _: None)
+    chunk, metrics = Chunk(0, 0, 1), made.new_worker_metrics()
     at = 0
-    for _ in range(hands):
+    for _ in range(dispatches):
         size = made.channel.capacity
-        run.flow.deliver(0, chunk, range(at, at + size), [1] * size)
+        run.router.route(0, chunk, range(at, at + size), [1] * size)
         at += size
-        hand = made.take()
-        assert hand
-        calls = sum(len(parcel.values) for parcel in hand)
-        made.settle(hand, Outcome([result] * calls, nanoseconds=array("Q", [each_ns]) * calls), tally)
-        while (rest := made.channel.take(lambda _: 1 << 30, block=False)) is not None:
-            calls = sum(len(parcel.values) for parcel in rest)
-            made.settle(rest, Outcome([result] * calls, nanoseconds=array("Q", [each_ns]) * calls), tally)
+        dispatch = made.get()
+        assert dispatch
+        calls = sum(len(bundle.values) for bundle in dispatch)
+        made.settle(dispatch, Outcome([result] * calls, nanoseconds=array("Q", [each_ns]) * calls), metrics)
+        while (rest := made.channel.get(lambda _: 1 << 30, block=False)) is not None:
+            calls = sum(len(bundle.values) for bundle in rest)
+            made.settle(rest, Outcome([result] * calls, nanoseconds=array("Q", [each_ns]) * calls), metrics)
     return made, run
 
 

@@ -49,14 +49,14 @@ def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None
 
     sink = around(Hearing())
     spec = LoadSpec(None, 1, "list")
-    sink.attach(None)  # type: ignore[arg-type]
+    sink.bind(None)  # type: ignore[arg-type]
     sink.prepare(spec)
     sink.open()
     sink.source_state()
     sink.known_messages()
     sink.commit(ChunkResult("00000000", 0, 0, 0, 0, []))
     sink.finish()
-    sink.figures()
+    sink.aggregate_values()
     sink.interrupt()
     sink.close()
     sink.describe()

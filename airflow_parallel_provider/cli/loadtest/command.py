@@ -24,7 +24,7 @@ _SAMPLES = 80
 _LEAST_PAUSE, _MOST_PAUSE = 0.05, 0.5
 
 
-def load_test(pipeline: Pipeline, settings: LoadSettings, *, target: str, json: bool, quiet: bool) -> int:
+def run_load_test(pipeline: Pipeline, settings: LoadSettings, *, target: str, json: bool, quiet: bool) -> int:
     """Run it, judge it, print what was found. Returns the exit code.
 
     :raises PlanError: when the pipeline cannot be tested as asked.

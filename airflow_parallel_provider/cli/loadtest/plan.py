@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.cli.counting import CountingSink
-from airflow_parallel_provider.cli.loadtest.sampling import PressedSource
+from airflow_parallel_provider.cli.loadtest.sampling import LoadTestSource
 from airflow_parallel_provider.engine.plan.tolerance import Tolerance
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.testing.fault_plan import Fail, Fault, FaultPlan, Kill, Stall
@@ -32,7 +32,7 @@ class LoadTest:
     """All that is needed to run one."""
 
     pipeline: Pipeline
-    source: PressedSource
+    source: LoadTestSource
     sink: CountingSink
     faults: FaultPlan | None
 
@@ -44,7 +44,7 @@ def prepare(pipeline: Pipeline, settings: LoadSettings) -> LoadTest:
     """
     if settings.real_sink and pipeline.sink is None:
         raise PlanError("--real-sink", True, "the pipeline has no sink; leave the option out and rows are counted")
-    source = PressedSource(pipeline.source, settings.items, settings.seconds)
+    source = LoadTestSource(pipeline.source, settings.items, settings.seconds)
     sink = CountingSink(pipeline.sink if settings.real_sink else None)
     # A load of its own: with the pipeline's key the chunks of the real load would be skipped, or pass as done.
     made = rebuilt(pipeline, source=source, sink=sink, load_key=None)

@@ -18,7 +18,7 @@ _NEVER_WHOLE = 2**62
 """Items of a chunk that no run fills."""
 
 
-class PressedSource(WrappedSource):
+class LoadTestSource(WrappedSource):
     """Repeats another source until enough items have been read or enough time has passed.
 
     :param items: read so many at most.
@@ -42,7 +42,7 @@ class PressedSource(WrappedSource):
         nowhere = Sink()
         told = self.inner.wrap_sink(nowhere)
         self.acknowledges = told is not nowhere
-        return Rehearsal(sink, told) if self.acknowledges else sink
+        return DiscardingSink(sink, told) if self.acknowledges else sink
 
     def __len__(self) -> int:
         """Number of items where only that ends it.
@@ -72,7 +72,7 @@ class PressedSource(WrappedSource):
                 return
 
 
-class Rehearsal(WrappedSink):
+class DiscardingSink(WrappedSink):
     """A sink beside the one that a source listens to, which is opened and closed with it and told of no commit.
 
     So a queue is let go at the end, and delivers what was read again at once.

@@ -13,7 +13,7 @@ from airflow_parallel_provider.engine.resources.cpus import usable_cpus
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class BusyTime:
     """How long a part of the pipeline was busy, in all its workers together."""
 
     name: str
@@ -29,9 +29,9 @@ class Load:
         return self.busy / max(1, count)
 
 
-def advise(loads: list[Load], seconds: float) -> tuple[str | None, str]:
+def advise(busy_times: list[BusyTime], seconds: float) -> tuple[str | None, str]:
     """Name of the bottleneck and one sentence of advice, for a run whose workers worked for ``seconds``."""
-    ranked = sorted(loads, key=lambda load: load.bound(), reverse=True)
+    ranked = sorted(busy_times, key=lambda load: load.bound(), reverse=True)
     if not ranked or seconds <= 0 or ranked[0].busy <= 0:
         return None, ""
     top = ranked[0]
@@ -42,7 +42,7 @@ def advise(loads: list[Load], seconds: float) -> tuple[str | None, str]:
     return top.name, f"{share}; {_cure(top, ranked[1:])}"
 
 
-def _cure(top: Load, others: list[Load]) -> str:
+def _cure(top: BusyTime, others: list[BusyTime]) -> str:
     if top.kind == "source":
         return "the source limits the run: let it yield cheaper items (names, ids) and fetch in a stage"
     if top.kind == "sink":

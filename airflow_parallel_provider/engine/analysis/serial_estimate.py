@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class Contention:
     """How crowded the interpreter, or the CPUs, were."""
 
     runners: float
@@ -21,7 +21,7 @@ class Turns:
     utilisation: float
     """Share of the time the resource was in use, 0 to 1."""
 
-    def alone(self, wall: float, cpu: float) -> float:
+    def uncontended_seconds(self, wall: float, cpu: float) -> float:
         """Seconds that calls of ``wall`` seconds with ``cpu`` seconds of CPU would have taken by themselves."""
         cpu = min(cpu, wall)
         waiting = cpu * max(0.0, self.runners - 1) * min(1.0, self.utilisation)

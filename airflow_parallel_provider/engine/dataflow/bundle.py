@@ -1,4 +1,4 @@
-"""What travels through channels: parcels of items with the keys that say where each one came from.
+"""What travels through channels: bundles of items with the keys that say where each one came from.
 
 An item's *key* is its position in its chunk. Where one call turns an item into several results, each result's key is
 the item's key with its number appended, so sorting a chunk's rows by key puts them in source order whatever the workers
@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.dataflow.size_estimate import weigh
+from airflow_parallel_provider.engine.dataflow.size_estimate import estimate_bytes
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.dataflow.chunk import Chunk
 
 
-class Parcel:
+class Bundle:
     """Calls to be made at one stage, all of one chunk.
 
     In a stage with ``batch_size`` each element of ``keys`` and ``values`` is the list of one batch, elsewhere one item.
@@ -42,14 +42,14 @@ class Parcel:
         self.keys = keys
         self.values = values
         self.size = size  # items in all calls together
-        self.bytes = weigh(values)
+        self.bytes = estimate_bytes(values)
         self.attempt = attempt
         self.splitting = splitting  # part of a batch that is being bisected: no further retries
         self.alone = alone  # suspected of killing its worker: travels in a message of its own
 
-    def cut(self, calls: int, size: int) -> Parcel:
-        """Take the first ``calls`` calls (``size`` items) out into a parcel of their own."""
-        head = Parcel(
+    def cut(self, calls: int, size: int) -> Bundle:
+        """Take the first ``calls`` calls (``size`` items) out into a bundle of their own."""
+        head = Bundle(
             self.chunk,
             self.keys[:calls],
             self.values[:calls],
@@ -64,10 +64,10 @@ class Parcel:
         self.bytes -= head.bytes
         return head
 
-    def one(self, index: int, *, batched: bool) -> Parcel:
-        """Copy one call into a parcel of its own."""
+    def one(self, index: int, *, batched: bool) -> Bundle:
+        """Copy one call into a bundle of its own."""
         size = len(self.values[index]) if batched else 1
-        return Parcel(
+        return Bundle(
             self.chunk,
             [self.keys[index]],
             [self.values[index]],

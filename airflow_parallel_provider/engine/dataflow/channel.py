@@ -16,10 +16,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
 
-Hand = list[Parcel]
+Dispatch = list[Bundle]
 """What one worker takes at once."""
 
 
@@ -31,7 +31,7 @@ class ChannelBroken(Exception):
     """The run is being torn down; nothing can be put or taken any more."""
 
 
-END: Final[Hand] = []
+END: Final[Dispatch] = []
 """Returned by :meth:`Channel.take` when nothing will ever come again. Compare with ``is``."""
 
 
@@ -39,7 +39,7 @@ class Channel:
     """Bounded, for many writers and many readers.
 
     :param capacity: items it holds at most.
-    :param batched: whether each call of a parcel is a list of items.
+    :param batched: whether each call of a bundle is a list of items.
     :param rate: items per second that may be taken; None: no limit.
     """
 
@@ -50,16 +50,16 @@ class Channel:
         self.calls = 0
         self.bytes = 0
         self.waiting = 0
-        self.leaving = 0
-        self.refill: Callable[[], list[Parcel]] | None = None
+        self.retiring = 0
+        self.refill: Callable[[], list[Bundle]] | None = None
         self._writers_waiting = 0
         self._batched = batched
         self._rate = RateLimit(rate) if rate else None
         self._lock = threading.Lock()
         self._readable = threading.Condition(self._lock)
         self._writable = threading.Condition(self._lock)
-        self._parcels: deque[Parcel] = deque()
-        self._returned: list[tuple[float, int, Parcel]] = []  # heap: due time, tie breaker, parcel
+        self._bundles: deque[Bundle] = deque()
+        self._returned: list[tuple[float, int, Bundle]] = []  # heap: due time, tie breaker, bundle
         self._returns = 0
         self._unsettled = 0
         self._closed = False
@@ -68,22 +68,22 @@ class Channel:
     @property
     def ended(self) -> bool:
         """Closed, empty, and nothing can come back."""
-        return self._closed and not self._parcels and not self._returned and not self._unsettled
+        return self._closed and not self._bundles and not self._returned and not self._unsettled
 
     @property
     def closed(self) -> bool:
         """Whether the writers are done."""
         return self._closed
 
-    def widen(self, capacity: int) -> None:
+    def grow(self, capacity: int) -> None:
         """Raise the bound; it never shrinks, so that the peak always stays below it."""
         with self._lock:
             if capacity > self.capacity:
                 self.capacity = capacity
                 self._writable.notify_all()
 
-    def put(self, parcel: Parcel) -> float:
-        """Add a parcel, in pieces if need be; return the seconds spent waiting for room.
+    def put(self, bundle: Bundle) -> float:
+        """Add a bundle, in pieces if need be; return the seconds spent waiting for room.
 
         :raises ChannelBroken: when the run is being torn down.
         """
@@ -92,12 +92,12 @@ class Channel:
             while True:
                 if self._broken:
                     raise ChannelBroken
-                calls, size = self._fitting(parcel)
-                if calls == len(parcel.values):
-                    self._append(parcel)
+                calls, size = self._fitting(bundle)
+                if calls == len(bundle.values):
+                    self._append(bundle)
                     return waited
                 if calls:
-                    self._append(parcel.cut(calls, size))
+                    self._append(bundle.cut(calls, size))
                     continue
                 waited += self._wait_for_room()
 
@@ -110,48 +110,48 @@ class Channel:
             self._writers_waiting -= 1
         return time.monotonic() - began
 
-    def _fitting(self, parcel: Parcel) -> tuple[int, int]:
-        """How many calls of the parcel fit, and their size. An empty channel takes any one batch: progress first."""
+    def _fitting(self, bundle: Bundle) -> tuple[int, int]:
+        """How many calls of the bundle fit, and their size. An empty channel takes any one batch: progress first."""
         room = self.capacity - self.items
-        if self.bytes + parcel.bytes > MOST_BYTES:
-            return self._fitting_bytes(parcel)
-        if parcel.size <= room:
-            return len(parcel.values), parcel.size
+        if self.bytes + bundle.bytes > MOST_BYTES:
+            return self._fitting_bytes(bundle)
+        if bundle.size <= room:
+            return len(bundle.values), bundle.size
         if not self._batched:
             return max(0, room), max(0, room)
         calls = size = 0
-        for batch in parcel.values:
+        for batch in bundle.values:
             if size + len(batch) > room:
                 break
             calls += 1
             size += len(batch)
         return calls, size
 
-    def _fitting_bytes(self, parcel: Parcel) -> tuple[int, int]:
-        """Like :meth:`_fitting` for a parcel that is too heavy as a whole; a single call may always go, alone."""
-        each = max(1, parcel.bytes // len(parcel.values))
-        calls = min(len(parcel.values), (MOST_BYTES - self.bytes) // each)
+    def _fitting_bytes(self, bundle: Bundle) -> tuple[int, int]:
+        """Like :meth:`_fitting` for a bundle that is too heavy as a whole; a single call may always go, alone."""
+        each = max(1, bundle.bytes // len(bundle.values))
+        calls = min(len(bundle.values), (MOST_BYTES - self.bytes) // each)
         if calls <= 0:
             calls = 0 if self.items else 1
-        size = sum(map(len, parcel.values[:calls])) if self._batched else calls
+        size = sum(map(len, bundle.values[:calls])) if self._batched else calls
         while calls and self.items and self.items + size > self.capacity:
             calls -= 1
-            size = sum(map(len, parcel.values[:calls])) if self._batched else calls
+            size = sum(map(len, bundle.values[:calls])) if self._batched else calls
         return calls, size
 
-    def _append(self, parcel: Parcel) -> None:
-        self._parcels.append(parcel)
-        self.items += parcel.size
-        self.bytes += parcel.bytes
-        self.calls += len(parcel.values)
+    def _append(self, bundle: Bundle) -> None:
+        self._bundles.append(bundle)
+        self.items += bundle.size
+        self.bytes += bundle.bytes
+        self.calls += len(bundle.values)
         self.peak = max(self.peak, self.items)
-        self._readable.notify(min(len(parcel.values), self.waiting) or 1)
+        self._readable.notify(min(len(bundle.values), self.waiting) or 1)
 
-    def give_back(self, parcel: Parcel, delay: float = 0.0) -> None:
-        """Return a parcel for another attempt after ``delay`` seconds. Never blocks; call before :meth:`settled`."""
+    def requeue(self, bundle: Bundle, delay: float = 0.0) -> None:
+        """Return a bundle for another attempt after ``delay`` seconds. Never blocks; call before :meth:`settled`."""
         with self._lock:
             self._returns += 1
-            heapq.heappush(self._returned, (time.monotonic() + delay, self._returns, parcel))
+            heapq.heappush(self._returned, (time.monotonic() + delay, self._returns, bundle))
             self._readable.notify()
 
     def settled(self, calls: int) -> None:
@@ -161,12 +161,12 @@ class Channel:
             if self.ended:
                 self._readable.notify_all()
 
-    def take(self, limit: Callable[[int], int], *, block: bool = True) -> Hand | None:
+    def get(self, limit: Callable[[int], int], *, block: bool = True) -> Dispatch | None:
         """Take calls for one worker.
 
         :param limit: given the number of calls that wait, says how many to take at most.
         :param block: wait for work; otherwise return None when there is none.
-        :return: the parcels; END when nothing will ever come again, or when this worker is to leave.
+        :return: the bundles; END when nothing will ever come again, or when this worker is to leave.
         :raises ChannelBroken: when the run is being torn down.
         """
         with self._lock:
@@ -175,13 +175,13 @@ class Channel:
                 while True:
                     if self._broken:
                         raise ChannelBroken
-                    if self.leaving and block:
-                        self.leaving -= 1
+                    if self.retiring and block:
+                        self.retiring -= 1
                         return END
-                    hand, pause = self._ready(limit)
-                    if hand:
-                        self._unsettled += sum(len(parcel.values) for parcel in hand)
-                        return hand
+                    dispatch, pause = self._ready(limit)
+                    if dispatch:
+                        self._unsettled += sum(len(bundle.values) for bundle in dispatch)
+                        return dispatch
                     if self.ended:
                         self._readable.notify_all()
                         return END
@@ -191,7 +191,7 @@ class Channel:
             finally:
                 self.waiting -= 1
 
-    def _ready(self, limit: Callable[[int], int]) -> tuple[Hand, float | None]:
+    def _ready(self, limit: Callable[[int], int]) -> tuple[Dispatch, float | None]:
         pause: float | None = None
         if self._rate is not None:
             pause = self._rate.pause(time.monotonic())
@@ -202,61 +202,61 @@ class Channel:
             pause = self._returned[0][0] - time.monotonic()
             if pause <= 0:
                 return self._spend([heapq.heappop(self._returned)[2]]), None
-        if not self._parcels and self.refill is not None:
-            for parcel in self.refill():
-                self._append(parcel)
-        if not self._parcels:
+        if not self._bundles and self.refill is not None:
+            for bundle in self.refill():
+                self._append(bundle)
+        if not self._bundles:
             return [], pause
         most = max(1, limit(self.calls))
         if self._rate is not None:
             most = min(most, self._rate.allowed)
         return self._spend(self._pop(most)), None
 
-    def _spend(self, hand: Hand) -> Hand:
+    def _spend(self, dispatch: Dispatch) -> Dispatch:
         if self._rate is not None:
-            self._rate.spend(sum(parcel.size for parcel in hand))
-        return hand
+            self._rate.spend(sum(bundle.size for bundle in dispatch))
+        return dispatch
 
-    def _pop(self, limit: int) -> Hand:
-        hand: Hand = []
-        while limit > 0 and self._parcels:
-            parcel = self._parcels[0]
-            calls = len(parcel.values)
+    def _pop(self, limit: int) -> Dispatch:
+        dispatch: Dispatch = []
+        while limit > 0 and self._bundles:
+            bundle = self._bundles[0]
+            calls = len(bundle.values)
             if calls > limit:
-                size = sum(map(len, parcel.values[:limit])) if self._batched else limit
-                parcel = parcel.cut(limit, size)
+                size = sum(map(len, bundle.values[:limit])) if self._batched else limit
+                bundle = bundle.cut(limit, size)
                 calls = limit
             else:
-                self._parcels.popleft()
-            hand.append(parcel)
+                self._bundles.popleft()
+            dispatch.append(bundle)
             limit -= calls
             self.calls -= calls
-            self.items -= parcel.size
-            self.bytes -= parcel.bytes
+            self.items -= bundle.size
+            self.bytes -= bundle.bytes
         # A low-water mark: a writer that is woken for every single place costs more than the call that made it free,
         # and meanwhile the readers have the other half. An empty channel takes whatever a writer has.
         if self._writers_waiting and self.items <= self.capacity // 2:
             self._writable.notify(self.capacity - self.items)
-        return hand
+        return dispatch
 
-    def dismiss(self, workers: int) -> None:
+    def retire_one(self, workers: int) -> None:
         """Have so many workers leave, those first that have nothing to do."""
         with self._lock:
-            self.leaving += workers
+            self.retiring += workers
             self._readable.notify_all()
 
-    def may_leave(self) -> bool:
+    def try_retire(self) -> bool:
         """For a worker that never waits: whether it is one of those to leave."""
-        if not self.leaving:
+        if not self.retiring:
             return False
         with self._lock:
-            if self.leaving:
-                self.leaving -= 1
+            if self.retiring:
+                self.retiring -= 1
                 return True
         return False
 
     def next_return(self) -> float | None:
-        """Seconds until the next parcel that was given back is due; None when none is waiting."""
+        """Seconds until the next bundle that was given back is due; None when none is waiting."""
         with self._lock:
             return max(0.0, self._returned[0][0] - time.monotonic()) if self._returned else None
 

@@ -24,15 +24,15 @@ class Chunk:
         "open",
         "row_keys",
         "rows",
-        "sealed",
         "size",
+        "source_done",
     )
 
     def __init__(self, index: int, first_position: int, stages: int) -> None:
         self.index = index
         self.first_position = first_position
         self.size = 0
-        self.sealed = False  # the source has given all its items
+        self.source_done = False  # the source has given all its items
         self.front = 0  # first stage that is not finished with it
         self.lock = threading.Lock()
         self.open = [0] * stages

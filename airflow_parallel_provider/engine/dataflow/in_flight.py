@@ -8,7 +8,7 @@ import time
 from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 
 
-class Budget:
+class InFlightLimit:
     """Bounds the items that are read but not finished (``max_in_flight``)."""
 
     def __init__(self, limit: int) -> None:
@@ -39,7 +39,7 @@ class Budget:
             self.used -= items
             self._changed.notify()
 
-    def widen(self, limit: int) -> None:
+    def grow(self, limit: int) -> None:
         """Raise the bound; it never shrinks."""
         with self._changed:
             if limit > self.limit:

@@ -10,14 +10,14 @@ Key = int | tuple[int, ...]
 Keys = Sequence[Key]
 """Keys of several items or results: a list, or a ``range`` of step 1. Never changed in place."""
 
-JOINT: Final = -1
+TABLE: Final = -1
 """Shape of a call that returned one table for its whole batch."""
 
-Shape = int | list[int]
-"""What one call gave back: a number of results, the indexes of the items that were kept, or JOINT."""
+ResultShape = int | list[int]
+"""What one call gave back: a number of results, the indexes of the items that were kept, or TABLE."""
 
 
-class JointKey(tuple[int, ...]):  # noqa: SLOT001 - a tuple's subclass cannot have slots of its own
+class TableKey(tuple[int, ...]):  # noqa: SLOT001 - a tuple's subclass cannot have workers of its own
     """Key of one result that stands for several items (a table returned for a batch), or of a part of such a result.
 
     As a tuple it is its place: it sorts like any other key.
@@ -36,9 +36,9 @@ class JointKey(tuple[int, ...]):  # noqa: SLOT001 - a tuple's subclass cannot ha
         return self
 
 
-def origins(key: Key) -> Iterable[int]:
+def item_positions(key: Key) -> Iterable[int]:
     """Positions in the chunk of the items a key stands for."""
-    if isinstance(key, JointKey):
+    if isinstance(key, TableKey):
         return key.positions
     return (key if isinstance(key, int) else key[0],)
 
@@ -48,7 +48,7 @@ def sort_key(key: Key) -> tuple[int, ...]:
     return (key,) if isinstance(key, int) else key
 
 
-def joined(first: Keys, second: Keys) -> Keys:
+def concat_keys(first: Keys, second: Keys) -> Keys:
     """The keys of both, one after the other."""
     if not first:
         return second
@@ -57,7 +57,7 @@ def joined(first: Keys, second: Keys) -> Keys:
     return [*first, *second]
 
 
-def joined_batches(batches: Sequence[Keys]) -> Keys:
+def concat_batches(batches: Sequence[Keys]) -> Keys:
     """The keys of all batches, one after the other."""
     first, last = batches[0], batches[-1]
     if isinstance(first, range) and isinstance(last, range):
@@ -67,17 +67,17 @@ def joined_batches(batches: Sequence[Keys]) -> Keys:
     return [key for keys in batches for key in keys]
 
 
-def below(key: Key, count: int) -> list[Key]:
+def child_keys(key: Key, count: int) -> list[Key]:
     """Keys of ``count`` results of the one item or result ``key``."""
     return [_numbered(key, number) for number in range(count)]
 
 
 def _numbered(key: Key, number: int) -> Key:
     place = (*sort_key(key), number)
-    return JointKey(key.positions, place) if isinstance(key, JointKey) else place
+    return TableKey(key.positions, place) if isinstance(key, TableKey) else place
 
 
-def batch_keys(keys: Keys, shape: Shape) -> Keys:
+def batch_keys(keys: Keys, shape: ResultShape) -> Keys:
     """Keys of what a batch function returned for a batch with ``keys``.
 
     As many results as items: one to one. More or fewer: result j of m belongs to item j*n//m of n, so every result has
@@ -85,8 +85,8 @@ def batch_keys(keys: Keys, shape: Shape) -> Keys:
     """
     if isinstance(shape, list):
         return [keys[index] for index in shape]
-    if shape == JOINT:
-        return [JointKey(sorted({origin for key in keys for origin in origins(key)}))]
+    if shape == TABLE:
+        return [TableKey(sorted({origin for key in keys for origin in item_positions(key)}))]
     if shape == len(keys):
         return keys
     owners = [keys[number * len(keys) // shape] for number in range(shape)]

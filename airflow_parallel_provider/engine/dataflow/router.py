@@ -11,20 +11,20 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
-from airflow_parallel_provider.engine.dataflow.keys import Keys, joined, sort_key
+from airflow_parallel_provider.engine.dataflow.keys import Keys, concat_keys, sort_key
 
 
-class Inlet(Protocol):
+class StageInput(Protocol):
     """What the flow needs to know of a stage."""
 
     batch_size: int | None
     in_order: bool
     """Cut batches only when the chunk is complete, in source order (an ordered run needs that, see Flow)."""
 
-    def accept(self, parcel: Parcel) -> float:
-        """Take a parcel in; return the seconds spent waiting for room."""
+    def accept(self, bundle: Bundle) -> float:
+        """Take a bundle in; return the seconds spent waiting for room."""
 
     def arrived(self, items: int) -> None:
         """Count items on their first arrival."""
@@ -33,7 +33,7 @@ class Inlet(Protocol):
         """Nothing more will arrive."""
 
 
-class Flow:
+class Router:
     """Moves results from stage to stage and notices when a chunk is complete.
 
     In an ordered run a batch must hold neighbours: when its function returns fewer or more results than it got items,
@@ -44,69 +44,69 @@ class Flow:
     :param complete: called with each chunk whose last item has found its fate.
     """
 
-    def __init__(self, inlets: list[Inlet], complete: Callable[[Chunk], None]) -> None:
-        self._inlets = inlets
+    def __init__(self, stage_inputs: list[StageInput], complete: Callable[[Chunk], None]) -> None:
+        self._stages = stage_inputs
         self._complete = complete
         self._lock = threading.Lock()
-        self._finished = [0] * len(inlets)
+        self._finished = [0] * len(stage_inputs)
         self._total: int | None = None
 
-    def deliver(self, stage: int, chunk: Chunk, keys: Keys, values: list[Any]) -> float:
+    def route(self, stage: int, chunk: Chunk, keys: Keys, values: list[Any]) -> float:
         """Bring results to a stage, or to the sink after the last one; return the seconds spent waiting for room."""
-        parcel = self.admit(stage, chunk, keys, values)
-        return self._inlets[stage].accept(parcel) if parcel is not None else 0.0
+        bundle = self.register(stage, chunk, keys, values)
+        return self._stages[stage].accept(bundle) if bundle is not None else 0.0
 
-    def admit(self, stage: int, chunk: Chunk, keys: Keys, values: list[Any]) -> Parcel | None:
+    def register(self, stage: int, chunk: Chunk, keys: Keys, values: list[Any]) -> Bundle | None:
         """Book results in at a stage and return the calls that can be made with them now, if any."""
         if not values:
             return None
-        if stage == len(self._inlets):
+        if stage == len(self._stages):
             with chunk.lock:
                 chunk.row_keys.append(keys)
                 chunk.rows.extend(values)
             return None
-        inlet = self._inlets[stage]
-        inlet.arrived(len(values))
+        stage_input = self._stages[stage]
+        stage_input.arrived(len(values))
         with chunk.lock:
             chunk.open[stage] += len(values)
-            if inlet.batch_size is None:
-                return Parcel(chunk, keys, values, len(values))
-            return self._gather(stage, chunk, inlet.batch_size, keys, values)
+            if stage_input.batch_size is None:
+                return Bundle(chunk, keys, values, len(values))
+            return self._gather(stage, chunk, stage_input.batch_size, keys, values)
 
-    def _gather(self, stage: int, chunk: Chunk, size: int, keys: Keys, values: list[Any]) -> Parcel | None:
+    def _gather(self, stage: int, chunk: Chunk, size: int, keys: Keys, values: list[Any]) -> Bundle | None:
         """Add to the chunk's unfinished batch at this stage; cut off every full one. Called with the chunk's lock."""
         held = chunk.gathered_values[stage]
         if held:
-            keys = joined(chunk.gathered_keys[stage], keys)
+            keys = concat_keys(chunk.gathered_keys[stage], keys)
             held.extend(values)
             values = held
-        full = 0 if self._inlets[stage].in_order else len(values) // size * size
+        full = 0 if self._stages[stage].in_order else len(values) // size * size
         chunk.gathered_keys[stage], chunk.gathered_values[stage] = keys[full:], values[full:] if full else values
         return self._in_batches(chunk, size, keys[:full], values[:full]) if full else None
 
-    def _in_batches(self, chunk: Chunk, size: int, keys: Keys, values: list[Any]) -> Parcel:
+    def _in_batches(self, chunk: Chunk, size: int, keys: Keys, values: list[Any]) -> Bundle:
         cuts = range(0, len(values), size)
-        return Parcel(
+        return Bundle(
             chunk, [keys[at : at + size] for at in cuts], [values[at : at + size] for at in cuts], len(values)
         )
 
-    def _last_batches(self, stage: int, chunk: Chunk) -> Parcel:
+    def _last_batches(self, stage: int, chunk: Chunk) -> Bundle:
         """What is left of the chunk in front of a stage, cut into batches; called with the chunk's lock."""
-        inlet = self._inlets[stage]
+        stage_input = self._stages[stage]
         keys, values = chunk.gathered_keys[stage], chunk.gathered_values[stage]
         chunk.gathered_keys[stage], chunk.gathered_values[stage] = (), []
-        if inlet.in_order:
+        if stage_input.in_order:
             order = sorted(range(len(keys)), key=lambda at: sort_key(keys[at]))
             keys, values = [keys[at] for at in order], [values[at] for at in order]
-        return self._in_batches(chunk, inlet.batch_size or 1, keys, values)
+        return self._in_batches(chunk, stage_input.batch_size or 1, keys, values)
 
-    def seal(self, chunk: Chunk, size: int) -> float:
+    def source_done(self, chunk: Chunk, size: int) -> float:
         """The source has given all ``size`` items of the chunk."""
         chunk.size = size
-        chunk.sealed = True
-        return self.settle(0, chunk, 0)
+        chunk.source_done = True
+        return self.complete_items(0, chunk, 0)
 
-    def settle(self, stage: int, chunk: Chunk, items: int) -> float:
+    def complete_items(self, stage: int, chunk: Chunk, items: int) -> float:
         """``items`` of the chunk have left the stage (their results were delivered before); return seconds waited."""
         waited = 0.0
         while True:
@@ -115,28 +115,28 @@ class Flow:
                     chunk.open[stage] -= items
                     items = 0
                 passed, rest = self._advance(chunk)
-            if rest is not None and rest[0] < len(self._inlets):
+            if rest is not None and rest[0] < len(self._stages):
                 # Before the stages are counted: that may close this very channel, and its readers would leave.
-                waited += self._inlets[rest[0]].accept(rest[1])
+                waited += self._stages[rest[0]].accept(rest[1])
             for done in passed:
                 self._count_finished(done)
             if rest is None:
                 return waited
-            if rest[0] == len(self._inlets):
+            if rest[0] == len(self._stages):
                 self._complete(chunk)
                 return waited
             stage = rest[0]
 
-    def _advance(self, chunk: Chunk) -> tuple[list[int], tuple[int, Parcel] | None]:
+    def _advance(self, chunk: Chunk) -> tuple[list[int], tuple[int, Bundle] | None]:
         """Move the chunk's front over the stages that are finished with it; called with the chunk's lock.
 
         Returns the stages passed, and either the last batch of the stage at the front, flushed though not full, or the
         mark that the chunk is complete.
         """
         passed: list[int] = []
-        if not chunk.sealed:
+        if not chunk.source_done:
             return passed, None
-        stages = len(self._inlets)
+        stages = len(self._stages)
         while chunk.front < stages:
             at = chunk.front
             if chunk.gathered_values[at]:
@@ -147,23 +147,23 @@ class Flow:
             passed.append(at)
         if chunk.front == stages:
             chunk.front += 1  # completes once
-            return passed, (stages, Parcel(chunk, [], [], 0))
+            return passed, (stages, Bundle(chunk, [], [], 0))
         return passed, None
 
     def _count_finished(self, stage: int) -> None:
         with self._lock:
             self._finished[stage] += 1
             closes = self._finished[stage] == self._total
-        if closes and stage + 1 < len(self._inlets):
-            self._inlets[stage + 1].close()
+        if closes and stage + 1 < len(self._stages):
+            self._stages[stage + 1].close()
 
     def end(self, chunks: int) -> None:
         """The source has ended after ``chunks`` chunks (the skipped ones are not counted)."""
         with self._lock:
             self._total = chunks
             closes = [stage for stage, count in enumerate(self._finished) if count == chunks]
-        if self._inlets:
-            self._inlets[0].close()
+        if self._stages:
+            self._stages[0].close()
         for stage in closes:
-            if stage + 1 < len(self._inlets):
-                self._inlets[stage + 1].close()
+            if stage + 1 < len(self._stages):
+                self._stages[stage + 1].close()

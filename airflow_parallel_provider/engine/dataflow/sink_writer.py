@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
-from airflow_parallel_provider.engine.dataflow.keys import origins, sort_key
+from airflow_parallel_provider.engine.dataflow.keys import item_positions, sort_key
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk
 from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.errors import RunFailed, SinkFailed
 
 
-class CommitterContext(Protocol):
+class SinkWriterContext(Protocol):
     """What the committer needs of its run."""
 
     def fail(self, error: RunFailed) -> None:
@@ -39,19 +39,19 @@ class CommitterContext(Protocol):
         """Everything is committed and sealed."""
 
 
-class Committer:
+class SinkWriter:
     """Assembles complete chunks and commits them. Run :meth:`run` on a thread of its own.
 
     :param ordered: commit the chunks in source order.
     """
 
-    def __init__(self, sink: Sink, context: CommitterContext, *, ordered: bool) -> None:
+    def __init__(self, sink: Sink, context: SinkWriterContext, *, ordered: bool) -> None:
         self.items_committed = 0
         self.items_filtered = 0
         self.items_dead_lettered = 0
         self.rows_committed = 0
         self.chunks_committed = 0
-        self.figures: Mapping[str, Any] = {}
+        self.aggregates: Mapping[str, Any] = {}
         self.busy = 0.0
         self.cpu = 0.0
         self._sink = sink
@@ -89,27 +89,27 @@ class Committer:
 
     def run(self) -> None:
         """Open, commit everything, seal, close."""
-        sealed = False
+        serialized = False
         try:
             self._context.opened(self._sink.open())
-            sealed = self._commit_all() and self._context.may_finish()
-            if sealed:
+            serialized = self._commit_all() and self._context.may_finish()
+            if serialized:
                 self.finish_sink()
         except BaseException as error:  # noqa: BLE001 - whatever the sink raises ends the run, by name
-            sealed = False
+            serialized = False
             self._failed(error)
         try:
             self._sink.close()
         except BaseException as error:  # noqa: BLE001 - told only where nothing was told before
-            sealed = False
+            serialized = False
             self._failed(error)
-        if sealed:
+        if serialized:
             self._context.sink_done()
 
     def finish_sink(self) -> None:
         """Everything is in: seal the load and ask for its figures."""
         self._sink.finish()
-        self.figures = self._sink.figures()
+        self.aggregates = self._sink.aggregate_values()
 
     def _failed(self, error: BaseException) -> None:
         failed = SinkFailed(f"the sink {self._sink.describe()} failed: {type(error).__name__}: {error}")
@@ -202,5 +202,5 @@ def _committed_items(chunk: Chunk) -> int:
         if type(run) is range and chunk.dead.isdisjoint(run):
             in_ranges += len(run)  # the only rows of these items: no other run names them
         else:
-            owners.update(origin for key in run for origin in origins(key))
+            owners.update(origin for key in run for origin in item_positions(key))
     return in_ranges + len(owners - chunk.dead)

@@ -10,20 +10,20 @@ from typing import Any
 _DEEP = 16
 
 
-def weigh(values: Sequence[Any]) -> int:
-    """Bytes of a parcel's values, estimated from its first one: the values of a stage are alike."""
+def estimate_bytes(values: Sequence[Any]) -> int:
+    """Bytes of a bundle's values, estimated from its first one: the values of a stage are alike."""
     try:
-        return len(values) * _weight(values[0], 2) if values else 0
+        return len(values) * _bytes_of(values[0], 2) if values else 0
     except Exception:  # noqa: BLE001 - the items' own code; an estimate is not worth a failed run
         return 64 * len(values)
 
 
-def _weight(value: Any, depth: int) -> int:
+def _bytes_of(value: Any, depth: int) -> int:
     size = getattr(value, "nbytes", None)
     if isinstance(size, int):
         return size
     own = sys.getsizeof(value, 64)
     if depth and isinstance(value, (list, tuple, dict, set)) and value:
         sample = list(itertools.islice(value.values() if isinstance(value, dict) else value, _DEEP))
-        return own + sum(_weight(each, depth - 1) for each in sample) * len(value) // len(sample)
+        return own + sum(_bytes_of(each, depth - 1) for each in sample) * len(value) // len(sample)
     return own

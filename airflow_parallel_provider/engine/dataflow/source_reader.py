@@ -1,6 +1,6 @@
 """The source's thread: reads items, cuts them into chunks, skips chunks that have committed, waits for room.
 
-Items are collected into parcels, because handing over one trivial item at a time would cost more than the item. A slow
+Items are collected into bundles, because handing over one trivial item at a time would cost more than the item. A slow
 source is not held up by that: a worker that finds the channel empty takes what has been collected so far.
 """
 
@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk, chunk_id
-from airflow_parallel_provider.engine.dataflow.in_flight import Budget
+from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.keys import Keys
-from airflow_parallel_provider.engine.dataflow.router import Flow
+from airflow_parallel_provider.engine.dataflow.router import Router
 from airflow_parallel_provider.engine.interfaces.records import CommittedChunk
 from airflow_parallel_provider.engine.interfaces.source import Source
 from airflow_parallel_provider.errors import LoadMismatch, RunFailed, SourceFailed
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 _NOTHING: Any = object()
 
-_PARCEL = 256
+_BUNDLE = 256
 
 _BULK = 2000
 
 
-class FeederContext(Protocol):
-    """What the feeder needs of its run."""
+class SourceReaderContext(Protocol):
+    """What the source reader needs of its run."""
 
-    flow: Flow
+    router: Router
 
     def fail(self, error: RunFailed) -> None:
         """End the run with this error."""
@@ -50,7 +50,7 @@ class FeederContext(Protocol):
         """A chunk that an earlier try committed has been passed over."""
 
 
-class Feeder:
+class SourceReader:
     """Reads the source. Run :meth:`run` on a thread of its own.
 
     :param committed: the chunks to skip, by id.
@@ -61,11 +61,11 @@ class Feeder:
     def __init__(
         self,
         source: Source,
-        context: FeederContext,
+        context: SourceReaderContext,
         *,
         chunk_size: int,
         stages: int,
-        budget: Budget,
+        in_flight: InFlightLimit,
         committed: Mapping[str, CommittedChunk],
         channel: Channel | None,
         state: Mapping[str, Any] | None = None,
@@ -79,7 +79,7 @@ class Feeder:
         self._source = source
         self._chunk_size = chunk_size
         self._stages = stages
-        self._budget = budget
+        self._in_flight = in_flight
         self._committed = committed
         self._channel = channel
         self._state = state
@@ -96,7 +96,7 @@ class Feeder:
         self.began = time.monotonic()
         try:
             if self._state is not None:
-                self._source.thaw(self._state)
+                self._source.restore_state(self._state)
             items = iter(self._source)
             index = 0
             for index in itertools.count():
@@ -146,16 +146,16 @@ class Feeder:
 
     def _read_chunk(self, index: int, first: Any, items: Iterator[Any]) -> None:
         self._waiting_since = time.monotonic()
-        self.waited += self._budget.acquire(self._chunk_size)
+        self.waited += self._in_flight.acquire(self._chunk_size)
         self._waiting_since = None
         chunk = Chunk(index, index * self._chunk_size, self._stages)
         with self._lock:
             self._chunk = chunk
         rest = itertools.chain((first,), itertools.islice(items, self._chunk_size - 1))
-        size = self._read_in_bulk(chunk, rest) if self._source.at_hand else self._read_one_by_one(rest)
+        size = self._read_in_bulk(chunk, rest) if self._source.is_in_memory else self._read_one_by_one(rest)
         if size < self._chunk_size:
-            self._budget.release(self._chunk_size - size)
-        self._pass_on(lambda: self._context.flow.seal(chunk, size))
+            self._in_flight.release(self._chunk_size - size)
+        self._emit(lambda: self._context.router.source_done(chunk, size))
 
     def _read_in_bulk(self, chunk: Chunk, items: Iterator[Any]) -> int:
         size = 0
@@ -181,7 +181,7 @@ class Feeder:
             self._values.append(item)
             self.items_read += 1
             count = len(self._values)
-        if channel is None or channel.waiting or count >= min(_PARCEL, max(1, channel.capacity // 2)):
+        if channel is None or channel.waiting or count >= min(_BUNDLE, max(1, channel.capacity // 2)):
             self._flush()
 
     def _flush(self) -> None:
@@ -193,9 +193,9 @@ class Feeder:
             self._deliver(chunk, range(first, first + len(values)), values)
 
     def _deliver(self, chunk: Chunk, keys: Keys, values: list[Any]) -> None:
-        self._pass_on(lambda: self._context.flow.deliver(0, chunk, keys, values))
+        self._emit(lambda: self._context.router.route(0, chunk, keys, values))
 
-    def _pass_on(self, deliver: Callable[[], float]) -> None:
+    def _emit(self, deliver: Callable[[], float]) -> None:
         """Do something that is not the source's work: its time is not counted, its errors are the engine's."""
         self._waiting_since = began = time.monotonic()
         cpu = time.thread_time()
@@ -210,7 +210,7 @@ class Feeder:
             self.waited += time.monotonic() - began
             self.cpu -= time.thread_time() - cpu
 
-    def _collected(self) -> list[Parcel]:
+    def _collected(self) -> list[Bundle]:
         """What has been collected, for a worker that found the channel empty; called under the channel's lock.
 
         Booked in before the lock is released: the chunk must not be sealed while items of it are in nobody's book.
@@ -220,8 +220,8 @@ class Feeder:
             if not values or self._chunk is None:
                 return []
             self._values = []
-            parcel = self._context.flow.admit(0, self._chunk, range(first, first + len(values)), values)
-        return [parcel] if parcel is not None else []
+            bundle = self._context.router.register(0, self._chunk, range(first, first + len(values)), values)
+        return [bundle] if bundle is not None else []
 
 
 class _OwnError(Exception):

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.dataflow.keys import JOINT, Shape
-from airflow_parallel_provider.engine.functions.outcome import BadReturn, CallFailure, Outcome, failure_of
+from airflow_parallel_provider.engine.dataflow.keys import TABLE, ResultShape
+from airflow_parallel_provider.engine.functions.outcome import CallFailure, InvalidReturn, Outcome, failure_of
 from airflow_parallel_provider.engine.functions.status_page import BEGAN_NS, CALL, LIMIT, Page, limit_word
 from airflow_parallel_provider.engine.interfaces.drop import DROP
 
@@ -76,7 +76,7 @@ def record_failure(outcome: Outcome, number: int, failure: CallFailure) -> None:
 def record_item(outcome: Outcome, number: int, result: Any) -> None:
     """Call ``number`` of a stage without ``batch_size`` returned ``result``.
 
-    :raises BadReturn: when it is a coroutine.
+    :raises InvalidReturn: when it is a coroutine.
     """
     made = _item_results(result)
     if outcome.shapes is None:
@@ -88,7 +88,7 @@ def record_item(outcome: Outcome, number: int, result: Any) -> None:
 def _item_results(result: Any) -> list[Any]:
     if isinstance(result, CoroutineType):
         result.close()
-        raise BadReturn('the function returned a coroutine: declare the stage with kind="async"')
+        raise InvalidReturn('the function returned a coroutine: declare the stage with kind="async"')
     if isinstance(result, GeneratorType):
         return [each for each in result if each is not DROP]
     return [] if result is DROP else [result]
@@ -97,7 +97,7 @@ def _item_results(result: Any) -> list[Any]:
 def record_batch(outcome: Outcome, size: int, result: Any) -> None:
     """The next call, of a batch of ``size`` items, returned ``result``.
 
-    :raises BadReturn: when it is not an iterable of results.
+    :raises InvalidReturn: when it is not an iterable of results.
     """
     made, shape = batch_results(result, size)
     outcome.results.extend(made)
@@ -112,17 +112,17 @@ def is_table(value: object) -> bool:
     )
 
 
-def batch_results(result: Any, size: int) -> tuple[list[Any], Shape]:
+def batch_results(result: Any, size: int) -> tuple[list[Any], ResultShape]:
     """Check and list what a batch function returned for ``size`` items.
 
-    :raises BadReturn: when it is not an iterable of results.
+    :raises InvalidReturn: when it is not an iterable of results.
     """
     if is_table(result):
-        return [result], JOINT
+        return [result], TABLE
     if result is None or isinstance(result, (str, bytes, Mapping, CoroutineType)) or not isinstance(result, Iterable):
         if isinstance(result, CoroutineType):
             result.close()
-        raise BadReturn(
+        raise InvalidReturn(
             f"the function returned {type(result).__name__} for a batch of {size} items; with batch_size it must "
             "return an iterable of results (return [] to drop them all)"
         )

@@ -1,6 +1,6 @@
 """Which modules a stage's function will want when it is called, found by reading its code.
 
-A worker that imports at its first call pays for it alone; what the nursery has imported every worker inherits for
+A worker that imports at its first call pays for it alone; what the fork server has imported every worker inherits for
 nothing.
 """
 
@@ -15,7 +15,7 @@ from airflow_parallel_provider.engine.functions.serialization import global_name
 from airflow_parallel_provider.engine.plan.stage import Stage
 
 
-def modules_wanted(stages: Iterable[Stage]) -> frozenset[str]:
+def imported_modules(stages: Iterable[Stage]) -> frozenset[str]:
     """Modules that the functions of the stages import when they run, or that their globals come from.
 
     ``from package import name`` is told as ``package:name``, because a package may load its names when they are asked
@@ -28,7 +28,7 @@ def modules_wanted(stages: Iterable[Stage]) -> frozenset[str]:
     for stage in stages:
         for part in (stage.function, stage.setup, stage.teardown):
             for function in _functions(part):
-                found.update(_wanted(function, seen))
+                found.update(_imported_by(function, seen))
     return frozenset(found)
 
 
@@ -40,7 +40,7 @@ def _functions(part: Any) -> Iterator[Any]:
         yield getattr(part, "func", part)  # of a functools.partial
 
 
-def _wanted(function: Any, seen: set[int]) -> Iterator[str]:
+def _imported_by(function: Any, seen: set[int]) -> Iterator[str]:
     code = getattr(function, "__code__", None)
     if code is None or id(code) in seen:
         return
@@ -52,7 +52,7 @@ def _wanted(function: Any, seen: set[int]) -> Iterator[str]:
         if isinstance(value, ModuleType):
             yield value.__name__
         elif getattr(value, "__module__", None) == function.__module__:
-            yield from _wanted(value, seen)
+            yield from _imported_by(value, seen)
         elif isinstance(getattr(value, "__module__", None), str):
             yield value.__module__
 

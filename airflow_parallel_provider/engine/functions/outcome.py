@@ -7,13 +7,13 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.dataflow.keys import Shape
+from airflow_parallel_provider.engine.dataflow.keys import ResultShape
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.plan.retry import Retry
 
 
-class BadReturn(Exception):
+class InvalidReturn(Exception):
     """The function returned something no stage may return: a mistake in the pipeline, not in an item."""
 
 
@@ -24,7 +24,7 @@ class CallFailure:
     error: str
     """Type of the error, e.g. ``ValueError``."""
     message: str
-    place: str = ""
+    location: str = ""
     """Where it was raised: ``file.py:31``; failures of one type and place are one cause."""
     traceback: str = ""
     retryable: bool = False
@@ -40,7 +40,7 @@ class Outcome:
 
     results: list[Any] = field(default_factory=list)
     """Results of all calls, one after the other."""
-    shapes: list[Shape] | None = None
+    shapes: list[ResultShape] | None = None
     """What each call gave; None only without ``batch_size``: each item exactly one result."""
     failures: dict[int, CallFailure] = field(default_factory=dict)
     """By the call's number in the message."""
@@ -74,17 +74,17 @@ def describe_error(error: BaseException, *, retryable: bool = False, kind: str =
     return CallFailure(
         error=type(error).__qualname__,
         message=message[:2000],
-        place=place,
+        location=place,
         traceback=text[-8000:],
         retryable=retryable,
-        fatal=isinstance(error, BadReturn),
+        fatal=isinstance(error, InvalidReturn),
         kind=kind,
     )
 
 
 def failure_of(error: BaseException, retry: Retry) -> CallFailure:
     """Describe an error a stage's function raised, and decide here, where the error is, whether it may be retried."""
-    if isinstance(error, BadReturn):
+    if isinstance(error, InvalidReturn):
         return describe_error(error)
     try:
         retryable = retry.accepts(error)

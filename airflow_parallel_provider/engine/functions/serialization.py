@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from types import CodeType, ModuleType
 from typing import Any
 
-from airflow_parallel_provider.engine.functions.worker_code import WorkerCode
+from airflow_parallel_provider.engine.functions.worker_code import StageFunction
 from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.errors import NotPicklable
 
@@ -23,14 +23,14 @@ _registry_lock = threading.Lock()
 _users: dict[str, int] = {}
 
 
-def ship(stage: Stage, *, opens: bool = False, seals: bool = False) -> bytes:
-    """Pickle what a worker process needs of a stage; ``opens`` and ``seals`` as in :class:`WorkerCode`.
+def serialize_stage(stage: Stage, *, receives_serialized: bool = False, returns_serialized: bool = False) -> bytes:
+    """Pickle what a worker process needs of a stage; ``opens`` and ``seals`` as in :class:`StageFunction`.
 
     :raises NotPicklable: naming the global that cannot travel, where one can be found.
     """
     import cloudpickle
 
-    code = WorkerCode.of(stage, opens=opens, seals=seals)
+    code = StageFunction.of(stage, receives_serialized=receives_serialized, returns_serialized=returns_serialized)
     with by_value_modules([stage]):
         try:
             data: bytes = cloudpickle.dumps(code, protocol=5)

@@ -7,7 +7,7 @@ from typing import Any
 Page = Any
 """A sequence of numbers, one per name below: a memory page shared with the task process, or a list inside it."""
 
-MESSAGE, CALL, BEGAN_NS, STATE, CPU_NS, PEAK_RSS, LIMIT, RECALLED = range(8)
+MESSAGE, CALL, BEGAN_NS, STATE, CPU_NS, PEAK_RSS, LIMIT, RECLAIMED = range(8)
 
 PAGE_SLOTS = 8
 

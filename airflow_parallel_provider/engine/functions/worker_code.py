@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveCode:
+class BoundFunction:
     """A stage's function as one worker calls it."""
 
     call: Callable[[Any], Any]
-    finish: Callable[[], Any] | None
+    teardown: Callable[[], Any] | None
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerCode:
+class StageFunction:
     """The part of a stage that runs in its workers."""
 
     stage: str
@@ -32,13 +32,13 @@ class WorkerCode:
     has_process: bool
     batched: bool
     retry: Retry
-    opens: bool = False
+    receives_serialized: bool = False
     """Values may come sealed: the stage before is a process stage too."""
-    seals: bool = False
+    returns_serialized: bool = False
     """Results may go sealed: the stage after is a process stage too."""
 
     @classmethod
-    def of(cls, stage: Stage, *, opens: bool = False, seals: bool = False) -> WorkerCode:
+    def of(cls, stage: Stage, *, receives_serialized: bool = False, returns_serialized: bool = False) -> StageFunction:
         """Take it out of a stage."""
         from airflow_parallel_provider.engine.plan.functions import has_process_method
 
@@ -50,34 +50,34 @@ class WorkerCode:
             has_process_method(stage.function),
             stage.batched,
             stage.retry,
-            opens,
-            seals,
+            receives_serialized,
+            returns_serialized,
         )
 
-    def begin(self) -> LiveCode:
+    def bind(self) -> BoundFunction:
         """Set one worker up. Raises what ``setup`` raises. In an async stage setup and finish may be coroutines."""
         if self.has_process:
-            return self._begin_object()
+            return self._bind_object()
         if self.setup is None:
-            return LiveCode(self.function, None)
-        return self.with_resource(self.setup())
+            return BoundFunction(self.function, None)
+        return self.bind_resource(self.setup())
 
-    def with_resource(self, resource: Any) -> LiveCode:
+    def bind_resource(self, resource: Any) -> BoundFunction:
         """The function bound to what ``setup`` returned."""
         function, teardown = self.function, self.teardown
 
         def call(value: Any) -> Any:
             return function(value, resource)
 
-        return LiveCode(call, None if teardown is None else lambda: teardown(resource))
+        return BoundFunction(call, None if teardown is None else lambda: teardown(resource))
 
     def worker_object(self) -> Any:
         """A stage object of the worker's own: a new instance of the class, or a deep copy of the instance."""
         return self.function() if isinstance(self.function, type) else copy.deepcopy(self.function)
 
-    def _begin_object(self) -> LiveCode:
+    def _bind_object(self) -> BoundFunction:
         worker = self.worker_object()
         setup = getattr(worker, "setup", None)
         if setup is not None:
             setup()
-        return LiveCode(worker.process, getattr(worker, "teardown", None))
+        return BoundFunction(worker.process, getattr(worker, "teardown", None))

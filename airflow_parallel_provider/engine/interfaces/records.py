@@ -83,6 +83,6 @@ class LoadSpec:
     generation: str = ""
     """Which of the family's loads this is: the same text for every try that belongs together."""
     source_state: Mapping[str, Any] | None = None
-    """:meth:`Source.freeze` of the source; kept by the first try of a load, never compared."""
+    """:meth:`Source.get_state` of the source; kept by the first try of a load, never compared."""
     queue: str | None = None
     """Names the queue whose messages are the items; the sink then remembers the ids of those it has committed."""

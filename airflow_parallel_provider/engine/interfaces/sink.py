@@ -9,7 +9,7 @@ from airflow_parallel_provider.engine.interfaces.records import ChunkResult, Com
 from airflow_parallel_provider.errors import PlanError
 
 
-class SinkRun(Protocol):
+class SinkContext(Protocol):
     """What a sink may ask its run, and tell it, while it commits."""
 
     def may_reject(self, rows: int) -> bool:
@@ -28,7 +28,7 @@ class Sink:
     (always). ``interrupt`` may come from any thread, while another call is going on.
     """
 
-    def attach(self, run: SinkRun) -> None:
+    def bind(self, run: SinkContext) -> None:
         """Told who its run is, for sinks that reject rows."""
 
     def prepare(self, spec: LoadSpec) -> None:
@@ -53,7 +53,7 @@ class Sink:
     def finish(self) -> None:
         """Every chunk is in: seal the load."""
 
-    def figures(self) -> Mapping[str, Any]:
+    def aggregate_values(self) -> Mapping[str, Any]:
         """After ``finish``: figures over all rows of the load, plain JSON, for the report."""
         return {}
 
@@ -78,9 +78,9 @@ class WrappedSink(Sink):
     def __init__(self, inner: Sink) -> None:
         self.inner = inner
 
-    def attach(self, run: SinkRun) -> None:
+    def bind(self, run: SinkContext) -> None:
         """Of the inner sink."""
-        self.inner.attach(run)
+        self.inner.bind(run)
 
     def prepare(self, spec: LoadSpec) -> None:
         """Of the inner sink."""
@@ -106,9 +106,9 @@ class WrappedSink(Sink):
         """Of the inner sink."""
         self.inner.finish()
 
-    def figures(self) -> Mapping[str, Any]:
+    def aggregate_values(self) -> Mapping[str, Any]:
         """Of the inner sink."""
-        return self.inner.figures()
+        return self.inner.aggregate_values()
 
     def close(self) -> None:
         """Of the inner sink."""

@@ -26,7 +26,7 @@ class Source:
         """
 
     @property
-    def at_hand(self) -> bool:
+    def is_in_memory(self) -> bool:
         """Whether the items are all there already, so that reading one never waits; they are then read in bulk."""
         return False
 
@@ -34,15 +34,15 @@ class Source:
         """A short text that changes when the items change; stored with the load and compared on a retry."""
         return type(self).__qualname__
 
-    def freeze(self) -> Mapping[str, Any] | None:
+    def get_state(self) -> Mapping[str, Any] | None:
         """What the items depend on and this try has found (a listing, an upper bound), as plain JSON; None: nothing.
 
         Called after :meth:`prepare`, on the same thread. A sink with a ledger writes it down with the load and gives
-        it back to every later try, see :meth:`thaw`.
+        it back to every later try, see :meth:`restore_state`.
         """
         return None
 
-    def thaw(self, state: Mapping[str, Any]) -> None:
+    def restore_state(self, state: Mapping[str, Any]) -> None:
         """Go on with what the try froze that committed the first chunk. Called before the items are read, if at all.
 
         :raises LoadMismatch: when those items are no longer to be had; say which.
@@ -75,17 +75,17 @@ class WrappedSource(Source):
         self.inner.prepare()
 
     @property
-    def at_hand(self) -> bool:
+    def is_in_memory(self) -> bool:
         """Of the inner source."""
-        return self.inner.at_hand
+        return self.inner.is_in_memory
 
-    def freeze(self) -> Mapping[str, Any] | None:
+    def get_state(self) -> Mapping[str, Any] | None:
         """Of the inner source."""
-        return self.inner.freeze()
+        return self.inner.get_state()
 
-    def thaw(self, state: Mapping[str, Any]) -> None:
+    def restore_state(self, state: Mapping[str, Any]) -> None:
         """Of the inner source."""
-        self.inner.thaw(state)
+        self.inner.restore_state(state)
 
     def wrap_sink(self, sink: Sink) -> Sink:
         """Of the inner source."""
@@ -122,7 +122,7 @@ class IterableSource(Source):
         self.origin = origin
 
     @property
-    def at_hand(self) -> bool:
+    def is_in_memory(self) -> bool:
         """True for the built-in sequences."""
         return type(self.origin) in (list, tuple, range)
 
@@ -133,7 +133,7 @@ class IterableSource(Source):
         kind = type(self.origin).__name__
         if isinstance(self.origin, Sized) and hasattr(self.origin, "__getitem__"):
             size = len(self.origin)
-            ends = [] if size == 0 else [_shown(self.origin, 0), _shown(self.origin, size - 1)]
+            ends = [] if size == 0 else [_preview(self.origin, 0), _preview(self.origin, size - 1)]
             digest = hashlib.blake2b(repr(ends).encode(), digest_size=6).hexdigest()
             return f"{kind} of {size} {digest}"
         return kind
@@ -160,7 +160,7 @@ class IterableSource(Source):
         return iter(items)
 
 
-def _shown(origin: Any, index: int) -> str:
+def _preview(origin: Any, index: int) -> str:
     try:
         return repr(origin[index])
     except (KeyError, IndexError, TypeError):  # a mapping, or something that only looks like a sequence

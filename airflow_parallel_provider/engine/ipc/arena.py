@@ -1,4 +1,4 @@
-"""Shared memory for large buffers: one arena per direction between a slot and its worker.
+"""Shared memory for large buffers: one arena per direction between a worker and its worker.
 
 An arena is an anonymous, sparse memory file: it costs only the pages that were written, its pages stay warm for the
 next buffer, and the kernel frees it with the last process that holds it, however that process ends. The sender places
@@ -43,7 +43,7 @@ class Sender:
         self._free: dict[int, list[int]] = {}  # by size class: last used first, its pages are warm
         self._classes: dict[int, int] = {}  # offset to size class
 
-    def place(self, buffer: memoryview) -> int | None:
+    def put(self, buffer: memoryview) -> int | None:
         """Copy a buffer in; return its offset, or None when there is no room."""
         size = buffer.nbytes
         rounded = 1 << (size - 1).bit_length()

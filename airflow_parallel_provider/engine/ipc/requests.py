@@ -1,10 +1,10 @@
 """Questions that worker processes ask of the task process while their functions run.
 
 A function in a worker may need something that only the task process can get (in Airflow a connection or a Variable).
-It asks with :func:`ask`, from any thread of the worker, also from processes that it forks, and from the nursery while
+It asks with :func:`ask`, from any thread of the worker, also from processes that it forks, and from the fork server while
 the functions' modules are imported.
 
-A worker's own socket belongs to its slot, and its slot waits for results. So each question travels on a socket pair
+A worker's own socket belongs to its worker, and its worker waits for results. So each question travels on a socket pair
 of its own: one end is sent through a datagram socket that all workers share, question and answer go over the other.
 """
 
@@ -20,14 +20,14 @@ import socket
 import struct
 import threading
 
-from airflow_parallel_provider.engine.plan.worker_hooks import Answer
+from airflow_parallel_provider.engine.plan.worker_hooks import RequestHandler
 from airflow_parallel_provider.errors import ParallelError
 
-THREAD = "parallel-questions"
+THREAD_NAME = "parallel-questions"
 
 _SIZE = struct.Struct("<Q")
 
-_PATIENCE = 5.0
+_IO_SECONDS = 5.0
 """Seconds a worker may take to write its question or to read its answer: others wait behind it."""
 
 _line: socket.socket | None = None
@@ -35,12 +35,12 @@ _line: socket.socket | None = None
 log = logging.getLogger(__name__)
 
 
-class NoAnswer(ParallelError):
+class NoResponse(ParallelError):
     """The task process has not answered: it does not take questions, or it is ending."""
 
 
 def connect(fd: int) -> None:
-    """Take over the line to the task process; in the nursery, before any worker is forked."""
+    """Take over the line to the task process; in the fork server, before any worker is forked."""
     global _line
     os.set_inheritable(fd, False)
     _line = socket.socket(fileno=fd)
@@ -51,13 +51,13 @@ def connected() -> bool:
     return _line is not None
 
 
-def ask(question: bytes) -> bytes:
+def request(question: bytes) -> bytes:
     """Ask the task process and wait for its answer. Safe from any thread.
 
-    :raises NoAnswer: when there is none.
+    :raises NoResponse: when there is none.
     """
     if _line is None:
-        raise NoAnswer("this process has no line to a task process")
+        raise NoResponse("this process has no line to a task process")
     ours, theirs = socket.socketpair()
     with ours:
         try:
@@ -66,31 +66,31 @@ def ask(question: bytes) -> bytes:
             _send(ours, question)
             return _receive(ours)
         except OSError as error:
-            raise NoAnswer(f"the task process did not answer ({error})") from error
+            raise NoResponse(f"the task process did not answer ({error})") from error
 
 
-class QuestionDesk:
+class RequestServer:
     """Answers the questions of all worker processes, one after the other, on a thread of its own.
 
-    Not on the coordinating thread: that waits for the nursery to import the functions' modules, and at the end for
+    Not on the coordinating thread: that waits for the fork server to import the functions' modules, and at the end for
     ``teardown``, and both may ask.
 
     :param answer: see :data:`Answer`.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, answer: RequestHandler) -> None:
+        self._handler = answer
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours = _above_standard_streams(ours)
         self._theirs = _above_standard_streams(theirs)
         self._wake, self._woken = socket.socketpair()
         run = contextvars.copy_context().run
-        self._thread = threading.Thread(target=lambda: run(self._serve), name=THREAD, daemon=True)
+        self._thread = threading.Thread(target=lambda: run(self._serve), name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     @property
     def fd(self) -> int:
-        """The descriptor that the nursery is given."""
+        """The descriptor that the fork server is given."""
         return self._theirs.fileno()
 
     def close(self) -> None:
@@ -113,15 +113,15 @@ class QuestionDesk:
         _, fds, _, _ = socket.recv_fds(self._ours, 1, 1)
         for fd in fds:
             with socket.socket(fileno=fd) as line:
-                line.settimeout(_PATIENCE)
+                line.settimeout(_IO_SECONDS)
                 # The asker may be ended at any moment; that is no business of the next one's.
                 with contextlib.suppress(OSError):
-                    self._answer_on(line)
+                    self._respond_on(line)
 
-    def _answer_on(self, line: socket.socket) -> None:
+    def _respond_on(self, line: socket.socket) -> None:
         question = _receive(line)
         try:
-            answer = self._answer(question)
+            answer = self._handler(question)
         except Exception:
             log.warning("A question of a worker process could not be answered", exc_info=True)
             return

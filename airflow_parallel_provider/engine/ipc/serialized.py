@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from airflow_parallel_provider.engine.ipc.arena import SHARED_FROM
 
-HEAVY: Final = 1 << 15
+SERIALIZE_FROM_BYTES: Final = 1 << 15
 """Mean bytes of a result from which sealing pays."""
 
 
-class Sealed:
+class SerializedValue:
     """One pickled value."""
 
     __slots__ = ("buffers", "payload")
@@ -26,24 +26,24 @@ class Sealed:
         """Bytes of all parts."""
         return len(self.payload) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
 
-    def open(self) -> Any:
+    def deserialize(self) -> Any:
         """Unpickle."""
         return pickle.loads(self.payload, buffers=self.buffers)  # noqa: S301 - pickled by this run's own workers
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Sealed, (self.payload, [pickle.PickleBuffer(buffer) for buffer in self.buffers])
+        return SerializedValue, (self.payload, [pickle.PickleBuffer(buffer) for buffer in self.buffers])
 
 
-def opened(value: Any) -> Any:
+def deserialize(value: Any) -> Any:
     """The value itself, whether it was sealed or not."""
-    return value.open() if type(value) is Sealed else value
+    return value.deserialize() if type(value) is SerializedValue else value
 
 
-def open_all(values: Sequence[Any], *, batched: bool) -> Sequence[Any]:
+def deserialize_all(values: Sequence[Any], *, batched: bool) -> Sequence[Any]:
     """The values of a message, opened."""
     if batched:
-        return [[opened(value) for value in batch] for batch in values]
-    return [opened(value) for value in values]
+        return [[deserialize(value) for value in batch] for batch in values]
+    return [deserialize(value) for value in values]
 
 
 class _Bytes:

@@ -1,4 +1,4 @@
-"""Frames on the socket between a slot and its worker process.
+"""Frames on the socket between a worker and its worker process.
 
 A frame is a header, a table, a pickle (protocol 5) and out-of-band buffers. The table says of each buffer how long it
 is and where it lies in shared memory, or that it follows in the frame; and which places of the other direction's shared
@@ -79,7 +79,7 @@ class Outbox:
         """The pieces of a frame, in the order in which they must be sent; large ones are not copied twice."""
         table, inline = [], []
         for buffer in buffers:
-            place = self._sender.place(buffer) if buffer.nbytes >= SHARED_FROM else None
+            place = self._sender.put(buffer) if buffer.nbytes >= SHARED_FROM else None
             table.append(BUFFER.pack(buffer.nbytes, INLINE if place is None else place))
             if place is None:
                 inline.append(buffer)

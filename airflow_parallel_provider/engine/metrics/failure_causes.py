@@ -40,7 +40,7 @@ class Causes:
 
     def add(self, stage: str, failure: CallFailure, *, position: int | None, item: object) -> None:
         """Count one dead letter. Failures of one type raised at one place are one cause."""
-        key = (stage, failure.error, failure.place or _NUMBERS.sub("#", failure.message))
+        key = (stage, failure.error, failure.location or _NUMBERS.sub("#", failure.message))
         with self._lock:
             self.total += 1
             other = key not in self._causes and len(self._causes) >= MAX_CAUSES
@@ -76,7 +76,7 @@ def cause_text(failure: CallFailure) -> str:
     if len(message) > _SHOWN:
         message = message[: _SHOWN - 3] + "..."
     text = f"{failure.error}: {message}" if message else failure.error
-    return f"{text} ({failure.place})" if failure.place else text
+    return f"{text} ({failure.location})" if failure.location else text
 
 
 def _sample(failure: CallFailure, position: int | None, item: object) -> dict[str, Any]:

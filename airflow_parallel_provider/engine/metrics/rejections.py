@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from airflow_parallel_provider.engine.metrics.failure_causes import Causes
-from airflow_parallel_provider.engine.metrics.tolerance_tracker import Judge
+from airflow_parallel_provider.engine.metrics.tolerance_tracker import ToleranceTracker
 
 
-class Rejections:
-    """What a run lets its sink ask and say; see :class:`SinkRun`. For the sink's thread.
+class RejectionTracker:
+    """What a run lets its sink ask and say; see :class:`SinkContext`. For the sink's thread.
 
     :param items_read: how many items have been read so far.
     """
 
-    def __init__(self, judge: Judge, causes: Causes, items_read: Callable[[], int]) -> None:
-        self._judge = judge
+    def __init__(self, tolerance: ToleranceTracker, causes: Causes, items_read: Callable[[], int]) -> None:
+        self._tolerance = tolerance
         self._causes = causes
         self._items_read = items_read
 
     def may_reject(self, rows: int) -> bool:
         """Whether the run would stay within its tolerance if so many more rows were rejected."""
-        return self._judge.verdict(self._items_read(), more=rows) is None
+        return self._tolerance.check(self._items_read(), more=rows) is None
 
     def rejected(self, cause: str, rows: int, position: int | None) -> None:
         """So many rows were rejected for this cause, and that has committed."""
-        self._judge.rejected += rows
+        self._tolerance.rejected += rows
         self._causes.add_rejected(cause, rows, position)

@@ -16,7 +16,7 @@ _STEPS = 400
 """Steps of the duration's logarithm: an eighth of a percent to either side, where the sketch itself allows one."""
 
 
-class StageMeter:
+class StageMetrics:
     """Counters of one stage. One lock: they are touched once per hand, not once per item."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class StageMeter:
     def deciles(self) -> list[float]:
         """Milliseconds of one call at 0, 10, ..., 100 %; empty while nothing was called."""
         with self.lock:
-            self._settle()
+            self._fold()
             if not self._sketch.count:
                 return []
             return [round(self._sketch.get_quantile_value(at / 10), 4) for at in range(11)]
@@ -100,17 +100,17 @@ class StageMeter:
     def quantiles(self) -> tuple[float | None, float | None, float | None]:
         """Milliseconds of one call at 50, 95 and 99 %; None while nothing was called."""
         with self.lock:
-            self._settle()
+            self._fold()
             return _three_of(self._sketch)
 
     def recent_quantiles(self) -> tuple[float | None, float | None, float | None]:
         """As :meth:`quantiles`, of the calls that ended since this was asked last."""
         with self.lock:
-            self._settle()
+            self._fold()
             window, self._window = self._window, self._empty()
             return _three_of(window)
 
-    def _settle(self) -> None:
+    def _fold(self) -> None:
         """Durations go into one sketch as they come, and from there into the two that are asked."""
         self._add_together()
         if self._fresh.count:

@@ -8,7 +8,7 @@ from airflow_parallel_provider.engine.plan.tolerance import Tolerance
 from airflow_parallel_provider.errors import ToleranceExceeded
 
 
-class Judge:
+class ToleranceTracker:
     """Counts the items that were given up, in this try and earlier ones, and says when they are too many.
 
     Thread-safe: workers of all stages report to it.
@@ -26,13 +26,13 @@ class Judge:
         """Items of the source, where known."""
         self._lock = threading.Lock()
 
-    def count(self, items: int, read: int) -> ToleranceExceeded | None:
+    def add(self, items: int, read: int) -> ToleranceExceeded | None:
         """So many more items were given up, ``read`` were read so far: the error to fail with, if they are too many."""
         with self._lock:
             self.given_up += items
-        return self.verdict(read)
+        return self.check(read)
 
-    def verdict(self, read: int, *, more: int = 0, final: bool = False) -> ToleranceExceeded | None:
+    def check(self, read: int, *, more: int = 0, final: bool = False) -> ToleranceExceeded | None:
         """The error to fail with if too many items failed (or ``more`` would be); None when all is well."""
         failed = self.given_up + self.rejected + self.before + more
         if not self.tolerance.exceeded(failed, read, self.total, final=final):

@@ -1,4 +1,4 @@
-"""What one worker did. Written by its slot's thread only, read by whoever makes a report."""
+"""What one worker did. Written by its worker's thread only, read by whoever makes a report."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MOST_SHOWN = 64
 
 
 @dataclass(slots=True)
-class WorkerTally:
-    """Counters of one slot; a process slot keeps them when its worker process is replaced."""
+class WorkerMetrics:
+    """Counters of one worker; a process worker keeps them when its worker process is replaced."""
 
     stage: str
     number: int
@@ -47,18 +47,18 @@ class WorkerTally:
         }
 
 
-def shown(tallies: list[WorkerTally]) -> list[dict[str, Any]]:
+def for_report(worker_metrics: list[WorkerMetrics]) -> list[dict[str, Any]]:
     """The tallies for a report, in the order of stages and workers."""
-    kept = _telling(tallies)
-    return [tally.as_dict() for tally in tallies if id(tally) in kept]
+    kept = _is_worth_showing(worker_metrics)
+    return [metrics.as_dict() for metrics in worker_metrics if id(metrics) in kept]
 
 
-def without_forgettable(tallies: list[WorkerTally]) -> list[WorkerTally]:
+def prune(worker_metrics: list[WorkerMetrics]) -> list[WorkerMetrics]:
     """Without those of ended workers that no report would show: short-lived workers come and go without end."""
-    kept = _telling(tally for tally in tallies if tally.ended)
-    return [tally for tally in tallies if not tally.ended or id(tally) in kept]
+    kept = _is_worth_showing(metrics for metrics in worker_metrics if metrics.ended)
+    return [metrics for metrics in worker_metrics if not metrics.ended or id(metrics) in kept]
 
 
-def _telling(tallies: Iterable[WorkerTally]) -> set[int]:
-    best = heapq.nlargest(MOST_SHOWN, tallies, key=lambda tally: (tally.failed, tally.lost, tally.busy))
-    return {id(tally) for tally in best}
+def _is_worth_showing(worker_metrics: Iterable[WorkerMetrics]) -> set[int]:
+    best = heapq.nlargest(MOST_SHOWN, worker_metrics, key=lambda metrics: (metrics.failed, metrics.lost, metrics.busy))
+    return {id(metrics) for metrics in best}

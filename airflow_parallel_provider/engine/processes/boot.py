@@ -1,4 +1,4 @@
-"""First lines of the nursery: run by path with ``python -P``, before any path but the interpreter's own is known.
+"""First lines of the fork server: run by path with ``python -P``, before any path but the interpreter's own is known.
 
 It takes over ``sys.path`` and ``sys.argv`` of the task process, so that functions can be imported by reference, and
 hands over to :mod:`.parent`. ``__main__`` of the task process is never imported here: under Airflow it is the

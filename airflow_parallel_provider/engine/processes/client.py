@@ -1,4 +1,4 @@
-"""The task process's side of the nursery: start it, ask it for workers, learn how they ended."""
+"""The task process's side of the fork server: start it, ask it for workers, learn how they ended."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from airflow_parallel_provider.engine.functions.status_page import PAGE_SLOTS
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.ipc.arena import ARENA_BYTES, Receiver, Sender, create_memory
 from airflow_parallel_provider.engine.processes.output_relay import OutputRelay
-from airflow_parallel_provider.engine.processes.protocol import ANSWER, KILL, PAGE_BYTES, REAP, REQUEST, SPAWN
+from airflow_parallel_provider.engine.processes.protocol import KILL, PAGE_BYTES, REAP, REQUEST, RESPONSE, SPAWN
 from airflow_parallel_provider.errors import ParallelError, PlanError
 
-loading: str | None = None
-"""In a nursery: the stage whose function is being imported."""
+importing_stage: str | None = None
+"""In a fork server: the stage whose function is being imported."""
 
 READY_SECONDS = 120.0
-"""How long the nursery may take to import the stages' modules."""
+"""How long the fork server may take to import the stages' modules."""
 
 
 LOOK_SECONDS = 0.1
 
 
-class NurseryLost(ParallelError):
-    """The nursery died (or was ended): its workers died with it."""
+class ForkServerLost(ParallelError):
+    """The fork server died (or was ended): its workers died with it."""
 
 
 class WorkerProcess:
-    """One worker process as its slot sees it: a socket, a memory page, two arenas, a process id."""
+    """One worker process as its worker sees it: a socket, a memory page, two arenas, a process id."""
 
     def __init__(self, pid: int, sock: socket.socket, memory: Sequence[mmap.mmap]) -> None:
         self.pid = pid
@@ -77,29 +77,29 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Extras:
-    """What a nursery does before it imports the stages' functions.
+class ForkServerOptions:
+    """What a fork server does before it imports the stages' functions.
 
-    :param begin: called there; see :class:`.host.WorkerHost`.
+    :param begin: called there; see :class:`.host.WorkerHooks`.
     :param preload: what it imports, ``module`` or ``module:name``.
     :param questions: descriptor of the line on which workers ask; None: there is none.
     :param clean: applied, here, to what its processes print and log.
     """
 
-    begin: Callable[[], object] | None = None
+    on_start: Callable[[], object] | None = None
     preload: tuple[str, ...] = ()
-    questions: int | None = None
-    clean: Callable[[str], str] = str
+    requests_fd: int | None = None
+    redact: Callable[[str], str] = str
 
 
-class NurseryClient:
-    """Starts and talks to one nursery.
+class ForkServerClient:
+    """Starts and talks to one fork server.
 
     Create it on a thread that outlives the run: the kernel's parent-death signal follows the creating *thread*. Asking
     it for workers is allowed from any thread.
 
-    :param codes: pickled :class:`WorkerCode` by stage number.
-    :param environment: variables set in the nursery and its workers only.
+    :param codes: pickled :class:`StageFunction` by stage number.
+    :param environment: variables set in the fork server and its workers only.
     :param stopped: asked while its imports are waited for: whether to give up.
     :param extras: what it does first.
     """
@@ -109,9 +109,9 @@ class NurseryClient:
         codes: Mapping[int, bytes],
         environment: Mapping[str, str],
         stopped: Callable[[], bool] = lambda: False,
-        extras: Extras = Extras(),
+        extras: ForkServerOptions = ForkServerOptions(),
     ) -> None:
-        self._extras = extras
+        self._options = extras
         self._stopped = stopped
         self._codes = dict(codes)
         self._environment = dict(environment)
@@ -124,11 +124,11 @@ class NurseryClient:
     def start(self) -> dict[int, CallFailure]:
         """Start it and wait until it has imported the stage functions; return the stages whose import failed.
 
-        :raises PlanError: in a nursery, where every nursery would start another one without end.
+        :raises PlanError: in a fork server, where every fork server would start another one without end.
         """
-        if loading is not None:
+        if importing_stage is not None:
             cure = "its module runs a pipeline when it is imported: put that under `if __name__ == '__main__':`"
-            raise PlanError("Stage.function", loading, cure)
+            raise PlanError("Stage.function", importing_stage, cure)
         ours, theirs = socket.socketpair()
         boot = Path(__file__).with_name("boot.py")
         environment = {**os.environ, "PYTHON_OPERATORS_VIRTUAL_ENV_MODE": "1"}  # lets a worker `import airflow`
@@ -140,7 +140,7 @@ class NurseryClient:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(control,) if self._extras.questions is None else (control, self._extras.questions),
+                pass_fds=(control,) if self._options.requests_fd is None else (control, self._options.requests_fd),
                 env=environment,
             )
         finally:
@@ -148,7 +148,7 @@ class NurseryClient:
             theirs.close()
         self._control = ours
         assert self._process.stdout is not None
-        self._relay = OutputRelay(self._process.stdout, self._extras.clean)
+        self._relay = OutputRelay(self._process.stdout, self._options.redact)
         return self._hand_over(ours)
 
     def _hand_over(self, control: socket.socket) -> dict[int, CallFailure]:
@@ -157,32 +157,32 @@ class NurseryClient:
             "parent": os.getpid(),
             "environment": self._environment,
             "codes": self._codes,
-            "begin": self._begin(),
-            "preload": self._extras.preload,
-            "questions": self._extras.questions,
+            "begin": self._send_bootstrap(),
+            "preload": self._options.preload,
+            "questions": self._options.requests_fd,
         }
         control.settimeout(READY_SECONDS)
         try:
             told = {"path": _search_path(), "argv": sys.argv}
             for message in (json.dumps(told).encode(), pickle.dumps(boot)):
                 control.sendall(struct.pack("<Q", len(message)) + message)
-            self._await_answer(control)
+            self._await_ready(control)
             (size,) = struct.unpack("<Q", _receive(control, 8))
             failures: dict[int, CallFailure] = pickle.loads(_receive(control, size))  # noqa: S301 - our own child
         except OSError as error:
             self._lost = True
-            raise NurseryLost(f"the worker nursery did not start: {error or type(error).__name__}") from error
+            raise ForkServerLost(f"the worker fork server did not start: {error or type(error).__name__}") from error
         return failures
 
-    def _begin(self) -> bytes:
-        if self._extras.begin is None:
+    def _send_bootstrap(self) -> bytes:
+        if self._options.on_start is None:
             return b""
         import cloudpickle
 
-        begin: bytes = cloudpickle.dumps(self._extras.begin, protocol=5)
+        begin: bytes = cloudpickle.dumps(self._options.on_start, protocol=5)
         return begin
 
-    def _await_answer(self, control: socket.socket) -> None:
+    def _await_ready(self, control: socket.socket) -> None:
         """Imports may take long; a stop that is asked for meanwhile must not wait for them."""
         deadline = time.monotonic() + READY_SECONDS
         poller = select.poll()
@@ -198,9 +198,9 @@ class NurseryClient:
         """Process id, None before :meth:`start`."""
         return self._process.pid if self._process else None
 
-    def clean(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The text without what nobody may read."""
-        return self._extras.clean(text)
+        return self._options.redact(text)
 
     @property
     def lost(self) -> bool:
@@ -210,7 +210,7 @@ class NurseryClient:
     def spawn(self, stage: int) -> WorkerProcess:
         """Fork a worker for a stage; about 2 ms.
 
-        :raises NurseryLost: when the nursery is dead.
+        :raises ForkServerLost: when the fork server is dead.
         :raises OSError: when the system allows no further process.
         """
         ours, theirs = socket.socketpair()
@@ -221,11 +221,11 @@ class NurseryClient:
             memory = [mmap.mmap(fd, size) for fd, size in zip(fds, sizes, strict=True)]
             for sock in (ours, theirs):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.SOCKET_BUFFER)
-            pid, status, *_ = self._ask(SPAWN, stage, [theirs.fileno(), *fds])
+            pid, status, *_ = self._request(SPAWN, stage, [theirs.fileno(), *fds])
             if pid < 0:
                 raise OSError(status, f"no worker process could be started: {os.strerror(status)}")
             ours.setblocking(False)
-            return self._begun(pid, ours, memory)
+            return self._registered(pid, ours, memory)
         except BaseException:
             ours.close()
             for mapping in memory:
@@ -236,35 +236,35 @@ class NurseryClient:
             for fd in fds:
                 os.close(fd)
 
-    def _begun(self, pid: int, sock: socket.socket, memory: Sequence[mmap.mmap]) -> WorkerProcess:
+    def _registered(self, pid: int, sock: socket.socket, memory: Sequence[mmap.mmap]) -> WorkerProcess:
         try:
             return WorkerProcess(pid, sock, memory)
-        except ProcessLookupError:  # dead and collected: only the nursery's end does that unasked
+        except ProcessLookupError:  # dead and collected: only the fork server's end does that unasked
             self._lost = True
-            raise NurseryLost("the worker nursery died") from None
+            raise ForkServerLost("the worker fork server died") from None
 
     def reap(self, pid: int, *, kill: bool) -> Ended:
         """How a worker ended that has ended, or is ended now; nothing is known when that is not to be had."""
-        with contextlib.suppress(NurseryLost):
-            done, status, cpu, peak_rss = self._ask(KILL if kill else REAP, pid, [])
+        with contextlib.suppress(ForkServerLost):
+            done, status, cpu, peak_rss = self._request(KILL if kill else REAP, pid, [])
             if done == pid:
                 return Ended(status, cpu, peak_rss)
         return Ended()
 
-    def _ask(self, operation: int, subject: int, fds: list[int]) -> tuple[int, int, float, int]:
+    def _request(self, operation: int, subject: int, fds: list[int]) -> tuple[int, int, float, int]:
         with self._lock:
             if self._lost or self._control is None:
-                raise NurseryLost("the worker nursery is gone")
+                raise ForkServerLost("the worker fork server is gone")
             try:
                 socket.send_fds(self._control, [REQUEST.pack(operation, subject)], fds)
-                pid, status, cpu, peak_rss = ANSWER.unpack(_receive(self._control, ANSWER.size))
+                pid, status, cpu, peak_rss = RESPONSE.unpack(_receive(self._control, RESPONSE.size))
             except OSError as error:
                 self._lost = True
-                raise NurseryLost("the worker nursery died") from error
+                raise ForkServerLost("the worker fork server died") from error
         return pid, status, cpu, peak_rss
 
     def close(self) -> None:
-        """End the nursery and with it every worker. Takes milliseconds; never raises; a second call does nothing."""
+        """End the fork server and with it every worker. Takes milliseconds; never raises; a second call does nothing."""
         if self._process is None:
             return
         if self._control is not None:
@@ -297,6 +297,6 @@ def _receive(control: socket.socket, size: int) -> bytes:
     while len(data) < size:
         more = control.recv(size - len(data))
         if not more:
-            raise ConnectionResetError("closed by the nursery")
+            raise ConnectionResetError("closed by the fork server")
         data += more
     return data

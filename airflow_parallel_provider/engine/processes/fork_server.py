@@ -1,4 +1,4 @@
-"""The nursery process: single-threaded, imports the stage functions once, forks workers and collects the dead ones.
+"""The fork server process: single-threaded, imports the stage functions once, forks workers and collects the dead ones.
 
 Requests and answers have a fixed size, so that one read is one request and the descriptors sent along belong to it.
 """
@@ -19,9 +19,9 @@ from typing import Any, Final, NoReturn
 
 from airflow_parallel_provider.engine.functions.outcome import CallFailure, describe_error
 from airflow_parallel_provider.engine.functions.status_page import PAGE_SLOTS
-from airflow_parallel_provider.engine.functions.worker_code import WorkerCode
+from airflow_parallel_provider.engine.functions.worker_code import StageFunction
 from airflow_parallel_provider.engine.ipc.arena import ARENA_BYTES
-from airflow_parallel_provider.engine.processes.protocol import ANSWER, KILL, PAGE_BYTES, REQUEST, SPAWN
+from airflow_parallel_provider.engine.processes.protocol import KILL, PAGE_BYTES, REQUEST, RESPONSE, SPAWN
 from airflow_parallel_provider.engine.processes.system import (
     RSS_UNIT,
     adopt_orphans,
@@ -34,7 +34,7 @@ _REAP_SECONDS: Final = 5.0
 
 
 def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
-    """Become the nursery: load the stage functions, answer requests until the control socket closes."""
+    """Become the fork server: load the stage functions, answer requests until the control socket closes."""
     from airflow_parallel_provider.engine.processes import client
 
     gc.disable()  # imports make much and leave little behind; workers switch it on again
@@ -43,29 +43,29 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     die_with_parent(boot["parent"])
     adopt_orphans()
     os.environ.update(boot["environment"])
-    codes: dict[int, WorkerCode] = {}
+    codes: dict[int, StageFunction] = {}
     failures: dict[int, CallFailure] = {}
-    client.loading = "by its begin function"
+    client.importing_stage = "by its begin function"
     try:
-        _begin(boot)
+        _bootstrap(boot)
     except BaseException as error:  # noqa: BLE001 - as below
         failures[-1] = describe_error(error)
     for stage, data in boot["codes"].items():
-        client.loading = f"of stage {stage}"
+        client.importing_stage = f"of stage {stage}"
         try:
             codes[stage] = pickle.loads(data)  # noqa: S301
         except BaseException as error:  # noqa: BLE001 - an import may raise anything, SystemExit included
             failures[stage] = describe_error(error)
-    client.loading = None
+    client.importing_stage = None
     from airflow_parallel_provider.engine.processes import worker_main  # noqa: F401 - once here, not once in every worker
 
     # What is there now stays: a worker's collector need not look at it, and so does not copy the pages it shares.
     gc.freeze()
     _send(control, pickle.dumps(failures))
-    Nursery(control, codes).run()
+    ForkServer(control, codes).run()
 
 
-def _begin(boot: dict[str, Any]) -> None:
+def _bootstrap(boot: dict[str, Any]) -> None:
     """What the surroundings of the run want done before anything else."""
     if boot["questions"] is not None:
         from airflow_parallel_provider.engine.ipc import requests
@@ -83,10 +83,10 @@ def _send(control: socket.socket, data: bytes) -> None:
     control.sendall(struct.pack("<Q", len(data)) + data)
 
 
-class Nursery:
+class ForkServer:
     """Answers requests one after the other."""
 
-    def __init__(self, control: socket.socket, codes: dict[int, WorkerCode]) -> None:
+    def __init__(self, control: socket.socket, codes: dict[int, StageFunction]) -> None:
         self.control = control
         self.codes = codes
         self.children: set[int] = set()
@@ -102,7 +102,7 @@ class Nursery:
                 self._end()
             operation, subject = REQUEST.unpack(data)
             answer = self._spawn(subject, fds) if operation == SPAWN else self._reap(subject, kill=operation == KILL)
-            self.control.sendall(ANSWER.pack(*answer))
+            self.control.sendall(RESPONSE.pack(*answer))
 
     def _spawn(self, stage: int, fds: list[int]) -> tuple[int, int, float, int]:
         parent = os.getpid()
@@ -130,11 +130,11 @@ class Nursery:
             incoming, outgoing = (mmap.mmap(fd, ARENA_BYTES) for fd in fds[2:])
             for fd in fds[1:]:
                 os.close(fd)
-            from airflow_parallel_provider.engine.processes.worker_main import Worker
+            from airflow_parallel_provider.engine.processes.worker_main import WorkerMain
 
-            Worker(self.codes[stage], sock, page, outgoing, incoming).run()
+            WorkerMain(self.codes[stage], sock, page, outgoing, incoming).run()
             code = 0
-        except BaseException:  # noqa: BLE001 - nothing may return into the nursery's loop
+        except BaseException:  # noqa: BLE001 - nothing may return into the fork server's loop
             import traceback
 
             with contextlib.suppress(BaseException):

@@ -33,7 +33,7 @@ class OutputRelay:
 
     def __init__(self, stream: IO[bytes], clean: Callable[[str], str] = str) -> None:
         self._stream = stream
-        self._clean = clean
+        self._redact = clean
         self._wake, self._waker = os.pipe()
         self._closing = False
         self._until = math.inf
@@ -84,4 +84,4 @@ class OutputRelay:
 
     def _log(self, line: bytes) -> None:
         if line.strip():
-            log.info("%s", self._clean(line.decode(errors="replace").rstrip()))
+            log.info("%s", self._redact(line.decode(errors="replace").rstrip()))

@@ -8,7 +8,7 @@ from typing import Final
 
 REQUEST: Final = struct.Struct("<Bxxxi")  # operation, stage or process id
 
-ANSWER: Final = struct.Struct("<iidQ")  # pid or -1, wait status, CPU seconds, peak of resident memory in bytes
+RESPONSE: Final = struct.Struct("<iidQ")  # pid or -1, wait status, CPU seconds, peak of resident memory in bytes
 
 SPAWN, REAP, KILL = range(1, 4)
 

@@ -25,7 +25,7 @@ from airflow_parallel_provider.engine.functions.status_page import (
     IDLE,
     MESSAGE,
     PEAK_RSS,
-    RECALLED,
+    RECLAIMED,
     RUNNING,
     SENDING,
     SETUP,
@@ -33,19 +33,24 @@ from airflow_parallel_provider.engine.functions.status_page import (
     TEARDOWN,
     Page,
 )
-from airflow_parallel_provider.engine.functions.worker_code import WorkerCode
+from airflow_parallel_provider.engine.functions.worker_code import BoundFunction, StageFunction
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.ipc.arena import Receiver, Sender
-from airflow_parallel_provider.engine.ipc.serialized import HEAVY, Sealed, open_all, out_of_band
+from airflow_parallel_provider.engine.ipc.serialized import (
+    SERIALIZE_FROM_BYTES,
+    SerializedValue,
+    deserialize_all,
+    out_of_band,
+)
 from airflow_parallel_provider.engine.processes.system import RSS_UNIT
 from airflow_parallel_provider.engine.processes.worker_log import SocketLogHandler
 
 
-class Worker:
+class WorkerMain:
     """Serves one stage over one socket."""
 
     def __init__(
-        self, code: WorkerCode, sock: socket.socket, page: Page, outgoing: mmap.mmap, incoming: mmap.mmap
+        self, code: StageFunction, sock: socket.socket, page: Page, outgoing: mmap.mmap, incoming: mmap.mmap
     ) -> None:
         self.code = code
         self.sock = sock
@@ -53,7 +58,7 @@ class Worker:
         sender, receiver = Sender(outgoing), Receiver(incoming)
         self.inbox = wire.Inbox(sender, receiver)
         self.outbox = wire.Outbox(sender, receiver)
-        self._seals = False
+        self._returns_serialized = False
         self._pid = os.getpid()
         self._sending = threading.Lock()  # log records of the user's own threads share the socket
 
@@ -73,8 +78,8 @@ class Worker:
             assert frame is not None  # the socket blocks
             self._serve(frame, live.call)
         self.page[STATE] = TEARDOWN
-        if live.finish is not None:
-            self._tear_down(live.finish)
+        if live.teardown is not None:
+            self._tear_down(live.teardown)
         self._log.tell_dropped()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
@@ -94,12 +99,12 @@ class Worker:
         self._log = SocketLogHandler(lambda payload: self.send(wire.LOG, 0, payload))
         logging.basicConfig(handlers=[self._log], level=logging.INFO, format="%(message)s", force=True)
 
-    def _set_up(self) -> Any:
+    def _set_up(self) -> BoundFunction | None:
         self.page[BEGAN_NS] = time.monotonic_ns()
         self.page[STATE] = SETUP
         try:
-            return self.code.begin()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the slot must hear of it
+            return self.code.bind()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self.send(wire.SETUP_FAILED, 0, pickle.dumps(describe_error(error)))
             return None
 
@@ -110,15 +115,15 @@ class Worker:
         page[STATE] = DECODING
         try:
             values: Sequence[Any] = frame.load()
-            if self.code.opens:
-                values = open_all(values, batched=self.code.batched)
+            if self.code.receives_serialized:
+                values = deserialize_all(values, batched=self.code.batched)
         except BaseException as error:  # noqa: BLE001
             self.send(wire.UNREADABLE, sequence, pickle.dumps(describe_error(error, kind="transport")))
             return
         del frame  # its buffers go back as soon as nothing made of them is left
         page[CALL] = 0
         page[STATE] = RUNNING
-        if sequence <= page[RECALLED]:  # taken back while it waited here
+        if sequence <= page[RECLAIMED]:  # taken back while it waited here
             values = []
         outcome = run_calls(
             call, values, batched=self.code.batched, retry=self.code.retry, page=page, sequence=sequence
@@ -136,15 +141,15 @@ class Worker:
 
     def _encode(self, outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
         try:
-            if self._seals:
-                outcome.results = [sealed(result) for result in outcome.results]
+            if self._returns_serialized:
+                outcome.results = [serialized_results(result) for result in outcome.results]
             payload, buffers = _dump(outcome)
         except BaseException:  # noqa: BLE001 - some result cannot be pickled: find which
             self._drop_unpicklable(outcome)
             payload, buffers = _dump(outcome)
-        if self.code.seals and outcome.results:
+        if self.code.returns_serialized and outcome.results:
             heavy = len(payload) + sum(buffer.nbytes for buffer in buffers)
-            self._seals = heavy / len(outcome.results) > HEAVY  # from the next message on
+            self._returns_serialized = heavy / len(outcome.results) > SERIALIZE_FROM_BYTES  # from the next message on
         return payload, buffers
 
     def _drop_unpicklable(self, outcome: Outcome) -> None:
@@ -176,12 +181,12 @@ class Worker:
             os._exit(1)
 
 
-def sealed(result: Any) -> Sealed:
+def serialized_results(result: Any) -> SerializedValue:
     """Pickle one result by itself, so that the task process can pass it on unopened."""
     try:
-        return Sealed(*wire.dump(out_of_band([result])[0]))
+        return SerializedValue(*wire.dump(out_of_band([result])[0]))
     except Exception:  # noqa: BLE001 - a class of the DAG file
-        return Sealed(*wire.dump(result, by_value=True))
+        return SerializedValue(*wire.dump(result, by_value=True))
 
 
 def _dump(outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
@@ -201,6 +206,6 @@ def _transport_failure(results: list[Any]) -> CallFailure | None:
     except BaseException as error:  # noqa: BLE001
         failure = describe_error(error, kind="transport")
         failure.message = f"the result cannot be sent back to the task process: {failure.message}"
-        failure.place = ""
+        failure.location = ""
         return failure
     return None

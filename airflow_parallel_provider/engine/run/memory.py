@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from airflow_parallel_provider.engine.workers.process import ProcessSlot
+from airflow_parallel_provider.engine.workers.process import ProcessWorker
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.run.run import Run
-    from airflow_parallel_provider.engine.workers.base import Slot
+    from airflow_parallel_provider.engine.workers.base import Worker
 
-LOOK_SECONDS = 0.25
+SAMPLE_SECONDS = 0.25
 """Seconds between two looks where a limit is set; else memory is only looked at for the report."""
 
 SLOW_AT = 0.85
@@ -26,7 +26,7 @@ HARD = 1.25
 """A worker this much over its limit is ended in the middle of a call; below it is replaced after its message."""
 
 
-class MemoryWatch:
+class MemoryMonitor:
     """Samples resident memory. Used on the coordinating thread only."""
 
     def __init__(self, run: Run) -> None:
@@ -37,35 +37,35 @@ class MemoryWatch:
         self._run = run
         self._slowed = False
 
-    def look(self, slots: Iterable[object]) -> None:
+    def sample(self, slots: Iterable[object]) -> None:
         """Take a sample, act on it."""
         import psutil
 
         total, cpu = psutil.Process().memory_info().rss, 0.0
-        for slot in slots:
-            if not isinstance(slot, ProcessSlot):
+        for worker in slots:
+            if not isinstance(worker, ProcessWorker):
                 continue
-            rss, used = _resident(slot.pid)
+            rss, used = _resident(worker.pid)
             cpu += used
-            slot.noted(rss)
+            worker.record_rss(rss)
             total += rss
-            limit = slot.stage.stage.memory_limit
+            limit = worker.stage.stage.memory_limit
             if limit is not None and rss > limit:
-                slot.over_limit(rss, end_now=rss > HARD * limit)
+                worker.over_limit(rss, end_now=rss > HARD * limit)
         self.now, self.workers_cpu = total, cpu
         self.peak = max(self.peak, total)
         if self._run.plan.memory_limit is not None:
             self._throttle(total, self._run.plan.memory_limit)
 
-    def settle(self, slots: Iterable[Slot]) -> None:
-        """The workers of these slots were there at the end: count what each of them held at most, by the kernel.
+    def finish(self, slots: Iterable[Worker]) -> None:
+        """The workers of these workers were there at the end: count what each of them held at most, by the kernel.
 
         A run can be over before the first look at its workers, or between two looks. Those that left since the last
         look were not there at the same time as all the others.
         """
         import psutil
 
-        workers = sum(slot.tally.peak_rss for slot in slots if not (slot.relieved or slot.dismissed))
+        workers = sum(worker.metrics.peak_rss for worker in slots if not (worker.superseded or worker.retired))
         self.peak = max(self.peak, psutil.Process().memory_info().rss + workers)
 
     def _throttle(self, total: int, limit: int) -> None:
@@ -77,7 +77,7 @@ class MemoryWatch:
             )
         elif self._slowed and total < RESUME_AT * limit:
             self._slowed = False
-        self._run.budget.pause(paused=self._slowed)
+        self._run.in_flight.pause(paused=self._slowed)
 
 
 def _resident(pid: int | None) -> tuple[int, float]:

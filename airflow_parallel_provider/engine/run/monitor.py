@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.run.report_builder import make_report
+from airflow_parallel_provider.engine.run.report_builder import build_report
 from airflow_parallel_provider.engine.run.stage_series import StageSeries
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ log = logging.getLogger("airflow_parallel_provider")
 Observer = Callable[[dict[str, Any]], object]
 
 
-class Lookout:
+class Monitor:
     """Samples the channels and workers of a run, and gives its observer a snapshot now and then.
 
     :param observe: called with each snapshot; what it raises is logged, the run goes on.
@@ -34,24 +34,24 @@ class Lookout:
         self._next = time.monotonic() + min(every, 0.5)
 
     @property
-    def next_look(self) -> float:
+    def next_sample(self) -> float:
         """When to call :meth:`look` again (monotonic)."""
         return min(self._next, time.monotonic() + self.series.every)
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Do what is due."""
-        self.series.sample(self._run.clocks.seconds)
+        self.series.sample(self._run.clock.seconds)
         if time.monotonic() >= self._next:
-            self.tell(final=False, state="running")
+            self.publish(final=False, state="running")
 
-    def tell(self, *, final: bool, state: State) -> None:
+    def publish(self, *, final: bool, state: State) -> None:
         """Give the observer a snapshot now."""
-        self._run.crew.look_at_memory()
+        self._run.pool.sample_memory()
         self._next = time.monotonic() + self._every
         if self._observe is None:
             return
-        report = make_report(self._run, state).as_dict()
+        report = build_report(self._run, state).as_dict()
         try:
-            self._observe({**report, "items_total": self._run.judge.total, "final": final})
+            self._observe({**report, "items_total": self._run.tolerance.total, "final": final})
         except Exception:
             log.warning("the observer of the run failed; the run goes on", exc_info=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.analysis.bottleneck import Load, advise
-from airflow_parallel_provider.engine.analysis.serial_estimate import Turns
-from airflow_parallel_provider.engine.metrics.worker_metrics import shown
+from airflow_parallel_provider.engine.analysis.bottleneck import BusyTime, advise
+from airflow_parallel_provider.engine.analysis.serial_estimate import Contention
+from airflow_parallel_provider.engine.metrics.worker_metrics import for_report
 from airflow_parallel_provider.engine.resources.cpus import usable_cpus
 from airflow_parallel_provider.report import RunReport, StageReport, State
 
@@ -16,20 +16,22 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.stages.stage_run import StageRun
 
 
-def make_report(run: Run, state: State) -> RunReport:
+def build_report(run: Run, state: State) -> RunReport:
     """The account of a run as of now."""
-    clocks, committer, feeder = run.clocks, run.committer, run.feeder
-    read = feeder.items_read if feeder else 0
+    clocks, committer, source_reader = run.clock, run.sink_writer, run.source_reader
+    read = source_reader.items_read if source_reader else 0
     seconds = clocks.seconds
     stages = [_stage_report(stage) for stage in run.stages]
     fates = committer.items_committed + committer.items_filtered + committer.items_dead_lettered
     # Items that failed in chunks that are not committed (yet): in a run that ended early they are why it ended.
     left = read - fates - run.items_skipped
-    failed_there = 0 if state == "success" else max(0, min(left, run.judge.given_up - committer.items_dead_lettered))
-    source_busy = feeder.busy if feeder else 0.0
+    failed_there = (
+        0 if state == "success" else max(0, min(left, run.tolerance.given_up - committer.items_dead_lettered))
+    )
+    source_busy = source_reader.busy if source_reader else 0.0
     serial = _serial_seconds(run, source_busy)
-    loads = [Load(stage.name, stage.kind, stage.workers, stage.busy_seconds) for stage in stages]
-    loads = [Load("source", "source", 1, source_busy), *loads, Load("sink", "sink", 1, committer.busy)]
+    loads = [BusyTime(stage.name, stage.kind, stage.workers, stage.busy_seconds) for stage in stages]
+    loads = [BusyTime("source", "source", 1, source_busy), *loads, BusyTime("sink", "sink", 1, committer.busy)]
     bottleneck, advice = advise(loads, clocks.working_seconds)
     return RunReport(
         state=state,
@@ -51,19 +53,19 @@ def make_report(run: Run, state: State) -> RunReport:
         speedup=round(serial / seconds, 3) if seconds else 0.0,
         bottleneck=bottleneck,
         advice=advice,
-        failures=[_cleaned(cause.as_dict(), run.clean) for cause in run.causes.listed()],
+        failures=[_cleaned(cause.as_dict(), run.redact) for cause in run.causes.listed()],
         stages=stages,
         error=str(run.error) if run.error else None,
-        warnings=[run.clean(warning) for warning in run.warnings],
+        warnings=[run.redact(warning) for warning in run.warnings],
         source_busy_seconds=round(source_busy, 4),
         sink_busy_seconds=round(committer.busy, 4),
-        max_in_flight=run.budget.limit,
-        rss_bytes=run.crew.memory.now,
-        workers=shown([tally for stage in run.stages for tally in stage.tallies]),
-        series=run.lookout.series.as_dict(),
-        rows_rejected=run.judge.rejected,
-        figures=dict(committer.figures),
-        decisions=[decision.as_dict() for decision in run.crew.decisions],
+        max_in_flight=run.in_flight.limit,
+        rss_bytes=run.pool.memory.now,
+        workers=for_report([metrics for stage in run.stages for metrics in stage.worker_metrics]),
+        series=run.monitor.series.as_dict(),
+        rows_rejected=run.tolerance.rejected,
+        figures=dict(committer.aggregates),
+        decisions=[decision.as_dict() for decision in run.pool.decisions],
     )
 
 
@@ -72,63 +74,65 @@ def _cpu_seconds(run: Run, state: State) -> float:
     total = run.cpu_seconds()
     if state == "running":
         # A worker that has just ended is not there any more and not in the books yet.
-        run.clocks.cpu_told = total = max(total + run.crew.memory.workers_cpu, run.clocks.cpu_told)
+        run.clock.cpu_reported = total = max(total + run.pool.memory.workers_cpu, run.clock.cpu_reported)
     return total
 
 
 def _serial_seconds(run: Run, source_busy: float) -> float:
     """See :mod:`.serial`."""
-    seconds, cpus = max(1e-9, run.clocks.working_seconds), usable_cpus()
+    seconds, cpus = max(1e-9, run.clock.working_seconds), usable_cpus()
     processes = [stage for stage in run.stages if stage.stage.kind == "process"]
     threads = sum(stage.peak_workers for stage in run.stages if stage.stage.kind in ("thread", "process")) + 2
-    own_cpu = run.cpu_seconds() - sum(stage.meter.cpu for stage in processes)
-    interpreter = Turns(threads, own_cpu / seconds)
-    machine = Turns((sum(stage.peak_workers for stage in processes) + 1) / cpus, run.cpu_seconds() / seconds / cpus)
-    total = interpreter.alone(run.committer.busy, run.committer.cpu)
-    if run.feeder:
-        total += interpreter.alone(source_busy, max(0.0, run.feeder.cpu))
+    own_cpu = run.cpu_seconds() - sum(stage.metrics.cpu for stage in processes)
+    interpreter = Contention(threads, own_cpu / seconds)
+    machine = Contention(
+        (sum(stage.peak_workers for stage in processes) + 1) / cpus, run.cpu_seconds() / seconds / cpus
+    )
+    total = interpreter.uncontended_seconds(run.sink_writer.busy, run.sink_writer.cpu)
+    if run.source_reader:
+        total += interpreter.uncontended_seconds(source_busy, max(0.0, run.source_reader.cpu))
     for stage in run.stages:
-        meter = stage.meter
+        metrics = stage.metrics
         if stage.stage.kind == "process":
-            total += machine.alone(meter.busy, meter.cpu)
+            total += machine.uncontended_seconds(metrics.busy, metrics.cpu)
         elif stage.stage.kind == "async":
-            total += meter.busy  # coroutines wait; what they compute is not told apart
+            total += metrics.busy  # coroutines wait; what they compute is not told apart
         else:
-            total += interpreter.alone(meter.busy, meter.call_cpu)
+            total += interpreter.uncontended_seconds(metrics.busy, metrics.call_cpu)
     return total
 
 
 def _stage_report(stage: StageRun) -> StageReport:
-    meter, inline = stage.meter, stage.stage.kind == "inline"
-    p50, p95, p99 = meter.quantiles()
-    service = meter.deciles()
-    recent = meter.recent_quantiles()
-    with meter.lock:
+    metrics, inline = stage.metrics, stage.stage.kind == "inline"
+    p50, p95, p99 = metrics.quantiles()
+    service = metrics.deciles()
+    recent = metrics.recent_quantiles()
+    with metrics.lock:
         share = 1 / stage.worker_seconds if stage.worker_seconds else 0.0
         return StageReport(
             name=stage.stage.name,
             kind=stage.stage.kind,
             workers=stage.peak_workers,
             workers_now=stage.workers,
-            items_in=meter.items_in,
-            items_out=meter.items_out,
-            failed=meter.failed,
-            retried=meter.retried,
-            timed_out=meter.timed_out,
-            workers_lost=meter.workers_lost,
-            busy_fraction=round(min(1.0, meter.busy * share), 4),
-            starved_fraction=round(min(1.0, meter.starved * share), 4),
-            blocked_fraction=round(min(1.0, meter.blocked * share), 4),
-            busy_seconds=round(meter.busy, 4),
-            starved_seconds=round(meter.starved, 4),
-            blocked_seconds=round(meter.blocked, 4),
+            items_in=metrics.items_in,
+            items_out=metrics.items_out,
+            failed=metrics.failed,
+            retried=metrics.retried,
+            timed_out=metrics.timed_out,
+            workers_lost=metrics.workers_lost,
+            busy_fraction=round(min(1.0, metrics.busy * share), 4),
+            starved_fraction=round(min(1.0, metrics.starved * share), 4),
+            blocked_fraction=round(min(1.0, metrics.blocked * share), 4),
+            busy_seconds=round(metrics.busy, 4),
+            starved_seconds=round(metrics.starved, 4),
+            blocked_seconds=round(metrics.blocked, 4),
             queue_peak=0 if inline else stage.channel.peak,
             queue_size=0 if inline else stage.channel.capacity,
             queue_now=0 if inline else stage.channel.items,
             p50_ms=p50,
             p95_ms=p95,
             p99_ms=p99,
-            calls=meter.calls,
+            calls=metrics.calls,
             service_ms=service,
             recent_ms=list(recent),
             longest_ms=round(stage.longest_ns / 1e6, 4),

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Clocks:
+class RunClock:
     """When things began, and what was spent before."""
 
     began: float
     cpu_before: float
     working_since: float | None = None
     ended: float | None = None
-    cpu_told: float = 0.0
+    cpu_reported: float = 0.0
 
     @classmethod
-    def start(cls) -> Clocks:
+    def start(cls) -> RunClock:
         """Now."""
         return cls(time.monotonic(), time.process_time())
 

@@ -8,21 +8,21 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from airflow_parallel_provider.engine.functions.import_scan import modules_wanted
+from airflow_parallel_provider.engine.functions.import_scan import imported_modules
 from airflow_parallel_provider.engine.functions.serialization import by_value_modules
-from airflow_parallel_provider.engine.ipc.requests import QuestionDesk
+from airflow_parallel_provider.engine.ipc.requests import RequestServer
 from airflow_parallel_provider.engine.plan.stage import AUTO, Stage
-from airflow_parallel_provider.engine.processes.client import Extras, NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.processes.client import ForkServerClient, ForkServerLost, ForkServerOptions
 from airflow_parallel_provider.engine.resources.cpus import usable_cpus
-from airflow_parallel_provider.engine.run.memory import LOOK_SECONDS as MEMORY_LOOK_SECONDS
-from airflow_parallel_provider.engine.run.memory import MemoryWatch
-from airflow_parallel_provider.engine.run.shutdown import part_from
-from airflow_parallel_provider.engine.stages.autoscaler import LOOK_SECONDS, MOST_DECISIONS, Decision, Scaler
+from airflow_parallel_provider.engine.run.memory import SAMPLE_SECONDS as MEMORY_LOOK_SECONDS
+from airflow_parallel_provider.engine.run.memory import MemoryMonitor
+from airflow_parallel_provider.engine.run.shutdown import join_workers
+from airflow_parallel_provider.engine.stages.autoscaler import DECIDE_SECONDS, MOST_DECISIONS, Autoscaler, Decision
 from airflow_parallel_provider.engine.stages.inline_stage import InlineStageRun
-from airflow_parallel_provider.engine.workers.base import Slot
-from airflow_parallel_provider.engine.workers.coroutine import AsyncSlot
-from airflow_parallel_provider.engine.workers.process import ProcessSlot
-from airflow_parallel_provider.engine.workers.thread import ThreadSlot
+from airflow_parallel_provider.engine.workers.base import Worker
+from airflow_parallel_provider.engine.workers.coroutine import CoroutineWorker
+from airflow_parallel_provider.engine.workers.process import ProcessWorker
+from airflow_parallel_provider.engine.workers.thread import ThreadWorker
 from airflow_parallel_provider.errors import PlanError, SetupFailed, WorkersExhausted
 
 if TYPE_CHECKING:
@@ -32,52 +32,56 @@ if TYPE_CHECKING:
 FIRST_THREADS = 8
 """Threads that a stage which leaves the number to us starts with."""
 
-NURSERY_RESTARTS = 3
-"""How often a nursery that dies is started again; one that keeps dying (out of memory) fails the run."""
+FORK_SERVER_RESTARTS = 3
+"""How often a fork server that dies is started again; one that keeps dying (out of memory) fails the run."""
 
 _NEVER = float("inf")
 
 
-class Crew:
-    """All slots of a run, and the nursery behind the process slots."""
+class WorkerPool:
+    """All workers of a run, and the fork server behind the process workers."""
 
     def __init__(self, run: Run) -> None:
         self.next_check = _NEVER
-        self.memory = MemoryWatch(run)
+        self.memory = MemoryMonitor(run)
         self.decisions: list[Decision] = []
         self._run = run
-        self._slots: list[Slot] = []
+        self._workers: list[Worker] = []
         self._numbers: dict[int, int] = {}
         self._given_up: dict[int, int] = {}
-        self._scalers: dict[int, Scaler] = {}
-        self._next_look = _NEVER
-        self._next_memory_look = _NEVER
+        self._scalers: dict[int, Autoscaler] = {}
+        self._next_scaling = _NEVER
+        self._next_memory_sample = _NEVER
         self._codes: dict[int, bytes] = {}
-        self._nursery: NurseryClient | None = None
-        self._dead_nursery: NurseryClient | None = None  # the same one, when it has died and a new one is asked for
-        self._nursery_changed = threading.Condition()
+        self._fork_server: ForkServerClient | None = None
+        self._dead_fork_server: ForkServerClient | None = (
+            None  # the same one, when it has died and a new one is asked for
+        )
+        self._fork_server_changed = threading.Condition()
         self._restarts = 0
         self._registered = contextlib.ExitStack()
-        self._desk: QuestionDesk | None = None
+        self._request_server: RequestServer | None = None
 
     # -- beginning ----------------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Start the nursery, where a stage needs it.
+    def prepare(self) -> None:
+        """Start the fork server, where a stage needs it.
 
         :raises NotPicklable: when a function cannot travel to a worker process.
         :raises PlanError: when a worker process cannot import a stage's function.
         """
-        self.look_at_memory()
-        self._codes = self._run.plan.check_shipping()
+        self.sample_memory()
+        self._codes = self._run.plan.check_picklable()
         if self._codes:
             # Items of the DAG file's classes travel too.
             self._registered.enter_context(by_value_modules(self._process_stages))
-            self._start_nursery()
+            self._start_fork_server()
         self._warn_of_too_many()
 
-    def _start_nursery(self) -> None:
-        client = NurseryClient(self._codes, self._run.plan.worker_env, lambda: self._run.asked.is_set, self._extras())
+    def _start_fork_server(self) -> None:
+        client = ForkServerClient(
+            self._codes, self._run.plan.worker_env, lambda: self._run.stop_requested.is_set, self._fork_server_options()
+        )
         try:
             failures = client.start()
         except BaseException:
@@ -88,18 +92,20 @@ class Crew:
             if stage < 0:
                 raise SetupFailed(f"a worker process cannot begin: {failure.error}: {failure.message}")
             cure = f"a worker process cannot load it: {failure.error}: {failure.message}"
-            raise PlanError(f"Stage({self._run.plan.stages[stage].name}).function", failure.place or "?", cure)
-        with self._nursery_changed:
-            self._nursery = client
-            self._nursery_changed.notify_all()
+            raise PlanError(f"Stage({self._run.plan.stages[stage].name}).function", failure.location or "?", cure)
+        with self._fork_server_changed:
+            self._fork_server = client
+            self._fork_server_changed.notify_all()
 
-    def _extras(self) -> Extras:
+    def _fork_server_options(self) -> ForkServerOptions:
         """What the surroundings of the run give to its workers."""
-        host = self._run.plan.worker_host
-        if host.answer is not None and self._desk is None:
-            self._desk = QuestionDesk(host.answer)
-        wanted = host.preload(modules_wanted(self._process_stages)) if host.preload is not None else ()
-        return Extras(host.begin, tuple(wanted), None if self._desk is None else self._desk.fd, host.clean)
+        host = self._run.plan.worker_hooks
+        if host.handle_request is not None and self._request_server is None:
+            self._request_server = RequestServer(host.handle_request)
+        wanted = host.preload(imported_modules(self._process_stages)) if host.preload is not None else ()
+        return ForkServerOptions(
+            host.on_start, tuple(wanted), None if self._request_server is None else self._request_server.fd, host.redact
+        )
 
     @property
     def _process_stages(self) -> list[Stage]:
@@ -135,13 +141,13 @@ class Crew:
                 self._add(stage)
                 continue
             if low < high:
-                self._scalers[stage.index] = Scaler(stage, low, high)
-                self._next_look = now + LOOK_SECONDS
+                self._scalers[stage.index] = Autoscaler(stage, low, high)
+                self._next_scaling = now + DECIDE_SECONDS
             stage.set_workers(count)
             for _ in range(count):
                 self._add(stage)
         if self.memory.limited:
-            self._next_memory_look = now
+            self._next_memory_sample = now
 
     def _first_workers(self, stage: Stage, low: int, high: int) -> int:
         """A range starts at its least. "auto" starts where most stages end up, so that short runs need not grow."""
@@ -152,43 +158,43 @@ class Crew:
         shares = sum(1 for each in self._run.plan.stages if each.kind == "process" and each.workers == AUTO)
         return max(1, min(high, usable_cpus() // shares))
 
-    def _add(self, stage: StageRun, left: object = None, relieves: Slot | None = None) -> None:
+    def _add(self, stage: StageRun, left: object = None, relieves: Worker | None = None) -> None:
         number = self._numbers[stage.index] = self._numbers.get(stage.index, 0) + 1
         kind = stage.stage.kind
-        slot: Slot
+        worker: Worker
         if kind == "process":
-            slot = ProcessSlot(stage, number, self._run)
+            worker = ProcessWorker(stage, number, self._run)
         elif kind == "async":
-            slot = AsyncSlot(stage, number, self._run, left)  # type: ignore[arg-type]  # left by one of its kind
+            worker = CoroutineWorker(stage, number, self._run, left)  # type: ignore[arg-type]  # left by one of its kind
         else:
-            slot = ThreadSlot(stage, number, self._run, left)  # type: ignore[arg-type]
-        slot.relieves = relieves
-        self._slots.append(slot)
+            worker = ThreadWorker(stage, number, self._run, left)  # type: ignore[arg-type]
+        worker.replaces = relieves
+        self._workers.append(worker)
         self.next_check = 0.0
-        slot.start()
+        worker.start()
 
     # -- while it runs ------------------------------------------------------------------------------------------------
 
     def check(self, now: float) -> None:
-        """Have every slot look at its deadlines, when one is due."""
+        """Have every worker look at its deadlines, when one is due."""
         if now < self.next_check:
             return
-        self.next_check = _NEVER  # a slot that is added meanwhile sets it back
-        dues = [slot.check(now) for slot in list(self._slots)]
-        if now >= self._next_look:
-            self._next_look = now + LOOK_SECONDS
+        self.next_check = _NEVER  # a worker that is added meanwhile sets it back
+        dues = [worker.check(now) for worker in list(self._workers)]
+        if now >= self._next_scaling:
+            self._next_scaling = now + DECIDE_SECONDS
             self._scale(now)
-        if now >= self._next_memory_look:
-            self._next_memory_look = now + MEMORY_LOOK_SECONDS
-            self.look_at_memory()
+        if now >= self._next_memory_sample:
+            self._next_memory_sample = now + MEMORY_LOOK_SECONDS
+            self.sample_memory()
         due = min((due for due in dues if due is not None), default=_NEVER)
-        self.next_check = min(self.next_check, due, self._next_look, self._next_memory_look)
+        self.next_check = min(self.next_check, due, self._next_scaling, self._next_memory_sample)
 
     def _scale(self, now: float) -> None:
-        for scaler in self._scalers.values():
-            stage = scaler.stage
-            room = self._cpus - self._processes if stage.stage.kind == "process" else scaler.high
-            decided = scaler.decide(now, room)
+        for autoscaler in self._scalers.values():
+            stage = autoscaler.stage
+            room = self._cpus - self._processes if stage.stage.kind == "process" else autoscaler.high
+            decided = autoscaler.decide(now, room)
             if decided is not None:
                 self._resize(stage, *decided, now)
 
@@ -205,27 +211,27 @@ class Crew:
     def _resize(self, stage: StageRun, count: int, reason: str, now: float) -> None:
         before = stage.workers
         if len(self.decisions) < MOST_DECISIONS:
-            since = self._run.clocks.working_since or now
+            since = self._run.clock.working_since or now
             self.decisions.append(Decision(now - since, stage.stage.name, before, count, reason))
         stage.set_workers(count)
         if count < before:
-            stage.channel.dismiss(before - count)
+            stage.channel.retire_one(before - count)
         for _ in range(count - before):
             self._add(stage)
 
-    def relieve(self, slot: Slot) -> None:
-        """Start a successor for a slot whose worker has served its time; it ends the old one once it is ready."""
-        self._add(slot.stage, relieves=slot)
+    def recycle(self, worker: Worker) -> None:
+        """Start a successor for a worker whose worker has served its time; it ends the old one once it is ready."""
+        self._add(worker.stage, relieves=worker)
 
-    def look_at_memory(self) -> None:
+    def sample_memory(self) -> None:
         """Take a sample of the memory of all processes, act on it."""
-        self._slots = [slot for slot in self._slots if slot.thread.is_alive()]
-        self.memory.look(self._slots)
+        self._workers = [worker for worker in self._workers if worker.thread.is_alive()]
+        self.memory.sample(self._workers)
 
-    def replace(self, slot: Slot) -> None:
-        """A slot with a stuck call was given up: another one takes its place, a limited number of times."""
-        stage = slot.stage
-        self._slots.remove(slot)
+    def replace(self, worker: Worker) -> None:
+        """A worker with a stuck call was given up: another one takes its place, a limited number of times."""
+        stage = worker.stage
+        self._workers.remove(worker)
         count = self._given_up[stage.index] = self._given_up.get(stage.index, 0) + 1
         name, limit = stage.stage.name, self._replacements(stage)
         self._run.warn(f"stage {name}: calls passed their timeout and their threads were left behind")
@@ -233,82 +239,82 @@ class Crew:
             text = f"stage {name}: {count} threads are stuck in calls that do not return; use kind='process'"
             self._run.fail(WorkersExhausted(text))
             return
-        self._add(stage, slot.left)  # type: ignore[attr-defined]  # only such slots are given up
+        self._add(stage, worker.left)  # type: ignore[attr-defined]  # only such workers are given up
 
     @staticmethod
     def _replacements(stage: StageRun) -> int:
         return 2 * stage.stage.worker_range[1] + 8
 
-    # -- the nursery --------------------------------------------------------------------------------------------------
+    # -- the fork server --------------------------------------------------------------------------------------------------
 
-    def nursery(self, broken: NurseryClient | None = None) -> NurseryClient:
-        """The running nursery; when ``broken`` is the current one, have the coordinating thread start another.
+    def fork_server(self, broken: ForkServerClient | None = None) -> ForkServerClient:
+        """The running fork server; when ``broken`` is the current one, have the coordinating thread start another.
 
-        :raises NurseryLost: when there is none and none will come.
+        :raises ForkServerLost: when there is none and none will come.
         """
-        with self._nursery_changed:
+        with self._fork_server_changed:
             while True:
                 if self._run.stop.is_set:
-                    raise NurseryLost("the run is being torn down")
-                current = self._nursery
-                if current is not None and current not in (broken, self._dead_nursery):
+                    raise ForkServerLost("the run is being torn down")
+                current = self._fork_server
+                if current is not None and current not in (broken, self._dead_fork_server):
                     return current
-                if current is not None and current is not self._dead_nursery:
+                if current is not None and current is not self._dead_fork_server:
                     # It stays the one to be closed: the run may be over before another one is started.
-                    self._dead_nursery = current
-                    self._run.mail.put(functools.partial(self._restart, current))
-                self._nursery_changed.wait()
+                    self._dead_fork_server = current
+                    self._run.mailbox.put(functools.partial(self._restart, current))
+                self._fork_server_changed.wait()
 
-    def _restart(self, dead: NurseryClient) -> None:
-        """On the coordinating thread: the parent-death signal follows the thread that starts the nursery."""
+    def _restart(self, dead: ForkServerClient) -> None:
+        """On the coordinating thread: the parent-death signal follows the thread that starts the fork server."""
         dead.close()
-        if self._run.asked.is_set:
+        if self._run.stop_requested.is_set:
             return  # whoever ended the whole process group asked us to stop, too
         self._restarts += 1
-        if self._restarts > NURSERY_RESTARTS:
-            text = f"the worker nursery died {self._restarts} times; perhaps the kernel ended it for lack of memory"
+        if self._restarts > FORK_SERVER_RESTARTS:
+            text = f"the worker fork server died {self._restarts} times; perhaps the kernel ended it for lack of memory"
             self._run.fail(WorkersExhausted(text))
             return
-        self._run.warn("the worker nursery died and was started again")
+        self._run.warn("the worker fork server died and was started again")
         try:
-            self._start_nursery()
+            self._start_fork_server()
         except SetupFailed as error:
             self._run.fail(error)
-        except (NurseryLost, PlanError) as error:
-            if not self._run.asked.is_set:
+        except (ForkServerLost, PlanError) as error:
+            if not self._run.stop_requested.is_set:
                 self._run.fail(SetupFailed(str(error)))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def interrupt(self) -> None:
-        """The run is being torn down: wake every slot, end every process."""
-        for slot in self._slots:
-            slot.interrupt()
+        """The run is being torn down: wake every worker, end every process."""
+        for worker in self._workers:
+            worker.interrupt()
         for stage in self._run.stages:
             if isinstance(stage, InlineStageRun):
                 stage.interrupt()
-        if self._nursery is not None:
-            self._nursery.close()
-        with self._nursery_changed:
-            self._nursery_changed.notify_all()
+        if self._fork_server is not None:
+            self._fork_server.close()
+        with self._fork_server_changed:
+            self._fork_server_changed.notify_all()
 
     def end(self, deadline: float) -> None:
-        """Wait for the slots until the deadline, tear the inline stages down, end the nursery."""
+        """Wait for the workers until the deadline, tear the inline stages down, end the fork server."""
         try:
-            self._end_slots(deadline)
+            self._join(deadline)
         finally:
-            if self._nursery is not None:
-                self._nursery.close()
-            if self._desk is not None:
-                self._desk.close()
+            if self._fork_server is not None:
+                self._fork_server.close()
+            if self._request_server is not None:
+                self._request_server.close()
             self._registered.close()
 
-    def _end_slots(self, deadline: float) -> None:
-        slots = list(self._slots)
-        self.look_at_memory()
-        part_from(self._run, self._slots, deadline)
-        self.memory.settle(slots)
+    def _join(self, deadline: float) -> None:
+        workers = list(self._workers)
+        self.sample_memory()
+        join_workers(self._run, self._workers, deadline)
+        self.memory.finish(workers)
         for stage in self._run.stages:
             if isinstance(stage, InlineStageRun):
-                stage.finish()
+                stage.teardown()
             stage.set_workers(0)

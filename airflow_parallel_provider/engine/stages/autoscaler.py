@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.stages.stage_run import StageRun
 
-LOOK_SECONDS = 0.1
+DECIDE_SECONDS = 0.1
 """Seconds between two looks: short, so that a stage of waiting threads is at its size within a second."""
 
 HOLD_SECONDS = 2.0
@@ -54,7 +54,7 @@ class Decision:
         }
 
 
-class Scaler:
+class Autoscaler:
     """Decides for one stage.
 
     :param low: least workers.
@@ -80,9 +80,9 @@ class Scaler:
 
         :param room: how many workers more there may be at all (CPUs, for processes).
         """
-        meter, workers = self.stage.meter, self.stage.workers
-        with meter.lock:
-            calls, busy, starved = meter.calls, meter.busy, meter.starved
+        metrics, workers = self.stage.metrics, self.stage.workers
+        with metrics.lock:
+            calls, busy, starved = metrics.calls, metrics.busy, metrics.starved
         last, self._last = self._last, (now, calls, busy, starved)
         since = self._since = self._since or (now, calls)
         if last is None or now <= last[0] or not workers:
@@ -90,7 +90,7 @@ class Scaler:
         seconds = (now - last[0]) * workers
         busy_share, starved_share = (busy - last[2]) / seconds, (starved - last[3]) / seconds
         if self._trial is not None:
-            return self._judge(now, calls, workers)
+            return self._evaluate(now, calls, workers)
         self._starved_looks = self._starved_looks + 1 if starved_share > 0.5 else 0
         if self._starved_looks >= _STARVED_LOOKS and workers > self.low:
             self._starved_looks, self._since = 0, None
@@ -107,7 +107,7 @@ class Scaler:
             return more, f"{waiting} calls waited while its workers were busy"
         return None
 
-    def _judge(self, now: float, calls: int, workers: int) -> tuple[int, str] | None:
+    def _evaluate(self, now: float, calls: int, workers: int) -> tuple[int, str] | None:
         """Has growing brought throughput?"""
         assert self._trial is not None
         before, rate_before = self._trial

@@ -13,13 +13,13 @@ import math
 CAP = 2000
 """Most calls in one hand: bounds what is lost with a worker, and the memory of one message."""
 
-HAND_BYTES = 8 << 20
+DISPATCH_BYTES = 8 << 20
 """Estimated bytes of one hand: what is larger gains nothing from travelling together, and fills caches and memory."""
 
 _WEIGHT = 0.2  # of the newest observation
 
 
-class Grouping:
+class DispatchSizer:
     """Chooses the number of calls of one hand for one stage. Called under the stage's and channel's locks.
 
     :param target: seconds one hand should take.
@@ -30,7 +30,7 @@ class Grouping:
         self.target = target
         self.workers = workers
         self.size = 1
-        self.heaviest = 1.0  # bytes of one call and its results
+        self.largest_call_bytes = 1.0  # bytes of one call and its results
         self._mean: float | None = None
         self._square = 0.0
 
@@ -44,11 +44,13 @@ class Grouping:
             self._square += _WEIGHT * (each * each - self._square)
         spread = math.sqrt(max(0.0, self._square - self._mean * self._mean))
         ideal = self.target / max(self._mean + spread, 1e-9)
-        self.size = max(1, min(CAP, int(ideal), 2 * max(self.size, calls), int(HAND_BYTES / self.heaviest)))
+        self.size = max(
+            1, min(CAP, int(ideal), 2 * max(self.size, calls), int(DISPATCH_BYTES / self.largest_call_bytes))
+        )
 
-    def weighed(self, calls: int, size: float) -> None:
+    def observe_bytes(self, calls: int, size: float) -> None:
         """``calls`` calls and their results hold an estimated ``size`` bytes together."""
-        self.heaviest = max(self.heaviest, size / calls)
+        self.largest_call_bytes = max(self.largest_call_bytes, size / calls)
 
     def limit(self, waiting: int) -> int:
         """Calls to take now, when ``waiting`` wait in the channel."""

@@ -20,7 +20,7 @@ def setup_failed(stage: str, failure: CallFailure, attempt: int, context: RunCon
     :raises ChannelBroken: when it will not be tried again.
     """
     if attempt >= SETUP_ATTEMPTS:
-        where = f" ({failure.place})" if failure.place else ""
+        where = f" ({failure.location})" if failure.location else ""
         text = f"stage {stage}: setup failed {attempt} times: {failure.error}: {failure.message}{where}"
         context.fail(SetupFailed(text))
         raise ChannelBroken

@@ -1,4 +1,4 @@
-"""What every worker slot is, and what it needs of the run."""
+"""What every worker worker is, and what it needs of the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 from airflow_parallel_provider.engine.functions.outcome import CallFailure
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
-from airflow_parallel_provider.engine.processes.client import NurseryClient, NurseryLost
+from airflow_parallel_provider.engine.processes.client import ForkServerClient, ForkServerLost
 from airflow_parallel_provider.engine.stages.setup_retry import setup_failed
 from airflow_parallel_provider.errors import ItemTimeout, RunFailed
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.stages.stage_run import StageRun
 
 
-class SlotContext(Protocol):
-    """What a slot needs of its run."""
+class WorkerSupervisor(Protocol):
+    """What a worker needs of its run."""
 
     stop: StopToken
 
@@ -27,33 +27,33 @@ class SlotContext(Protocol):
         """End the run with this error."""
 
     def crashed(self, error: BaseException) -> None:
-        """A slot met an error of the engine's own: end the run with it."""
+        """A worker met an error of the engine's own: end the run with it."""
 
     def warn(self, text: str) -> None:
         """Put a line into the report."""
 
-    def nursery(self, broken: NurseryClient | None = None) -> NurseryClient:
-        """The running nursery; a new one when ``broken`` is the current one. Blocks until it is there."""
+    def fork_server(self, broken: ForkServerClient | None = None) -> ForkServerClient:
+        """The running fork server; a new one when ``broken`` is the current one. Blocks until it is there."""
 
-    def replace(self, slot: Slot) -> None:
-        """A slot was given up: start another one in its place."""
+    def replace(self, worker: Worker) -> None:
+        """A worker was given up: start another one in its place."""
 
-    def relieve(self, slot: Slot) -> None:
-        """A slot's worker has served its time: start a successor, then let it end. From the slot's thread."""
+    def recycle(self, worker: Worker) -> None:
+        """A worker's worker has served its time: start a successor, then let it end. From the worker's thread."""
 
 
-class Slot:
+class Worker:
     """One worker's thread in the task process. Subclasses implement :meth:`serve`."""
 
-    def __init__(self, stage: StageRun, number: int, context: SlotContext) -> None:
+    def __init__(self, stage: StageRun, number: int, context: WorkerSupervisor) -> None:
         self.stage = stage
         self.number = number
         self.context = context
-        self.tally = stage.new_tally()
+        self.metrics = stage.new_worker_metrics()
         self.abandoned = False
-        self.relieved = False  # another one has taken its place: finish what is in hand and end
-        self.dismissed = False  # its place is no longer there: the same
-        self.relieves: Slot | None = None  # the one whose place this one takes, once it is set up
+        self.superseded = False  # another one has taken its place: finish what is in hand and end
+        self.retired = False  # its place is no longer there: the same
+        self.replaces: Worker | None = None  # the one whose place this one takes, once it is set up
         name = f"parallel-{stage.stage.name}-{number}"
         # A copy of the context: Airflow's log fields and the current OpenTelemetry span live in context variables.
         run = contextvars.copy_context().run
@@ -68,13 +68,13 @@ class Slot:
             self.serve()
         except ChannelBroken:
             pass
-        except NurseryLost as error:
+        except ForkServerLost as error:
             if not self.context.stop.is_set:  # else it went down with the run
                 self.context.crashed(error)
-        except BaseException as error:  # noqa: BLE001 - a slot that dies silently would hang the run
+        except BaseException as error:  # noqa: BLE001 - a worker that dies silently would hang the run
             self.context.crashed(error)
         finally:
-            self.tally.ended = True
+            self.metrics.ended = True
 
     def serve(self) -> None:
         """Take hands and settle them until the channel ends."""

@@ -1,4 +1,4 @@
-"""The line between a process slot and its worker process: begin, send, receive within deadlines, end."""
+"""The line between a process worker and its worker process: begin, send, receive within deadlines, end."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from airflow_parallel_provider.engine.functions.status_page import (
 )
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.ipc.serialized import out_of_band
-from airflow_parallel_provider.engine.processes.client import Ended, NurseryClient, NurseryLost, WorkerProcess
+from airflow_parallel_provider.engine.processes.client import Ended, ForkServerClient, ForkServerLost, WorkerProcess
 from airflow_parallel_provider.engine.processes.system import exit_text, was_signalled
 from airflow_parallel_provider.engine.resources.oom import kernel_kills
 from airflow_parallel_provider.errors import SetupFailed
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.stages.stage_run import StageRun
-    from airflow_parallel_provider.engine.workers.base import SlotContext
+    from airflow_parallel_provider.engine.workers.base import WorkerSupervisor
 
 TEARDOWN_SECONDS = 5.0
 """How long a worker may take for ``teardown`` at the normal end before it is ended."""
 
 
-class WorkerGone(Exception):
+class WorkerDied(Exception):
     """The worker is dead, or has to be ended.
 
     :param timed_out: for how many seconds its call had been running.
@@ -57,10 +57,10 @@ class WorkerGone(Exception):
         self.position = position
 
 
-class WorkerLink:
-    """One worker process at a time, for one slot. Every wait ends at once when the run is being torn down."""
+class WorkerConnection:
+    """One worker process at a time, for one worker. Every wait ends at once when the run is being torn down."""
 
-    def __init__(self, stage: StageRun, number: int, context: SlotContext) -> None:
+    def __init__(self, stage: StageRun, number: int, context: WorkerSupervisor) -> None:
         self.peak_rss = 0
         self.last_rss = 0
         self._last_peak = 0
@@ -70,7 +70,7 @@ class WorkerLink:
         self._stage = stage
         self._number = number
         self._context = context
-        self._nursery: NurseryClient | None = None
+        self._fork_server: ForkServerClient | None = None
         self._worker: WorkerProcess | None = None
 
     @property
@@ -110,9 +110,9 @@ class WorkerLink:
         return exit_text(status)
 
     @property
-    def nursery_died(self) -> bool:
-        """Whether the worker died with its nursery."""
-        return self._nursery is not None and self._nursery.lost
+    def fork_server_died(self) -> bool:
+        """Whether the worker died with its fork server."""
+        return self._fork_server is not None and self._fork_server.lost
 
     def begin(self) -> CallFailure | None:
         """Start a worker and wait until it is set up; return why ``setup`` failed, if it did (the worker is gone then).
@@ -121,21 +121,21 @@ class WorkerLink:
         """
         while True:
             try:
-                self._nursery = self._context.nursery()
-                self._worker = self._nursery.spawn(self._stage.index)
-            except NurseryLost:
+                self._fork_server = self._context.fork_server()
+                self._worker = self._fork_server.spawn(self._stage.index)
+            except ForkServerLost:
                 if self._context.stop.is_set:
                     raise ChannelBroken from None
-                self._context.nursery(self._nursery)
+                self._context.fork_server(self._fork_server)
                 continue
             self._ended_at_rss, self.last_rss, self._kernel_kills = 0, 0, kernel_kills()
             if self._context.stop.is_set:
                 raise ChannelBroken
             try:
                 failure = self._await_ready()
-            except WorkerGone as gone:
+            except WorkerDied as gone:
                 status = self.drop()
-                if self.nursery_died:
+                if self.fork_server_died:
                     continue
                 how = self.cause_of_death(status) or gone.reason
                 return CallFailure("WorkerLost", f"the worker died in setup ({how})")
@@ -158,7 +158,7 @@ class WorkerLink:
     def send(self, sequence: int, values: list[Any], *, by_value: bool) -> None:
         """Send one message, as far as it can be sent without waiting; :meth:`receive` sends the rest.
 
-        :raises WorkerGone: when the worker has closed its socket.
+        :raises WorkerDied: when the worker has closed its socket.
         """
         if not self._stage.stage.batched:
             values = out_of_band(values)
@@ -172,13 +172,13 @@ class WorkerLink:
         try:
             self.worker.outbox.flush(self.worker.sock)
         except OSError:
-            raise WorkerGone("it closed its socket") from None
+            raise WorkerDied("it closed its socket") from None
 
     def receive(self, idle: Callable[[float], float | None]) -> wire.Frame:
         """Wait for the next answer, sending what is still to be sent, within the deadline of the running call.
 
         :param idle: called while nothing comes, with the seconds the running call has taken; says when to call again.
-        :raises WorkerGone: when the worker died, or its call passed the deadline.
+        :raises WorkerDied: when the worker died, or its call passed the deadline.
         :raises ChannelBroken: when the run is being torn down.
         """
         worker = self.worker
@@ -186,7 +186,7 @@ class WorkerLink:
             frame = self.poll()
             if frame is not None:
                 return frame
-            look, left = idle(self._running_for()), self._patience()
+            look, left = idle(self._running_for()), self._wait_seconds()
             if not self._wait(look if left is None else left if look is None else min(look, left)):
                 self._check_deadline()
             if worker.outbox:
@@ -195,7 +195,7 @@ class WorkerLink:
     def _wait(self, seconds: float | None) -> bool:
         """Wait until the worker has said something, takes more, or is dead; False when the time is over.
 
-        :raises WorkerGone: when it is dead and has nothing more to say.
+        :raises WorkerDied: when it is dead and has nothing more to say.
         """
         worker = self.worker
         poller = select.poll()  # select() knows only the first 1 024 descriptors
@@ -204,7 +204,7 @@ class WorkerLink:
             poller.register(worker.death, select.POLLIN)
         ready = dict(poller.poll(None if seconds is None else max(0.0, seconds) * 1000))
         if worker.death in ready and worker.sock.fileno() not in ready:
-            raise WorkerGone("it died")
+            raise WorkerDied("it died")
         return bool(ready)
 
     def poll(self) -> wire.Frame | None:
@@ -216,12 +216,12 @@ class WorkerLink:
             except (EOFError, OSError):
                 if self._context.stop.is_set:
                     raise ChannelBroken from None
-                raise WorkerGone("it died") from None
+                raise WorkerDied("it died") from None
             if frame is None or frame.kind != wire.LOG:
                 return frame
             self._log(frame)
 
-    def _patience(self) -> float | None:
+    def _wait_seconds(self) -> float | None:
         timeout = self._stage.stage.timeout
         return None if timeout is None else max(0.001, timeout - self._running_for())
 
@@ -235,7 +235,7 @@ class WorkerLink:
         timeout, position = self._stage.stage.timeout, self.position()
         running = self._running_for()
         if timeout is not None and running >= timeout and self.position() == position:
-            raise WorkerGone("timeout", timed_out=running, position=position)
+            raise WorkerDied("timeout", timed_out=running, position=position)
 
     def position(self) -> tuple[int, int, int]:
         """What the worker says it is doing: state, sequence number of the message, number of the call."""
@@ -249,7 +249,7 @@ class WorkerLink:
         if dropped:
             logger.warning("[%s] %d log records were dropped (rate limit)", where, dropped)
         if text or not dropped:
-            logger.log(level, "[%s] %s", where, text if self._nursery is None else self._nursery.clean(text))
+            logger.log(level, "[%s] %s", where, text if self._fork_server is None else self._fork_server.redact(text))
 
     def end(self) -> None:
         """Let the worker run ``teardown`` and go."""
@@ -269,7 +269,7 @@ class WorkerLink:
                     self._context.warn(f"stage {name}: teardown took longer than {TEARDOWN_SECONDS:g} s, worker ended")
                     return
                 self._wait(left)
-        except (WorkerGone, ChannelBroken):
+        except (WorkerDied, ChannelBroken):
             self._report_end(self.drop(kill=False))
 
     def _report_end(self, status: int | None) -> None:
@@ -281,18 +281,18 @@ class WorkerLink:
         worker, self._worker = self._worker, None
         if worker is None:
             return None
-        ended = Ended() if self._nursery is None else self._nursery.reap(worker.pid, kill=kill)
+        ended = Ended() if self._fork_server is None else self._fork_server.reap(worker.pid, kill=kill)
         cpu = max(worker.page[CPU_NS] / 1e9, ended.cpu)
         self._last_peak = max(self.last_rss, worker.page[PEAK_RSS], ended.peak_rss)
         self.peak_rss = max(self.peak_rss, self._last_peak)
-        with self._stage.meter.lock:
-            self._stage.meter.cpu += cpu
+        with self._stage.metrics.lock:
+            self._stage.metrics.cpu += cpu
         self.cpu += cpu
         worker.close()
         return ended.status
 
     def interrupt(self) -> None:
-        """Wake the slot's thread up from waiting for its worker. From another thread."""
+        """Wake the worker's thread up from waiting for its worker. From another thread."""
         worker = self._worker
         if worker is not None:
             try:

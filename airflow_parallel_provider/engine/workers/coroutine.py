@@ -1,6 +1,6 @@
-"""A coroutine slot: one event loop with many coroutines at a time.
+"""A coroutine worker: one event loop with many coroutines at a time.
 
-Three threads, so that the loop itself never blocks: the slot's own thread takes calls from the channel, the loop thread
+Three threads, so that the loop itself never blocks: the worker's own thread takes calls from the channel, the loop thread
 runs the coroutines, the settling thread hands results on (and waits there when the next channel is full). A call gives
 its place back only when it is settled, so a slow consumer slows the loop.
 """
@@ -15,13 +15,13 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.dataflow.bundle import Parcel
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import END, ChannelBroken
 from airflow_parallel_provider.engine.functions.calls import record_batch, record_failure, record_item
 from airflow_parallel_provider.engine.functions.outcome import Outcome, describe_error, failure_of
-from airflow_parallel_provider.engine.functions.worker_code import LiveCode
+from airflow_parallel_provider.engine.functions.worker_code import BoundFunction
 from airflow_parallel_provider.engine.interfaces.drop import DROP
-from airflow_parallel_provider.engine.workers.base import Slot, SlotContext, timeout_failure
+from airflow_parallel_provider.engine.workers.base import Worker, WorkerSupervisor, timeout_failure
 from airflow_parallel_provider.errors import SetupFailed
 
 if TYPE_CHECKING:
@@ -36,36 +36,36 @@ WIND_DOWN_SECONDS = 0.5
 _MERGED = 256
 
 
-class AsyncSlot(Slot):
+class CoroutineWorker(Worker):
     """Serves one stage on one event loop, ``workers`` calls at a time.
 
-    :param inherited: calls of a slot that was given up: the guilty ones with their age, and the others.
+    :param inherited: calls of a worker that was given up: the guilty ones with their age, and the others.
     """
 
     def __init__(
         self,
         stage: StageRun,
         number: int,
-        context: SlotContext,
-        inherited: tuple[list[tuple[Parcel, float]], list[Parcel]] | None = None,
+        context: WorkerSupervisor,
+        inherited: tuple[list[tuple[Bundle, float]], list[Bundle]] | None = None,
     ) -> None:
         super().__init__(stage, number, context)
-        self.left: tuple[list[tuple[Parcel, float]], list[Parcel]] | None = None
+        self.left: tuple[list[tuple[Bundle, float]], list[Bundle]] | None = None
         self._inherited = inherited
         self._places = stage.stage.worker_range[1]
         self._free = threading.Semaphore(self._places)
         self._lock = threading.Lock()
-        self._running: dict[Parcel, tuple[float, asyncio.Task[None] | None]] = {}
-        self._done: queue.SimpleQueue[tuple[Parcel, Outcome] | None] = queue.SimpleQueue()
+        self._running: dict[Bundle, tuple[float, asyncio.Task[None] | None]] = {}
+        self._done: queue.SimpleQueue[tuple[Bundle, Outcome] | None] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._ending = False
 
-    # -- the slot's own thread --------------------------------------------------------------------------------------
+    # -- the worker's own thread --------------------------------------------------------------------------------------
 
     def serve(self) -> None:
         """Set up, take calls until the channel ends, tear down."""
         name = f"{self.thread.name}-loop"
-        loop_thread = threading.Thread(target=self._turn, name=name, daemon=True)
+        loop_thread = threading.Thread(target=self._step, name=name, daemon=True)
         settler = threading.Thread(target=self._settle_all, name=f"{self.thread.name}-settle", daemon=True)
         loop_thread.start()
         settler.start()
@@ -82,7 +82,7 @@ class AsyncSlot(Slot):
                 loop_thread.join(1.0)
                 settler.join(1.0)
 
-    def _take_all(self, live: LiveCode) -> None:
+    def _take_all(self, live: BoundFunction) -> None:
         while True:
             self._free.acquire()
             if self._ending or self.abandoned:
@@ -92,12 +92,12 @@ class AsyncSlot(Slot):
                 places += 1
             limit, began = places, time.monotonic()
             idle = self._places - len(self._running)
-            hand = self.stage.take_up_to(limit)
-            self.stage.waited_for_work((time.monotonic() - began) * idle, self.tally)
-            if hand is END or hand is None:
+            dispatch = self.stage.get_up_to(limit)
+            self.stage.waited_for_work((time.monotonic() - began) * idle, self.metrics)
+            if dispatch is END or dispatch is None:
                 return
             batched = self.stage.stage.batched
-            calls = [parcel.one(at, batched=batched) for parcel in hand for at in range(len(parcel.values))]
+            calls = [bundle.one(at, batched=batched) for bundle in dispatch for at in range(len(bundle.values))]
             if places > len(calls):
                 self._free.release(places - len(calls))
             with self._lock:
@@ -110,7 +110,7 @@ class AsyncSlot(Slot):
                 self.stage.put_back(call)
             raise ChannelBroken
 
-    def _set_up(self) -> LiveCode:
+    def _set_up(self) -> BoundFunction:
         attempt, limit = 0, self.stage.stage.setup_timeout
         while True:
             future = asyncio.run_coroutine_threadsafe(self._begin(), self._loop)
@@ -124,21 +124,21 @@ class AsyncSlot(Slot):
                 attempt += 1
                 self.setup_failed(describe_error(error), attempt)
 
-    async def _begin(self) -> LiveCode:
-        code = self.stage.code
+    async def _begin(self) -> BoundFunction:
+        code = self.stage.function
         if code.has_process:
             worker = code.worker_object()
             if getattr(worker, "setup", None) is not None:
                 await _resolved(worker.setup())
-            return LiveCode(worker.process, getattr(worker, "teardown", None))
+            return BoundFunction(worker.process, getattr(worker, "teardown", None))
         if code.setup is None:
-            return code.begin()
-        return code.with_resource(await _resolved(code.setup()))
+            return code.bind()
+        return code.bind_resource(await _resolved(code.setup()))
 
-    def _tear_down(self, live: LiveCode) -> None:
-        if live.finish is None:
+    def _tear_down(self, live: BoundFunction) -> None:
+        if live.teardown is None:
             return
-        finish = live.finish
+        finish = live.teardown
 
         async def end() -> None:
             await _resolved(finish())
@@ -151,7 +151,7 @@ class AsyncSlot(Slot):
 
     # -- the loop thread --------------------------------------------------------------------------------------------
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
@@ -159,13 +159,13 @@ class AsyncSlot(Slot):
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
-    def _begin_calls(self, live: LiveCode, calls: list[Parcel]) -> None:
+    def _begin_calls(self, live: BoundFunction, calls: list[Bundle]) -> None:
         for call in calls:
             with self._lock:
                 if call in self._running:
                     self._running[call] = (time.monotonic(), self._loop.create_task(self._one(live, call)))
 
-    async def _one(self, live: LiveCode, call: Parcel) -> None:
+    async def _one(self, live: BoundFunction, call: Bundle) -> None:
         stage, batched = self.stage.stage, self.stage.stage.batched
         outcome = Outcome(shapes=[] if batched else None)
         began = time.monotonic_ns()
@@ -218,7 +218,7 @@ class AsyncSlot(Slot):
                         break
                     calls.append(more[0])
                     outcomes.append(more[1])
-                self.stage.settle(calls, _merged(outcomes), self.tally)
+                self.stage.settle(calls, _merged(outcomes), self.metrics)
                 self._free.release(len(calls))
         except ChannelBroken:
             self._ending = True
@@ -260,7 +260,7 @@ class AsyncSlot(Slot):
         for call in others:
             self.stage.put_back(call)
         for call, seconds in guilty:
-            self.stage.call_failed(call, 0, timeout_failure(self.stage, seconds), self.tally)
+            self.stage.call_failed(call, 0, timeout_failure(self.stage, seconds), self.metrics)
 
     def interrupt(self) -> None:
         """The run is being torn down."""

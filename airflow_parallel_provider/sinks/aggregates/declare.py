@@ -83,7 +83,7 @@ class Aggregate:
         fractions = [number.strip() for number in (numbers or "").split(",") if number.strip()]
         return cls(operation, column, by, quantiles=_fractions(fractions) if fractions else QUANTILES)
 
-    def spell(self) -> str:
+    def as_text(self) -> str:
         """Everything that a partial depends on, as a text."""
         inner = f"({self.column})" if self.column is not None else ""
         by = f" by {self.by} (at most {self.groups})" if self.by is not None else ""

@@ -22,7 +22,7 @@ ACCURACY = 0.01
 """Relative error of a quantile."""
 
 
-class Unfit(Exception):
+class UnsuitableValue(Exception):
     """The values are not of a type the operation takes; the text says of which."""
 
 
@@ -64,7 +64,7 @@ def _extreme(choose: Callable[[Sequence[Any]], Any]) -> Operation:
             return [choose(values if len(values) > 1 else (*values, *values))] if values else []
         except TypeError:
             kinds = " and ".join(sorted({type(value).__qualname__ for value in values}))
-            raise Unfit(f"values of type {kinds}, which have no order") from None
+            raise UnsuitableValue(f"values of type {kinds}, which have no order") from None
 
     def merge(states: Sequence[Any]) -> list[Any]:
         return of([state[0] for state in states if state])

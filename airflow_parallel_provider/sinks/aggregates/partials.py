@@ -11,7 +11,7 @@ from uuid import UUID
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.fit import plain_column
 from airflow_parallel_provider.sinks.aggregates.distinct import digest
-from airflow_parallel_provider.sinks.aggregates.operations import NUMBERS, OPERATION, Unfit
+from airflow_parallel_provider.sinks.aggregates.operations import NUMBERS, OPERATION, UnsuitableValue
 from airflow_parallel_provider.values.typed_json import dumps, loads
 
 if TYPE_CHECKING:
@@ -39,10 +39,14 @@ def partials_of(block: Block, declared: Mapping[str, Aggregate], where: str) -> 
     for name, aggregate in declared.items():
         try:
             found[name] = _partial(columns, aggregate)
-        except (Unfit, TypeError) as reason:  # TypeError: values that cannot be hashed
-            what = str(reason) if isinstance(reason, Unfit) else "values that cannot be told apart (a dict, a list)"
+        except (UnsuitableValue, TypeError) as reason:  # TypeError: values that cannot be hashed
+            what = (
+                str(reason)
+                if isinstance(reason, UnsuitableValue)
+                else "values that cannot be told apart (a dict, a list)"
+            )
             raise SchemaMismatch(
-                f"aggregates[{name!r}]: {aggregate.spell()} cannot take {what} ({where}): convert the column in a "
+                f"aggregates[{name!r}]: {aggregate.as_text()} cannot take {what} ({where}): convert the column in a "
                 "stage, or leave the figure out"
             ) from None
     return found
@@ -58,9 +62,9 @@ def merge_partials(all_partials: Sequence[Partials], declared: Mapping[str, Aggr
         states = [partials[name] for partials in all_partials if name in partials]
         try:
             merged[name] = _merge_states(states, aggregate)
-        except Unfit as reason:
+        except UnsuitableValue as reason:
             raise SchemaMismatch(
-                f"aggregates[{name!r}]: {aggregate.spell()} cannot take {reason} (in different chunks). The rows are "
+                f"aggregates[{name!r}]: {aggregate.as_text()} cannot take {reason} (in different chunks). The rows are "
                 "in: convert the column in a stage, or leave the figure out, and use another load_key"
             ) from None
     return merged
@@ -73,9 +77,9 @@ def _merge_states(states: Sequence[Any], aggregate: Aggregate) -> Any:
     return operation.merge(states) if states else operation.of(())
 
 
-def figures(partials: Partials, declared: Mapping[str, Aggregate]) -> dict[str, Any]:
+def results_of(partials: Partials, declared: Mapping[str, Aggregate]) -> dict[str, Any]:
     """What the partials say: a figure for each name, or a dict of them by the values of ``by``."""
-    return {name: _figure(partials[name], aggregate) for name, aggregate in declared.items()}
+    return {name: _result_of(partials[name], aggregate) for name, aggregate in declared.items()}
 
 
 def to_text(partials: Partials) -> str:
@@ -130,7 +134,7 @@ def _present(values: Iterable[Any], aggregate: Aggregate) -> list[Any]:
         strange = set(map(type, present)) - NUMBERS
         if strange:
             kinds = " and ".join(sorted(kind.__qualname__ for kind in strange))
-            raise Unfit(f"values of type {kinds}")
+            raise UnsuitableValue(f"values of type {kinds}")
     return present
 
 
@@ -140,7 +144,7 @@ class _Other:
 
 def _group_key(key: Any) -> Any:
     if not isinstance(key, _KEYS):
-        raise Unfit(f"a value of type {type(key).__qualname__} in the column it is told apart by")
+        raise UnsuitableValue(f"a value of type {type(key).__qualname__} in the column it is told apart by")
     if isinstance(key, str) and len(key) > _KEY_LENGTH:
         return _Other
     return None if key != key else key  # noqa: PLR0124  # NaN
@@ -173,7 +177,7 @@ def _merge_groups(partials: Sequence[Any], aggregate: Aggregate) -> dict[str, An
     return _bounded([[key, merge(states)] for key, states in by_key.items()], aggregate)
 
 
-def _figure(partial: Any, aggregate: Aggregate) -> Any:
+def _result_of(partial: Any, aggregate: Aggregate) -> Any:
     result = OPERATION[aggregate.operation].result
     if aggregate.by is None:
         return result(partial, aggregate)

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
-from airflow_parallel_provider.rows.block import IrregularRows
+from airflow_parallel_provider.rows.block import NonUniformRows
 from airflow_parallel_provider.rows.diagnose import diagnose
 from airflow_parallel_provider.sinks.ledger.entry_table import ChunkKey
 from airflow_parallel_provider.sinks.ledger.loads import OPEN
-from airflow_parallel_provider.sql.disk_full import NO_ROOM, may_pass, told
+from airflow_parallel_provider.sql.disk_full import NO_ROOM, describe_error, is_transient
 from airflow_parallel_provider.sql.errors import Unreachable
-from airflow_parallel_provider.sql.missing_table import gone, says_absent
+from airflow_parallel_provider.sql.missing_table import is_missing_table, missing_table_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from airflow_parallel_provider.rows.block import Block
-    from airflow_parallel_provider.rows.reject import Reject
-    from airflow_parallel_provider.sinks.commit.chunk import Content
-    from airflow_parallel_provider.sinks.commit.rejection_limit import Allowance
-    from airflow_parallel_provider.sinks.commit.target_table import Target
+    from airflow_parallel_provider.rows.reject import RejectedRow
+    from airflow_parallel_provider.sinks.commit.chunk import PendingChunk
+    from airflow_parallel_provider.sinks.commit.rejection_limit import RejectionLimit
+    from airflow_parallel_provider.sinks.commit.target_table import TargetTable
     from airflow_parallel_provider.sinks.ledger.chunks import ChunkReceipt
-    from airflow_parallel_provider.sinks.ledger.control_tables import Books
+    from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables
     from airflow_parallel_provider.sql.database import Database
 
 log = logging.getLogger(__name__)
@@ -56,25 +56,25 @@ _SEE_TO_IT = "another attempt may hold its lock, or the database is down. See to
 _MAKE_ROOM = "make room there"
 
 
-class _TooLate(LoadMismatch):
+class _LoadClosed(LoadMismatch):
     """Another attempt at the load has swapped it in meanwhile."""
 
 
 @dataclass(slots=True)
-class Committer:
+class ChunkCommitter:
     """Commits the chunks of one load."""
 
     database: Database
-    books: Books
-    target: Target
+    control_tables: ControlTables
+    target: TargetTable
     load: str
     load_key: str
-    patience: float
+    retry_seconds: float
     """Seconds during which a chunk is tried again after errors that may pass."""
     stopped: threading.Event
     reached: Callable[[str], None]
     """Called at the named points of a commit."""
-    allowance: Allowance
+    rejection_limit: RejectionLimit
     """How many rows may be rejected."""
     fenced: bool = False
     """Whether a later generation may have removed this load: a chunk then makes sure that its load is still there."""
@@ -82,7 +82,7 @@ class Committer:
     """Whether the load has taken the table's place already: no chunk can be added."""
     _claimed: bool = False
 
-    def commit(self, content: Content) -> ChunkReceipt:
+    def commit(self, content: PendingChunk) -> ChunkReceipt:
         """Commit one chunk and return its receipt; of a chunk that is in already, the receipt it got then.
 
         :raises SchemaMismatch: when the rows do not fit.
@@ -93,29 +93,29 @@ class Committer:
         where = f"chunk {content.receipt.chunk_id}"
         if self.swapped:
             return self._already_in(content)
-        if content.screened and not self.allowance.covers(len(content.screened)):
+        if content.rejected_by_validate and not self.rejection_limit.allows(len(content.rejected_by_validate)):
             found = self._look_up(content.receipt)
             if found is not None:
                 return found
-            self.allowance.require(content.screened, where)
+            self.rejection_limit.enforce(content.rejected_by_validate, where)
         receipt = self._commit(content, where)
-        if content.sent and content.rejects:
-            self.allowance.settle(content.rejects, content.item_positions())
+        if content.commit_sent and content.rejected:
+            self.rejection_limit.record(content.rejected, content.item_positions())
         return receipt
 
-    def _commit(self, content: Content, where: str) -> ChunkReceipt:
-        deadline = time.monotonic() + self.patience
+    def _commit(self, content: PendingChunk, where: str) -> ChunkReceipt:
+        deadline = time.monotonic() + self.retry_seconds
         pause = FIRST_PAUSE
         while True:
             try:
-                return self._try(content, where)
-            except _TooLate:
-                self.database.discard()
+                return self._attempt(content, where)
+            except _LoadClosed:
+                self.database.invalidate()
                 self.swapped = True
                 return self._already_in(content)
-            except IrregularRows:
-                self.database.discard()
-                content.turned_out_irregular()
+            except NonUniformRows:
+                self.database.invalidate()
+                content.mark_non_uniform()
                 continue
             except Exception as error:  # noqa: BLE001  # sorted out there: the drivers have no common base
                 try:
@@ -123,7 +123,7 @@ class Committer:
                 except SchemaMismatch:
                     if not self._may_isolate(content):
                         raise
-                    content.alone = True
+                    content.row_by_row = True
                     continue
             if found is not None:
                 return found
@@ -131,58 +131,58 @@ class Committer:
             if time.monotonic() + pause > deadline or self.stopped.wait(pause):
                 cure = _MAKE_ROOM if reason.startswith(NO_ROOM) else _SEE_TO_IT
                 raise SinkError(
-                    f"{where} could not be committed within {self.patience:g} s ({reason}): {cure} and run the task "
+                    f"{where} could not be committed within {self.retry_seconds:g} s ({reason}): {cure} and run the task "
                     "again: nothing is lost or doubled"
                 )
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _already_in(self, content: Content) -> ChunkReceipt:
+    def _already_in(self, content: PendingChunk) -> ChunkReceipt:
         """The receipt of a chunk of a load that is over: whoever has swapped it in may have had this chunk, too."""
-        with self.database.guarded():
+        with self.database.session():
             found = self._look_up(content.receipt)
         return found or self._refuse_late()
 
-    def _may_isolate(self, content: Content) -> bool:
+    def _may_isolate(self, content: PendingChunk) -> bool:
         """Whether it is worth while, and allowed, to look for the rows that were refused."""
-        if content.alone:
+        if content.row_by_row:
             return False
-        if not self.allowance.covers(len(content.screened) + 1):
+        if not self.rejection_limit.allows(len(content.rejected_by_validate) + 1):
             return False
-        with self.database.guarded() as connection:
-            return self.target.look(connection) is not None
+        with self.database.session() as connection:
+            return self.target.reflect(connection) is not None
 
-    def _try(self, content: Content, where: str) -> ChunkReceipt:
+    def _attempt(self, content: PendingChunk, where: str) -> ChunkReceipt:
         self._claimed = False
-        content.refused = []
+        content.rejected_by_database = []
         if self.stopped.is_set():
             raise SinkError(f"{where} was not begun: the run was asked to stop")
         connection = self.database.connection()
-        if content.alone and self.target.look(connection) is not None:
-            return self._try_alone(content, where)
-        content.alone = False  # or it is a staging table that was dropped since, and is made anew first
+        if content.row_by_row and self.target.reflect(connection) is not None:
+            return self._attempt_row_by_row(content, where)
+        content.row_by_row = False  # or it is a staging table that was dropped since, and is made anew first
         block = content.block(self.target, lazily=True)
-        if self.fenced and self.target.look(connection) is None:
+        if self.fenced and self.target.reflect(connection) is None:
             self._require_load(connection)  # or a table would be made for a load that is over
             connection.rollback()
-        shape = self.target.ensure(connection, block, where)
+        shape = self.target.create_or_alter(connection, block, where)
         rows = self.target.fit(block, shape, where) if shape is not None and block.rows else None
-        receipt, partials = content.ready(block, where)
-        self._claim(connection, content, receipt, partials, self.target.claiming(shape, block))
+        receipt, partials = content.prepared(block, where)
+        self._claim(connection, content, receipt, partials, self.target.claim_statement(shape, block))
         if rows is not None and shape is not None:
             self.target.write(connection, shape, block.names, rows)
         self._finish(connection, content)
         return receipt
 
-    def _try_alone(self, content: Content, where: str) -> ChunkReceipt:
+    def _attempt_row_by_row(self, content: PendingChunk, where: str) -> ChunkReceipt:
         """The same, row by row where need be."""
-        from airflow_parallel_provider.sinks.commit.row_isolation import Isolation
+        from airflow_parallel_provider.sinks.commit.row_isolation import RowIsolation
 
-        def refuse(reject: Reject) -> None:
-            content.refused.append(reject)
-            self.allowance.require(content.rejects, where)
+        def refuse(reject: RejectedRow) -> None:
+            content.rejected_by_database.append(reject)
+            self.rejection_limit.enforce(content.rejected, where)
 
         connection = self.database.connection()
-        shape = self.target.look(connection)
+        shape = self.target.reflect(connection)
         assert shape is not None, "asked by _try"
 
         def claim_again() -> None:
@@ -190,43 +190,48 @@ class Committer:
             self._claim(connection, content, content.receipt, None)
 
         self._claim(connection, content, content.receipt, None)
-        written = Isolation(connection, self.database, self.target, shape, claim_again).write(
+        written = RowIsolation(connection, self.database, self.target, shape, claim_again).write(
             content.numbered(), refuse
         )
-        receipt, partials = content.ready(self.target.block([row for row, _ in written]), where)
-        self.books.ledger.amend(connection, self.load, receipt, partials)
+        receipt, partials = content.prepared(self.target.block([row for row, _ in written]), where)
+        self.control_tables.ledger.update(connection, self.load, receipt, partials)
         self._finish(connection, content)
         return receipt
 
     def _claim(
-        self, connection: Connection, content: Content, receipt: ChunkReceipt, partials: str | None, execute: Any = None
+        self,
+        connection: Connection,
+        content: PendingChunk,
+        receipt: ChunkReceipt,
+        partials: str | None,
+        execute: Any = None,
     ) -> None:
         self._claimed = False
-        if content.alone or content.screened:
-            self.books.ensure_rejected(self.database)
-        self.database.writer.begin(connection)
+        if content.row_by_row or content.rejected_by_validate:
+            self.control_tables.ensure_rejected(self.database)
+        self.database.backend.begin(connection)
         if self.fenced:
             self._require_load(connection)
-        self.books.ledger.claim(connection, self.load, receipt, partials, execute)
+        self.control_tables.ledger.claim(connection, self.load, receipt, partials, execute)
         self._claimed = True
         self.reached("after_claim")
-        if content.within is not None:
-            content.within(connection)
+        if content.in_transaction is not None:
+            content.in_transaction(connection)
 
-    def _finish(self, connection: Connection, content: Content) -> None:
+    def _finish(self, connection: Connection, content: PendingChunk) -> None:
         self.reached("after_rows")
-        chunk, rejects = ChunkKey(self.load, self.load_key, content.receipt.chunk_id), content.rejects
-        if self.books.letters is not None:
-            self.books.letters.insert(connection, chunk, content.letters)
-        if self.books.rejected is not None and rejects:
-            self.books.rejected.insert(connection, chunk, rejects, content.item_positions())
+        chunk, rejects = ChunkKey(self.load, self.load_key, content.receipt.chunk_id), content.rejected
+        if self.control_tables.dead_letters is not None:
+            self.control_tables.dead_letters.insert(connection, chunk, content.dead_letters)
+        if self.control_tables.rejected is not None and rejects:
+            self.control_tables.rejected.insert(connection, chunk, rejects, content.item_positions())
         self.reached("before_commit")
-        content.sent = True
-        self.database.writer.commit(connection)
+        content.commit_sent = True
+        self.database.backend.commit(connection)
         self.reached("after_commit")
 
     def _require_load(self, connection: Connection) -> None:
-        state = self.books.loads.hold(connection, self.load)
+        state = self.control_tables.loads.lock(connection, self.load)
         if state is None:
             raise LoadMismatch(
                 f"load {self.load_key!r} is gone from the ledger: a later generation has begun and replaced it, or "
@@ -236,37 +241,37 @@ class Committer:
             self._refuse_late()
 
     def _refuse_late(self) -> NoReturn:
-        raise _TooLate(
-            f"load {self.load_key!r} has taken the place of table {self.target.shown!r} already, and this chunk was "
+        raise _LoadClosed(
+            f"load {self.load_key!r} has taken the place of table {self.target.display_name!r} already, and this chunk was "
             "not in it: the source has changed. Use another load_key"
         )
 
-    def _recover(self, content: Content, error: Exception, where: str) -> tuple[ChunkReceipt | None, str]:
+    def _recover(self, content: PendingChunk, error: Exception, where: str) -> tuple[ChunkReceipt | None, str]:
         """Find out how a failed try ended: the chunk's receipt if it is in, and why it failed.
 
         :raises SinkError: when trying again cannot help.
         """
-        self.database.discard()
-        self.target.forget_shape()  # it may be why
+        self.database.invalidate()
+        self.target.invalidate_shape()  # it may be why
         if isinstance(error, Unreachable):
             return None, str(error)
         if isinstance(error, SinkError) or not self.database.is_driver_error(error):
             raise error
-        reason = told(error, self.database.writer)
+        reason = describe_error(error, self.database.backend)
         if self.stopped.is_set():
             raise SinkError(f"{where} was broken off: the run was asked to stop") from None
         try:
             found = self._look_up(content.receipt)
             # A claim that fails although nobody holds the chunk: who held it has rolled back in between.
-            refused = found is None and self._claimed and not may_pass(error, self.database.writer)
+            refused = found is None and self._claimed and not is_transient(error, self.database.backend)
             if refused and not self._was_dropped_as_stale(error):
                 raise SchemaMismatch(self._refusal(content.block(self.target), where, reason)) from None  # no values
         except Unreachable as unreachable:
             return None, str(unreachable)
         except Exception as second:
             if self.database.is_driver_error(second):
-                self.database.discard()  # or the next try would begin with a look over the broken connection
-                return None, told(second, self.database.writer)
+                self.database.invalidate()  # or the next try would begin with a look over the broken connection
+                return None, describe_error(second, self.database.backend)
             raise
         return found, reason
 
@@ -279,30 +284,30 @@ class Committer:
             return False
         connection = self.database.connection()
         # In this order: another attempt makes the table before it commits to the ledger, and marks the load at last.
-        committed = self.books.ledger.committed(connection, self.load)
+        committed = self.control_tables.ledger.committed(connection, self.load)
         connection.rollback()
-        if self.target.look(connection) is not None:
-            return says_absent(error)
-        state = self.books.loads.hold(connection, self.load)
+        if self.target.reflect(connection) is not None:
+            return is_missing_table(error)
+        state = self.control_tables.loads.lock(connection, self.load)
         connection.rollback()
         return not committed or state != OPEN
 
     def _look_up(self, receipt: ChunkReceipt) -> ChunkReceipt | None:
         connection = self.database.connection()
-        found = self.books.ledger.find(connection, self.load, receipt.chunk_id)
+        found = self.control_tables.ledger.find(connection, self.load, receipt.chunk_id)
         connection.rollback()
         if found is not None:
             require_same_chunk(found, receipt, self.load_key)
         return found
 
     def _refusal(self, block: Block, where: str, reason: str) -> str:
-        writer = self.database.writer
-        shape = self.target.look(self.database.connection())
-        self.target.forget_shape()
+        backend = self.database.backend
+        shape = self.target.reflect(self.database.connection())
+        self.target.invalidate_shape()
         if shape is None:
-            return gone(self.target.shown)
-        return diagnose(block, shape, where, takes_nul=writer.takes_nul) or (
-            f"table {self.target.shown!r}: the database refused the rows of {where} ({reason}). Compare them with the "
+            return missing_table_message(self.target.display_name)
+        return diagnose(block, shape, where, takes_nul=backend.takes_nul) or (
+            f"table {self.target.display_name!r}: the database refused the rows of {where} ({reason}). Compare them with the "
             "table's types, keys and constraints; if it is a view, name the table behind it"
         )
 

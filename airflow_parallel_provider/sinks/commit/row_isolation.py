@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.block import Block, NumberedRow
 from airflow_parallel_provider.rows.diagnose import diagnose
-from airflow_parallel_provider.rows.reject import Reject
-from airflow_parallel_provider.sql.disk_full import may_pass
-from airflow_parallel_provider.sql.missing_table import says_absent
+from airflow_parallel_provider.rows.reject import RejectedRow
+from airflow_parallel_provider.sql.disk_full import is_transient
+from airflow_parallel_provider.sql.missing_table import is_missing_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy.engine import Connection
 
-    from airflow_parallel_provider.sinks.commit.target_table import Target
+    from airflow_parallel_provider.sinks.commit.target_table import TargetTable
     from airflow_parallel_provider.sql.database import Database
     from airflow_parallel_provider.values.table_shape import TableShape
 
@@ -41,19 +41,19 @@ Part = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Isolation:
+class RowIsolation:
     """Writes the rows of one chunk that the table takes, in the transaction that is open."""
 
     connection: Connection
     database: Database
-    target: Target
+    target: TargetTable
     shape: TableShape
     claim_again: Callable[[], None]
     """Rolls the transaction back, begins another one and claims the chunk in it."""
     _taken: list[Part] = field(default_factory=list)
     """What is in, where it may have to be written again."""
 
-    def write(self, rows: Sequence[NumberedRow], refuse: Callable[[Reject], None]) -> list[NumberedRow]:
+    def write(self, rows: Sequence[NumberedRow], refuse: Callable[[RejectedRow], None]) -> list[NumberedRow]:
         """Write them; return those that are in.
 
         :param refuse: told of each of the others; may raise when they are too many.
@@ -71,7 +71,7 @@ class Isolation:
                 parts += [part[middle:], part[:middle]]  # the first half is next
             else:
                 row, at = part[0]
-                refuse(Reject(row, at, "table", reason, reason))
+                refuse(RejectedRow(row, at, "table", reason, reason))
         return written
 
     def _names(self, rows: Sequence[NumberedRow]) -> tuple[str, ...]:
@@ -84,13 +84,13 @@ class Isolation:
 
     def _refusal_of(self, part: Sequence[NumberedRow], names: tuple[str, ...]) -> str | None:
         """Write a part; why it was refused, None when it is in."""
-        self.database.writer.before_part(self.connection)
+        self.database.backend.before_part(self.connection)
         self._mark()
         block = None
         try:
             block = _padded(self.target.block([row for row, _ in part]), names)
             rows = self.target.fit(block, self.shape, _HERE)
-            if not self.database.writer.savepoints:
+            if not self.database.backend.savepoints:
                 rows = list(rows)
             self.target.write(self.connection, self.shape, block.names, rows)
         except Exception as error:
@@ -103,11 +103,11 @@ class Isolation:
         return None
 
     def _mark(self) -> None:
-        if self.database.writer.savepoints:
+        if self.database.backend.savepoints:
             self.connection.dialect.do_savepoint(self.connection, _SAVEPOINT)
 
     def _keep(self, names: tuple[str, ...], rows: Any) -> None:
-        if self.database.writer.savepoints:
+        if self.database.backend.savepoints:
             self.connection.dialect.do_release_savepoint(self.connection, _SAVEPOINT)
         elif self._taken and self._taken[-1][0] == names:
             self._taken[-1][1].extend(rows)
@@ -115,7 +115,7 @@ class Isolation:
             self._taken.append((names, rows))
 
     def _take_back(self) -> None:
-        if self.database.writer.savepoints:
+        if self.database.backend.savepoints:
             self.connection.dialect.do_rollback_to_savepoint(self.connection, _SAVEPOINT)
             return
         self.claim_again()
@@ -126,15 +126,15 @@ class Isolation:
         """After anything else (a lock, a lost connection, a table that is gone) the whole chunk is tried again."""
         if isinstance(error, SchemaMismatch):
             return True
-        passes = may_pass(error, self.database.writer) or says_absent(error)
+        passes = is_transient(error, self.database.backend) or is_missing_table(error)
         return self.database.is_driver_error(error) and not passes
 
     def _reason(self, error: Exception, block: Block | None) -> str:
-        writer = self.database.writer
+        backend = self.database.backend
         if isinstance(error, SchemaMismatch):
             return _PLACE.sub("", str(error)).replace("row 0 of the chunk", "a row")  # 0: of a part of one
-        found = None if block is None else diagnose(block, self.shape, _HERE, takes_nul=writer.takes_nul)
-        return _PLACE.sub("", found) if found else f"refused by the database ({writer.explain(error)})"
+        found = None if block is None else diagnose(block, self.shape, _HERE, takes_nul=backend.takes_nul)
+        return _PLACE.sub("", found) if found else f"refused by the database ({backend.explain(error)})"
 
 
 def _padded(block: Block, names: tuple[str, ...]) -> Block:

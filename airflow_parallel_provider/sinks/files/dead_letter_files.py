@@ -59,18 +59,18 @@ class DeadLetterFiles:
         if self._store is None:
             self._store = FileStore.of(self.path, self.conn_id)
 
-    def opened(self, item_length: int) -> LetterFiles:
+    def opened(self, item_length: int) -> DeadLetterFileStore:
         """The files, for the sink's thread."""
         if self._store is None:
             raise SinkError("DeadLetterFiles is not open: call prepare() first, or let SinkTableHook do it")
-        return LetterFiles(self._store, item_length)
+        return DeadLetterFileStore(self._store, item_length)
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels: the declaration only."""
         return {**self.__dict__, "_store": None}
 
 
-class LetterFiles:
+class DeadLetterFileStore:
     """Does for a folder what ``DeadLetterTable`` does for a table."""
 
     def __init__(self, store: FileStore, item_length: int) -> None:
@@ -78,22 +78,25 @@ class LetterFiles:
         self._item_length = item_length
         self._there: set[str] | None = None
 
-    def insert(self, _: object, chunk: ChunkKey, letters: Sequence[DeadLetter]) -> None:
+    def insert(self, _: object, chunk: ChunkKey, dead_letters: Sequence[DeadLetter]) -> None:
         """Write a chunk's file, or delete what an earlier try of the chunk has left."""
         name = f"dead_letters-{chunk.load_id}-{chunk.chunk_id}.jsonl"
         if self._there is None:
             self._store.make_folder()
             self._there = self._store.names()
-        if letters:
+        if dead_letters:
             known = {"load_key": chunk.load_key, "chunk_id": chunk.chunk_id}
-            lines = (json.dumps({**known, **letter_fields(letter, self._item_length)}) + "\n" for letter in letters)
+            lines = (
+                json.dumps({**known, **dead_letter_fields(dead_letter, self._item_length)}) + "\n"
+                for dead_letter in dead_letters
+            )
             self._store.write(name, "".join(lines).encode())
             self._there.add(name)
         elif name in self._there:
             self._store.remove([name])
             self._there.discard(name)
 
-    def forget(self, _: object, load: str) -> int:
+    def delete(self, _: object, load: str) -> int:
         """Delete the files of a load; return how many there were."""
         mine = sorted(name for name in self._store.names() if name.startswith(f"dead_letters-{load}-"))
         self._store.remove(mine)
@@ -101,12 +104,12 @@ class LetterFiles:
         return len(mine)
 
 
-def letter_fields(letter: DeadLetter, item_length: int) -> dict[str, Any]:
+def dead_letter_fields(dead_letter: DeadLetter, item_length: int) -> dict[str, Any]:
     """A dead letter as plain JSON, its item typed and capped."""
     from airflow_parallel_provider.sinks.ledger.definitions import now
     from airflow_parallel_provider.values import typed_json
 
-    item, complete = typed_json.dumps(letter.item, item_length)
-    known = {name: getattr(letter, name) for name in ("position", "stage", "cause", "attempts", "traceback")}
+    item, complete = typed_json.dumps(dead_letter.item, item_length)
+    known = {name: getattr(dead_letter, name) for name in ("position", "stage", "cause", "attempts", "traceback")}
     failed_at = now().isoformat(timespec="milliseconds") + "Z"
     return {**known, "item": json.loads(item), "item_complete": complete, "failed_at": failed_at}

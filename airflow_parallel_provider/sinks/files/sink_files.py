@@ -210,11 +210,11 @@ class _Run:
         where = f"chunk {chunk.chunk_id}"
         content, rows = self._encoder.encode(chunk.rows, where) if chunk.rows else (b"", 0)
         file = f"part-{self.load}-{chunk.chunk_id}.{self._suffix}" if rows else None
-        letters = f"_dead_letters-{self.load}-{chunk.chunk_id}.jsonl"
+        dead_letters = f"_dead_letters-{self.load}-{chunk.chunk_id}.jsonl"
         if chunk.dead_letters:
-            self.store.write(letters, "".join(map(_letter_line, chunk.dead_letters)).encode())
-        elif letters in self._letters:  # of an earlier try, which nothing has noted; this time nothing has failed
-            self.store.remove([letters])
+            self.store.write(dead_letters, "".join(map(_letter_line, chunk.dead_letters)).encode())
+        elif dead_letters in self._letters:  # of an earlier try, which nothing has noted; this time nothing has failed
+            self.store.remove([dead_letters])
         if file is not None:
             self.store.write(file, content)
         dead = len(chunk.dead_letters)
@@ -259,9 +259,9 @@ class _Run:
         return json.dumps(book, indent=1).encode()
 
 
-def _letter_line(letter: Any) -> str:
-    item, complete = typed_json.dumps(letter.item, _ITEM_LENGTH)
-    known = {name: getattr(letter, name) for name in ("position", "stage", "cause", "attempts", "traceback")}
+def _letter_line(dead_letter: Any) -> str:
+    item, complete = typed_json.dumps(dead_letter.item, _ITEM_LENGTH)
+    known = {name: getattr(dead_letter, name) for name in ("position", "stage", "cause", "attempts", "traceback")}
     return json.dumps({**known, "item": json.loads(item), "item_complete": complete}) + "\n"
 
 

@@ -21,7 +21,7 @@ from airflow_parallel_provider.sinks.ledger.definitions import (
     defined_once,
     long_text,
 )
-from airflow_parallel_provider.sinks.ledger.loads import load_row
+from airflow_parallel_provider.sinks.ledger.loads import load_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -61,7 +61,7 @@ class LoadSummary:
         return cls(load_key, len(chunks), *(sum(getattr(chunk, part) for chunk in chunks) for part in parts))
 
 
-class Ledger:
+class ChunkLedger:
     """Statements on the two ledger tables. The caller begins and commits; a failed insert of a load rolls back."""
 
     def __init__(self, name: str, schema: str | None, options: Mapping[str, Any]) -> None:
@@ -78,7 +78,7 @@ class Ledger:
 
         probe = f"probe-{uuid4().hex[:26]}"
         begin(connection)
-        connection.execute(self.loads.insert(), [load_row(probe, LoadSpec("probe", 0, ""), "", {})])
+        connection.execute(self.loads.insert(), [load_record(probe, LoadSpec("probe", 0, ""), "", {})])
         connection.rollback()
         mine = self.loads.c.load_id == probe
         with connection.begin():
@@ -134,7 +134,7 @@ class Ledger:
         else:
             execute(connection, self.chunks.insert(), row)
 
-    def amend(self, connection: Connection, load: str, receipt: ChunkReceipt, aggregates: str | None) -> None:
+    def update(self, connection: Connection, load: str, receipt: ChunkReceipt, aggregates: str | None) -> None:
         """Correct a claim in its own transaction, once it is known which rows the database takes."""
         mine = (self.chunks.c.load_id == load) & (self.chunks.c.chunk_id == receipt.chunk_id)
         known = {
@@ -144,14 +144,14 @@ class Ledger:
         }
         connection.execute(self.chunks.update().where(mine).values(**known))
 
-    def partials(self, connection: Connection, load: str) -> list[str]:
+    def aggregate_states(self, connection: Connection, load: str) -> list[str]:
         """What the chunks of a load have kept for its aggregates."""
         import sqlalchemy as sa
 
         kept = (self.chunks.c.load_id == load) & self.chunks.c.aggregates.is_not(None)
         return [row.aggregates for row in connection.execute(sa.select(self.chunks.c.aggregates).where(kept))]
 
-    def forget(self, connection: Connection, load: str) -> int:
+    def delete(self, connection: Connection, load: str) -> int:
         """Remove a load and its chunks; return how many chunks there were.
 
         The load first: a chunk of it that is being committed right now is waited for, and none comes after it.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import UnsafeTable
-from airflow_parallel_provider.sinks.files.dead_letter_files import LetterFiles
-from airflow_parallel_provider.sinks.ledger.chunks import Ledger
+from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFileStore
+from airflow_parallel_provider.sinks.ledger.chunks import ChunkLedger
 from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterTable
-from airflow_parallel_provider.sinks.ledger.loads import Loads
+from airflow_parallel_provider.sinks.ledger.loads import LoadsTable
 from airflow_parallel_provider.sinks.ledger.messages import MessageTable
 from airflow_parallel_provider.sinks.ledger.rejected_rows import RejectedTable
 from airflow_parallel_provider.sql.ddl import add_column, create_table
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Books:
+class ControlTables:
     """The ledger, and the dead letters and rejected rows where they are kept."""
 
-    ledger: Ledger
-    loads: Loads
-    letters: DeadLetterTable | LetterFiles | None
+    ledger: ChunkLedger
+    loads: LoadsTable
+    dead_letters: DeadLetterTable | DeadLetterFileStore | None
     rejected: RejectedTable | None = None
     """Not made before the first row is rejected."""
     messages: MessageTable | None = None
@@ -44,20 +44,20 @@ class Books:
 
     def ensure_messages(self, database: Database, declared: SinkTable, queue: str) -> None:
         """Make the table of message ids; not inside a transaction, either."""
-        options = database.writer.table_options()
+        options = database.backend.table_options()
         self.messages = MessageTable(declared.ledger_table, declared.schema, options, queue)
         _ensure(database, self.messages.table, "ledger_table")
 
-    def forget(self, connection: Connection, load: str) -> int:
+    def delete(self, connection: Connection, load: str) -> int:
         """Remove all that is written down of a load; return how many chunks it had."""
-        if self.letters is not None:
-            self.letters.forget(connection, load)
+        if self.dead_letters is not None:
+            self.dead_letters.delete(connection, load)
         if self.rejected is not None and _is_there(connection, self.rejected.table):
-            self.rejected.forget(connection, load)
+            self.rejected.delete(connection, load)
         messages = self.messages or MessageTable(str(self.ledger.chunks.name), self.ledger.chunks.schema, {}, "")
         if _is_there(connection, messages.table):
-            messages.forget(connection, load)
-        return self.ledger.forget(connection, load)
+            messages.delete(connection, load)
+        return self.ledger.delete(connection, load)
 
 
 def _is_there(connection: Connection, table: Any) -> bool:
@@ -67,22 +67,22 @@ def _is_there(connection: Connection, table: Any) -> bool:
 
 
 def _ensure(database: Database, table: Any, field: str) -> None:
-    connection, writer = database.connection(), database.writer
+    connection, backend = database.connection(), database.backend
     name, schema = str(table.name), None if table.schema is None else str(table.schema)
-    check_name(name, f"SinkTable.{field}", writer)
-    found = writer.column_names(connection, name, schema)
+    check_name(name, f"SinkTable.{field}", backend)
+    found = backend.column_names(connection, name, schema)
     connection.rollback()
     if found is None:
-        create_table(connection, table, writer)
+        create_table(connection, table, backend)
     else:
         missing = [str(column.name) for column in table.columns if str(column.name) not in found]
         if missing and len(missing) < len(table.columns) / 2 and all(table.c[name].nullable for name in missing):
             for column in missing:  # made by an earlier version of this package
-                add_column(connection, TableShape(name, schema, ()), column, table.c[column].type, writer)
+                add_column(connection, TableShape(name, schema, ()), column, table.c[column].type, backend)
         elif missing:
             raise UnsafeTable(
                 f"SinkTable.{field}: table {name!r} is there but is something else (it has no column {missing[0]!r}): "
                 f"give another name as {field}"
             )
-    writer.check_transactional(connection, name, schema)
+    backend.check_transactional(connection, name, schema)
     connection.rollback()

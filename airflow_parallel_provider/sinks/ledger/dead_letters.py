@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.engine.interfaces.records import DeadLetter
 from airflow_parallel_provider.sinks.ledger.definitions import CHUNK_ID_LENGTH, defined_once, long_binary, now
 from airflow_parallel_provider.sinks.ledger.entry_table import (
-    BesideTable,
     ChunkKey,
-    kept_columns,
-    place_columns,
+    EntryTable,
+    chunk_columns,
+    json_columns,
     storable,
 )
 from airflow_parallel_provider.values.typed_json import loads
@@ -33,15 +33,15 @@ TRACEBACK_LENGTH = 12_000
 PICKLE_LENGTH = 1_000_000
 """Bytes."""
 
-LetterKey = tuple[str, str, int]
+DeadLetterKey = tuple[str, str, int]
 """``load_id``, ``chunk_id`` and ``number`` of a letter: its place in the table."""
 
 
 @dataclass(frozen=True, slots=True)
-class StoredLetter:
+class StoredDeadLetter:
     """A dead letter as the table has it."""
 
-    key: LetterKey
+    key: DeadLetterKey
     load_key: str
     """Of the load the item came from, also where a replay has written the letter."""
     position: int
@@ -73,40 +73,40 @@ class StoredLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class RelapsedLetter(DeadLetter):
+class FailedAgain(DeadLetter):
     """An item that failed again when it was replayed."""
 
     load_key: str
     """Of the load it came from."""
 
 
-class DeadLetterTable(BesideTable):
+class DeadLetterTable(EntryTable):
     """Statements on the table of dead letters. The caller begins and commits.
 
     :param item_length: characters of an item's JSON that are kept; a longer item is cut and marked as incomplete.
     """
 
     def __init__(self, name: str, schema: str | None, options: Mapping[str, Any], item_length: int) -> None:
-        super().__init__(_letters(name, schema, options), item_length)
+        super().__init__(_dead_letters(name, schema, options), item_length)
         self.keeps_pickles = False
         """Whether items whose JSON does not give them back are pickled as well."""
 
-    def insert(self, connection: Connection, chunk: ChunkKey, letters: Sequence[DeadLetter]) -> None:
+    def insert(self, connection: Connection, chunk: ChunkKey, dead_letters: Sequence[DeadLetter]) -> None:
         """Write a chunk's dead letters."""
         moment = now()
-        self.write(connection, chunk, (self._entry(letter, chunk, moment) for letter in letters))
+        self.write(connection, chunk, (self._entry(dead_letter, chunk, moment) for dead_letter in dead_letters))
 
-    def _entry(self, letter: DeadLetter, chunk: ChunkKey, moment: datetime) -> dict[str, Any]:
-        item = self.kept("item", letter.item)
+    def _entry(self, dead_letter: DeadLetter, chunk: ChunkKey, moment: datetime) -> dict[str, Any]:
+        item = self.as_json("item", dead_letter.item)
         return {
-            "load_key": getattr(letter, "load_key", chunk.load_key),  # a replay's letter stays with its first load
-            "position": letter.position,
-            "stage": storable(letter.stage)[:STAGE_LENGTH],
-            "cause": storable(letter.cause)[:CAUSE_LENGTH],
-            "attempts": letter.attempts,
-            "traceback": storable(letter.traceback)[-TRACEBACK_LENGTH:],  # the end says what happened
+            "load_key": getattr(dead_letter, "load_key", chunk.load_key),  # a replay's letter stays with its first load
+            "position": dead_letter.position,
+            "stage": storable(dead_letter.stage)[:STAGE_LENGTH],
+            "cause": storable(dead_letter.cause)[:CAUSE_LENGTH],
+            "attempts": dead_letter.attempts,
+            "traceback": storable(dead_letter.traceback)[-TRACEBACK_LENGTH:],  # the end says what happened
             **item,
-            "item_pickle": None if item["item_complete"] or not self.keeps_pickles else _pickle(letter.item),
+            "item_pickle": None if item["item_complete"] or not self.keeps_pickles else _pickle(dead_letter.item),
             "failed_at": moment,
             "resolved_at": None,
             "resolved_by": None,
@@ -123,8 +123,8 @@ class DeadLetterTable(BesideTable):
         return {stage: (int(count), int(replayable)) for stage, count, replayable in found}
 
     def page(
-        self, connection: Connection, load_key: str | None, stage: str | None, after: LetterKey | None, size: int
-    ) -> list[StoredLetter]:
+        self, connection: Connection, load_key: str | None, stage: str | None, after: DeadLetterKey | None, size: int
+    ) -> list[StoredDeadLetter]:
         """The next unresolved letters, by load, chunk and number."""
         columns = self.table.c
         wanted = self._unresolved(load_key)
@@ -142,7 +142,7 @@ class DeadLetterTable(BesideTable):
         wanted = self.table.c.resolved_at.is_(None)
         return wanted if load_key is None else wanted & (self.table.c.load_key == load_key)
 
-    def resolve(self, connection: Connection, keys: Sequence[LetterKey], by: str) -> int:
+    def resolve(self, connection: Connection, keys: Sequence[DeadLetterKey], by: str) -> int:
         """Mark letters as resolved, unless they are; return how many this call has marked.
 
         :param by: unique among all that ever mark letters of this table.
@@ -174,17 +174,17 @@ def _pickle(item: Any) -> bytes | None:
 
 
 @defined_once
-def _letters() -> tuple[Any, ...]:
+def _dead_letters() -> tuple[Any, ...]:
     import sqlalchemy as sa
 
     return (
-        *place_columns(),
+        *chunk_columns(),
         sa.Column("position", sa.BigInteger, nullable=False),
         sa.Column("stage", sa.String(STAGE_LENGTH), nullable=False),
         sa.Column("cause", sa.Text, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("traceback", sa.Text, nullable=False),
-        *kept_columns("item", sa.Text),
+        *json_columns("item", sa.Text),
         sa.Column("item_pickle", long_binary(), nullable=True),
         sa.Column("failed_at", sa.DateTime, nullable=False),
         sa.Column("resolved_at", sa.DateTime, nullable=True),
@@ -193,9 +193,9 @@ def _letters() -> tuple[Any, ...]:
     )
 
 
-def _stored(found: Any) -> StoredLetter:
+def _stored(found: Any) -> StoredDeadLetter:
     row = found._mapping  # public in spite of its name; attributes would hit the methods of a tuple
-    return StoredLetter(
+    return StoredDeadLetter(
         key=(row["load_id"], row["chunk_id"], int(row["number"])),
         load_key=row["load_key"],
         position=int(row["position"]),

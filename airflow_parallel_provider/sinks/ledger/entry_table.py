@@ -23,7 +23,7 @@ class ChunkKey:
     chunk_id: str
 
 
-class BesideTable:
+class EntryTable:
     """Statements on a table with any number of entries for each chunk. The caller begins and commits.
 
     :param table: its SQLAlchemy table, with :func:`place_columns`.
@@ -44,17 +44,17 @@ class BesideTable:
         if rows:
             connection.execute(self.table.insert(), rows)
 
-    def forget(self, connection: Connection, load: str) -> int:
+    def delete(self, connection: Connection, load: str) -> int:
         """Remove the entries of a load; return how many there were."""
         return int(connection.execute(self.table.delete().where(self.table.c.load_id == load)).rowcount)
 
-    def kept(self, name: str, value: Any) -> dict[str, Any]:
+    def as_json(self, name: str, value: Any) -> dict[str, Any]:
         """A value as typed JSON under a name, and whether that gives it back."""
         text, complete = dumps(value, self.value_length)
         return {name: text, f"{name}_complete": complete}
 
 
-def place_columns() -> tuple[Any, ...]:
+def chunk_columns() -> tuple[Any, ...]:
     """The columns that say where an entry belongs: load, chunk, number in the chunk."""
     import sqlalchemy as sa
 
@@ -67,8 +67,8 @@ def place_columns() -> tuple[Any, ...]:
     )
 
 
-def kept_columns(name: str, sql_type: Any) -> tuple[Any, Any]:
-    """The columns of :meth:`BesideTable.kept`."""
+def json_columns(name: str, sql_type: Any) -> tuple[Any, Any]:
+    """The columns of :meth:`EntryTable.kept`."""
     import sqlalchemy as sa
 
     complete: Any = sa.Column(f"{name}_complete", sa.Boolean(create_constraint=False), nullable=False)

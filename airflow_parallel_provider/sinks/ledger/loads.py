@@ -23,7 +23,7 @@ OPEN, SWAPPING, COMPLETE = "open", "swapping", "complete"
 
 
 @dataclass(frozen=True, slots=True)
-class LoadRow:
+class LoadRecord:
     """What the ledger says of a load itself."""
 
     load_id: str
@@ -60,7 +60,7 @@ def load_id(load_key: str, table: str, schema: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Loads:
+class LoadsTable:
     """Statements on the loads of a ledger. The caller begins and commits; a failed insert of a load rolls back."""
 
     loads: Any
@@ -68,13 +68,13 @@ class Loads:
     chunks: Any
     """SQLAlchemy table with a row per chunk."""
 
-    def relatives(self, connection: Connection, family: str, table: str) -> list[LoadRow]:
+    def of_family(self, connection: Connection, family: str, table: str) -> list[LoadRecord]:
         """All loads of a family into a table, the latest first."""
         mine = (self.loads.c.family == family) & (self.loads.c.table_name == table)
         found = connection.execute(self.loads.select().where(mine)).fetchall()
         return [_load(row) for row in sorted(found, key=lambda row: row.begun_at, reverse=True)]
 
-    def named(self, connection: Connection, key: str, table: str) -> list[str]:
+    def by_key(self, connection: Connection, key: str, table: str) -> list[str]:
         """Ids of the loads into a table that go by a load key, or whose family does, the latest first."""
         import sqlalchemy as sa
 
@@ -90,7 +90,7 @@ class Loads:
         rows = sa.select(sa.func.sum(self.chunks.c.rows_committed)).where(self.chunks.c.load_id.in_(list(loads)))
         return int(connection.execute(rows).scalar() or 0)
 
-    def hold(self, connection: Connection, load: str, *, alone: bool = False) -> str | None:
+    def lock(self, connection: Connection, load: str, *, alone: bool = False) -> str | None:
         """The state of a load, which nobody changes until this transaction ends; None when it is not there.
 
         :param alone: nobody else may hold it meanwhile. So it is anyway on a database without locking reads.
@@ -115,7 +115,7 @@ class Loads:
 
     def begin_load(
         self, connection: Connection, load: str, spec: LoadSpec, table: str, frozen: dict[str, Any]
-    ) -> LoadRow | None:
+    ) -> LoadRecord | None:
         """Write the load's row, or compare it with the one that is there, which is returned.
 
         As long as no chunk is in, a load may be begun anew in another way. From then on the state of the source stays
@@ -127,7 +127,7 @@ class Loads:
 
         found = self._find_load(connection, load, held=True)  # or its state may change before it is written below
         if found is None:
-            row = load_row(load, spec, table, frozen)
+            row = load_record(load, spec, table, frozen)
             try:
                 connection.execute(self.loads.insert(), [row])
             except sa.exc.DBAPIError:
@@ -204,7 +204,7 @@ def _state_text(spec: LoadSpec) -> str | None:
     return None if spec.source_state is None else json.dumps(dict(spec.source_state))
 
 
-def load_row(load: str, spec: LoadSpec, table: str, frozen: Mapping[str, Any]) -> dict[str, Any]:
+def load_record(load: str, spec: LoadSpec, table: str, frozen: Mapping[str, Any]) -> dict[str, Any]:
     """A new load's row."""
     if len(table) > 255:
         raise SinkError(f"table name of {len(table)} characters: use one of at most 255")
@@ -224,10 +224,10 @@ def load_row(load: str, spec: LoadSpec, table: str, frozen: Mapping[str, Any]) -
     }
 
 
-def _load(found: Any) -> LoadRow:
+def _load(found: Any) -> LoadRecord:
     row = found._mapping  # public in spite of its name
     state = row["source_state"]
-    return LoadRow(
+    return LoadRecord(
         load_id=row["load_id"],
         load_key=row["load_key"],
         generation=row["generation"] or "",

@@ -28,7 +28,7 @@ class MessageTable:
         self._queue = digest(queue)
         self.table = _messages(f"{ledger}__messages", schema, options)
 
-    def known(self, connection: Connection) -> frozenset[str]:
+    def seen_ids(self, connection: Connection) -> frozenset[str]:
         """Digests of all messages of the queue that are in; forgets those of long ago."""
         import sqlalchemy as sa
 
@@ -37,11 +37,11 @@ class MessageTable:
         connection.execute(self.table.delete().where(mine & (columns.committed_at < now() - REMEMBERED)))
         return frozenset(row[0] for row in connection.execute(sa.select(columns.message_id).where(mine)).fetchall())
 
-    def forget(self, connection: Connection, load: str) -> None:
+    def delete(self, connection: Connection, load: str) -> None:
         """Remove the messages of a load: they may come again."""
         connection.execute(self.table.delete().where(self.table.c.load_id == load))
 
-    def remember(self, connection: Connection, load: str, chunk_id: str, message_ids: Sequence[str]) -> None:
+    def record(self, connection: Connection, load: str, chunk_id: str, message_ids: Sequence[str]) -> None:
         """Write down the messages of a chunk.
 
         :param message_ids: their digests.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.rows.reject import Reject, position_of
+from airflow_parallel_provider.rows.reject import RejectedRow, position_of
 from airflow_parallel_provider.sinks.ledger.definitions import defined_once, long_text, now
 from airflow_parallel_provider.sinks.ledger.entry_table import (
-    BesideTable,
     ChunkKey,
-    kept_columns,
-    place_columns,
+    EntryTable,
+    chunk_columns,
+    json_columns,
     storable,
 )
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REASON_LENGTH = 4_000
 
 
-class RejectedTable(BesideTable):
+class RejectedTable(EntryTable):
     """Statements on the table of rejected rows. The caller begins and commits.
 
     :param row_length: characters of a row's JSON that are kept; a longer one is cut and marked as incomplete.
@@ -33,16 +33,16 @@ class RejectedTable(BesideTable):
         super().__init__(_rejected(name, schema, options), row_length)
 
     def insert(
-        self, connection: Connection, chunk: ChunkKey, rejects: Sequence[Reject], positions: Sequence[int]
+        self, connection: Connection, chunk: ChunkKey, rejects: Sequence[RejectedRow], positions: Sequence[int]
     ) -> None:
         """Write a chunk's rejected rows."""
         moment = now()
         entries = (
             {
                 "position": position_of(reject, positions),
-                "refused_by": reject.by,
+                "refused_by": reject.rejected_by,
                 "reason": storable(reject.reason)[:REASON_LENGTH],
-                **self.kept("raw", reject.row),
+                **self.as_json("raw", reject.row),
                 "rejected_at": moment,
             }
             for reject in rejects
@@ -55,10 +55,10 @@ def _rejected() -> tuple[Any, ...]:
     import sqlalchemy as sa
 
     return (
-        *place_columns(),
+        *chunk_columns(),
         sa.Column("position", sa.BigInteger, nullable=True),
         sa.Column("refused_by", sa.String(16), nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
-        *kept_columns("raw", long_text()),
+        *json_columns("raw", long_text()),
         sa.Column("rejected_at", sa.DateTime, nullable=False),
     )

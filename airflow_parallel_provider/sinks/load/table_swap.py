@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
-from airflow_parallel_provider.sinks.ledger.load_lock import held_load
+from airflow_parallel_provider.sinks.ledger.load_lock import lock_load
 from airflow_parallel_provider.sinks.ledger.loads import COMPLETE, OPEN, SWAPPING
 from airflow_parallel_provider.sinks.load.rerun import drop_staging
 from airflow_parallel_provider.sql.ddl import add_column, make_table
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from airflow_parallel_provider.sinks.commit.target_table import Target
-    from airflow_parallel_provider.sinks.ledger.control_tables import Books
+    from airflow_parallel_provider.sinks.commit.target_table import TargetTable
+    from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sql.database import Database
     from airflow_parallel_provider.values.table_shape import TableShape
 
 
 @dataclass(frozen=True, slots=True)
-class Swap:
+class TableSwap:
     """One load's swap."""
 
     database: Database
-    books: Books
-    target: Target
+    control_tables: ControlTables
+    target: TargetTable
     """The staging table."""
     declared: SinkTable
     load: str
@@ -53,18 +53,18 @@ class Swap:
         :raises SinkError: when the staging table holds another number of rows.
         """
         staging, old, found, by_name = None, None, 0, False
-        with held_load(self.database, self.books.loads, self.load, alone=False) as held:
+        with lock_load(self.database, self.control_tables.loads, self.load, alone=False) as held:
             state = held.state
             if state == OPEN:  # nobody swaps it as long as this looks at it
                 staging = self._look(held.tables, self.target.name)
                 old = self._look(held.tables, self.declared.table)
                 found = self._count(held.tables, staging)
-                by_name = staging is not None and self.database.writer.renames(held.tables, staging, old)
+                by_name = staging is not None and self.database.backend.renames(held.tables, staging, old)
         if state == OPEN and found != rows:
             raise SinkError(self._changed(found, rows))
         if state is None:
             raise LoadMismatch(
-                f"table {self.declared.shown!r}: the load is gone from the ledger; somebody discarded it"
+                f"table {self.declared.display_name!r}: the load is gone from the ledger; somebody discarded it"
             )
         if state == SWAPPING:
             self._rename_alone(rows)
@@ -76,19 +76,19 @@ class Swap:
         drop_staging(self.database, self.declared, [self.load])
 
     def _look(self, connection: Connection, name: str) -> TableShape | None:
-        found = self.database.writer.reflect(connection, name, self.declared.schema)
+        found = self.database.backend.reflect(connection, name, self.declared.schema)
         self._let_go(connection)
         return found
 
     def _let_go(self, connection: Connection) -> None:
         """MySQL keeps what was looked at locked, and then refuses a look at a table that somebody changes just now."""
-        if not self.database.writer.transactional_ddl:
+        if not self.database.backend.transactional_ddl:
             connection.rollback()
 
     def _count(self, connection: Connection, staging: TableShape | None) -> int:
         if staging is None:
             return 0
-        place = self.database.writer.place(connection, staging.name, staging.schema)
+        place = self.database.backend.place(connection, staging.name, staging.schema)
         found = int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {place}").scalar() or 0)  # noqa: S608  # quoted
         self._let_go(connection)
         return found
@@ -96,15 +96,15 @@ class Swap:
     def _changed(self, found: int, rows: int) -> str:
         return (
             f"table {self.target.name!r} holds {found} rows, but the ledger says {rows}: somebody has changed it. "
-            f"Table {self.declared.shown!r} is as it was; discard the load to start over"
+            f"Table {self.declared.display_name!r} is as it was; discard the load to start over"
         )
 
     def _take_place(self, staging: TableShape, old: TableShape | None, rows: int, *, by_name: bool) -> None:
-        writer = self.database.writer
-        if by_name and not writer.transactional_ddl:
+        backend = self.database.backend
+        if by_name and not backend.transactional_ddl:
             with self.database.transaction() as connection:
                 if self._is_mine(connection):
-                    self.books.loads.mark(connection, self.load, SWAPPING)
+                    self.control_tables.loads.mark(connection, self.load, SWAPPING)
             self.reached("before_swap")
             self._rename_alone(rows)
             return
@@ -116,19 +116,19 @@ class Swap:
             self.reached("before_swap")
             if by_name:
                 if old is not None:
-                    writer.drop(connection, old.name, old.schema)
+                    backend.drop(connection, old.name, old.schema)
                 self.reached("in_swap")
-                writer.rename_into(connection, staging.name, self.declared.table, staging.schema, there=False)
+                backend.rename_into(connection, staging.name, self.declared.table, staging.schema, there=False)
             elif old is not None:
-                writer.empty(connection, old)
+                backend.empty(connection, old)
                 self.reached("in_swap")
-                writer.copy_into(connection, staging, old)
-            self.books.loads.mark(connection, self.load, COMPLETE)
+                backend.copy_into(connection, staging, old)
+            self.control_tables.loads.mark(connection, self.load, COMPLETE)
             self.reached("before_commit_of_swap")
 
     def _is_mine(self, connection: Connection) -> bool:
         """Whether the swap is still to be done; from here on no other attempt can do it."""
-        return self.books.loads.hold(connection, self.load, alone=True) == OPEN
+        return self.control_tables.loads.lock(connection, self.load, alone=True) == OPEN
 
     def _rename_alone(self, rows: int) -> None:
         """The rename that no transaction covers: if the staging table is gone, it has happened.
@@ -136,7 +136,7 @@ class Swap:
         An attempt that comes late may make that table anew before it is told that it is late. It is empty then, and
         nobody can write to it any more.
         """
-        with held_load(self.database, self.books.loads, self.load) as held:
+        with lock_load(self.database, self.control_tables.loads, self.load) as held:
             if held.state != SWAPPING:
                 return  # another attempt was faster
             staging = self._look(held.tables, self.target.name)
@@ -146,11 +146,11 @@ class Swap:
             elif found:
                 raise SinkError(self._changed(found, rows))
             self.reached("after_rename")
-            self.books.loads.mark(held.books, self.load, COMPLETE)
+            self.control_tables.loads.mark(held.control_tables, self.load, COMPLETE)
 
     def _rename(self, connection: Connection, staging: TableShape) -> None:
         old = self._look(connection, self.declared.table)
-        self.database.writer.rename_into(
+        self.database.backend.rename_into(
             connection, staging.name, self.declared.table, staging.schema, there=old is not None
         )
 
@@ -161,23 +161,25 @@ class Swap:
                 return
             self.reached("before_swap")
             if old is not None:
-                self.database.writer.empty(connection, old)
-            self.books.loads.mark(connection, self.load, COMPLETE)
+                self.database.backend.empty(connection, old)
+            self.control_tables.loads.mark(connection, self.load, COMPLETE)
             self.reached("before_commit_of_swap")
 
     def _prepared(self, staging: TableShape, old: TableShape | None) -> TableShape:
         """The table that rows are copied into: made when absent, with all the columns they have."""
-        writer, name = self.database.writer, self.declared.table
-        with self.database.guarded() as connection:
+        backend, name = self.database.backend, self.declared.table
+        with self.database.session() as connection:
             if old is None:
                 make_table(
-                    connection, name, staging.schema, writer, lambda: writer.create_like(connection, name, staging)
+                    connection, name, staging.schema, backend, lambda: backend.create_like(connection, name, staging)
                 )
             else:
                 for column in staging.columns:
                     if column.name not in old.by_name:
-                        add_column(connection, old, column.name, column.sql_type, writer)
+                        add_column(connection, old, column.name, column.sql_type, backend)
             found = self._look(connection, name)
         if found is None:
-            raise SinkError(f"table {self.declared.shown!r} is gone: somebody has dropped it. Run the task again")
+            raise SinkError(
+                f"table {self.declared.display_name!r} is gone: somebody has dropped it. Run the task again"
+            )
         return found

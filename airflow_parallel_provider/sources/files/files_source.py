@@ -13,7 +13,7 @@ from airflow_parallel_provider.errors import LoadMismatch, PlanError, SourceErro
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.files.listing import list_files
 from airflow_parallel_provider.sources.files.row_readers import text_of
-from airflow_parallel_provider.sources.read_ahead import Halt, read_ahead
+from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
 from airflow_parallel_provider.values.items import SourceFile
 
 ITEMS = ("file", "line", "row_group")
@@ -86,7 +86,7 @@ class FilesSource(DeclaredSource):
         self.readers = readers
         self.at_least = at_least
         self._files: tuple[SourceFile, ...] | None = None
-        self._halt = Halt()
+        self._halt = StopReading()
 
     def prepare(self) -> None:
         """List the files.
@@ -94,7 +94,7 @@ class FilesSource(DeclaredSource):
         :raises PlanError: when there are fewer than ``at_least``.
         :raises SourceError: when the storage cannot be listed.
         """
-        self._halt = Halt()
+        self._halt = StopReading()
         self._files = list_files(self.path, self.conn_id)
         if len(self._files) < self.at_least:
             cure = f"it names {len(self._files)} files, at_least={self.at_least}; a pattern for files ends in e.g. /*"
@@ -112,11 +112,11 @@ class FilesSource(DeclaredSource):
         """Pattern and what becomes an item; not the files."""
         return f"{self.items}s of files {self.path}"
 
-    def freeze(self) -> Mapping[str, Any]:
+    def get_state(self) -> Mapping[str, Any]:
         """Path, size and ETag of each file."""
         return {"files": [[file.path, file.size, file.etag] for file in self.files]}
 
-    def thaw(self, state: Mapping[str, Any]) -> None:
+    def restore_state(self, state: Mapping[str, Any]) -> None:
         """Go on with the files of the first try.
 
         :raises LoadMismatch: naming the files that have changed or are gone.

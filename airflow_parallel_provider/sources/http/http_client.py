@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.connections import look_up, quiet_copy
+from airflow_parallel_provider.connections import get_connection, resolved_copy
 from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
 from airflow_parallel_provider.errors import PlanError, SourceError
-from airflow_parallel_provider.sources.read_ahead import Halt, Halted
+from airflow_parallel_provider.sources.read_ahead import ReadingStopped, StopReading
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sources.http.http_source import HttpPagesSource
@@ -44,7 +44,7 @@ class Page:
 class Throttle:
     """Holds back all readers together: the rate, and what the server asked for."""
 
-    def __init__(self, per_second: float | None, halt: Halt) -> None:
+    def __init__(self, per_second: float | None, halt: StopReading) -> None:
         self._rate = None if per_second is None else RateLimit(per_second)
         self._not_before = 0.0
         self._halt = halt
@@ -74,13 +74,13 @@ class Throttle:
 class HttpClient:
     """Asks for pages. The only place that talks to Airflow is the construction."""
 
-    def __init__(self, source: HttpPagesSource, halt: Halt) -> None:
+    def __init__(self, source: HttpPagesSource, halt: StopReading) -> None:
         try:
             from airflow.providers.http.hooks.http import HttpHook
         except ImportError:
             cure = "the HTTP provider is not installed: pip install 'airflow-parallel-provider[http]'"
             raise PlanError("HttpPagesSource.conn_id", source.conn_id, cure) from None
-        connection = quiet_copy(look_up(source.conn_id, "HttpPagesSource.conn_id"))
+        connection = resolved_copy(get_connection(source.conn_id, "HttpPagesSource.conn_id"))
         self._hook: Any = HttpHook(method="GET", http_conn_id=source.conn_id)
         self._hook.get_connection = lambda _conn_id=None: connection
         self._source = source
@@ -139,7 +139,7 @@ class HttpClient:
         for attempt in range(1, source.attempts + 1):
             self._throttle.enter()
             if ended is not None and ended.is_set():
-                raise Halted("the last page has been read")
+                raise ReadingStopped("the last page has been read")
             wait = None
             try:
                 answer = session.get(address, params=query, timeout=source.timeout)

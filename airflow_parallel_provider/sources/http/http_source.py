@@ -21,7 +21,7 @@ from airflow_parallel_provider.checks import (
 )
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
-from airflow_parallel_provider.sources.read_ahead import Halt, read_ahead
+from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sources.http.http_client import HttpClient, Page
@@ -123,7 +123,7 @@ class HttpPagesSource(DeclaredSource):
         self.longest_wait = longest_wait
         self.timeout = timeout
         self._client: HttpClient | None = None
-        self._halt = Halt()
+        self._halt = StopReading()
 
     @staticmethod
     def _check_place(field: str, value: object) -> None:
@@ -137,7 +137,7 @@ class HttpPagesSource(DeclaredSource):
         """
         from airflow_parallel_provider.sources.http.http_client import HttpClient
 
-        self._halt = Halt()
+        self._halt = StopReading()
         self._client = HttpClient(self, self._halt)
 
     def interrupt(self) -> None:

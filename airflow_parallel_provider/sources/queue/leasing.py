@@ -16,7 +16,7 @@ _LONGEST_PULL = 2.0
 log = logging.getLogger(__name__)
 
 
-class LendingBroker(Broker):
+class LeasingBroker(Broker):
     """A broker that lends its messages: it keeps the receipts of those that are out and gives them back on closing.
 
     Otherwise a retry that comes before the messages are seen again would find an empty queue, and end with success.
@@ -36,7 +36,7 @@ class LendingBroker(Broker):
         """As :meth:`acknowledge`, with an open client."""
         raise NotImplementedError
 
-    def give_back(self, client: Any, receipts: Sequence[str]) -> None:
+    def release(self, client: Any, receipts: Sequence[str]) -> None:
         """Have these messages delivered again at once. A few seconds at most; any error is only noted."""
         raise NotImplementedError
 
@@ -71,7 +71,7 @@ class LendingBroker(Broker):
             with self._lock:
                 receipts, self._out = list(self._out.values()), {}
             if receipts:
-                self.give_back(client, receipts)
+                self.release(client, receipts)
         except Exception as error:  # noqa: BLE001  # they come again by themselves, later
             text = "%s: %d messages come again only when the broker's own time is over (%s: %s)"
             log.info(text, self.name(), len(receipts), type(error).__name__, error)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_parallel_provider.checks import check_text
-from airflow_parallel_provider.connections import look_up, quiet_copy
+from airflow_parallel_provider.connections import get_connection, resolved_copy
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.queue.broker import Delivery
-from airflow_parallel_provider.sources.queue.leasing import LendingBroker
+from airflow_parallel_provider.sources.queue.leasing import LeasingBroker
 from airflow_parallel_provider.values.items import Message
 
 BATCH = 1000
@@ -24,7 +24,7 @@ _GIVE_BACK_SECONDS = 2.0
 """Seconds that a request to deliver messages again may take: it is made when a run ends."""
 
 
-class PubSubSubscription(LendingBroker):
+class PubSubSubscription(LeasingBroker):
     """A subscription of Google Pub/Sub, a pull one. Needs ``apache-airflow-providers-google``.
 
     :param subscription: its name, without the project.
@@ -71,7 +71,7 @@ class PubSubSubscription(LendingBroker):
         except ImportError:
             cure = "its provider is not installed: pip install apache-airflow-providers-google"
             raise PlanError("PubSubSubscription.conn_id", self.conn_id, cure) from None
-        connection = quiet_copy(look_up(self.conn_id, "PubSubSubscription.conn_id"))
+        connection = resolved_copy(get_connection(self.conn_id, "PubSubSubscription.conn_id"))
         # A class of its own: the hook asks while it is being made, and no other hook is to be changed.
         bound: Any = type("BoundPubSubHook", (PubSubHook,), {"get_connection": lambda *_: connection})
         hook = bound(gcp_conn_id=self.conn_id)
@@ -125,7 +125,7 @@ class PubSubSubscription(LendingBroker):
             receipts = [each.receipt for each in deliveries[first : first + BATCH]]
             client.acknowledge(request={"subscription": self._path, "ack_ids": receipts}, timeout=_PATIENCE)
 
-    def give_back(self, client: Any, receipts: Sequence[str]) -> None:
+    def release(self, client: Any, receipts: Sequence[str]) -> None:
         """Let their deadline be now."""
         for first in range(0, len(receipts), BATCH):
             request = {

@@ -16,7 +16,7 @@ from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.queue.broker import Broker, Delivery
-from airflow_parallel_provider.sources.read_ahead import Halt
+from airflow_parallel_provider.sources.read_ahead import StopReading
 from airflow_parallel_provider.values.items import Message
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class QueueSource(DeclaredSource):
         self.max_seconds = max_seconds
         self.duplicates = 0
         """Messages of the last run that were in already."""
-        self._halt = Halt()
+        self._halt = StopReading()
         self._known: set[str] = set()
         self._taken: dict[int, tuple[str, Delivery]] = {}
         self._taking = Lock()
@@ -83,7 +83,7 @@ class QueueSource(DeclaredSource):
 
     def prepare(self) -> None:
         """Connect."""
-        self._halt = Halt()
+        self._halt = StopReading()
         self._known = set()
         self._taken = {}
         self.duplicates = 0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_parallel_provider.checks import check_text
-from airflow_parallel_provider.connections import look_up
+from airflow_parallel_provider.connections import get_connection
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.queue.broker import Broker, Delivery
 from airflow_parallel_provider.values.items import Message
@@ -50,7 +50,7 @@ class RabbitQueue(Broker):
         except ImportError:
             cure = "pika is not installed: pip install 'airflow-parallel-provider[rabbitmq]'"
             raise PlanError("RabbitQueue.conn_id", self.conn_id, cure) from None
-        found = look_up(self.conn_id, "RabbitQueue.conn_id")
+        found = get_connection(self.conn_id, "RabbitQueue.conn_id")
         login = pika.PlainCredentials(found.login or "guest", found.password or "guest")
         host, secure = found.host or "localhost", bool(found.extra_dejson.get("ssl"))
         parameters = pika.ConnectionParameters(

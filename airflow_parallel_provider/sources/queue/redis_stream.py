@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_parallel_provider.checks import check_text
-from airflow_parallel_provider.connections import look_up, quiet_copy
+from airflow_parallel_provider.connections import get_connection, resolved_copy
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.queue.broker import Broker, Delivery
 from airflow_parallel_provider.values.items import Message
@@ -50,7 +50,7 @@ class RedisStream(Broker):
         except ImportError:
             cure = "the Redis provider is not installed: pip install 'airflow-parallel-provider[redis]'"
             raise PlanError("RedisStream.conn_id", self.conn_id, cure) from None
-        connection = quiet_copy(look_up(self.conn_id, "RedisStream.conn_id"))
+        connection = resolved_copy(get_connection(self.conn_id, "RedisStream.conn_id"))
         hook: Any = RedisHook(redis_conn_id=self.conn_id)
         hook.get_connection = lambda _conn_id=None: connection
         self._client = hook.get_conn()

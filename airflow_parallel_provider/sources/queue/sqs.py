@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_parallel_provider.checks import check_text
-from airflow_parallel_provider.connections import look_up, quiet_copy
+from airflow_parallel_provider.connections import get_connection, resolved_copy
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.queue.broker import Delivery
-from airflow_parallel_provider.sources.queue.leasing import LendingBroker
+from airflow_parallel_provider.sources.queue.leasing import LeasingBroker
 from airflow_parallel_provider.values.items import Message
 
 BATCH, LONGEST_WAIT = 10, 20
@@ -23,7 +23,7 @@ _GIVE_BACK_SECONDS = 2.0
 """Most seconds that closing spends on making messages visible again; the others wait for their visibility timeout."""
 
 
-class SqsQueue(LendingBroker):
+class SqsQueue(LeasingBroker):
     """A queue of Amazon SQS. Needs ``apache-airflow-providers-amazon``.
 
     The id of a message is its ``MessageId``. Attributes are those with a text or a number; binary ones are left out.
@@ -86,7 +86,7 @@ class SqsQueue(LendingBroker):
     def _connection(self) -> Any:
         """The Airflow connection, looked up once; None when the hook is to do without."""
         try:
-            return quiet_copy(look_up(self.conn_id, "SqsQueue.conn_id"))
+            return resolved_copy(get_connection(self.conn_id, "SqsQueue.conn_id"))
         except PlanError:
             if self.conn_id == DEFAULT_CONN_ID:
                 return None
@@ -135,7 +135,7 @@ class SqsQueue(LendingBroker):
             failed += answer.get("Failed") or ()
         return failed
 
-    def give_back(self, client: Any, receipts: Sequence[str]) -> None:
+    def release(self, client: Any, receipts: Sequence[str]) -> None:
         """Make them visible, as many as can be done in the time there is."""
         until = time.monotonic() + _GIVE_BACK_SECONDS
         for first in range(0, len(receipts), BATCH):

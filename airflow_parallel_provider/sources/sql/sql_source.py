@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_parallel_provider.checks import check_mapping, check_text, check_whole
 from airflow_parallel_provider.errors import LoadMismatch, PlanError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
-from airflow_parallel_provider.sources.read_ahead import Halt, read_ahead
+from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sources.sql.table_reader import Ranges, TableReader
@@ -89,7 +89,7 @@ class SqlSource(DeclaredSource):
         self._reader: TableReader | None = None
         self._ranges: Ranges | None = None
         self._thawed = False
-        self._halt = Halt()
+        self._halt = StopReading()
 
     def prepare(self) -> None:
         """Ask Airflow for the connection, check the key, and walk it once.
@@ -99,7 +99,7 @@ class SqlSource(DeclaredSource):
         from airflow_parallel_provider.sources.sql.table_reader import TableReader
 
         self._thawed = False
-        self._halt = Halt()
+        self._halt = StopReading()
         self._reader = TableReader(self)
         with self._reader.opened() as database:
             self._reader.check_key(database)
@@ -116,11 +116,11 @@ class SqlSource(DeclaredSource):
     def _key_shown(self) -> str:
         return ", ".join(self.key_columns)
 
-    def freeze(self) -> Mapping[str, Any] | None:
+    def get_state(self) -> Mapping[str, Any] | None:
         """The bounds of the ranges and the number of rows."""
         return None if self._ranges is None else self._ranges.as_json()
 
-    def thaw(self, state: Mapping[str, Any]) -> None:
+    def restore_state(self, state: Mapping[str, Any]) -> None:
         """Read the ranges of the first try, and hold them to their numbers of rows."""
         from airflow_parallel_provider.sources.sql.table_reader import Ranges
 

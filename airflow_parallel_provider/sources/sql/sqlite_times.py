@@ -11,13 +11,13 @@ from airflow_parallel_provider.values.kinds import Kind
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from airflow_parallel_provider.sql.backends.base import Writer
+    from airflow_parallel_provider.sql.backends.base import Backend
     from airflow_parallel_provider.values.table_shape import TableShape
 
 
-def with_instants(shape: TableShape, connection: Connection, writer: Writer) -> TableShape:
+def with_instants(shape: TableShape, connection: Connection, backend: Backend) -> TableShape:
     """The table as SQLAlchemy sees it, but with a type for the instants that a ``SinkTable`` writes: not numbers."""
-    declared = writer.reflect(connection, shape.name, shape.schema) if connection.dialect.name == "sqlite" else None
+    declared = backend.reflect(connection, shape.name, shape.schema) if connection.dialect.name == "sqlite" else None
     if declared is None:
         return shape
     instants = {column.name for column in declared.columns if column.kind is Kind.DATETIMETZ}

@@ -15,9 +15,9 @@ from airflow_parallel_provider.sources.sql.mysql_types import DIALECTS as MYSQL_
 from airflow_parallel_provider.sources.sql.mysql_types import with_exact_types
 from airflow_parallel_provider.sources.sql.row_dicts import fetch_dicts
 from airflow_parallel_provider.sources.sql.sqlite_times import as_stored, with_instants
-from airflow_parallel_provider.sources.sql.where_clause import Condition
-from airflow_parallel_provider.sql.backends.base import Writer, core_table
-from airflow_parallel_provider.sql.database import Database, bound_hook
+from airflow_parallel_provider.sources.sql.where_clause import WhereClause
+from airflow_parallel_provider.sql.backends.base import Backend, core_table
+from airflow_parallel_provider.sql.database import Database, resolved_hook
 from airflow_parallel_provider.values import typed_json
 from airflow_parallel_provider.values.kinds import Kind
 
@@ -93,8 +93,8 @@ class TableReader:
 
     def __init__(self, source: SqlSource) -> None:
         self._source = source
-        self._hook = bound_hook(source.conn_id, field="SqlSource.conn_id")
-        self._condition = Condition(source)
+        self._hook = resolved_hook(source.conn_id, field="SqlSource.conn_id")
+        self._condition = WhereClause(source)
         self._table: Any = None
         self._names: list[str] = []
         self._key: list[Any] = []
@@ -134,10 +134,10 @@ class TableReader:
         import sqlalchemy as sa
 
         source = self._source
-        with database.guarded() as connection:
+        with database.session() as connection:
             # The general way, whatever the writer: it gives types that SQLAlchemy reads values with.
             try:
-                shape = Writer.reflect(database.writer, connection, source.table, source.schema)
+                shape = Backend.reflect(database.backend, connection, source.table, source.schema)
             except NotImplementedError:  # SQLAlchemy cannot look into it
                 cure = "tables of this database (DuckDB) cannot be read in ranges; yield its rows from a function"
                 raise PlanError("SqlSource.conn_id", source.conn_id, cure) from None
@@ -147,12 +147,12 @@ class TableReader:
             if missing:
                 field = "key" if missing[0] in source.key_columns else "columns"
                 raise PlanError(f"SqlSource.{field}", missing[0], f"table {source.table!r} has no such column")
-            shape = with_exact_types(with_instants(shape, connection, database.writer), connection.dialect.name)
+            shape = with_exact_types(with_instants(shape, connection, database.backend), connection.dialect.name)
             _require_unique(shape, source)
             self._condition.check()
             self._dialect = connection.dialect.name
             _require_values(connection, shape, source)
-            self._condition.settle(connection, sa.select(sa.literal(1)).select_from(core_table(shape, [])[0]))
+            self._condition.resolve_types(connection, sa.select(sa.literal(1)).select_from(core_table(shape, [])[0]))
         self._names = list(source.columns or shape.by_name)
         self._table, columns = core_table(shape, self._names)
         key = (self._table.c[columns[self._names.index(name)]] for name in source.key_columns)
@@ -165,7 +165,7 @@ class TableReader:
 
         size = self._source.range_size
         bounds: list[KeyValues] = []
-        with database.guarded() as connection:
+        with database.session() as connection:
             highest = self._chosen(sa.select(*self._key)).order_by(*(column.desc() for column in self._key)).limit(1)
             found = connection.execute(highest).fetchone()
             if found is None:
@@ -204,7 +204,7 @@ class TableReader:
         statement = self._within(sa.select(*self._table.c), low, high).order_by(*self._key)
         for attempt in range(1, TRIES + 1):
             try:
-                with database.guarded() as connection:
+                with database.session() as connection:
                     if self._broken_off.is_set():  # before there was a statement, and nobody does it again
                         raise SinkError("the range was not read: the run was asked to stop")
                     return fetch_dicts(connection, statement, self._names)

@@ -15,7 +15,7 @@ _TYPE_UNKNOWN = ("42P08", "42P18")
 """SQLSTATEs of PostgreSQL: nothing tells what type a parameter has, or two places tell different ones."""
 
 
-class Condition:
+class WhereClause:
     """``where`` with its parameters, as SQLAlchemy takes it.
 
     A template renders to a text, whatever it is compared with. PostgreSQL takes a text that has no type as what stands
@@ -47,7 +47,7 @@ class Condition:
             cure = "where= has no such names: write :name, and CAST(:name AS date) instead of :name::date"
             raise PlanError("SqlSource.parameters", sorted(given - asked), cure)
 
-    def settle(self, connection: Connection, statement: Any) -> None:
+    def resolve_types(self, connection: Connection, statement: Any) -> None:
         """Declare texts to be texts where PostgreSQL cannot tell what they are, as in ``:name IS NULL``.
 
         :param statement: any SELECT that the condition goes with.

@@ -3,11 +3,11 @@
 ::
 
     Writer               SQLAlchemy Core executemany: right everywhere, fast nowhere
-    ├── SqliteWriter     raw executemany inside BEGIN IMMEDIATE
-    ├── PostgresWriter   COPY, binary where the column types allow it
-    │   └── Postgres2Writer  COPY as text, for psycopg 2
-    ├── MysqlWriter      the driver's multi-row INSERT
-    └── DuckWriter       INSERT ... SELECT from an Arrow table
+    ├── SqliteBackend     raw executemany inside BEGIN IMMEDIATE
+    ├── PostgresBackend   COPY, binary where the column types allow it
+    │   └── Psycopg2Backend  COPY as text, for psycopg 2
+    ├── MysqlBackend      the driver's multi-row INSERT
+    └── DuckBackend       INSERT ... SELECT from an Arrow table
 
 A writer never begins a transaction that it was not told to begin and never commits: the claim, the rows and the dead
 letters of a chunk share one transaction, which belongs to :mod:`airflow_parallel_provider.sinks.commit.committer`.
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sql.backends import reflection
-from airflow_parallel_provider.sql.backends.timeouts import is_passing, set_limits
+from airflow_parallel_provider.sql.backends.timeouts import is_transient, set_limits
 from airflow_parallel_provider.sql.backends.types import column_of_sql, generic_type
 from airflow_parallel_provider.values.kinds import Kind
 from airflow_parallel_provider.values.table_shape import TableShape
@@ -42,7 +42,7 @@ _NO_IF_EXISTS = frozenset({"oracle"})
 """Dialects of databases that only learned ``DROP TABLE IF EXISTS`` lately."""
 
 
-class Writer:
+class Backend:
     """The backend that works with every SQLAlchemy dialect, and the base of those that know their database.
 
     :param lock_timeout: seconds to wait for a lock that another transaction holds.
@@ -210,13 +210,13 @@ class Writer:
         """
         import sqlalchemy as sa
 
-        key = () if any(shape.by_name[name].numbered for name in shape.primary_key) else shape.primary_key
+        key = () if any(shape.by_name[name].identity for name in shape.primary_key) else shape.primary_key
         columns = [
             sa.Column(
                 sa.sql.quoted_name(column.name, quote=True),
                 column.sql_type,
                 primary_key=column.name in key,
-                nullable=column.nullable or column.numbered,
+                nullable=column.nullable or column.identity,
                 autoincrement=False,
                 # As it stands: in sa.text() a colon would begin a parameter.
                 server_default=None if column.default is None else sa.literal_column(column.default),
@@ -263,7 +263,7 @@ class Writer:
         target, source = (self.place(connection, shape.name, shape.schema) for shape in (table, staging))
         names = [column.name for column in staging.columns if column.name in table.by_name and not column.computed]
         for name in names[:]:
-            if table.by_name[name].numbered and not staging.by_name[name].numbered:
+            if table.by_name[name].identity and not staging.by_name[name].identity:
                 given = f"SELECT COUNT({preparer.quote_identifier(name)}) FROM {source}"  # noqa: S608  # quoted
                 if not connection.exec_driver_sql(given).scalar():
                     names.remove(name)
@@ -287,14 +287,14 @@ class Writer:
         import sqlalchemy as sa
 
         passing = isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))
-        return passing or is_passing(getattr(error, "orig", error), self.dialect)
+        return passing or is_transient(getattr(error, "orig", error), self.dialect)
 
     def explain(self, error: BaseException) -> str:
         """The error as text, without any value of a row in it."""
         return type(getattr(error, "orig", error)).__name__
 
 
-def aside(staging: str) -> str:
+def temporary_name(staging: str) -> str:
     """Where a replaced table goes until it is dropped, on a database that cannot drop it in the same breath."""
     return f"{staging}_old"
 

@@ -18,9 +18,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch, UnsafeTable
-from airflow_parallel_provider.sql.backends.base import Rows, Writer, aside
+from airflow_parallel_provider.sql.backends.base import Backend, Rows, temporary_name
 from airflow_parallel_provider.sql.backends.types import KEY_LENGTH, generic_type
-from airflow_parallel_provider.values.convert import Unfit, to_json
+from airflow_parallel_provider.values.convert import ConversionError, to_json
 from airflow_parallel_provider.values.kinds import Column, Kind
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _finite(value: float) -> float | None:
     if math.isnan(value):
         return None
     if math.isinf(value):
-        raise Unfit("an infinite float")
+        raise ConversionError("an infinite float")
     return value
 
 
@@ -62,7 +62,7 @@ def quote(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-class MysqlWriter(Writer):
+class MysqlBackend(Backend):
     """Writes to MySQL or MariaDB with mysqlclient, mysql-connector-python or PyMySQL."""
 
     merges = True
@@ -206,7 +206,7 @@ class MysqlWriter(Writer):
     def rename_into(self, connection: Connection, staging: str, table: str, schema: str | None, *, there: bool) -> None:
         """One RENAME TABLE, which is atomic and commits by itself; the old table is left aside."""
         source, target = self.place(connection, staging, schema), self.place(connection, table, schema)
-        away = f"{target} TO {self.place(connection, aside(staging), schema)}, " if there else ""
+        away = f"{target} TO {self.place(connection, temporary_name(staging), schema)}, " if there else ""
         connection.exec_driver_sql(f"RENAME TABLE {away}{source} TO {target}")
 
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
@@ -231,7 +231,7 @@ class MysqlWriter(Writer):
             if _number(error) != _OUT_OF_RANGE:
                 raise
             raise SchemaMismatch(
-                f"table {shape.shown!r}: a row has another ({', '.join(key)}) than the row of the table that has the "
+                f"table {shape.display_name!r}: a row has another ({', '.join(key)}) than the row of the table that has the "
                 "same values in another unique index: mend it in a stage, or merge by the columns of that index"
             ) from None
 

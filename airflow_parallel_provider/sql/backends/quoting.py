@@ -14,7 +14,7 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def listed(names: Sequence[str]) -> str:
+def column_list(names: Sequence[str]) -> str:
     """Identifiers with commas between."""
     return ", ".join(map(quote, names))
 
@@ -41,4 +41,4 @@ def on_conflict(names: Sequence[str], key: Sequence[str]) -> str:
     """The end of an INSERT that updates the rows whose key is there."""
     rest = [name for name in names if name not in key]
     action = "UPDATE SET " + ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in rest) if rest else "NOTHING"
-    return f"ON CONFLICT ({listed(key)}) DO {action}"
+    return f"ON CONFLICT ({column_list(key)}) DO {action}"

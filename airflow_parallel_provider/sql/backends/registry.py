@@ -5,31 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.sql.backends.base import Writer
+    from airflow_parallel_provider.sql.backends.base import Backend
 
 
-def writer_class(dialect: str, driver: str) -> type[Writer]:
+def backend_class(dialect: str, driver: str) -> type[Backend]:
     """The backend for a SQLAlchemy dialect name and the top module of the driver's connection."""
     if dialect == "sqlite":
-        from airflow_parallel_provider.sql.backends.sqlite import SqliteWriter
+        from airflow_parallel_provider.sql.backends.sqlite import SqliteBackend
 
-        return SqliteWriter
+        return SqliteBackend
     if driver == "psycopg":
-        from airflow_parallel_provider.sql.backends.postgres.backend import PostgresWriter
+        from airflow_parallel_provider.sql.backends.postgres.backend import PostgresBackend
 
-        return PostgresWriter
+        return PostgresBackend
     if driver == "psycopg2":
-        from airflow_parallel_provider.sql.backends.postgres.psycopg2 import Postgres2Writer
+        from airflow_parallel_provider.sql.backends.postgres.psycopg2 import Psycopg2Backend
 
-        return Postgres2Writer
+        return Psycopg2Backend
     if dialect in ("mysql", "mariadb"):
-        from airflow_parallel_provider.sql.backends.mysql import MysqlWriter
+        from airflow_parallel_provider.sql.backends.mysql import MysqlBackend
 
-        return MysqlWriter
+        return MysqlBackend
     if driver in ("duckdb", "_duckdb"):
-        from airflow_parallel_provider.sql.backends.duckdb.backend import DuckWriter
+        from airflow_parallel_provider.sql.backends.duckdb.backend import DuckBackend
 
-        return DuckWriter
-    from airflow_parallel_provider.sql.backends.base import Writer
+        return DuckBackend
+    from airflow_parallel_provider.sql.backends.base import Backend
 
-    return Writer
+    return Backend

@@ -21,8 +21,8 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import UnsafeTable
-from airflow_parallel_provider.sql.backends.base import Rows, Writer
-from airflow_parallel_provider.sql.backends.quoting import listed, on_conflict, place, place_of, quote
+from airflow_parallel_provider.sql.backends.base import Backend, Rows
+from airflow_parallel_provider.sql.backends.quoting import column_list, on_conflict, place, place_of, quote
 from airflow_parallel_provider.values.convert import to_json
 from airflow_parallel_provider.values.kinds import Column, Kind
 from airflow_parallel_provider.values.table_shape import TableColumn, TableShape
@@ -87,7 +87,7 @@ def _any(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-class SqliteWriter(Writer):
+class SqliteBackend(Backend):
     """Writes to SQLite on the ``sqlite3`` connection itself."""
 
     merges = True
@@ -118,14 +118,14 @@ class SqliteWriter(Writer):
     def begin(self, connection: Connection) -> None:
         """Take the write lock at once."""
         connection.begin()
-        self._patiently(_raw(connection), "BEGIN IMMEDIATE")
+        self._retry_while_locked(_raw(connection), "BEGIN IMMEDIATE")
 
     def commit(self, connection: Connection) -> None:
         """Commit; where the journal mode lets readers hold it up, wait for them."""
-        self._patiently(_raw(connection), "COMMIT")
+        self._retry_while_locked(_raw(connection), "COMMIT")
         connection.commit()
 
-    def _patiently(self, raw: sqlite3.Connection, statement: str) -> None:
+    def _retry_while_locked(self, raw: sqlite3.Connection, statement: str) -> None:
         """Run a statement that may have to wait for a lock. SQLite's own wait cannot be interrupted, so it is cut up.
 
         A COMMIT that found the database busy leaves the transaction as it was and may be said again.
@@ -185,7 +185,7 @@ class SqliteWriter(Writer):
             if not column.computed
         ]
         if shape.primary_key:
-            parts.append(f"PRIMARY KEY ({listed(shape.primary_key)})")
+            parts.append(f"PRIMARY KEY ({column_list(shape.primary_key)})")
         connection.exec_driver_sql(f"CREATE TABLE {place(name, shape.schema)} ({', '.join(parts)})")
 
     def add_column(self, connection: Connection, shape: TableShape, name: str, sql_type: Any) -> None:
@@ -255,7 +255,7 @@ def _column(row: Any, primary: list[str]) -> TableColumn:
         sql_type=declared,
         nullable=not not_null,
         # The single INTEGER PRIMARY KEY is the row id, which SQLite gives out itself.
-        optional=default is not None
+        has_default=default is not None
         or hidden in (2, 3)
         or (spelled == "INTEGER" and bool(in_key) and len(primary) == 1),
         length=int(length) if kind is Kind.TEXT and length.isdigit() else None,
@@ -280,7 +280,7 @@ def _kind(declared: str) -> Kind:
 
 def _insert(shape: TableShape, names: Sequence[str]) -> str:
     marks = ", ".join("?" * len(names))
-    return f"INSERT INTO {place_of(shape)} ({listed(names)}) VALUES ({marks})"  # noqa: S608  # quoted
+    return f"INSERT INTO {place_of(shape)} ({column_list(names)}) VALUES ({marks})"  # noqa: S608  # quoted
 
 
 def _raw(connection: Connection) -> sqlite3.Connection:

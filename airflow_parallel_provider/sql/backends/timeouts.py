@@ -97,7 +97,7 @@ def _run(raw: Any, statement: str) -> None:
         cursor.close()
 
 
-def is_passing(error: Any, dialect: str) -> bool:
+def is_transient(error: Any, dialect: str) -> bool:
     """Whether a driver's error means a lock that was not given, a deadlock, a fail-over or a connection that broke."""
     codes = _PASSING.get(dialect)
     if codes is None:

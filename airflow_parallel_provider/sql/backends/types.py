@@ -37,14 +37,14 @@ def column_of_sql(found: Mapping[str, Any]) -> TableColumn:
         kind=kind,
         sql_type=sql_type,
         nullable=bool(found.get("nullable", True)),
-        optional=_is_optional(found),
+        has_default=_is_optional(found),
         bits=_BITS.get(name, 64) if kind is Kind.INT else 64,
         unsigned=kind is Kind.INT and bool(getattr(sql_type, "unsigned", False)),
         length=getattr(sql_type, "length", None) if kind in (Kind.TEXT, Kind.BYTES) else None,
         precision=sql_type.precision if numeric else None,
         scale=sql_type.scale if numeric else None,
         computed=bool(found.get("computed")),
-        numbered=bool(found.get("identity")) or (found.get("autoincrement") is True and not found.get("default")),
+        identity=bool(found.get("identity")) or (found.get("autoincrement") is True and not found.get("default")),
         default=_default(found),
     )
 

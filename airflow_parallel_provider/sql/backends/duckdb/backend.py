@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch, UnsafeTable
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows, as_table, with_numbers
-from airflow_parallel_provider.sql.backends.base import Rows, Writer
+from airflow_parallel_provider.sql.backends.base import Backend, Rows
 from airflow_parallel_provider.sql.backends.duckdb.dialect import CHUNK, DuckConnection
 from airflow_parallel_provider.sql.backends.duckdb.keys import collates, compared
-from airflow_parallel_provider.sql.backends.quoting import any_missing, listed, on_conflict, place_of, quote
+from airflow_parallel_provider.sql.backends.quoting import any_missing, column_list, on_conflict, place_of, quote
 from airflow_parallel_provider.values.convert import to_json, within_bits
 from airflow_parallel_provider.values.kinds import Column, Kind
 from airflow_parallel_provider.values.table_shape import TableColumn, TableShape
@@ -71,7 +71,7 @@ def _huge(value: int) -> str:
     return str(_within_128_bits(value))
 
 
-class DuckWriter(Writer):
+class DuckBackend(Backend):
     """Writes to DuckDB on the connection itself."""
 
     merges = True
@@ -185,7 +185,7 @@ class DuckWriter(Writer):
             if not column.computed
         ]
         if shape.primary_key:
-            parts.append(f"PRIMARY KEY ({listed(shape.primary_key)})")
+            parts.append(f"PRIMARY KEY ({column_list(shape.primary_key)})")
         made = self.place(connection, name, shape.schema)
         connection.exec_driver_sql(f"CREATE TABLE {made} ({', '.join(parts)})")
 
@@ -257,14 +257,14 @@ def _column(row: Any, *, computed: bool, collated: bool) -> TableColumn:
         kind=kind,
         sql_type=declared,
         nullable=bool(nullable),
-        optional=default is not None,
+        has_default=default is not None,
         bits=bits or 64,
         unsigned=unsigned,
         precision=int(decimal.group(1)) if decimal else None,
         scale=int(decimal.group(2)) if decimal else None,
         computed=computed,
         default=default,
-        collated=collated and kind is Kind.TEXT,
+        case_insensitive=collated and kind is Kind.TEXT,
     )
 
 
@@ -276,7 +276,7 @@ def _cast(at: int, column: TableColumn) -> str:
 def _scan(connection: Connection, shape: TableShape, names: Sequence[str], chunk: Any, tail: str) -> None:
     wrapped = _wrapped(connection)
     picked = ", ".join(_cast(at, shape.by_name[name]) for at, name in enumerate(names))
-    wrapped.scan(f"INSERT INTO {place_of(shape)} ({listed(names)}) SELECT {picked} FROM {CHUNK} {tail}", chunk)  # noqa: S608
+    wrapped.scan(f"INSERT INTO {place_of(shape)} ({column_list(names)}) SELECT {picked} FROM {CHUNK} {tail}", chunk)  # noqa: S608
 
 
 def _arrow(shape: TableShape, names: Sequence[str], rows: Rows) -> Any:
@@ -304,7 +304,7 @@ def _arrow(shape: TableShape, names: Sequence[str], rows: Rows) -> Any:
             arrays.append(pa.array([row[at] for row in rows], kind))
         except pa.ArrowException:  # whose text may be the value
             raise SchemaMismatch(
-                f"table {shape.shown!r}, column {name!r} ({column.spell()}) cannot take all values of the rows: "
+                f"table {shape.display_name!r}, column {name!r} ({column.type_name()}) cannot take all values of the rows: "
                 f"convert {name!r} in a stage"
             ) from None
     return pa.table(arrays, names=[f"c{at}" for at in range(len(names))])

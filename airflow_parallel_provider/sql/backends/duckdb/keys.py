@@ -35,7 +35,7 @@ def collates(connection: Connection, where: str, names: tuple[str, str | None]) 
 
 def compared(value: str, shape: TableShape, name: str) -> str:
     """A value for a column, which compares as ON CONFLICT compares the column."""
-    if not shape.by_name[name].collated:
+    if not shape.by_name[name].case_insensitive:
         return value
     # Never a row of the table, but its column's collation.
     return f"coalesce({value}, (SELECT {quote(name)} FROM {place_of(shape)} WHERE false))"  # noqa: S608  # quoted

@@ -13,12 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows, numbered
-from airflow_parallel_provider.sql.backends.base import Rows, Writer
+from airflow_parallel_provider.sql.backends.base import Backend, Rows
 from airflow_parallel_provider.sql.backends.postgres.catalog import column_names, unique_keys
 from airflow_parallel_provider.sql.backends.postgres.copy_binary import send_rows
 from airflow_parallel_provider.sql.backends.postgres.copy_csv import CSV_KINDS, copy_csv
-from airflow_parallel_provider.sql.backends.postgres.keys import told_by
-from airflow_parallel_provider.sql.backends.quoting import listed, on_conflict, place_of, quote
+from airflow_parallel_provider.sql.backends.postgres.keys import nulls_are_equal_in
+from airflow_parallel_provider.sql.backends.quoting import column_list, on_conflict, place_of, quote
 from airflow_parallel_provider.sql.backends.types import generic_type
 from airflow_parallel_provider.values.convert import to_json
 from airflow_parallel_provider.values.kinds import Column, Kind
@@ -75,7 +75,7 @@ WHERE t.last > coalesce(pg_sequence_last_value(t.sequence), 0) AND has_sequence_
 _STAGE = '"parallel_stage"'
 
 
-class PostgresWriter(Writer):
+class PostgresBackend(Backend):
     """Writes to PostgreSQL on the psycopg connection itself."""
 
     merges = True
@@ -198,9 +198,9 @@ class PostgresWriter(Writer):
         number = "n"
         while number in names:
             number += "_"
-        target, columns = place_of(shape), listed(names)
+        target, columns = place_of(shape), column_list(names)
         with raw.cursor() as cursor:
-            by = told_by(cursor, shape, key, number)
+            by = nulls_are_equal_in(cursor, shape, key, number)
             cursor.execute(
                 f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS "  # noqa: S608  # quoted, here and below
                 f"SELECT {columns}, 0::bigint AS {quote(number)} FROM {target} WITH NO DATA"
@@ -213,7 +213,7 @@ class PostgresWriter(Writer):
 
     def _send(self, raw: Any, target: str, names: Sequence[str], rows: Rows) -> None:
         if isinstance(rows, ArrowRows) and not rows.seen:
-            copy_csv(raw, target, listed(names), rows.table)
+            copy_csv(raw, target, column_list(names), rows.table)
         else:
             self.copy(raw, target, names, rows)
 
@@ -223,7 +223,7 @@ class PostgresWriter(Writer):
             oids = self._types.of(cursor, target, names)
             binary = _BINARY_OIDS.issuperset(oids)
             form = "BINARY" if binary else "TEXT"
-            with cursor.copy(f"COPY {target} ({listed(names)}) FROM STDIN (FORMAT {form})") as copy:
+            with cursor.copy(f"COPY {target} ({column_list(names)}) FROM STDIN (FORMAT {form})") as copy:
                 if binary:
                     copy.set_types(oids)
                     send_rows(copy, rows, oids)
@@ -257,7 +257,7 @@ class PostgresWriter(Writer):
             "new": self.place(connection, table.name, table.schema),
         }
         for column in table.columns:
-            if column.numbered:
+            if column.identity:
                 connection.execute(sa.text(_COUNT_ON), {**places, "name": column.name})
 
     def is_transient(self, error: BaseException) -> bool:
@@ -297,7 +297,7 @@ class _Types:
         """One number for each column, asked for when they are not known."""
         found = self._known.get((target, tuple(names)))
         if found is None:
-            cursor.execute(f"SELECT {listed(names)} FROM {target} WHERE false")  # noqa: S608  # quoted
+            cursor.execute(f"SELECT {column_list(names)} FROM {target} WHERE false")  # noqa: S608  # quoted
             found = [column.type_code for column in cursor.description]
         return found
 
@@ -311,7 +311,7 @@ class _Types:
             compiled = insert.compile(dialect=connection.dialect, column_keys=list(row))
             # A name that no table of one letter has, and no per cent sign that a parameter could begin with.
             alias = "i" if target != quote("i") else "j"
-            question = f"SELECT {listed(names)} FROM {target} WHERE false".replace("%", "%%")  # noqa: S608  # quoted
+            question = f"SELECT {column_list(names)} FROM {target} WHERE false".replace("%", "%%")  # noqa: S608  # quoted
             statement = f"WITH {alias} AS ({compiled}) {question}"
             self._statements[insert.table, asked] = statement
         with _raw(connection).cursor() as cursor:  # a third of a millisecond faster than through SQLAlchemy

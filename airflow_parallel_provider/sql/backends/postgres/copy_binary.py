@@ -12,7 +12,7 @@ from functools import cache
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.rows.fit import Slices, Strict
+from airflow_parallel_provider.rows.fit import DriverChecks, RowSlices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -61,7 +61,7 @@ def send_rows(copy: Any, rows: Iterable[tuple[Any, ...]], oids: Sequence[int]) -
         return
     form = _Form(append, copy.formatter.transformer)
     copy.write(_SIGNATURE)
-    for data in _trusting(form, rows, oids) if isinstance(rows, Slices) else _plainly(form, iter(rows)):
+    for data in _trusting(form, rows, oids) if isinstance(rows, RowSlices) else _plainly(form, iter(rows)):
         copy.write(data)
     copy.write(_TRAILER)
 
@@ -85,12 +85,12 @@ def _plainly(form: _Form, rows: Iterator[tuple[Any, ...]]) -> Iterator[bytearray
         yield form.bytes_of(part)
 
 
-def _trusting(form: _Form, rows: Slices, oids: Sequence[int]) -> Iterator[bytearray]:
+def _trusting(form: _Form, rows: RowSlices, oids: Sequence[int]) -> Iterator[bytearray]:
     """Look only for what psycopg does not refuse by itself; where it refuses something, look for everything.
 
     Most often everything is as it should be, and asking each value for its type takes half as long as sending it.
     """
-    strict = Strict(
+    strict = DriverChecks(
         frozenset(number for number, oid in enumerate(oids) if oid in _STRICT),
         frozenset(number for number, oid in enumerate(oids) if oid == _TIMESTAMP),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sql.backends.quoting import any_missing, listed, place_of, quote
+from airflow_parallel_provider.sql.backends.quoting import any_missing, column_list, place_of, quote
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.values.table_shape import TableShape
@@ -20,12 +20,12 @@ SELECT EXISTS (
 """``UNIQUE NULLS NOT DISTINCT``, which servers before version 15 do not know."""
 
 
-def told_by(cursor: Any, shape: TableShape, key: Sequence[str], number: str) -> str:
+def nulls_are_equal_in(cursor: Any, shape: TableShape, key: Sequence[str], number: str) -> str:
     """What a key is compared by, as a list of SQL expressions.
 
     :param number: a column with another value in each row.
     """
-    by = listed(key)
+    by = column_list(key)
     if not any(shape.by_name[name].nullable for name in key):
         return by
     cursor.execute(_NULLS_ARE_EQUAL, (place_of(shape), sorted(key)))

@@ -8,9 +8,9 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sql.backends.base import Rows, Writer
-from airflow_parallel_provider.sql.backends.postgres.backend import PostgresWriter
-from airflow_parallel_provider.sql.backends.quoting import listed
+from airflow_parallel_provider.sql.backends.base import Backend, Rows
+from airflow_parallel_provider.sql.backends.postgres.backend import PostgresBackend
+from airflow_parallel_provider.sql.backends.quoting import column_list
 from airflow_parallel_provider.values.convert import to_json
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ _TEXTS: Mapping[type, Callable[[Any], str]] = {
 """Values whose ``str`` is not what COPY reads."""
 
 
-class Postgres2Writer(PostgresWriter):
+class Psycopg2Backend(PostgresBackend):
     """Writes to PostgreSQL on the psycopg 2 connection itself."""
 
     arrow_kinds = frozenset()
     rows_ahead: int | None = None  # all rows become one text first
 
-    claim = Writer.claim  # text needs no types
+    claim = Backend.claim  # text needs no types
 
     def json_adapter(self) -> Converter:
         """JSON is a text here."""
@@ -66,11 +66,11 @@ class Postgres2Writer(PostgresWriter):
         with raw.cursor() as cursor:
             if any(list in kinds or dict in kinds for kinds in (set(map(type, row)) for row in rows)):
                 # Doubled, because this one statement does have parameters.
-                head = f"INSERT INTO {target} ({listed(names)}) VALUES ".replace("%", "%%")  # noqa: S608  # quoted
+                head = f"INSERT INTO {target} ({column_list(names)}) VALUES ".replace("%", "%%")  # noqa: S608  # quoted
                 extras: Any = importlib.import_module("psycopg2.extras")
                 extras.execute_values(cursor, head + "%s", rows, page_size=_ROWS_PER_STATEMENT)
                 return
             lines = ("\t".join([_TEXTS.get(type(value), str)(value) for value in row]) for row in rows)
             # Encoded here: a text that cannot be would end the COPY from within, and the server would hide why.
             stream = io.BytesIO(("\n".join(lines) + "\n").encode())
-            cursor.copy_expert(f"COPY {target} ({listed(names)}) FROM STDIN", stream, size=1 << 20)
+            cursor.copy_expert(f"COPY {target} ({column_list(names)}) FROM STDIN", stream, size=1 << 20)

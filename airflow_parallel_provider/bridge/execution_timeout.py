@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def alarm_postponed(seconds: float = 3.0) -> Iterator[None]:
+def timeout_postponed(seconds: float = 3.0) -> Iterator[None]:
     """Let a SIGALRM that comes inside the block take effect at its end, or ``seconds`` after it came.
 
     Airflow raises ``execution_timeout`` from a SIGALRM handler. Raised between a request to the supervisor and its

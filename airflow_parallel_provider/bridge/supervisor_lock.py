@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.bridge import _compat
-from airflow_parallel_provider.bridge.alarm import alarm_postponed
+from airflow_parallel_provider.bridge.execution_timeout import timeout_postponed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ _of_a_pipeline: ContextVar[bool] = ContextVar("airflow_parallel_provider_thread"
 """True on the threads of a pipeline (the engine hands its context variables on), False while Airflow answers one."""
 
 
-class SharedComms:
+class LockedComms:
     """The task's line to its supervisor, one conversation at a time.
 
     Needed twice. Airflow 3.1 and 3.2.0 have no lock of their own, and two threads that ask at the same time get each
@@ -34,7 +34,7 @@ class SharedComms:
 
     def send(self, *args: Any, **kwargs: Any) -> Any:
         """Ask, and wait for the answer; an ``execution_timeout`` of the main thread comes after it, or 3 s late."""
-        with self._lock, alarm_postponed():
+        with self._lock, timeout_postponed():
             token = _of_a_pipeline.set(False)
             try:
                 return self.line.send(*args, **kwargs)
@@ -65,7 +65,7 @@ def shared_with_threads() -> Iterator[None]:
     if module is None or comms is None:  # not in a task
         yield
         return
-    shared = comms if isinstance(comms, SharedComms) else SharedComms(comms)
+    shared = comms if isinstance(comms, LockedComms) else LockedComms(comms)
 
     def stand_in(name: str) -> Any:
         if name == _NAME and _of_a_pipeline.get():

@@ -13,16 +13,16 @@ GROUPS_IN_ALL = 200
 _TEXT = 60
 
 
-def shown_figures(figures: Mapping[str, Any]) -> dict[str, Any]:
+def report_view(figures: Mapping[str, Any]) -> dict[str, Any]:
     """The figures with texts as keys, no NaN or infinity, and of each only some groups; the hook gives them all."""
     grouped = sum(1 for figure in figures.values() if isinstance(figure, Mapping))
     most = max(1, min(GROUPS_SHOWN, GROUPS_IN_ALL // max(1, grouped)))
-    return {name: _shown(figure, most) for name, figure in figures.items()}
+    return {name: _view_of(figure, most) for name, figure in figures.items()}
 
 
-def _shown(figure: Any, most: int) -> Any:
+def _view_of(figure: Any, most: int) -> Any:
     if isinstance(figure, Mapping):
-        parts = {_text(key): _shown(each, most) for key, each in list(figure.items())[:most]}
+        parts = {_text(key): _view_of(each, most) for key, each in list(figure.items())[:most]}
         if len(figure) > most:
             parts["(not shown)"] = len(figure) - most
         return parts
