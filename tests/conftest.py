@@ -11,9 +11,14 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.support import leftovers, memory_disk
+from tests.support import airflow_env, leftovers, memory_disk
+from tests.support.airflow_fixtures import context_of, metadata_database
+from tests.support.database_fixtures import database, sqlite
+
+__all__ = ["context_of", "database", "metadata_database", "sqlite"]
 
 memory_disk.use()
+airflow_env.isolate()  # for all tests alike: the first one that imports Airflow fixes its settings
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell has the jobs in its background ignore Ctrl-C, and children inherit that; here some are to be interrupted.

@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +184,13 @@ def test_files_stay_readable(path: Path) -> None:
     lines = path.read_text().count("\n")
 
     assert lines <= (500 if path.is_relative_to(ROOT / "tests") else 330), "split it"
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    """A name in a failure's report, or in a commit, is enough to find the file."""
+    names = Counter(path.name for path in python_files("tests") if path.name.startswith("test_"))
+
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_imports_inside_functions_are_seen(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_parallel_provider.errors import SinkError
-from tests.chaos.children import KILLED, Child, attempt, everything, killing_hook
 from tests.chaos.proxy import CUTS, CuttingProxy, MysqlMessages, PostgresMessages
 from tests.chaos.servers import Server
-from tests.sinks.databases import TestDatabase
+from tests.support.children import KILLED, Child, attempt, everything, killing_hook
+from tests.support.databases import TestDatabase
 
 POINTS = ("after_claim", "after_rows", "before_commit", "after_commit")
 FAILED = 3

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.chaos.children import Child
-from tests.sinks.databases import TestDatabase
+from tests.support.children import Child
+from tests.support.databases import TestDatabase
 
 _PAUSE = 0.002
 """Seconds between two looks; SQLite would have no time to write."""

@@ -9,7 +9,7 @@ from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.sinks.ledger.loads import load_id, staging_name
 from tests.chaos.campaign import POINTS, Campaign, Figures
 from tests.chaos.reader import Reader
-from tests.sinks.databases import TestDatabase
+from tests.support.databases import TestDatabase
 
 SWAP_POINTS = ("before_swap", "in_swap", "after_rename", "before_commit_of_swap", "after_swap")
 """``in_swap`` and ``before_commit_of_swap`` are in the transaction of a swap; MySQL has ``after_rename`` instead."""

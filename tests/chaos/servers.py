@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.sinks.databases import DuckDatabase, MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
+from tests.support.databases import DuckDatabase, MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
 
 _START_SECONDS = 60.0
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.chaos.campaign import POINTS, Campaign
 from tests.chaos.servers import FILES, private_database
-from tests.sinks.databases import TestDatabase
+from tests.support.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
 LARGE: dict[str, Any] = {"chunks": 30, "size": 200, "life": 1.0}

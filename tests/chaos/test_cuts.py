@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.children import everything, rows_of
 from tests.chaos.proxy import AFTER, BEFORE, CUTS, DURING, CuttingProxy, MysqlMessages, PostgresMessages
-from tests.sinks.databases import SPEC, TestDatabase
+from tests.support.children import everything, rows_of
+from tests.support.databases import SPEC, TestDatabase
 
 pytestmark = pytest.mark.airflow
 SIZE = 50

@@ -16,10 +16,10 @@ import pytest
 from airflow_parallel_provider.bridge.task_run import is_terminal
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.errors import SinkError
-from tests.chaos.children import Child
 from tests.chaos.servers import FILES, MariadbServer, PostgresServer, Server
 from tests.chaos.small_disk import SmallDisk, small_disk
-from tests.sinks.databases import MariaDatabase, PostgresDatabase, TestDatabase
+from tests.support.children import Child
+from tests.support.databases import MariaDatabase, PostgresDatabase, TestDatabase
 
 pytestmark = pytest.mark.airflow
 CHUNKS, SIZE = 40, 1_000

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.chaos.campaign import POINTS
-from tests.chaos.children import everything, rows_of
 from tests.chaos.servers import MariadbServer, PostgresServer, Server
-from tests.sinks.databases import MariaDatabase, PostgresDatabase, TestDatabase
+from tests.support.children import everything, rows_of
+from tests.support.databases import MariaDatabase, PostgresDatabase, TestDatabase
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
 SIZE = 50

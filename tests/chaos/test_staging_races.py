@@ -21,8 +21,7 @@ from airflow_parallel_provider.sql import ddl
 from tests.chaos.replacing import TABLE, rows_of, staging_of
 from tests.chaos.test_swap import RACING, SIZE, made_by, spec_of
 from tests.chaos.test_swap_races import soon
-from tests.sinks.conftest import GENERIC
-from tests.sinks.databases import TestDatabase
+from tests.support.databases import GENERIC, TestDatabase
 
 pytestmark = pytest.mark.airflow
 CLAIMING_FIRST = ["sqlite", "mariadb", "postgres-generic"]

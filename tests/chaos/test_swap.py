@@ -13,7 +13,6 @@ import pytest
 
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
-from tests.chaos.children import KILLED, Child, killing_hook
 from tests.chaos.replacing import (
     SWAP_POINTS,
     TABLE,
@@ -23,7 +22,8 @@ from tests.chaos.replacing import (
 )
 from tests.chaos.servers import private_database
 from tests.chaos.test_campaign import LARGE, asked_for
-from tests.sinks.databases import TestDatabase
+from tests.support.children import KILLED, Child, killing_hook
+from tests.support.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
 DATABASES = ["sqlite", "postgres", "mariadb"]

@@ -14,7 +14,7 @@ from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 from airflow_parallel_provider.values.table_shape import TableShape
 from tests.chaos.replacing import TABLE, replace_attempt, rows_of, staging_of
 from tests.chaos.test_swap import CHUNKS, RACING, SIZE, made_by, prepared, spec_of
-from tests.sinks.databases import TestDatabase
+from tests.support.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
 

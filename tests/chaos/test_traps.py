@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SinkError
-from tests.chaos.children import everything, rows_of
-from tests.sinks.databases import TestDatabase
+from tests.support.children import everything, rows_of
+from tests.support.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
 SIZE = 20

@@ -18,8 +18,6 @@ from tests.support import airflow_env
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-airflow_env.isolate()
-
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 FILES = sorted(EXAMPLES.glob("[!_]*.py"))
 
@@ -61,12 +59,6 @@ def flights_dir(flights: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def days(flights_dir: Path) -> list[str]:
     """The daily files, oldest first."""
     return sorted(map(str, (flights_dir / "days").iterdir()))
-
-
-@pytest.fixture(scope="session")
-def metadata_database() -> None:
-    """Airflow's own database, as ``dag.test()`` needs it."""
-    airflow_env.migrate()
 
 
 @pytest.fixture(scope="module")

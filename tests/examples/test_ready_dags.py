@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.examples.conftest import EXAMPLES, load_as_airflow_does
-from tests.sinks.databases import PostgresDatabase
+from tests.support.databases import PostgresDatabase
 from tests.support.pages import Answer, serving
 
 pytestmark = pytest.mark.airflow

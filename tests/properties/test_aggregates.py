@@ -25,7 +25,7 @@ from airflow_parallel_provider.sinks.aggregates.partials import (
     results_of,
     to_text,
 )
-from tests.units.given import quick
+from tests.support.given import quick
 
 ALL = declared_aggregates(
     {

@@ -14,9 +14,8 @@ from airflow_parallel_provider.engine.interfaces.records import DeadLetter
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.replay import Replay, check_replayable
 from airflow_parallel_provider.values.typed_json import Opaque
-from tests.chaos.children import KILLED, Child, killing_hook
-from tests.sinks.conftest import OWN
-from tests.sinks.databases import SPEC, TestDatabase
+from tests.support.children import KILLED, Child, killing_hook
+from tests.support.databases import OWN, SPEC, TestDatabase
 
 pytestmark = pytest.mark.airflow
 OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)

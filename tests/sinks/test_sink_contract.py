@@ -10,7 +10,7 @@ import pytest
 from airflow_parallel_provider import DROP, Pipeline, SinkTable, Stage
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, RunFailed, SinkFailed
-from tests.sinks.databases import SPEC, SqliteDatabase
+from tests.support.databases import SPEC, SqliteDatabase
 
 pytestmark = pytest.mark.airflow
 

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sinks.databases import DuckDatabase, MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
-from tests.support import airflow_env
-
-airflow_env.isolate()
+from tests.support.databases import DuckDatabase, MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])

@@ -1,0 +1,314 @@
+"""SourceReader: chunks of the right items, skips, the budget, and a source that raises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
+from airflow_parallel_provider.engine.dataflow.channel import Channel, ChannelBroken
+from airflow_parallel_provider.engine.dataflow.chunk import Chunk, chunk_id
+from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
+from airflow_parallel_provider.engine.dataflow.router import Router
+from airflow_parallel_provider.engine.dataflow.source_reader import SourceReader
+from airflow_parallel_provider.engine.interfaces.records import CommittedChunk
+from airflow_parallel_provider.engine.interfaces.source import as_source
+from airflow_parallel_provider.errors import LoadMismatch, RunFailed, SourceFailed
+from tests.support.fakes import SeenCondition, taken, up_to, watch_readers
+from tests.support.given import quick
+from tests.support.sync import Gate, in_background
+
+
+class Inlet:
+    """A first stage that passes everything on at once, unless it has a channel."""
+
+    batch_size: int | None = None
+    in_order = False
+
+    def __init__(self, run: FakeRun) -> None:
+        self.run = run
+
+    def accept(self, bundle: Bundle) -> float:
+        if self.run.trouble is not None:
+            raise self.run.trouble
+        if self.run.channel is not None:
+            return self.run.channel.put(bundle)
+        self.run.router.route(1, bundle.chunk, bundle.keys, bundle.values)
+        return self.run.router.complete_items(0, bundle.chunk, bundle.size)
+
+    def arrived(self, items: int) -> None:
+        self.run.arrived += items
+
+    def close(self) -> None:
+        self.run.closed = True
+
+
+def _committed(source: Any, index: int, size: int) -> CommittedChunk:
+    items = len(source) if hasattr(source, "__len__") else source.__length_hint__()
+    return CommittedChunk(chunk_id(index), max(0, min(size, items - index * size)), 0)
+
+
+class FakeRun:
+    """What a source reader tells its run."""
+
+    def __init__(self, source: Any, *, chunk_size: int = 4, skip: Iterable[int] = (), limit: int = 1000) -> None:
+        self.channel: Channel | None = None
+        self.trouble: BaseException | None = None
+        self.arrived = 0
+        self.closed = False
+        self.chunks: list[Chunk] = []
+        self.skipped: list[tuple[int, int]] = []
+        self.ended: int | None = None
+        self.failed: RunFailed | None = None
+        self.error: BaseException | None = None
+        self.in_flight = InFlightLimit(limit)
+        self.router = Router([Inlet(self)], self._complete)
+        self._options: dict[str, Any] = {
+            "chunk_size": chunk_size,
+            "stages": 1,
+            "in_flight": self.in_flight,
+            "committed": {chunk_id(index): _committed(source, index, chunk_size) for index in skip},
+        }
+        self._source = as_source(source)
+
+    def read(self) -> FakeRun:
+        """Read to the end, on this thread."""
+        self.source_reader().run()
+        return self
+
+    def source_reader(self) -> SourceReader:
+        self.reader = SourceReader(self._source, self, channel=self.channel, **self._options)
+        return self.reader
+
+    def _complete(self, chunk: Chunk) -> None:
+        self.chunks.append(chunk)
+        self.in_flight.release(chunk.size)
+
+    def fail(self, error: RunFailed) -> None:
+        self.failed = error
+
+    def crashed(self, error: BaseException) -> None:
+        self.error = error
+
+    def source_ended(self, chunks: int) -> None:
+        self.ended = chunks
+
+    def skip(self, index: int, items: int) -> None:
+        self.skipped.append((index, items))
+
+
+@quick
+@given(st.integers(0, 40), st.integers(1, 12), st.booleans(), st.sets(st.integers(0, 5)))
+def test_chunks_hold_the_items_of_their_place(items: int, size: int, listed: bool, skip: set[int]) -> None:
+    """Read in bulk (a list) or one by one (a generator): the same chunks."""
+    values = [f"item {number}" for number in range(items)]
+
+    run = FakeRun(values if listed else iter(values), chunk_size=size, skip=skip).read()
+
+    expected = {index: values[at : at + size] for index, at in enumerate(range(0, items, size))}
+    assert run.ended == len(expected)
+    assert {chunk.index: chunk.rows for chunk in run.chunks} == {
+        index: rows for index, rows in expected.items() if index not in skip
+    }
+    assert run.skipped == [(index, len(rows)) for index, rows in expected.items() if index in skip]
+    assert run.reader.items_read == items
+    assert run.arrived == items - sum(count for _, count in run.skipped)
+    for chunk in run.chunks:
+        assert chunk.first_position == chunk.index * size
+        assert [key for run in chunk.row_keys for key in run] == list(range(chunk.size))
+    assert run.in_flight.used == 0
+
+
+def test_a_source_that_raises_ends_the_run_by_name() -> None:
+    def source() -> Iterator[int]:
+        yield from range(6)
+        raise ConnectionError("the service is down")
+
+    run = FakeRun(source).read()
+
+    assert isinstance(run.failed, SourceFailed)
+    assert str(run.failed) == "the source raised ConnectionError: the service is down"
+    assert isinstance(run.failed.__cause__, ConnectionError)
+    assert run.ended is None, "an unfinished source must not look finished"
+    assert [chunk.rows for chunk in run.chunks] == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("error", [SystemExit(2), KeyboardInterrupt(), MemoryError()], ids=repr)
+def test_no_kind_of_error_of_a_source_gets_lost(error: BaseException) -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise error
+
+    run = FakeRun(source).read()
+
+    assert run.failed is not None
+    assert run.failed.__cause__ is error
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_error_of_the_engine_is_not_blamed_on_the_source(listed: bool) -> None:
+    run = FakeRun([1, 2] if listed else iter([1, 2]))
+    run.trouble = ZeroDivisionError("our own")
+
+    run.read()
+
+    assert run.failed is None
+    assert run.error is run.trouble
+
+
+def test_a_run_that_is_torn_down_ends_the_reading_without_a_word() -> None:
+    run = FakeRun(iter(range(100)))
+    run.channel = Channel(1)
+    run.channel.break_()
+
+    run.read()
+
+    assert (run.failed, run.error, run.ended) == (None, None, None)
+    assert run.reader.ended is not None
+
+
+def test_a_worker_that_finds_nothing_gets_what_has_been_collected() -> None:
+    """A slow source: its first item must not wait for the second one."""
+    gate = Gate()
+
+    def source() -> Iterator[str]:
+        yield "first"
+        gate.pass_through()
+        yield "second"
+
+    run = FakeRun(source)
+    channel = run.channel = Channel(100)
+    source_reader = run.source_reader()
+
+    with in_background(source_reader.run):
+        gate.wait_for_visitor()
+        got = taken(channel.get(up_to(10), block=False))
+        gate.open()
+
+    assert got == ["first"]
+    assert taken(channel.get(up_to(10), block=False)) == ["second"]
+
+
+def test_a_waiting_worker_is_given_each_item_at_once() -> None:
+    gate, got = Gate(), []
+
+    def source() -> Iterator[str]:
+        gate.pass_through()
+        yield "only"
+        yield from ()
+
+    run = FakeRun(source)
+    channel = run.channel = Channel(100)
+    readable = watch_readers(channel)
+    source_reader = run.source_reader()
+
+    with in_background(source_reader.run), in_background(lambda: got.append(taken(channel.get(up_to(10))))):
+        readable.expect_waiter()
+        gate.open()
+
+    assert got == [["only"]]
+
+
+def test_seconds_of_reading_are_known_while_it_reads() -> None:
+    run = FakeRun([])
+    assert run.source_reader().seconds == 0.0
+
+    run.read()
+
+    assert 0.0 <= run.reader.seconds < 5.0
+
+
+# -- the budget -------------------------------------------------------------------------------------------------------
+
+
+def watched(limit: int) -> tuple[InFlightLimit, SeenCondition]:
+    in_flight = InFlightLimit(limit)
+    condition = in_flight._changed = SeenCondition(in_flight._changed._lock)  # type: ignore[attr-defined]
+    return in_flight, condition
+
+
+def test_the_budget_is_never_passed() -> None:
+    in_flight, condition = watched(10)
+    in_flight.acquire(6)
+
+    with in_background(lambda: in_flight.acquire(5)):
+        condition.expect_waiter()
+        assert in_flight.used == 6
+        in_flight.release(1)
+
+    assert (in_flight.used, in_flight.peak) == (10, 10)
+
+
+def test_a_budget_that_is_widened_lets_in_who_waits() -> None:
+    in_flight, condition = watched(10)
+    in_flight.acquire(10)
+
+    with in_background(lambda: in_flight.acquire(5)):
+        condition.expect_waiter()
+        in_flight.grow(15)
+    in_flight.grow(3)
+
+    assert (in_flight.used, in_flight.limit) == (15, 15)
+
+
+def test_one_chunk_may_always_be_under_way() -> None:
+    in_flight = InFlightLimit(3)
+
+    assert in_flight.acquire(5) >= 0
+    assert in_flight.used == 5
+
+
+def test_while_it_is_paused_only_what_is_under_way_goes_on() -> None:
+    in_flight, condition = watched(100)
+    in_flight.acquire(1)
+    in_flight.pause(paused=True)
+
+    with in_background(lambda: in_flight.acquire(1)):
+        condition.expect_waiter()
+        in_flight.pause(paused=False)
+
+    assert in_flight.used == 2
+
+
+def test_a_pause_never_stops_a_run_that_has_nothing_left_to_finish() -> None:
+    """Memory that does not fall although nothing is in flight would else stop the run for ever."""
+    in_flight, condition = watched(100)
+    in_flight.acquire(1)
+    in_flight.pause(paused=True)
+
+    with in_background(lambda: in_flight.acquire(1)):
+        condition.expect_waiter()
+        in_flight.release(1)
+
+    assert in_flight.used == 1
+
+
+def test_who_waits_for_room_is_told_when_the_run_is_torn_down() -> None:
+    in_flight, condition = watched(1)
+    in_flight.acquire(1)
+
+    def wait() -> None:
+        with pytest.raises(ChannelBroken):
+            in_flight.acquire(1)
+
+    with in_background(wait):
+        condition.expect_waiter()
+        in_flight.break_()
+    wait()
+
+
+def test_a_committed_chunk_with_other_items_is_told() -> None:
+    """A source that grew between two tries would lose what was added to a chunk that is in already."""
+    grown = FakeRun([1, 2, 3], chunk_size=4)
+    grown._options["committed"] = {chunk_id(0): CommittedChunk(chunk_id(0), 2, 2)}
+
+    grown.read()
+
+    assert isinstance(grown.failed, SourceFailed)
+    assert isinstance(grown.failed.__cause__, LoadMismatch)
+    assert "3 items" in str(grown.failed)
+    assert "with 2" in str(grown.failed)

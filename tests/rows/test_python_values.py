@@ -1,0 +1,54 @@
+"""Values that one side has and the other has not: refused by column, without a word about what they are."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_parallel_provider.errors import SchemaMismatch
+from tests.support.databases import OWN, TestDatabase
+
+pa = pytest.importorskip("pyarrow")
+pytestmark = pytest.mark.airflow
+DAY = "d" * 3  # a name that no error text has by itself
+
+
+@pytest.mark.parametrize("database", [name for name in OWN if name != "duckdb"], indirect=True)
+@pytest.mark.parametrize("most", [0, 5])
+def test_day_that_python_has_not_is_refused_at_once(database: TestDatabase, most: int) -> None:
+    """Arrow has days before the year 1. (So has DuckDB, which takes them as they are.)"""
+    table = pa.table({"id": [1], DAY: pa.array([-2_000_000], pa.date32())})
+
+    with (
+        database.opened(max_rejected=most) as hook,
+        pytest.raises(SchemaMismatch, match=rf"column '{DAY}' of an Arrow table \(date32\[day\]\) has a value"),
+    ):
+        hook.write_chunk("00000000", [table])
+
+    assert database.ledger() == []
+
+
+WRONG: dict[str, tuple[str, Any, Any]] = {
+    "array": ("INTEGER[]", [1, 2], ["secret"]),
+    "long ago": ("INTERVAL", timedelta(days=3), timedelta(days=999_999_999)),
+}
+
+
+@pytest.mark.parametrize("database", ["duckdb"], indirect=True)
+@pytest.mark.parametrize("kind", WRONG)
+def test_value_that_arrow_has_not_is_refused_without_being_told(database: TestDatabase, kind: str) -> None:
+    sql_type, good, bad = WRONG[kind]
+    database.execute(f"CREATE TABLE scores (id INTEGER, {DAY} {sql_type})")
+    rows = [{"id": 1, DAY: good}, {"id": 2, DAY: bad}]
+
+    with database.opened() as hook, pytest.raises(SchemaMismatch, match=f"column '{DAY}'") as caught:
+        hook.write_chunk("00000000", rows)
+    assert "secret" not in str(caught.value)
+    assert "999999999" not in str(caught.value)
+
+    with database.opened(max_rejected=1) as hook:
+        receipt = hook.write_chunk("00000000", rows)
+    assert (receipt.rows, receipt.rows_rejected) == (1, 1)
+    assert database.rows() == [(1, good)]

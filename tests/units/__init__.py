@@ -1,1 +1,0 @@
-"""One file per module of the engine: small, fast, no Airflow."""
