@@ -43,7 +43,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         from airflow_parallel_provider.sql import database as module
         from airflow_parallel_provider.sql.backends.base import Backend
 
-        monkeypatch.setattr(module, "writer_class", lambda dialect, driver: Backend)
+        monkeypatch.setattr(module, "backend_class", lambda dialect, driver: Backend)
         database.generic = True
     yield database
     database.drop()
