@@ -172,7 +172,7 @@ def test_staging_table_that_is_dropped_while_bad_rows_are_looked_for(
 ) -> None:
     first = opened(database, 1, max_rejected=2 * SIZE, columns={"id": int, "made_by": int})
     others: list[Any] = []
-    once_before(monkeypatch, ChunkCommitter, "_try_alone", lambda: others.append(opened(database, 2)))
+    once_before(monkeypatch, ChunkCommitter, "_attempt_row_by_row", lambda: others.append(opened(database, 2)))
     rows = rows_of(1, int(FIRST), SIZE)
 
     receipt = first.write_chunk(FIRST, [{**rows[0], "id": "no number"}, *rows])
