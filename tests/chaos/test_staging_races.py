@@ -226,8 +226,8 @@ def test_table_that_another_attempt_has_made_first_and_dropped_again(
             connection.exec_driver_sql(create)
 
         drop = f"DROP TABLE {database.place('there')}"
-        once_before(monkeypatch, type(place.writer), "reflect", lambda: database.execute(drop))
-        ddl.make_table(connection, "there", database.schema, place.writer, make)
+        once_before(monkeypatch, type(place.backend), "reflect", lambda: database.execute(drop))
+        ddl.make_table(connection, "there", database.schema, place.backend, make)
 
     assert len(tries) == 2
     assert database.exists("there")
@@ -267,7 +267,7 @@ def test_column_that_was_there_already_and_is_gone_with_its_table(
 ) -> None:
     database.execute(f"CREATE TABLE {database.place(TABLE)} (id INTEGER PRIMARY KEY)")
     with database.opened("other") as hook:
-        writer = type(hook.opened_load.committer.database.writer)
+        writer = type(hook.opened_load.committer.database.backend)
 
     def faster() -> None:
         database.execute(f"ALTER TABLE {database.place(staging_of(database, 1))} ADD COLUMN made_by INTEGER")

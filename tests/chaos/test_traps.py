@@ -122,7 +122,7 @@ def test_limits_are_those_that_were_declared_also_on_a_new_connection(database: 
         for _ in range(2):
             connection = hook._database.connection()
             assert list(map(tuple, connection.exec_driver_sql(sql).fetchall())) == limits
-            hook._database.discard()
+            hook._database.invalidate()
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

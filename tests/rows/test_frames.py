@@ -137,7 +137,7 @@ def test_rows_are_those_of_the_careful_way(database: TestDatabase, frames: Any, 
         database.opened("slow", dead_letters=None) as slow,
         pytest.MonkeyPatch.context() as patch,
     ):
-        slow._database.writer.arrow_kinds = frozenset()
+        slow._database.backend.arrow_kinds = frozenset()
 
         @PROPERTY
         @given(frames(mixed=mixed))

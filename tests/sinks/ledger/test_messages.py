@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.parametrize("database", OWN, indi
 
 def write(hook: Any, chunk_id: str, rows: list[Any], *message_ids: str) -> None:
     chunk = ChunkResult(chunk_id, 0, 0, len(rows), 0, rows, message_ids=message_ids)
-    hook.write_chunk(chunk_id, rows, within=hook.opened_load.remembering(chunk))
+    hook.write_chunk(chunk_id, rows, within=hook.opened_load.record_messages(chunk))
 
 
 def opened(database: TestDatabase, queue: str = "redis orders", key: str = "nightly") -> Any:
