@@ -1,5 +1,5 @@
 # Everything a developer does here, each in one word. `make help` lists it.
-# Needs: GNU make and a Python 3.11, 3.12 or 3.13 with venv. All else is put into .venv by the first target that wants it.
+# Needs: GNU make and a Python 3.11, 3.12 or 3.13 with venv. The first target that needs it puts everything else into .venv.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -18,22 +18,22 @@ BENCH_STAMP := $(BENCH)/.installed
 MATRIX := .venv-matrix
 # The oldest Airflow we support, the newest of each later minor version.
 AIRFLOWS ?= 3.1.8 3.2.2 3.3.2
-# Libraries are those of the week after an Airflow came out. It does not exclude later ones, but does not work with all of
-# them: 3.2.2 not with those of November 2026, 3.3.2 not with its Celery.
+# Libraries are those of the week after an Airflow came out. Airflow does not exclude later ones, but does not work with all
+# of them: 3.2.2 fails with those of November 2026, 3.3.2 with the Celery of that month.
 WEEK_AFTER_3.1.8 := 2026-03-18
 WEEK_AFTER_3.2.2 := 2026-06-05
 WEEK_AFTER_3.3.2 := 2026-09-24
 # What meets Airflow itself: run under each supported version of it.
 AIRFLOW_TESTS := $(addprefix tests/,bridge decorators monitoring operators plugins system test_get_provider_info.py)
 FAST := not airflow and not system and not slow
-# Asks for 120 packages, some of which go with older ones than Airflow does. The two parts that are tested here need a
+# It depends on 120 packages, some of them older than those that Airflow needs. The two parts that are tested here need a
 # dozen, which are in the extra `dev`.
 GOOGLE := apache-airflow-providers-google==22.8.0
 
-# An Airflow of the caller must not reach into ours: neither its settings nor its connections, nor options of other tools.
+# An Airflow of the caller must not affect this one: neither its settings nor its connections, nor options of other tools.
 $(foreach name,$(filter AIRFLOW% _AIRFLOW% __AIRFLOW%,$(.VARIABLES)),$(eval unexport $(name)))
 unexport PYTHONPATH PYTHONHOME PYTEST_ADDOPTS VIRTUAL_ENV
-# Compiling Airflow anew at every start of an interpreter takes seconds, and nobody deploys it like that.
+# Compiling Airflow at every start of an interpreter takes seconds, and no deployment does that.
 unexport PYTHONDONTWRITEBYTECODE
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 # Like pip, trust the certificates that this machine trusts: behind a company's proxy uv's own list is not enough.
@@ -60,7 +60,7 @@ browser: ## install the Chromium that the tests of the Pipeline tab need (Debian
 			--no-install-recommends chromium fonts-dejavu-core >/dev/null; }
 
 .PHONY: pictures
-pictures: $(STAMP) browser ## take the README's pictures of the Pipeline tab anew (two minutes)
+pictures: $(STAMP) browser ## take the README's pictures of the Pipeline tab again (two minutes)
 	@$(BIN)/python -m dev.pictures
 
 .PHONY: test
@@ -78,7 +78,7 @@ test-matrix: $(STAMP) ## the Airflow and system tests under each supported Airfl
 		$(MATRIX)/$$each/bin/python -m pytest -q -m "not slow" $(AIRFLOW_TESTS) $(ARGS) \
 		|| failed="$$failed $$each"; done; test -z "$$failed" || { echo "failed under:$$failed" >&2; exit 1; }
 
-# Not with our constraints.txt, which pins what goes with one Airflow only. The DuckDB provider is younger than all.
+# Without constraints.txt, whose versions go with one Airflow only. The DuckDB provider is younger than all of them.
 $(MATRIX)/%/.installed: pyproject.toml $(STAMP)
 	@$(@D)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(@D)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python "apache-airflow==$*" -e '.[dev]' \
@@ -90,20 +90,21 @@ chaos: $(STAMP) ## kill loads 200 times per database, crash the servers, cut con
 	$(BIN)/python -m pytest -q -m slow -o faulthandler_timeout=0 tests/chaos $(ARGS)
 
 .PHONY: check
-check: lint types ## what must be green before a commit: lint, types and the tests that take milliseconds
+check: lint types ## what must pass before a commit: lint, types and the tests that take milliseconds
 	$(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)
 
 .PHONY: lint
-lint: $(STAMP) ## ruff: rules and format
+lint: $(STAMP) ## ruff (rules and format) and codespell
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/codespell
 
 .PHONY: types
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
 .PHONY: format
-format: $(STAMP) ## put the code into shape
+format: $(STAMP) ## format the code, with the fixes that ruff knows
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -111,7 +112,7 @@ format: $(STAMP) ## put the code into shape
 bench: $(BENCH_STAMP) ## the engine and its peers side by side (ARGS="--quick" or a workload's name; --help says more)
 	@$(BENCH)/bin/python -m benchmarks $(ARGS)
 
-# The contestants' requirements must not decide what the project is tested with: an environment of its own.
+# The contestants' requirements must not decide what the project is tested with, so they get their own environment.
 $(BENCH_STAMP): benchmarks/requirements.txt $(STAMP)
 	@$(BENCH)/bin/python -c '' 2>/dev/null || $(BIN)/python -m venv --clear $(BENCH)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BENCH)/bin/python -c constraints.txt -b constraints.txt -e '.[sqlite,postgres,mysql,arrow,duckdb]'
@@ -122,8 +123,18 @@ $(BENCH_STAMP): benchmarks/requirements.txt $(STAMP)
 docs: $(STAMP) ## the documentation as a site: build/docs/index.html
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
+.PHONY: tables
+tables: $(STAMP) ## write the tables of arguments in docs/ again, from the docstrings
+	$(BIN)/python docs/argument_tables.py
+
+# Without build isolation: hatchling is in .venv, so nothing is downloaded, and its version is the one in constraints.txt.
+.PHONY: dist
+dist: $(STAMP) ## a wheel and an sdist in dist/, the wheel built from the sdist
+	rm -rf dist
+	$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist
+
 .PHONY: install
-install: $(STAMP) ## make .venv; every other target does it when it has to
+install: $(STAMP) ## create .venv; every other target does it when needed
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found; say where one is: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -134,7 +145,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: constraints
-constraints: $(STAMP) ## write constraints.txt anew for what pyproject.toml asks for (ARGS=--upgrade: newest versions)
+constraints: $(STAMP) ## write constraints.txt again for what pyproject.toml asks for (ARGS=--upgrade: newest versions)
 	@cp constraints.txt $(VENV)/pins.txt
 	printf 'uv\nhatchling\neditables\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
 		--no-header --no-annotate $(ARGS) pyproject.toml - -o $(VENV)/pins.txt >/dev/null
@@ -144,6 +155,6 @@ constraints: $(STAMP) ## write constraints.txt anew for what pyproject.toml asks
 	@cp $(VENV)/constraints.txt constraints.txt
 
 .PHONY: clean
-clean: ## remove all that can be made again: .venv, .airflow, caches, builds
+clean: ## remove everything that make creates: .venv, .airflow, caches, builds
 	rm -rf $(VENV) $(BENCH) $(MATRIX) .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument(
         "--patience", type=float, default=20.0, help="seconds a run waits for others to leave the cores (default: 20)"
     )
-    parser.add_argument("--report", action="store_true", help="measure nothing: write README table and plot anew")
+    parser.add_argument("--report", action="store_true", help="measure nothing: write RESULTS.md and the plot again")
     options = parser.parse_args()
     if unknown := set(options.workload) - set(NAMES):
         parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")

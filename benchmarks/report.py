@@ -10,9 +10,14 @@ from benchmarks.harness import RESULTS, medians
 from benchmarks.spec import OURS, Medians, Target, Workload
 from benchmarks.workloads import NAMES, load
 
-README = Path(__file__).resolve().parent / "README.md"
+PAGE = Path(__file__).resolve().parent / "RESULTS.md"
 PLOT = RESULTS / "results.svg"
-BEGIN, END = "<!-- results: written by `python -m benchmarks --report` -->", "<!-- end of results -->"
+HEAD = """# Results
+
+<!-- Written by `make bench` from the JSON files in results/. Do not edit it; change benchmarks/report.py. -->
+
+How the figures are measured, and how to read them: [README.md](README.md).
+"""
 
 
 def number(value: float | None) -> str:
@@ -93,7 +98,7 @@ def missed(target: Target, value: float) -> str:
     return f"missed, {number(value / target.goal * 100)} % of the goal"
 
 
-# -- the README and the plot ----------------------------------------------------------------------------------------
+# -- the page and the plot ----------------------------------------------------------------------------------------
 
 
 def markdown(table: list[list[str]]) -> list[str]:
@@ -102,7 +107,7 @@ def markdown(table: list[list[str]]) -> list[str]:
 
 
 def write() -> None:
-    """Put the results into README.md and draw the plot."""
+    """Write RESULTS.md and draw the plot."""
     results = {
         name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
         for name in NAMES
@@ -110,12 +115,11 @@ def write() -> None:
     }
     if not results:
         return
-    text = README.read_text(encoding="utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    lines = [BEGIN, "", *_targets(results), "", *_machine(results), "", "![All contestants](results/results.svg)", ""]
+    lines = [HEAD, "## Targets", "", *_targets(results), "", *_machine(results), ""]
+    lines += ["![All contestants](results/results.svg)", ""]
     for name, result in results.items():
         lines += _section(load(name), result)
-    README.write_text(before + "\n".join([*lines, END]) + after, encoding="utf-8")
+    PAGE.write_text("\n".join(lines), encoding="utf-8")
     from benchmarks.plot import draw
 
     draw({name: (load(name), result) for name, result in results.items()}, PLOT)
@@ -158,10 +162,11 @@ def _machine(results: dict[str, Any]) -> list[str]:
 
 
 def _section(workload: Workload, result: dict[str, Any]) -> list[str]:
-    lines = [f"### {workload.title}", "", f"{result['what']}. Timed: {result['timed']}.".replace("..", ".")]
+    lines = [f"## {workload.title}", "", f"{result['what']}. Timed: {result['timed']}.".replace("..", ".")]
     lines += [f"Machine: {result['machine']['cpu_model']}, {result['began'][:10]}.", ""]
     lines += [*markdown([head(workload), *rows(workload, result)]), ""]
-    lines += [f"* {line}" for line in failures(result)]
-    lines += ["", "<details><summary>How each one is configured</summary>", ""]
+    if failed := failures(result):
+        lines += [*(f"* {line}" for line in failed), ""]
+    lines += ["<details><summary>How each one is configured</summary>", ""]
     lines += [f"* **{name}**: {each['config']}" for name, each in result["contestants"].items()]
     return [*lines, "", "</details>", ""]

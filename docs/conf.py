@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 project = "airflow-parallel-provider"
 author = "the contributors"
+version = release = provider.__version__
 copyright = author  # noqa: A001 - Sphinx wants this name
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}

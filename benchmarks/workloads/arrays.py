@@ -217,12 +217,12 @@ def dask(params: Params) -> Measured:
     return ended(laps, params, total)
 
 
-@WORK.contestant("shared memory, by hand", "4 workers of 8 MiB made beforehand, copy in, worker number through a Pipe")
+@WORK.contestant("shared memory, by hand", "4 buffers of 8 MiB made beforehand, copy in, buffer number through a Pipe")
 def shared(params: Params) -> Measured:
     made = arrays(params["arrays"])
     laps = Laps()
-    workers = [shared_memory.SharedMemory(create=True, size=MIB8) for _ in range(DISTINCT)]
-    views = [np.ndarray(FLOATS, dtype=np.float64, buffer=slot.buf) for slot in workers]
+    buffers = [shared_memory.SharedMemory(create=True, size=MIB8) for _ in range(DISTINCT)]
+    views = [np.ndarray(FLOATS, dtype=np.float64, buffer=each.buf) for each in buffers]
     for view in views:
         view[:] = 1.0
     mine, theirs = mp.Pipe()
@@ -242,9 +242,9 @@ def shared(params: Params) -> Measured:
     mine.send(None)
     worker.join()
     del views, view
-    for slot in workers:
-        slot.close()
-        slot.unlink()
+    for each in buffers:
+        each.close()
+        each.unlink()
     return ended(laps, params, total)
 
 

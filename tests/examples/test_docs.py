@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 import os
@@ -16,13 +15,21 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider import Pipeline, SinkTable, Stage
+from airflow_parallel_provider import (
+    FilesSource,
+    HttpPagesSource,
+    Pipeline,
+    SinkFiles,
+    SinkTable,
+    SqlSource,
+    Stage,
+)
 from tests.support import airflow_env
 
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
 DOCS = REPOSITORY / "docs"
-PAGES = [README, *sorted(DOCS.glob("*.md"))]
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 BLOCK_OF_SQL = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -32,6 +39,11 @@ def blocks(page: Path) -> list[str]:
     return [found[1] for found in BLOCK.finditer(page.read_text(encoding="utf-8"))]
 
 
+def name_of(page: Path) -> str:
+    """The page's place, as it can stand in a test's id and in a module's name."""
+    return "_".join(page.relative_to(REPOSITORY).with_suffix("").parts).replace("-", "_")
+
+
 def is_dag(block: str) -> bool:
     return "airflow.sdk" in block
 
@@ -39,7 +51,7 @@ def is_dag(block: str) -> bool:
 def params(*, dags: bool) -> list[object]:
     """Each page with its blocks that declare a DAG, or with those that do not."""
     found = ((page, [block for block in blocks(page) if is_dag(block) == dags]) for page in PAGES)
-    return [pytest.param(page, chosen, id=page.stem) for page, chosen in found if chosen]
+    return [pytest.param(page, chosen, id=name_of(page)) for page, chosen in found if chosen]
 
 
 def test_there_are_blocks_to_run() -> None:
@@ -47,7 +59,7 @@ def test_there_are_blocks_to_run() -> None:
     assert any(is_dag(block) for block in blocks(README))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_fence_is_one_we_know(page: Path) -> None:
     """A block with a misspelt language would silently not be run."""
     languages = set(re.findall(r"^```(\w*)$", page.read_text(encoding="utf-8"), re.MULTILINE))
@@ -68,7 +80,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("page", "found"), params(dags=False))
 def test_blocks_without_airflow_run_as_one_script(page: Path, found: list[str], tmp_path: Path) -> None:
-    script = tmp_path / f"{page.stem}.py"
+    script = tmp_path / f"{name_of(page)}.py"
     script.write_text("\n\n".join(found), encoding="utf-8")
 
     finished = subprocess.run(
@@ -88,7 +100,7 @@ def test_blocks_without_airflow_run_as_one_script(page: Path, found: list[str], 
 @pytest.mark.parametrize(("page", "found"), params(dags=True))
 def test_dag_blocks_are_dag_files(page: Path, found: list[str], tmp_path: Path) -> None:
     for number, block in enumerate(found):
-        (tmp_path / f"{page.stem}_{number}.py").write_text(block, encoding="utf-8")
+        (tmp_path / f"{name_of(page)}_{number}.py").write_text(block, encoding="utf-8")
 
     bag = bag_of(tmp_path)
 
@@ -102,8 +114,10 @@ def test_dags_about_sinks_fill_tables(metadata_database: None, tmp_path: Path, m
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
     folder = airflow_env.isolate() / "dags"
     page = folder / "docs_about_sinks.py"
-    page.write_text("\n\n".join(filter(is_dag, blocks(REPOSITORY / "docs" / "sinks.md"))), encoding="utf-8")
-    queries = BLOCK_OF_SQL.findall((REPOSITORY / "docs" / "sinks.md").read_text(encoding="utf-8"))
+    about_sinks = sorted((DOCS / "sinks").glob("*.md"))
+    dags = [block for each in about_sinks for block in blocks(each) if is_dag(block)]
+    page.write_text("\n\n".join(dags), encoding="utf-8")
+    queries = BLOCK_OF_SQL.findall((DOCS / "sinks" / "index.md").read_text(encoding="utf-8"))
 
     try:
         bag = bag_of(folder)
@@ -124,7 +138,7 @@ def bag_of(folder: Path) -> Any:
     return DagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     targets = [*re.findall(r"\]\(([^)#:]+)\)", text), *re.findall(r'src="([^":]+)"', text)]
@@ -141,37 +155,53 @@ def test_readme_dag_is_short() -> None:
     assert len([line for line in dag.splitlines() if line.strip()]) <= 15
 
 
+def test_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").split()) < 900
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_pages_are_short(page: Path) -> None:
+    assert page.read_text(encoding="utf-8").count("\n") <= 250, "split it"
+
+
 NOT_FOR_AUTHORS = {"attempt", "family", "generation", "labels", "name", "worker_env", "worker_hooks", "self", "kwargs"}
 """Arguments that the operator fills in, or that are none."""
 
 
-def documented(title: str, text: str) -> set[str]:
+def documented(page: Path, title: str) -> set[str]:
     """Names in the first column of the table that follows ``title``."""
-    _, _, after = text.partition(title)
+    _, _, after = page.read_text(encoding="utf-8").partition(title)
     rows = re.search(r"(?:^\|.*\n)+", after, re.MULTILINE)
     assert rows is not None
     return {name for row in rows[0].splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
 
 
-def test_readme_names_every_setting_of_a_stage() -> None:
-    assert documented("Of a `Stage`:", README.read_text()) == {field.name for field in dataclasses.fields(Stage)}
+def parameters(function: Any) -> set[str]:
+    return set(inspect.signature(function).parameters) - NOT_FOR_AUTHORS
+
+
+@pytest.mark.parametrize(
+    ("page", "title", "declared"),
+    [
+        ("sinks/table.md", "## Arguments", SinkTable),
+        ("sinks/files.md", "written last", SinkFiles),
+        ("sources/files.md", "names a column twice", FilesSource),
+        ("sources/tables.md", "from\nthe key's index", SqlSource),
+        ("sources/http.md", "Needs the extra", HttpPagesSource),
+    ],
+)
+def test_page_names_every_argument(page: str, title: str, declared: Any) -> None:
+    assert documented(DOCS / page, title) == parameters(declared)
+
+
+def test_settings_name_every_argument_of_a_stage() -> None:
+    assert documented(DOCS / "settings.md", "## Of a stage") == set(inspect.signature(Stage).parameters)
 
 
 @pytest.mark.airflow
-def test_readme_names_every_setting_of_a_pipeline() -> None:
+def test_settings_name_every_argument_of_a_pipeline() -> None:
     from airflow_parallel_provider import ParallelPipelineOperator
 
-    pipeline, operator = (
-        set(inspect.signature(each).parameters) for each in (Pipeline, ParallelPipelineOperator.__init__)
-    )
+    every = parameters(Pipeline) | parameters(ParallelPipelineOperator.__init__)
 
-    assert documented("Of `Pipeline`, ", README.read_text()) == (pipeline | operator) - NOT_FOR_AUTHORS - {
-        "self",
-        "kwargs",
-    }
-
-
-def test_page_about_sinks_names_every_setting_of_a_table() -> None:
-    text = (REPOSITORY / "docs" / "sinks.md").read_text(encoding="utf-8")
-
-    assert documented("## A table", text) == {field.name for field in dataclasses.fields(SinkTable) if field.init}
+    assert documented(DOCS / "settings.md", "## Of a pipeline") == every

@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
+from tests.support.services import missing
 
 OWN = ["sqlite", "postgres", "postgres-psycopg2", "mariadb", "duckdb"]
 """Each database with the writers that know it."""
@@ -195,7 +196,7 @@ class PostgresDatabase(TestDatabase):
         # Nobody crashes that server: its commits need not wait for a disk.
         self._where = where or f"{default} options={_QUICK}"
         if not _answers("psycopg", self._where):
-            pytest.skip("no PostgreSQL answers; say where it is with PARALLEL_TESTS_POSTGRES")
+            missing("no PostgreSQL answers; say where it is with PARALLEL_TESTS_POSTGRES")
         self.connection = self._connection_at(_parts(self._where)["port"])
         if driver == "psycopg2":
             self.connection = connection_with(Psycopg2Hook(self._where))
@@ -285,7 +286,7 @@ class MariaDatabase(TestDatabase):
         default = os.environ.get("PARALLEL_TESTS_MARIADB", "host=127.0.0.1 port=3306 user=root password=")
         where = where or default
         if not _answers("mysql.connector", where):
-            pytest.skip("no MariaDB answers; say where it is with PARALLEL_TESTS_MARIADB")
+            missing("no MariaDB answers; say where it is with PARALLEL_TESTS_MARIADB")
         self._where: dict[str, Any] = _parts(where)
         self._where["port"] = int(self._where["port"])
         self.schema = f"sink_{uuid4().hex[:12]}"

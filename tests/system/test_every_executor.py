@@ -20,6 +20,7 @@ import pytest
 
 from dev import keeper
 from dev.local_airflow import LocalAirflow
+from tests.support.services import missing
 from tests.system.all_kinds import FIGURES, ITEMS, TOLD, check_all_kinds
 from tests.system.conftest import DAGS, SECRETS, Site, add_secrets
 
@@ -40,7 +41,7 @@ def metadata_database() -> Iterator[str]:
     try:
         server = psycopg.connect(POSTGRES, autocommit=True)
     except psycopg.OperationalError:
-        missing("PostgreSQL", "PARALLEL_TESTS_POSTGRES_URL")
+        missing("no PostgreSQL answers; say where it is with PARALLEL_TESTS_POSTGRES_URL")
     with closing(server):
         server.execute(f"CREATE DATABASE {name}")
         yield f"{POSTGRES.rpartition('/')[0]}/{name}".replace("postgresql://", "postgresql+psycopg2://")
@@ -55,19 +56,12 @@ def broker() -> Iterator[str]:
     try:
         client.ping()
     except redis.ConnectionError:
-        missing("Redis", "PARALLEL_TESTS_REDIS_URL")
+        missing("no Redis answers; say where it is with PARALLEL_TESTS_REDIS_URL")
     prefix = f"parallel-tests-{uuid4().hex[:8]}:"
     yield prefix
     for key in client.scan_iter(f"{prefix}*"):
         client.delete(key)
     client.close()
-
-
-def missing(server: str, variable: str) -> None:
-    text = f"no {server} answers; say where it is with {variable}"
-    if os.environ.get("CI"):
-        pytest.fail(text)
-    pytest.skip(text)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ import pytest
 import airflow_parallel_provider
 from airflow_parallel_provider import Broker, Message
 from tests.support import cloud, pubsub_server
+from tests.support.services import missing
 
 REDIS = {"conn_type": "redis", "host": "127.0.0.1", "port": 6379}
 RABBIT = {"conn_type": "amqp", "host": "127.0.0.1", "port": 5672, "login": "guest", "password": "guest"}
@@ -98,7 +99,7 @@ class RedisQueue(Queue):
         try:
             self.client.ping()
         except redis.RedisError:
-            pytest.skip("no Redis answers on 127.0.0.1:6379")
+            missing("no Redis answers on 127.0.0.1:6379")
 
     def connections(self) -> dict[str, Any]:
         return {"broker_redis": REDIS}
@@ -127,7 +128,7 @@ class RabbitTestQueue(Queue):
         try:
             self.connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1"))
         except pika.exceptions.AMQPError:
-            pytest.skip("no RabbitMQ answers on 127.0.0.1:5672")
+            missing("no RabbitMQ answers on 127.0.0.1:5672")
         self.channel = self.connection.channel()
         self.channel.queue_declare(self.name)
 
