@@ -57,9 +57,9 @@ class Exports(SphinxDirective):
         """Write what somebody would have to write by hand."""
         floors, first = self.arguments[0].split(), self.options.get("first", [])
         lines: list[str] = []
-        others = sorted(provider._WHERE.keys() - first, key=str.lower)
-        for name in (*first, *others):
-            module = provider._WHERE[name]
+        modules = {name: module for module, names in provider._EXPORTS.items() for name in names}
+        for name in (*first, *sorted(modules.keys() - first, key=str.lower)):
+            module = modules[name]
             if module.split(".")[0] in floors:
                 kind = "class" if inspect.isclass(value := getattr(provider, name)) else "function"
                 kind = kind if callable(value) else "data"

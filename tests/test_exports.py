@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import importlib
 import inspect
 import pickle
 import re
 import threading
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 import airflow_parallel_provider
-from airflow_parallel_provider import ListSink, Pipeline, errors
+from airflow_parallel_provider import ListSink, Pipeline, errors, testing
 
 ENGINE_NAMES = {
     "DROP",
@@ -33,7 +35,7 @@ OWN_ERRORS = [each for each in ERRORS if issubclass(each, errors.ParallelError)]
 def test_all_is_sorted_and_holds_the_engine() -> None:
     names = list(airflow_parallel_provider.__all__)
 
-    assert names == sorted(names, key=lambda name: (not name.isupper(), name))  # as the linter sorts: constants first
+    assert names == sorted(names)
     assert len(names) == len(set(names))
     assert set(names) >= ENGINE_NAMES
 
@@ -54,13 +56,28 @@ def test_every_name_resolves(name: str) -> None:
         assert getattr(importlib.import_module(found.__module__), found.__name__) is found
 
 
+@pytest.mark.parametrize("package", [airflow_parallel_provider, testing], ids=lambda package: package.__name__)
+def test_type_checkers_see_what_is_exported(package: ModuleType) -> None:
+    tree = ast.parse(inspect.getsource(package))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        (node.module, alias.name, alias.asname)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    exports = package._EXPORTS.items()
+    assert imported == {(f"{package.__name__}.{module}", name, name) for module, names in exports for name in names}
+
+
 def test_dir_lists_the_lazy_names() -> None:
     assert set(dir(airflow_parallel_provider)) >= set(airflow_parallel_provider.__all__)
 
 
 def test_a_wrong_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="Stagee"):
-        _ = airflow_parallel_provider.Stagee
+        _ = airflow_parallel_provider.Stagee  # type: ignore[attr-defined]
 
 
 def _example(error: type[Exception]) -> Exception:

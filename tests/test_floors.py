@@ -17,6 +17,7 @@ PACKAGE = "airflow_parallel_provider"
 ROOT = Path(__file__).parents[1]
 
 FLOORS = {
+    "lazy_exports": 0,
     "report": 0,
     "errors": 1,
     "checks": 2,

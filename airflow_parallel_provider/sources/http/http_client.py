@@ -18,7 +18,7 @@ from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.read_ahead import ReadingStopped, StopReading
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.sources.http.http_source import HttpPagesSource
+    from airflow_parallel_provider.sources.http.request_policy import RequestPolicy
 
 AGAIN = frozenset({429, 500, 502, 503, 504})
 """Statuses that may pass."""
@@ -74,18 +74,18 @@ class Throttle:
 class HttpClient:
     """Asks for pages. The only place that talks to Airflow is the construction."""
 
-    def __init__(self, source: HttpPagesSource, halt: StopReading) -> None:
+    def __init__(self, policy: RequestPolicy, halt: StopReading) -> None:
         try:
             from airflow.providers.http.hooks.http import HttpHook
         except ImportError:
             cure = "the HTTP provider is not installed: pip install 'airflow-parallel-provider[http]'"
-            raise PlanError("HttpPagesSource.conn_id", source.conn_id, cure) from None
-        connection = resolved_copy(get_connection(source.conn_id, "HttpPagesSource.conn_id"))
-        self._hook: Any = HttpHook(method="GET", http_conn_id=source.conn_id)
+            raise PlanError("HttpPagesSource.conn_id", policy.conn_id, cure) from None
+        connection = resolved_copy(get_connection(policy.conn_id, "HttpPagesSource.conn_id"))
+        self._hook: Any = HttpHook(method="GET", http_conn_id=policy.conn_id)
         self._hook.get_connection = lambda _conn_id=None: connection
-        self._source = source
+        self._policy = policy
         self._halt = halt
-        self._throttle = Throttle(source.rate_limit, halt)
+        self._throttle = Throttle(policy.rate_limit, halt)
 
     @contextmanager
     def reader(
@@ -96,9 +96,9 @@ class HttpClient:
         :param optional_behind: pages with a higher number need not be there; None: all must be.
         :param ended: set when nobody waits for a page any more: none is asked for again then.
         """
-        source = self._source
-        session = self._hook.get_conn(dict(source.headers or {}))
-        url = self._hook.url_from_endpoint(source.endpoint)
+        policy = self._policy
+        session = self._hook.get_conn(dict(policy.headers))
+        url = self._hook.url_from_endpoint(policy.endpoint)
 
         def read(place: Any) -> Page:
             optional = optional_behind is not None and place > optional_behind
@@ -111,16 +111,13 @@ class HttpClient:
             session.close()
 
     def _request(self, url: str, place: Any) -> tuple[str, dict[str, Any], str]:
-        source = self._source
+        """Address, query and display name of the page at a place."""
+        policy = self._policy
         if isinstance(place, str) and place.startswith(("http://", "https://")):
             return place, {}, "the next page"  # the address is complete
-        query = dict(source.parameters or {})
-        if source.page_size is not None:
-            query[source.size_parameter] = source.page_size
         if place is None:
-            return url, query, "the first page"
-        query[source.page_parameter] = place
-        return url, query, f"{source.pagination} {place if isinstance(place, int) else '...'}"
+            return url, policy.query_of(None), "the first page"
+        return url, policy.query_of(place), f"{policy.pagination} {place if isinstance(place, int) else '...'}"
 
     def _read(
         self,
@@ -134,15 +131,15 @@ class HttpClient:
     ) -> Page:
         import requests
 
-        source = self._source
+        policy = self._policy
         trouble = ""
-        for attempt in range(1, source.attempts + 1):
+        for attempt in range(1, policy.attempts + 1):
             self._throttle.enter()
             if ended is not None and ended.is_set():
                 raise ReadingStopped("the last page has been read")
             wait = None
             try:
-                answer = session.get(address, params=query, timeout=source.timeout)
+                answer = session.get(address, params=query, timeout=policy.timeout)
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 trouble = type(error).__name__  # its text holds the address, with its query
             else:
@@ -152,22 +149,22 @@ class HttpClient:
                     return self._page(answer, shown)
                 trouble = f"{answer.status_code} {answer.reason}"
                 if answer.status_code not in AGAIN:
-                    raise SourceError(f"{source.identity()}: {shown}: the server answered {trouble}")
+                    raise SourceError(f"{policy.source}: {shown}: the server answered {trouble}")
                 wait = _retry_after(answer.headers.get("Retry-After"))
-            if attempt < source.attempts:
+            if attempt < policy.attempts:
                 self._hold_back(wait, attempt, f"{shown}: {trouble}")
-        raise SourceError(f"{source.identity()}: {shown}: still {trouble} after {source.attempts} attempts")
+        raise SourceError(f"{policy.source}: {shown}: still {trouble} after {policy.attempts} attempts")
 
     def _hold_back(self, asked_for: float | None, attempt: int, trouble: str) -> None:
-        source = self._source
+        policy = self._policy
         if asked_for is None:
             # Readers that failed together must not come back together.
             self._halt.pause(random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, FIRST_WAIT * 2 ** (attempt - 1)))  # noqa: S311
             return
-        if asked_for > source.longest_wait:
+        if asked_for > policy.longest_wait:
             raise SourceError(
-                f"{source.identity()}: {trouble}: the server asks for a wait of {asked_for:.0f} s, longest_wait is "
-                f"{source.longest_wait:g} s. Run the task again later, or raise longest_wait"
+                f"{policy.source}: {trouble}: the server asks for a wait of {asked_for:.0f} s, longest_wait is "
+                f"{policy.longest_wait:g} s. Run the task again later, or raise longest_wait"
             )
         self._throttle.hold(asked_for)
 
@@ -176,7 +173,7 @@ class HttpClient:
             content = answer.json()
         except ValueError:
             kind = answer.headers.get("Content-Type", "no type")
-            raise SourceError(f"{self._source.identity()}: {shown}: the answer is no JSON ({kind})") from None
+            raise SourceError(f"{self._policy.source}: {shown}: the answer is no JSON ({kind})") from None
         return Page(content, answer.links.get("next", {}).get("url"), answer.url, shown)
 
 

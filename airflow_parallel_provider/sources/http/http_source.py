@@ -21,6 +21,7 @@ from airflow_parallel_provider.checks import (
 )
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
+from airflow_parallel_provider.sources.http.request_policy import RequestPolicy
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
 
 if TYPE_CHECKING:
@@ -138,7 +139,24 @@ class HttpPagesSource(DeclaredSource):
         from airflow_parallel_provider.sources.http.http_client import HttpClient
 
         self._halt = StopReading()
-        self._client = HttpClient(self, self._halt)
+        self._client = HttpClient(self._policy(), self._halt)
+
+    def _policy(self) -> RequestPolicy:
+        return RequestPolicy(
+            source=self.identity(),
+            conn_id=self.conn_id,
+            endpoint=self.endpoint,
+            headers=self.headers or {},
+            parameters=self.parameters or {},
+            pagination=self.pagination,
+            page_parameter=self.page_parameter,
+            page_size=self.page_size,
+            size_parameter=self.size_parameter,
+            rate_limit=self.rate_limit,
+            attempts=self.attempts,
+            longest_wait=self.longest_wait,
+            timeout=self.timeout,
+        )
 
     def interrupt(self) -> None:
         """Wait for no further page."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -13,6 +11,7 @@ from airflow_parallel_provider.checks import check_mapping, check_text, check_wh
 from airflow_parallel_provider.errors import LoadMismatch, PlanError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
+from airflow_parallel_provider.sources.sql.table_query import TableQuery
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sources.sql.table_reader import Ranges, TableReader
@@ -88,7 +87,7 @@ class SqlSource(DeclaredSource):
         self.readers = readers
         self._reader: TableReader | None = None
         self._ranges: Ranges | None = None
-        self._thawed = False
+        self._restored = False
         self._halt = StopReading()
 
     def prepare(self) -> None:
@@ -98,23 +97,29 @@ class SqlSource(DeclaredSource):
         """
         from airflow_parallel_provider.sources.sql.table_reader import TableReader
 
-        self._thawed = False
+        self._restored = False
         self._halt = StopReading()
-        self._reader = TableReader(self)
+        self._reader = TableReader(self._query())
         with self._reader.opened() as database:
             self._reader.check_key(database)
             self._ranges = self._reader.walk(database)
 
     def identity(self) -> str:
         """Connection, table, key, columns and condition; not the rows."""
-        asked = [self.columns, self.where, dict(self.parameters or {}), self.range_size]
-        digest = hashlib.blake2b(json.dumps(asked, default=str).encode(), digest_size=6).hexdigest()
-        place = f"{self.schema}.{self.table}" if self.schema else self.table
-        return f"sql {self.conn_id}/{place} by {self._key_shown} {digest}"
+        return self._query().identity
 
-    @property
-    def _key_shown(self) -> str:
-        return ", ".join(self.key_columns)
+    def _query(self) -> TableQuery:
+        return TableQuery(
+            conn_id=self.conn_id,
+            table=self.table,
+            schema=self.schema,
+            key=self.key,
+            key_columns=self.key_columns,
+            columns=self.columns,
+            where=self.where,
+            parameters=self.parameters or {},
+            range_size=self.range_size,
+        )
 
     def get_state(self) -> Mapping[str, Any] | None:
         """The bounds of the ranges and the number of rows."""
@@ -125,7 +130,7 @@ class SqlSource(DeclaredSource):
         from airflow_parallel_provider.sources.sql.table_reader import Ranges
 
         self._ranges = Ranges.of_json(state)
-        self._thawed = True
+        self._restored = True
 
     def interrupt(self) -> None:
         """Wait for no further range, and break off the statements that are going on."""
@@ -173,8 +178,8 @@ class SqlSource(DeclaredSource):
             return
         # By their place, not by the bounds of the range: those are values of rows.
         first = number * ranges.range_size + 1
-        where = f"{self.identity()}: rows {first} to {first + expected - 1} in the order of {self._key_shown}"
-        if self._thawed:
+        where = f"{self.identity()}: rows {first} to {first + expected - 1} in the order of {self._query().key_text}"
+        if self._restored:
             raise LoadMismatch(
                 f"{where}: there were {expected} at the first try and are {found} now, so its chunks would not be the "
                 "same chunks. Give the rows a load of their own (another load_key, or clear the task), and choose "

@@ -22,7 +22,7 @@ from airflow_parallel_provider.values import typed_json
 from airflow_parallel_provider.values.kinds import Kind
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.sources.sql.sql_source import SqlSource
+    from airflow_parallel_provider.sources.sql.table_query import TableQuery
     from airflow_parallel_provider.values.table_shape import TableShape
 
 LOCK_TIMEOUT, STATEMENT_TIMEOUT = 60.0, 3600.0
@@ -91,21 +91,21 @@ class TableReader:
     The only place that talks to Airflow is the construction.
     """
 
-    def __init__(self, source: SqlSource) -> None:
-        self._source = source
-        self._hook = resolved_hook(source.conn_id, field="SqlSource.conn_id")
-        self._condition = WhereClause(source)
+    def __init__(self, query: TableQuery) -> None:
+        self._query = query
+        self._hook = resolved_hook(query.conn_id, field="SqlSource.conn_id")
+        self._where = WhereClause(query)
         self._table: Any = None
         self._names: list[str] = []
         self._key: list[Any] = []
         self._is_number = False
         self._dialect = ""
         self._open: set[Database] = set()
-        self._broken_off = threading.Event()
+        self._interrupted = threading.Event()
 
     def interrupt(self) -> None:
         """Break off what all connections are doing. From another thread."""
-        self._broken_off.set()
+        self._interrupted.set()
         for database in tuple(self._open):
             database.interrupt()
 
@@ -116,12 +116,12 @@ class TableReader:
         :raises SourceError: for any error of the database.
         """
         limits = {"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT}
-        database = Database(self._hook, self._source.conn_id, **limits)
+        database = Database(self._hook, self._query.conn_id, **limits)
         self._open.add(database)
         try:
             yield database
         except SinkError as error:  # what the room next door calls an error of the database
-            raise SourceError(f"{self._source.identity()}: {error}") from None
+            raise SourceError(f"{self._query.identity}: {error}") from None
         finally:
             self._open.discard(database)
             database.close()
@@ -133,37 +133,37 @@ class TableReader:
         """
         import sqlalchemy as sa
 
-        source = self._source
+        query = self._query
         with database.session() as connection:
             # The general way, whatever the writer: it gives types that SQLAlchemy reads values with.
             try:
-                shape = Backend.reflect(database.backend, connection, source.table, source.schema)
+                shape = Backend.reflect(database.backend, connection, query.table, query.schema)
             except NotImplementedError:  # SQLAlchemy cannot look into it
                 cure = "tables of this database (DuckDB) cannot be read in ranges; yield its rows from a function"
-                raise PlanError("SqlSource.conn_id", source.conn_id, cure) from None
+                raise PlanError("SqlSource.conn_id", query.conn_id, cure) from None
             if shape is None:
-                raise PlanError("SqlSource.table", source.table, f"connection {source.conn_id!r} has no such table")
-            missing = [name for name in (*source.key_columns, *(source.columns or ())) if name not in shape.by_name]
+                raise PlanError("SqlSource.table", query.table, f"connection {query.conn_id!r} has no such table")
+            missing = [name for name in (*query.key_columns, *(query.columns or ())) if name not in shape.by_name]
             if missing:
-                field = "key" if missing[0] in source.key_columns else "columns"
-                raise PlanError(f"SqlSource.{field}", missing[0], f"table {source.table!r} has no such column")
+                field = "key" if missing[0] in query.key_columns else "columns"
+                raise PlanError(f"SqlSource.{field}", missing[0], f"table {query.table!r} has no such column")
             shape = with_exact_types(with_instants(shape, connection, database.backend), connection.dialect.name)
-            _require_unique(shape, source)
-            self._condition.check()
+            _require_unique(shape, query)
+            self._where.check()
             self._dialect = connection.dialect.name
-            _require_values(connection, shape, source)
-            self._condition.resolve_types(connection, sa.select(sa.literal(1)).select_from(core_table(shape, [])[0]))
-        self._names = list(source.columns or shape.by_name)
+            _require_values(connection, shape, query)
+            self._where.resolve_types(connection, sa.select(sa.literal(1)).select_from(core_table(shape, [])[0]))
+        self._names = list(query.columns or shape.by_name)
         self._table, columns = core_table(shape, self._names)
-        key = (self._table.c[columns[self._names.index(name)]] for name in source.key_columns)
+        key = (self._table.c[columns[self._names.index(name)]] for name in query.key_columns)
         self._key = [as_stored(column, self._dialect) for column in key]
-        self._is_number = [shape.by_name[name].kind for name in source.key_columns] == [Kind.INT]
+        self._is_number = [shape.by_name[name].kind for name in query.key_columns] == [Kind.INT]
 
     def walk(self, database: Database) -> Ranges:
         """The bounds of all ranges, and the number of rows up to the last. Goes through the key's index once."""
         import sqlalchemy as sa
 
-        size = self._source.range_size
+        size = self._query.range_size
         bounds: list[KeyValues] = []
         with database.session() as connection:
             highest = self._chosen(sa.select(*self._key)).order_by(*(column.desc() for column in self._key)).limit(1)
@@ -185,7 +185,7 @@ class TableReader:
         import sqlalchemy as sa
 
         labelled = [column.label(f"k{at}") for at, column in enumerate(self._key)]
-        keys = self._within(sa.select(*labelled), low, upper).order_by(*self._key).limit(self._source.range_size)
+        keys = self._within(sa.select(*labelled), low, upper).order_by(*self._key).limit(self._query.range_size)
         some = keys.subquery()
         if self._is_number:  # without a sorter; not every database has a maximum of every type
             highest = connection.execute(sa.select(sa.func.max(some.c[0]))).scalar()
@@ -205,11 +205,11 @@ class TableReader:
         for attempt in range(1, TRIES + 1):
             try:
                 with database.session() as connection:
-                    if self._broken_off.is_set():  # before there was a statement, and nobody does it again
+                    if self._interrupted.is_set():  # before there was a statement, and nobody does it again
                         raise SinkError("the range was not read: the run was asked to stop")
                     return fetch_dicts(connection, statement, self._names)
             except SinkError:
-                if attempt == TRIES or self._broken_off.wait(PAUSE * 2 ** (attempt - 1)):
+                if attempt == TRIES or self._interrupted.wait(PAUSE * 2 ** (attempt - 1)):
                     raise
         raise AssertionError("the last try returns or raises")
 
@@ -218,32 +218,32 @@ class TableReader:
         return statement if low is None else statement.where(above(self._key, low, self._dialect))
 
     def _chosen(self, statement: Any) -> Any:
-        return self._condition.added_to(statement.select_from(self._table))
+        return self._where.added_to(statement.select_from(self._table))
 
 
-def _require_unique(shape: TableShape, source: SqlSource) -> None:
+def _require_unique(shape: TableShape, query: TableQuery) -> None:
     """The key's columns, or some of them, must be a key of the table.
 
     :raises PlanError: naming those that are.
     """
-    wanted = frozenset(source.key_columns)
+    wanted = frozenset(query.key_columns)
     if any(unique <= wanted for unique in shape.unique_keys):
         return
     there = [", ".join(sorted(unique)) for unique in shape.unique_keys]
     named = f"; unique here: {' and '.join(map(repr, there))}" if there else ""
     alone = "this column alone" if len(wanted) == 1 else "these columns alone"
     cure = f"no primary key or unique index is made of {alone}, so a range could cut equal keys apart{named}"
-    raise PlanError("SqlSource.key", source.key, cure)
+    raise PlanError("SqlSource.key", query.key, cure)
 
 
-def _require_values(connection: Any, shape: TableShape, source: SqlSource) -> None:
+def _require_values(connection: Any, shape: TableShape, query: TableQuery) -> None:
     """Each column of the key must have a value in each row, and one that can be compared with itself.
 
     :raises PlanError: naming the column.
     """
-    for name in source.key_columns:
+    for name in query.key_columns:
         column = shape.by_name[name]
-        if column.nullable and not _is_never_null(connection, source, name):
+        if column.nullable and not _is_never_null(connection, query, name):
             cure = "the column may be NULL, and no range holds a NULL: declare it NOT NULL, or take another one"
             raise PlanError("SqlSource.key", name, cure)
         spelled = str(getattr(column.sql_type, "__visit_name__", "")).upper()
@@ -255,14 +255,14 @@ def _require_values(connection: Any, shape: TableShape, source: SqlSource) -> No
             raise PlanError("SqlSource.key", name, cure)
 
 
-def _is_never_null(connection: Any, source: SqlSource, name: str) -> bool:
+def _is_never_null(connection: Any, query: TableQuery, name: str) -> bool:
     """SQLite says of its row id, too, that it may be NULL; a primary key of another type there really may be."""
     import sqlalchemy as sa
 
     if connection.dialect.name != "sqlite":
         return False
     inspector = sa.inspect(connection)
-    primary = inspector.get_pk_constraint(source.table, schema=source.schema)["constrained_columns"]
-    columns = inspector.get_columns(source.table, schema=source.schema)
+    primary = inspector.get_pk_constraint(query.table, schema=query.schema)["constrained_columns"]
+    columns = inspector.get_columns(query.table, schema=query.schema)
     types = {column["name"]: column["type"] for column in columns}
     return bool(primary == [name] and isinstance(types[name], sa.INTEGER))

@@ -9,7 +9,7 @@ from airflow_parallel_provider.errors import PlanError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from airflow_parallel_provider.sources.sql.sql_source import SqlSource
+    from airflow_parallel_provider.sources.sql.table_query import TableQuery
 
 _TYPE_UNKNOWN = ("42P08", "42P18")
 """SQLSTATEs of PostgreSQL: nothing tells what type a parameter has, or two places tell different ones."""
@@ -22,9 +22,9 @@ class WhereClause:
     on the other side, as it takes a literal; SQLAlchemy would declare it to be VARCHAR, which equals no date or number.
     """
 
-    def __init__(self, source: SqlSource) -> None:
-        self._where = source.where
-        self._parameters = dict(source.parameters or {})
+    def __init__(self, query: TableQuery) -> None:
+        self._where = query.where
+        self._parameters = dict(query.parameters)
         self._texts_have_types = False
 
     def check(self) -> None:

@@ -97,7 +97,7 @@ def test_nothing_is_asked_where_nothing_is_out() -> None:
     asked: list[Any] = []
 
     class Counting(Lender):
-        def give_back(self, client: Any, receipts: Sequence[str]) -> None:
+        def release(self, client: Any, receipts: Sequence[str]) -> None:
             asked.append(receipts)
 
     broker = Counting()
@@ -110,7 +110,7 @@ def test_nothing_is_asked_where_nothing_is_out() -> None:
 
 def test_closing_goes_on_when_messages_cannot_be_given_back(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Lender):
-        def give_back(self, client: Any, receipts: Sequence[str]) -> None:
+        def release(self, client: Any, receipts: Sequence[str]) -> None:
             raise ConnectionError("gone")
 
     broker = Broken()

@@ -357,7 +357,7 @@ def test_statement_that_was_not_begun_when_the_stop_came_is_not_begun(
         asleep = SimpleNamespace(order_by=lambda key: sa.text(sleep))
         self._within = lambda *_: asleep  # type: ignore[method-assign]
         stop.stop("enough")
-        assert self._broken_off.wait(20)
+        assert self._interrupted.wait(20)
         return read(self, connection, low, high)
 
     monkeypatch.setattr(TableReader, "read", read_late)

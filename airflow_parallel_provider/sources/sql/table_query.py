@@ -1,0 +1,40 @@
+"""What ``SqlSource`` reads, as a value that does not change during a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TableQuery:
+    """The rows of a table that a condition selects, in the order of a unique key. All templates are rendered."""
+
+    conn_id: str
+    table: str
+    schema: str | None
+    key: str | Sequence[str]
+    """The key as the author wrote it, for error texts."""
+    key_columns: tuple[str, ...]
+    columns: tuple[str, ...] | None
+    """None: all columns."""
+    where: str | None
+    parameters: Mapping[str, Any]
+    range_size: int
+    """Rows per range."""
+
+    @property
+    def identity(self) -> str:
+        """Connection, table, key and a digest of columns, condition and range size; the rows are not part of it."""
+        digested = [self.columns, self.where, dict(self.parameters), self.range_size]
+        digest = hashlib.blake2b(json.dumps(digested, default=str).encode(), digest_size=6).hexdigest()
+        table = f"{self.schema}.{self.table}" if self.schema else self.table
+        return f"sql {self.conn_id}/{table} by {self.key_text} {digest}"
+
+    @property
+    def key_text(self) -> str:
+        """The columns of the key, separated by commas."""
+        return ", ".join(self.key_columns)
