@@ -1,1 +1,1 @@
-"""TODO"""
+"""How items move through a run: chunks, bundles and channels, from the source reader to the sink writer."""

@@ -23,7 +23,7 @@ Dispatch = list[Bundle]
 """What one worker takes at once."""
 
 
-MOST_BYTES: Final = 256 << 20
+MAX_BYTES: Final = 256 << 20
 """Bytes (estimated) that wait in one channel at most; a single call may be larger, alone."""
 
 
@@ -113,7 +113,7 @@ class Channel:
     def _fitting(self, bundle: Bundle) -> tuple[int, int]:
         """How many calls of the bundle fit, and their size. An empty channel takes any one batch: progress first."""
         room = self.capacity - self.items
-        if self.bytes + bundle.bytes > MOST_BYTES:
+        if self.bytes + bundle.bytes > MAX_BYTES:
             return self._fitting_bytes(bundle)
         if bundle.size <= room:
             return len(bundle.values), bundle.size
@@ -130,7 +130,7 @@ class Channel:
     def _fitting_bytes(self, bundle: Bundle) -> tuple[int, int]:
         """Like :meth:`_fitting` for a bundle that is too heavy as a whole; a single call may always go, alone."""
         each = max(1, bundle.bytes // len(bundle.values))
-        calls = min(len(bundle.values), (MOST_BYTES - self.bytes) // each)
+        calls = min(len(bundle.values), (MAX_BYTES - self.bytes) // each)
         if calls <= 0:
             calls = 0 if self.items else 1
         size = sum(map(len, bundle.values[:calls])) if self._batched else calls
@@ -239,7 +239,7 @@ class Channel:
             self._writable.notify(self.capacity - self.items)
         return dispatch
 
-    def retire_one(self, workers: int) -> None:
+    def retire(self, workers: int) -> None:
         """Have so many workers leave, those first that have nothing to do."""
         with self._lock:
             self.retiring += workers
@@ -255,7 +255,7 @@ class Channel:
                 return True
         return False
 
-    def next_return(self) -> float | None:
+    def next_due(self) -> float | None:
         """Seconds until the next bundle that was given back is due; None when none is waiting."""
         with self._lock:
             return max(0.0, self._returned[0][0] - time.monotonic()) if self._returned else None

@@ -1,1 +1,1 @@
-"""TODO"""
+"""A stage's function: pickled for worker processes, bound to what ``setup`` returns, called, its outcome recorded."""

@@ -1,6 +1,6 @@
-"""Making the calls of a stage's function, the same way in threads, processes and inline, and saying how each one ended.
+"""Makes the calls of a stage's function, the same way in threads, processes and inline, and records how each ended.
 
-This module runs inside worker processes: it imports nothing but the standard library.
+This module runs inside worker processes: it imports only the standard library and light modules of this package.
 """
 
 from __future__ import annotations
@@ -35,9 +35,12 @@ def run_calls(
 ) -> Outcome:
     """Call the function once per element of ``values`` and record how each call ended.
 
-    ``page`` tells whoever watches which call is running and since when: that is how a lost or stuck worker's guilty
-    item is known without a message per item. ``outcome`` is given where the watcher must see what is done so far. With
-    a ``sequence`` number the watcher may end it early by writing LIMIT; then there are fewer durations than values.
+    :param batched: whether each value is a batch.
+    :param page: the status page. It shows the watching thread or process which call is running and since when, so that
+        the item of a lost or stuck worker is known without a message per item.
+    :param outcome: given where the watching thread must see the calls made so far.
+    :param sequence: number of the message. The watcher may stop the calls early by writing LIMIT for it; then there are
+        fewer durations than values.
     """
     limit_from = limit_word(sequence, 0)
     outcome = outcome or Outcome()
@@ -66,7 +69,7 @@ def run_calls(
 
 
 def record_failure(outcome: Outcome, number: int, failure: CallFailure) -> None:
-    """Call ``number`` failed: it has no results."""
+    """Record that call ``number`` failed: it has no results."""
     if outcome.shapes is None:
         outcome.shapes = [1] * number
     outcome.shapes.append(0)
@@ -74,7 +77,7 @@ def record_failure(outcome: Outcome, number: int, failure: CallFailure) -> None:
 
 
 def record_item(outcome: Outcome, number: int, result: Any) -> None:
-    """Call ``number`` of a stage without ``batch_size`` returned ``result``.
+    """Record that call ``number`` of a stage without ``batch_size`` returned ``result``.
 
     :raises InvalidReturn: when it is a coroutine.
     """
@@ -95,7 +98,7 @@ def _item_results(result: Any) -> list[Any]:
 
 
 def record_batch(outcome: Outcome, size: int, result: Any) -> None:
-    """The next call, of a batch of ``size`` items, returned ``result``.
+    """Record that the next call, of a batch of ``size`` items, returned ``result``.
 
     :raises InvalidReturn: when it is not an iterable of results.
     """
@@ -127,8 +130,8 @@ def batch_results(result: Any, size: int) -> tuple[list[Any], ResultShape]:
             "return an iterable of results (return [] to drop them all)"
         )
     made = result if isinstance(result, list) else list(result)
-    if _DROPS not in set(map(type, made)):  # not "DROP in made": an array has opinions of its own about ==
+    if _DROPS not in set(map(type, made)):  # not "DROP in made": arrays define == differently
         return made, len(made)
     kept = [index for index, each in enumerate(made) if each is not DROP]
-    left = [made[index] for index in kept]
-    return left, (kept if len(made) == size else len(left))
+    remaining = [made[index] for index in kept]
+    return remaining, (kept if len(made) == size else len(remaining))

@@ -1,7 +1,7 @@
-"""Which modules a stage's function will want when it is called, found by reading its code.
+"""Finds the modules that a stage's function will import when it is called, by reading its code.
 
-A worker that imports at its first call pays for it alone; what the fork server has imported every worker inherits for
-nothing.
+What the fork server has imported, every worker process inherits at no cost; otherwise each worker process imports it
+again at its first call.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from airflow_parallel_provider.engine.plan.stage import Stage
 def imported_modules(stages: Iterable[Stage]) -> frozenset[str]:
     """Modules that the functions of the stages import when they run, or that their globals come from.
 
-    ``from package import name`` is told as ``package:name``, because a package may load its names when they are asked
-    for.
+    ``from package import name`` becomes ``package:name``, because a package may load its names lazily.
 
-    Known limitation: what a module of its own right imports late is not looked into, only functions of the same file.
+    Known limitation: only functions of the same file are followed. What another module imports late is not found.
     """
     found: set[str] = set()
     seen: set[int] = set()
@@ -33,7 +32,7 @@ def imported_modules(stages: Iterable[Stage]) -> frozenset[str]:
 
 
 def _functions(part: Any) -> Iterator[Any]:
-    """A function itself, or all methods of a stage class."""
+    """The function itself, or all methods of a stage class."""
     if hasattr(part, "process"):
         yield from vars(part if isinstance(part, type) else type(part)).values()
     else:

@@ -1,4 +1,4 @@
-"""What came of one call of a function."""
+"""How the calls of a stage's function ended."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class InvalidReturn(Exception):
-    """The function returned something no stage may return: a mistake in the pipeline, not in an item."""
+    """The function returned what no stage may return: a mistake in the pipeline, not in an item."""
 
 
 @dataclass(slots=True)
 class CallFailure:
-    """How one call failed, in plain text, so that it survives any process border."""
+    """How one call failed, in plain text, so that it can be sent between any two processes."""
 
     error: str
-    """Type of the error, e.g. ``ValueError``."""
+    """Type of the error, for example ``ValueError``."""
     message: str
     location: str = ""
-    """Where it was raised: ``file.py:31``; failures of one type and place are one cause."""
+    """Where it was raised, as ``file.py:31``; failures of one type and location are one cause."""
     traceback: str = ""
     retryable: bool = False
     fatal: bool = False
@@ -41,14 +41,14 @@ class Outcome:
     results: list[Any] = field(default_factory=list)
     """Results of all calls, one after the other."""
     shapes: list[ResultShape] | None = None
-    """What each call gave; None only without ``batch_size``: each item exactly one result."""
+    """What each call returned; None only without ``batch_size``, where each item has exactly one result."""
     failures: dict[int, CallFailure] = field(default_factory=dict)
-    """By the call's number in the message."""
+    """By number of the call in the message."""
     nanoseconds: array[int] = field(default_factory=lambda: array("Q"))
     """Duration of each call that ended."""
 
     def first(self, calls: int) -> Outcome:
-        """A copy of the first ``calls`` calls."""
+        """A copy that holds only the first ``calls`` calls."""
         if self.shapes is None:
             return Outcome(self.results[:calls], None, {}, self.nanoseconds[:calls])
         shapes = self.shapes[:calls]
@@ -57,8 +57,23 @@ class Outcome:
         return Outcome(self.results[:count], shapes, failures, self.nanoseconds[:calls])
 
 
+def merge_outcomes(outcomes: list[Outcome]) -> Outcome:
+    """One outcome for the calls of several outcomes, of one call each."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    merged = Outcome(shapes=[])
+    assert merged.shapes is not None
+    for number, outcome in enumerate(outcomes):
+        merged.results.extend(outcome.results)
+        merged.shapes.extend([1] if outcome.shapes is None else outcome.shapes)
+        merged.nanoseconds.extend(outcome.nanoseconds)
+        if outcome.failures:
+            merged.failures[number] = outcome.failures[0]
+    return merged
+
+
 def describe_error(error: BaseException, *, retryable: bool = False, kind: str = "raised") -> CallFailure:
-    """Put an error into words; never raises, whatever the error's own methods do."""
+    """Describe an error as plain text. Never raises, even where the error's own methods do."""
     try:
         message = str(error)
     except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the failure
@@ -66,7 +81,7 @@ def describe_error(error: BaseException, *, retryable: bool = False, kind: str =
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "airflow_parallel_provider" not in frame.filename.replace("\\", "/").split("/")]
     last = own[-1] if own else frames[-1] if frames else None
-    place = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}" if last else ""
+    location = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}" if last else ""
     try:
         text = "".join(traceback.format_exception(error, limit=-12))
     except BaseException:  # noqa: BLE001
@@ -74,7 +89,7 @@ def describe_error(error: BaseException, *, retryable: bool = False, kind: str =
     return CallFailure(
         error=type(error).__qualname__,
         message=message[:2000],
-        location=place,
+        location=location,
         traceback=text[-8000:],
         retryable=retryable,
         fatal=isinstance(error, InvalidReturn),
@@ -83,7 +98,10 @@ def describe_error(error: BaseException, *, retryable: bool = False, kind: str =
 
 
 def failure_of(error: BaseException, retry: Retry) -> CallFailure:
-    """Describe an error a stage's function raised, and decide here, where the error is, whether it may be retried."""
+    """Describe an error that a stage's function raised, and decide whether the call may be retried.
+
+    This happens where the call is made, because ``retry`` may look at the error object itself.
+    """
     if isinstance(error, InvalidReturn):
         return describe_error(error)
     try:

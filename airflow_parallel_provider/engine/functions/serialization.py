@@ -1,4 +1,4 @@
-"""Getting a stage's function to worker processes: importable ones by name, those of a DAG file by value.
+"""Pickles a stage's function for worker processes: importable functions by name, those of a DAG file by value.
 
 Airflow imports a DAG file under a made-up module name that no other process can import, so both ``pickle`` and plain
 ``cloudpickle`` (which go by name) fail for its functions in a fresh process.
@@ -24,16 +24,16 @@ _users: dict[str, int] = {}
 
 
 def serialize_stage(stage: Stage, *, receives_serialized: bool = False, returns_serialized: bool = False) -> bytes:
-    """Pickle what a worker process needs of a stage; ``opens`` and ``seals`` as in :class:`StageFunction`.
+    """Pickle what a worker process needs of a stage; the flags are those of :class:`StageFunction`.
 
-    :raises NotPicklable: naming the global that cannot travel, where one can be found.
+    :raises NotPicklable: naming the global that cannot be pickled, where one is found.
     """
     import cloudpickle
 
-    code = StageFunction.of(stage, receives_serialized=receives_serialized, returns_serialized=returns_serialized)
+    function = StageFunction.of(stage, receives_serialized=receives_serialized, returns_serialized=returns_serialized)
     with by_value_modules([stage]):
         try:
-            data: bytes = cloudpickle.dumps(code, protocol=5)
+            data: bytes = cloudpickle.dumps(function, protocol=5)
         except Exception as error:
             raise _explain(stage, error) from error
     return data
@@ -41,9 +41,9 @@ def serialize_stage(stage: Stage, *, receives_serialized: bool = False, returns_
 
 @contextlib.contextmanager
 def by_value_modules(stages: Iterable[Stage]) -> Iterator[None]:
-    """Have cloudpickle carry the modules that no worker process can import inside its pickles.
+    """Have cloudpickle pickle by value what belongs to modules that no worker process can import.
 
-    Its registry is global, and runs may overlap: whoever leaves last takes a module out again.
+    Its registry is global, and runs may overlap: a module is unregistered when the last run that uses it ends.
     """
     import cloudpickle
 
@@ -63,7 +63,7 @@ def by_value_modules(stages: Iterable[Stage]) -> Iterator[None]:
 
 
 def _unimportable(stages: Iterable[Stage]) -> list[ModuleType]:
-    # A copy in one step: other threads (a sink that opens) import while we look.
+    # Copied in one step: other threads (a sink that opens) may import meanwhile.
     names = {name for name in tuple(sys.modules) if name.startswith("unusual_prefix_")}
     for stage in stages:
         for part in (stage.function, stage.setup, stage.teardown):
@@ -106,7 +106,7 @@ def _problem(value: Any) -> str:
 
 
 def _all_references(part: Any) -> Iterator[tuple[str, Any]]:
-    """What a function uses, or all methods of a stage class, and what an instance of one holds."""
+    """What a function refers to; for a stage class what all its methods do, for an instance its attributes as well."""
     if not hasattr(part, "process"):
         yield from _references(part)
         return
@@ -119,7 +119,7 @@ def _all_references(part: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _references(function: Any, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
-    """Globals, closure cells and defaults a function uses, those of the functions it calls first."""
+    """Globals, closure cells and defaults of a function, and those of the functions of its module that it uses."""
     seen = set() if seen is None else seen
     code = getattr(function, "__code__", None)
     if code is None or id(function) in seen:
@@ -141,7 +141,7 @@ def _references(function: Any, seen: set[int] | None = None) -> Iterator[tuple[s
 
 
 def global_names(code: CodeType) -> set[str]:
-    """Names of globals and built-ins that a function's code looks up, inner functions' too."""
+    """Names of the globals and built-ins that a function's code uses, inner functions included."""
     names = {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -1,19 +1,19 @@
-"""One page of shared memory per worker: what the worker does right now."""
+"""The status page: one page of shared memory per worker process, saying what it does right now."""
 
 from __future__ import annotations
 
 from typing import Any
 
 Page = Any
-"""A sequence of numbers, one per name below: a memory page shared with the task process, or a list inside it."""
+"""A sequence of whole numbers, one per name below. A thread worker uses a list instead of shared memory."""
 
 MESSAGE, CALL, BEGAN_NS, STATE, CPU_NS, PEAK_RSS, LIMIT, RECLAIMED = range(8)
 
-PAGE_SLOTS = 8
+PAGE_WORDS = 8
 
 IDLE, SETUP, DECODING, RUNNING, SENDING, TEARDOWN = range(6)
 
 
 def limit_word(sequence: int, calls: int) -> int:
-    """What the task process writes at LIMIT: of message ``sequence`` only the first ``calls`` calls may be made."""
+    """The value for LIMIT that allows only the first ``calls`` calls of message ``sequence``."""
     return sequence << 32 | calls

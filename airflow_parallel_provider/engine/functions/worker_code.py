@@ -1,4 +1,4 @@
-"""What a worker needs of its stage: the function, how to begin and how to end. Travels to worker processes."""
+"""What a worker needs of its stage: the function, ``setup`` and ``teardown``. It is sent to worker processes."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class StageFunction:
     batched: bool
     retry: Retry
     receives_serialized: bool = False
-    """Values may come sealed: the stage before is a process stage too."""
+    """Values may arrive serialized: the stage before is a process stage too."""
     returns_serialized: bool = False
-    """Results may go sealed: the stage after is a process stage too."""
+    """Results may be sent serialized: the stage after is a process stage too."""
 
     @classmethod
     def of(cls, stage: Stage, *, receives_serialized: bool = False, returns_serialized: bool = False) -> StageFunction:
-        """Take it out of a stage."""
+        """The part of ``stage`` that its workers need."""
         from airflow_parallel_provider.engine.plan.functions import has_process_method
 
         return cls(
@@ -55,7 +55,10 @@ class StageFunction:
         )
 
     def bind(self) -> BoundFunction:
-        """Set one worker up. Raises what ``setup`` raises. In an async stage setup and finish may be coroutines."""
+        """Set up one worker; raises what ``setup`` raises.
+
+        An async worker calls ``setup`` itself where there is one: it may be a coroutine function.
+        """
         if self.has_process:
             return self._bind_object()
         if self.setup is None:
@@ -63,7 +66,7 @@ class StageFunction:
         return self.bind_resource(self.setup())
 
     def bind_resource(self, resource: Any) -> BoundFunction:
-        """The function bound to what ``setup`` returned."""
+        """Bind the function to what ``setup`` returned."""
         function, teardown = self.function, self.teardown
 
         def call(value: Any) -> Any:
@@ -72,7 +75,7 @@ class StageFunction:
         return BoundFunction(call, None if teardown is None else lambda: teardown(resource))
 
     def worker_object(self) -> Any:
-        """A stage object of the worker's own: a new instance of the class, or a deep copy of the instance."""
+        """The worker's own stage object: a new instance of the class, or a deep copy of the instance."""
         return self.function() if isinstance(self.function, type) else copy.deepcopy(self.function)
 
     def _bind_object(self) -> BoundFunction:

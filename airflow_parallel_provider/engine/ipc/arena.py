@@ -1,9 +1,9 @@
-"""Shared memory for large buffers: one arena per direction between a worker and its worker.
+"""Shared memory for large buffers: one arena per direction between the task process and a worker process.
 
 An arena is an anonymous, sparse memory file: it costs only the pages that were written, its pages stay warm for the
-next buffer, and the kernel frees it with the last process that holds it, however that process ends. The sender places
-a buffer (one copy) and sends its place and length; the receiver uses it where it lies and says when nobody refers to
-it any more. A full arena is no error: the buffer then goes through the socket.
+next buffer, and the kernel frees it with the last process that holds it, however that process ends. The sender copies
+a buffer in and sends its offset and length; the receiver uses it in place and reports when nothing refers to it any
+more. A full arena is no error: the buffer then goes through the socket.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import weakref
 from typing import Any, Final
 
 ARENA_BYTES: Final = 1 << 30
-"""Bytes of address space per direction and worker; memory is used only for what is in it."""
+"""Bytes of address space per direction and worker process; memory is used only for what is written."""
 
 SHARED_FROM: Final = 1 << 16
-"""Bytes from which a buffer is placed in shared memory; below, the socket is faster."""
+"""Bytes from which a buffer goes through shared memory; below, the socket is faster."""
 
 
 def create_memory(size: int) -> int:
@@ -34,14 +34,14 @@ def create_memory(size: int) -> int:
 
 
 class Sender:
-    """Places buffers. Offsets come back through :meth:`free` when the other side is done with them."""
+    """Copies buffers into an arena. The other side gives their offsets back, for :meth:`free`."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
         self._view = memoryview(memory)
         self._top = 0
-        self._free: dict[int, list[int]] = {}  # by size class: last used first, its pages are warm
-        self._classes: dict[int, int] = {}  # offset to size class
+        self._free: dict[int, list[int]] = {}  # by size class; the last used comes first, because its pages are warm
+        self._classes: dict[int, int] = {}  # size class by offset
 
     def put(self, buffer: memoryview) -> int | None:
         """Copy a buffer in; return its offset, or None when there is no room."""
@@ -60,43 +60,43 @@ class Sender:
         return offset
 
     def free(self, offset: int) -> None:
-        """The other side has let go of what was placed there."""
+        """The other side no longer uses the buffer at ``offset``."""
         self._free.setdefault(self._classes[offset], []).append(offset)
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._view.release()
         _close(self._memory)
 
 
 class Receiver:
-    """Hands out placed buffers as objects that tell when nobody refers to them any more."""
+    """Gives out the buffers in an arena, and notes which of them nothing refers to any more."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
         self.released: list[int] = []
 
     def buffer(self, offset: int, size: int) -> Any:
-        """The buffer at an offset; whoever refers to it (an array, say) keeps it."""
+        """The buffer at an offset. It stays valid as long as anything, such as an array, refers to it."""
         # A ctypes array exports the memory and can be watched by a weak reference; a memoryview cannot.
         lease = (ctypes.c_char * size).from_buffer(self._memory, offset)
         weakref.finalize(lease, self.released.append, offset).atexit = False
         return lease
 
-    def take_released(self, most: int) -> list[int]:
-        """Offsets that the sender may use again, at most so many."""
-        count = min(most, len(self.released))
+    def take_released(self, limit: int) -> list[int]:
+        """Up to ``limit`` offsets that the sender may use again."""
+        count = min(limit, len(self.released))
         taken = self.released[:count]
         del self.released[:count]
         return taken
 
     def close(self) -> None:
-        """Let go of the memory; buffers that are still referred to keep their part of it."""
+        """Release the memory; buffers that something still refers to stay valid."""
         _close(self._memory)
 
 
 def _close(memory: mmap.mmap) -> None:
     try:
         memory.close()
-    except BufferError:  # something still refers to it: it goes with the last reference
+    except BufferError:  # something still refers to it: the last reference frees it
         return

@@ -1,11 +1,11 @@
-"""Questions that worker processes ask of the task process while their functions run.
+"""Requests that worker processes send to the task process while their functions run.
 
-A function in a worker may need something that only the task process can get (in Airflow a connection or a Variable).
-It asks with :func:`ask`, from any thread of the worker, also from processes that it forks, and from the fork server while
-the functions' modules are imported.
+A function in a worker process may need something that only the task process can get (in Airflow, a connection or a
+Variable). It calls :func:`request`, from any thread of the worker process, from processes that it forks, and from the
+fork server while that imports the functions' modules.
 
-A worker's own socket belongs to its worker, and its worker waits for results. So each question travels on a socket pair
-of its own: one end is sent through a datagram socket that all workers share, question and answer go over the other.
+A worker process's own socket carries its results. So each request has a socket pair of its own: one end is sent over a
+datagram socket that all worker processes share, and request and response travel over the pair.
 """
 
 from __future__ import annotations
@@ -17,69 +17,67 @@ import logging
 import os
 import select
 import socket
-import struct
 import threading
 
+from airflow_parallel_provider.engine.ipc.framing import receive_message, send_message
 from airflow_parallel_provider.engine.plan.worker_hooks import RequestHandler
 from airflow_parallel_provider.errors import ParallelError
 
-THREAD_NAME = "parallel-questions"
-
-_SIZE = struct.Struct("<Q")
+THREAD_NAME = "parallel-requests"
 
 _IO_SECONDS = 5.0
-"""Seconds a worker may take to write its question or to read its answer: others wait behind it."""
+"""How long a worker process may take to write its request or to read the response: other requests wait meanwhile."""
 
-_line: socket.socket | None = None
+_server: socket.socket | None = None
 
 log = logging.getLogger(__name__)
 
 
 class NoResponse(ParallelError):
-    """The task process has not answered: it does not take questions, or it is ending."""
+    """The task process has not responded: it takes no requests, the handler failed, or the run is ending."""
 
 
 def connect(fd: int) -> None:
-    """Take over the line to the task process; in the fork server, before any worker is forked."""
-    global _line
+    """Send the requests of this process to the server behind ``fd``; in the fork server, before it forks a worker."""
+    global _server
     os.set_inheritable(fd, False)
-    _line = socket.socket(fileno=fd)
+    _server = socket.socket(fileno=fd)
 
 
 def connected() -> bool:
-    """Whether this process can ask."""
-    return _line is not None
+    """Whether this process can send requests."""
+    return _server is not None
 
 
-def request(question: bytes) -> bytes:
-    """Ask the task process and wait for its answer. Safe from any thread.
+def request(payload: bytes) -> bytes:
+    """Send a request to the task process and wait for the response. Safe from any thread.
 
     :raises NoResponse: when there is none.
     """
-    if _line is None:
-        raise NoResponse("this process has no line to a task process")
+    if _server is None:
+        raise NoResponse("this process is not connected to a task process")
     ours, theirs = socket.socketpair()
     with ours:
         try:
             with theirs:
-                socket.send_fds(_line, [b"?"], [theirs.fileno()])
-            _send(ours, question)
-            return _receive(ours)
+                socket.send_fds(_server, [b"?"], [theirs.fileno()])
+            send_message(ours, payload)
+            return receive_message(ours)
         except OSError as error:
-            raise NoResponse(f"the task process did not answer ({error})") from error
+            raise NoResponse(f"the task process did not respond ({error})") from error
 
 
 class RequestServer:
-    """Answers the questions of all worker processes, one after the other, on a thread of its own.
+    """Responds to the requests of all worker processes, one after the other, on a thread of its own.
 
-    Not on the coordinating thread: that waits for the fork server to import the functions' modules, and at the end for
-    ``teardown``, and both may ask.
+    It does not use the coordinating thread: that waits while the fork server imports the functions' modules, and at the
+    end while workers run ``teardown``, and both may send requests.
 
-    :param answer: see :data:`Answer`.
+    :param handler: see :data:`RequestHandler`.
     """
 
-    def __init__(self, answer: RequestHandler) -> None:
-        self._handler = answer
+    def __init__(self, handler: RequestHandler) -> None:
+        self._handler = handler
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours = _above_standard_streams(ours)
         self._theirs = _above_standard_streams(theirs)
@@ -90,11 +88,11 @@ class RequestServer:
 
     @property
     def fd(self) -> int:
-        """The descriptor that the fork server is given."""
+        """The descriptor for :func:`connect` in the fork server."""
         return self._theirs.fileno()
 
     def close(self) -> None:
-        """Answer no more. Does not wait for an answer that is being looked for: that may hang. Call it once."""
+        """Take no more requests. Does not wait for a handler that is running: it may hang. Call it once."""
         self._wake.close()
         self._thread.join(0.5)
 
@@ -112,44 +110,25 @@ class RequestServer:
     def _serve_one(self) -> None:
         _, fds, _, _ = socket.recv_fds(self._ours, 1, 1)
         for fd in fds:
-            with socket.socket(fileno=fd) as line:
-                line.settimeout(_IO_SECONDS)
-                # The asker may be ended at any moment; that is no business of the next one's.
+            with socket.socket(fileno=fd) as client:
+                client.settimeout(_IO_SECONDS)
+                # The client process may end at any moment; the server goes on with the next request.
                 with contextlib.suppress(OSError):
-                    self._respond_on(line)
+                    self._respond_on(client)
 
-    def _respond_on(self, line: socket.socket) -> None:
-        question = _receive(line)
+    def _respond_on(self, client: socket.socket) -> None:
+        payload = receive_message(client)
         try:
-            answer = self._handler(question)
+            response = self._handler(payload)
         except Exception:
-            log.warning("A question of a worker process could not be answered", exc_info=True)
+            log.warning("The handler of worker requests failed; the worker gets no response", exc_info=True)
             return
-        _send(line, answer)
+        send_message(client, response)
 
 
 def _above_standard_streams(sock: socket.socket) -> socket.socket:
-    """The socket under a descriptor of 3 or more: below are the places of a child's standard streams."""
+    """The socket under a descriptor of 3 or more: a child process uses 0 to 2 for its standard streams."""
     if sock.fileno() > 2:
         return sock
     with sock:
         return socket.socket(fileno=fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
-
-
-def _send(line: socket.socket, data: bytes) -> None:
-    line.sendall(_SIZE.pack(len(data)) + data)
-
-
-def _receive(line: socket.socket) -> bytes:
-    (size,) = _SIZE.unpack(_exactly(line, _SIZE.size))
-    return _exactly(line, size)
-
-
-def _exactly(line: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        more = line.recv(min(1 << 20, size - len(data)))
-        if not more:
-            raise ConnectionResetError("the other side is gone")
-        data += more
-    return bytes(data)

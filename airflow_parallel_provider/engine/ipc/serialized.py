@@ -1,4 +1,4 @@
-"""Values that travel unopened: between two process stages the task process passes bytes on without unpickling them."""
+"""Values that stay pickled between two process stages: the task process passes their bytes on without unpickling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from airflow_parallel_provider.engine.ipc.arena import SHARED_FROM
 
 SERIALIZE_FROM_BYTES: Final = 1 << 15
-"""Mean bytes of a result from which sealing pays."""
+"""Mean bytes of a result from which it is cheaper to leave it pickled in the task process."""
 
 
 class SerializedValue:
@@ -27,7 +27,7 @@ class SerializedValue:
         return len(self.payload) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
 
     def deserialize(self) -> Any:
-        """Unpickle."""
+        """Unpickle the value."""
         return pickle.loads(self.payload, buffers=self.buffers)  # noqa: S301 - pickled by this run's own workers
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -35,12 +35,12 @@ class SerializedValue:
 
 
 def deserialize(value: Any) -> Any:
-    """The value itself, whether it was sealed or not."""
+    """The value itself, serialized or not."""
     return value.deserialize() if type(value) is SerializedValue else value
 
 
 def deserialize_all(values: Sequence[Any], *, batched: bool) -> Sequence[Any]:
-    """The values of a message, opened."""
+    """The values of a message, each deserialized."""
     if batched:
         return [[deserialize(value) for value in batch] for batch in values]
     return [deserialize(value) for value in values]
@@ -59,7 +59,10 @@ class _Bytes:
 
 
 def out_of_band(values: list[Any]) -> list[Any]:
-    """Have large bytes among the values travel beside the pickle. Values of a stage are alike: the first one tells."""
+    """Wrap large bytes so that they travel outside the pickle stream, without a copy.
+
+    Only the first value is looked at: the values of a stage are of one type.
+    """
     if not values or type(values[0]) not in (bytes, bytearray):
         return values
     return [

@@ -1,9 +1,9 @@
-"""Frames on the socket between a worker and its worker process.
+"""Frames on the socket between the task process and a worker process.
 
-A frame is a header, a table, a pickle (protocol 5) and out-of-band buffers. The table says of each buffer how long it
-is and where it lies in shared memory, or that it follows in the frame; and which places of the other direction's shared
-memory are free again. The task process never blocks on a send: while it still has bytes to send it also reads, because
-a worker that is blocked on sending a large result would otherwise wait for ever for a reader that waits for it.
+A frame is a header, a table, a pickle (protocol 5) and out-of-band buffers. The table holds the
+length of each buffer and its offset in shared memory, or that it follows in the frame; then the offsets of the other
+direction's shared memory that are free again. The task process never blocks on a send: while it has bytes left to send
+it also reads. Otherwise it and a worker process that is blocked on sending a large result would wait for each other.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any, Final
 
 from airflow_parallel_provider.engine.ipc.arena import SHARED_FROM, Receiver, Sender
 
-HEADER: Final = struct.Struct("<BIHIQ")  # kind, buffers, places freed, sequence number, length of the pickle
-BUFFER: Final = struct.Struct("<Qq")  # length, place in shared memory or INLINE
-PLACE: Final = struct.Struct("<Q")
+HEADER: Final = struct.Struct("<BIHIQ")  # kind, buffers, offsets freed, sequence number, length of the pickle
+BUFFER: Final = struct.Struct("<Qq")  # length, offset in shared memory or INLINE
+OFFSET: Final = struct.Struct("<Q")
 INLINE: Final = -1
 
 WORK, READY, SETUP_FAILED, DONE, UNREADABLE, LOG, TEARDOWN_FAILED = range(1, 8)
 
 SOCKET_BUFFER: Final = 1 << 19
-"""Bytes the kernel holds per direction: a message of ordinary size goes out without a second wake-up."""
+"""Bytes the kernel buffers per direction: a message of ordinary size needs no second wake-up."""
 
 _READ_SIZE: Final = 1 << 16
 _MAX_PARTS: Final = 64  # far below IOV_MAX
-_MOST_FREED: Final = 1000  # in one frame
+_MAX_FREED: Final = 1000  # in one frame
 
 Part = bytes | bytearray | memoryview
 
@@ -45,7 +45,7 @@ class Frame:
     buffers: list[Any]
 
     def load(self) -> Any:
-        """Unpickle. Raises whatever the objects' own code raises."""
+        """Unpickle. The objects' own code may raise anything."""
         return pickle.loads(self.payload, buffers=self.buffers)  # noqa: S301 - both ends are this run's own processes
 
 
@@ -65,7 +65,7 @@ def dump(value: Any, *, by_value: bool = False) -> tuple[Part, list[memoryview]]
 
 
 class Outbox:
-    """Builds frames, and keeps the bytes that wait to be sent on a socket that must not block."""
+    """Builds frames, and keeps the bytes that a non-blocking socket has not taken yet."""
 
     def __init__(self, sender: Sender, receiver: Receiver) -> None:
         self._sender = sender
@@ -76,28 +76,28 @@ class Outbox:
         return bool(self._parts)
 
     def frame(self, kind: int, sequence: int, payload: Part, buffers: Sequence[memoryview] = ()) -> list[Part]:
-        """The pieces of a frame, in the order in which they must be sent; large ones are not copied twice."""
+        """The parts of a frame, in the order in which they must be sent; large ones are not copied twice."""
         table, inline = [], []
         for buffer in buffers:
-            place = self._sender.put(buffer) if buffer.nbytes >= SHARED_FROM else None
-            table.append(BUFFER.pack(buffer.nbytes, INLINE if place is None else place))
-            if place is None:
+            offset = self._sender.put(buffer) if buffer.nbytes >= SHARED_FROM else None
+            table.append(BUFFER.pack(buffer.nbytes, INLINE if offset is None else offset))
+            if offset is None:
                 inline.append(buffer)
-        freed = self._receiver.take_released(_MOST_FREED) if self._receiver.released else []
-        table += [PLACE.pack(place) for place in freed]
+        freed = self._receiver.take_released(_MAX_FREED) if self._receiver.released else []
+        table += [OFFSET.pack(offset) for offset in freed]
         head = HEADER.pack(kind, len(buffers), len(freed), sequence, len(payload)) + b"".join(table)
         if len(payload) < _READ_SIZE:
             return [head + bytes(payload), *inline]
         return [head, payload, *inline]
 
     def add(self, parts: Sequence[Part]) -> None:
-        """Queue the pieces of a frame."""
+        """Queue the parts of a frame."""
         self._parts.extend(memoryview(part).cast("B") for part in parts if len(part))
 
     def flush(self, sock: socket.socket) -> None:
         """Send what the kernel takes now.
 
-        :raises OSError: when the other side is gone.
+        :raises OSError: when the other side has closed the socket.
         """
         while self._parts:
             batch = [self._parts[at] for at in range(min(len(self._parts), _MAX_PARTS))]
@@ -125,8 +125,8 @@ class Inbox:
         self._start = 0
         self._end = 0
         self._head: tuple[int, int, int, int, int] | None = None
-        self._places: list[tuple[int, int]] | None = None  # of the current frame's buffers, once its table is read
-        self._regions: list[bytearray] = []  # what is being read: the table, then the pickle and the inline buffers
+        self._locations: list[tuple[int, int]] | None = None  # of the current frame, once its table is read
+        self._regions: list[bytearray] = []  # being read: the table, then the pickle and the inline buffers
         self._region = 0
         self._filled = 0
 
@@ -134,7 +134,7 @@ class Inbox:
         """The next frame; None when a non-blocking socket has no whole one yet.
 
         :raises EOFError: when the other side has closed.
-        :raises OSError: when the connection broke.
+        :raises OSError: when the connection is broken.
         """
         while True:
             frame = self._parse()
@@ -166,8 +166,8 @@ class Inbox:
                 return None
             self._head = HEADER.unpack_from(self._raw, self._start)
             self._start += HEADER.size
-            self._expect([self._head[1] * BUFFER.size + self._head[2] * PLACE.size])
-        if self._places is None:
+            self._expect([self._head[1] * BUFFER.size + self._head[2] * OFFSET.size])
+        if self._locations is None:
             if not self._complete():
                 return None
             self._read_table()
@@ -176,21 +176,22 @@ class Inbox:
     def _read_table(self) -> None:
         assert self._head is not None
         table, (_, buffers, freed, _, size) = self._regions[0], self._head
-        self._places = [BUFFER.unpack_from(table, at * BUFFER.size) for at in range(buffers)]
+        self._locations = [BUFFER.unpack_from(table, at * BUFFER.size) for at in range(buffers)]
         for at in range(freed):
-            self._sender.free(PLACE.unpack_from(table, buffers * BUFFER.size + at * PLACE.size)[0])
-        self._expect([size, *(length for length, place in self._places if place == INLINE)])
+            self._sender.free(OFFSET.unpack_from(table, buffers * BUFFER.size + at * OFFSET.size)[0])
+        self._expect([size, *(length for length, offset in self._locations if offset == INLINE)])
 
     def _frame(self) -> Frame:
         assert self._head is not None
-        assert self._places is not None
+        assert self._locations is not None
         payload, *inline = self._regions
         rest = iter(inline)
         buffers = [
-            next(rest) if place == INLINE else self._receiver.buffer(place, length) for length, place in self._places
+            next(rest) if offset == INLINE else self._receiver.buffer(offset, length)
+            for length, offset in self._locations
         ]
         frame = Frame(self._head[0], self._head[3], payload, buffers)
-        self._head = self._places = None
+        self._head = self._locations = None
         self._regions = []
         self._region = 0
         return frame
@@ -201,7 +202,7 @@ class Inbox:
         self._filled = 0
 
     def _complete(self) -> bool:
-        """Copy what was read ahead into what is expected; True when that is full."""
+        """Fill the expected regions from what has been read; True when they are full."""
         while self._region < len(self._regions):
             region = self._regions[self._region]
             missing = len(region) - self._filled

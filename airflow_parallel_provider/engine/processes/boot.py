@@ -1,8 +1,8 @@
-"""First lines of the fork server: run by path with ``python -P``, before any path but the interpreter's own is known.
+"""First lines of the fork server. Run by path with ``python -P``, when only the interpreter's own paths are known.
 
-It takes over ``sys.path`` and ``sys.argv`` of the task process, so that functions can be imported by reference, and
-hands over to :mod:`.parent`. ``__main__`` of the task process is never imported here: under Airflow it is the
-``airflow`` command, whose import fails in a child.
+It takes ``sys.path`` and ``sys.argv`` from the task process, so that functions can be imported by reference, and
+continues in :mod:`.fork_server`. ``__main__`` of the task process is never imported here: under Airflow it is the
+``airflow`` command, whose import fails in a child process.
 """
 
 import json
@@ -12,7 +12,10 @@ import sys
 
 
 def receive(control: socket.socket) -> bytes:
-    """One length-prefixed message."""
+    """Wait for one length-prefixed message.
+
+    A copy of :func:`.ipc.framing.receive_message`: this package cannot be imported before ``sys.path`` is set.
+    """
     header = b""
     while len(header) < 8:
         more = control.recv(8 - len(header))
@@ -30,11 +33,11 @@ def receive(control: socket.socket) -> bytes:
 
 
 def main() -> None:
-    """Read the search path, then serve."""
+    """Set the search path, then serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    told = json.loads(receive(control))
-    sys.path[:] = told["path"]
-    sys.argv[:] = told["argv"]  # a function of a script may look at them
+    settings = json.loads(receive(control))
+    sys.path[:] = settings["path"]
+    sys.argv[:] = settings["argv"]  # a function of a script may read them
     from airflow_parallel_provider.engine.processes.fork_server import serve
 
     serve(control, receive(control))

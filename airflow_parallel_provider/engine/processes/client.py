@@ -1,4 +1,4 @@
-"""The task process's side of the fork server: start it, ask it for workers, learn how they ended."""
+"""The task process's side of the fork server: start it, ask it for worker processes, learn how they ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import os
 import pickle
 import select
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -20,70 +19,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_parallel_provider.engine.functions.outcome import CallFailure
-from airflow_parallel_provider.engine.functions.status_page import PAGE_SLOTS
 from airflow_parallel_provider.engine.ipc import wire
-from airflow_parallel_provider.engine.ipc.arena import ARENA_BYTES, Receiver, Sender, create_memory
+from airflow_parallel_provider.engine.ipc.arena import ARENA_BYTES, create_memory
+from airflow_parallel_provider.engine.ipc.framing import receive_exactly, receive_message, send_message
+from airflow_parallel_provider.engine.processes import protocol
 from airflow_parallel_provider.engine.processes.output_relay import OutputRelay
 from airflow_parallel_provider.engine.processes.protocol import KILL, PAGE_BYTES, REAP, REQUEST, RESPONSE, SPAWN
+from airflow_parallel_provider.engine.processes.worker_process import WorkerExit, WorkerProcess
 from airflow_parallel_provider.errors import ParallelError, PlanError
-
-importing_stage: str | None = None
-"""In a fork server: the stage whose function is being imported."""
 
 READY_SECONDS = 120.0
 """How long the fork server may take to import the stages' modules."""
 
-
-LOOK_SECONDS = 0.1
+CHECK_SECONDS = 0.1
+"""How often the wait for those imports looks whether the run has been stopped."""
 
 
 class ForkServerLost(ParallelError):
-    """The fork server died (or was ended): its workers died with it."""
-
-
-class WorkerProcess:
-    """One worker process as its worker sees it: a socket, a memory page, two arenas, a process id."""
-
-    def __init__(self, pid: int, sock: socket.socket, memory: Sequence[mmap.mmap]) -> None:
-        self.pid = pid
-        self.sock = sock
-        # Readable when the worker is dead. Its socket alone does not tell: a process it started may hold that open.
-        self.death = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
-        self._mapping, outgoing, incoming = memory
-        self.page = memoryview(self._mapping).cast("Q")[:PAGE_SLOTS]
-        self._sender, self._receiver = Sender(outgoing), Receiver(incoming)
-        self.inbox = wire.Inbox(self._sender, self._receiver)
-        self.outbox = wire.Outbox(self._sender, self._receiver)
-
-    def close(self) -> None:
-        """Let go of the socket and the memory; arrays that came from the worker stay valid."""
-        self.sock.close()
-        if self.death is not None:
-            os.close(self.death)
-        self.page.release()
-        self._sender.close()
-        self._receiver.close()
-        with contextlib.suppress(BufferError):
-            self._mapping.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a worker process ended: wait status (None: not known), CPU seconds, most resident memory in bytes."""
-
-    status: int | None = None
-    cpu: float = 0.0
-    peak_rss: int = 0
+    """The fork server died or was ended; its worker processes died with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForkServerOptions:
-    """What a fork server does before it imports the stages' functions.
+    """What a fork server does besides importing the stages' functions.
 
-    :param begin: called there; see :class:`.host.WorkerHooks`.
-    :param preload: what it imports, ``module`` or ``module:name``.
-    :param questions: descriptor of the line on which workers ask; None: there is none.
-    :param clean: applied, here, to what its processes print and log.
+    :param on_start: called in the fork server before those imports; see :class:`.plan.worker_hooks.WorkerHooks`.
+    :param preload: what the fork server imports, each ``module`` or ``module:name``.
+    :param requests_fd: descriptor on which worker processes send requests; None: they cannot.
+    :param redact: applied, in the task process, to what the processes print and log.
     """
 
     on_start: Callable[[], object] | None = None
@@ -93,27 +56,27 @@ class ForkServerOptions:
 
 
 class ForkServerClient:
-    """Starts and talks to one fork server.
+    """Starts one fork server and talks to it.
 
-    Create it on a thread that outlives the run: the kernel's parent-death signal follows the creating *thread*. Asking
-    it for workers is allowed from any thread.
+    Create it on a thread that outlives the run: the kernel's parent-death signal follows the creating *thread*.
+    :meth:`spawn` and :meth:`reap` may be called from any thread.
 
-    :param codes: pickled :class:`StageFunction` by stage number.
-    :param environment: variables set in the fork server and its workers only.
-    :param stopped: asked while its imports are waited for: whether to give up.
-    :param extras: what it does first.
+    :param functions: pickled :class:`StageFunction` by stage number.
+    :param environment: variables set in the fork server and its worker processes only.
+    :param stop_requested: called while the fork server imports; True ends the wait.
+    :param options: what else the fork server does.
     """
 
     def __init__(
         self,
-        codes: Mapping[int, bytes],
+        functions: Mapping[int, bytes],
         environment: Mapping[str, str],
-        stopped: Callable[[], bool] = lambda: False,
-        extras: ForkServerOptions = ForkServerOptions(),
+        stop_requested: Callable[[], bool] = lambda: False,
+        options: ForkServerOptions = ForkServerOptions(),
     ) -> None:
-        self._options = extras
-        self._stopped = stopped
-        self._codes = dict(codes)
+        self._options = options
+        self._stop_requested = stop_requested
+        self._functions = dict(functions)
         self._environment = dict(environment)
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
@@ -122,17 +85,19 @@ class ForkServerClient:
         self._lost = False
 
     def start(self) -> dict[int, CallFailure]:
-        """Start it and wait until it has imported the stage functions; return the stages whose import failed.
+        """Start it and wait until it has imported the stage functions.
 
-        :raises PlanError: in a fork server, where every fork server would start another one without end.
+        :return: the stages whose import failed; -1 is ``on_start``.
+        :raises ForkServerLost: when it does not start, or a stop is requested meanwhile.
+        :raises PlanError: inside a fork server, where every fork server would start another one without end.
         """
-        if importing_stage is not None:
+        if protocol.importing_stage is not None:
             cure = "its module runs a pipeline when it is imported: put that under `if __name__ == '__main__':`"
-            raise PlanError("Stage.function", importing_stage, cure)
+            raise PlanError("Stage.function", protocol.importing_stage, cure)
         ours, theirs = socket.socketpair()
         boot = Path(__file__).with_name("boot.py")
         environment = {**os.environ, "PYTHON_OPERATORS_VIRTUAL_ENV_MODE": "1"}  # lets a worker `import airflow`
-        # Without standard streams a new socket may be descriptor 0, 1 or 2: the places of the child's own streams.
+        # Without standard streams a new socket may get descriptor 0, 1 or 2, which are the child's own streams.
         control = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
         try:
             self._process = subprocess.Popen(
@@ -149,57 +114,55 @@ class ForkServerClient:
         self._control = ours
         assert self._process.stdout is not None
         self._relay = OutputRelay(self._process.stdout, self._options.redact)
-        return self._hand_over(ours)
+        return self._send_bootstrap(ours)
 
-    def _hand_over(self, control: socket.socket) -> dict[int, CallFailure]:
-        # The secrets among the environment travel over the socket: argv and environ of a process can be read.
-        boot = {
+    def _send_bootstrap(self, control: socket.socket) -> dict[int, CallFailure]:
+        # The secrets in the environment travel over the socket: other processes can read argv and environ of a process.
+        bootstrap = {
             "parent": os.getpid(),
             "environment": self._environment,
-            "codes": self._codes,
-            "begin": self._send_bootstrap(),
+            "functions": self._functions,
+            "on_start": self._pickled_on_start(),
             "preload": self._options.preload,
-            "questions": self._options.requests_fd,
+            "requests_fd": self._options.requests_fd,
         }
         control.settimeout(READY_SECONDS)
         try:
-            told = {"path": _search_path(), "argv": sys.argv}
-            for message in (json.dumps(told).encode(), pickle.dumps(boot)):
-                control.sendall(struct.pack("<Q", len(message)) + message)
+            send_message(control, json.dumps({"path": _search_path(), "argv": sys.argv}).encode())
+            send_message(control, pickle.dumps(bootstrap))
             self._await_ready(control)
-            (size,) = struct.unpack("<Q", _receive(control, 8))
-            failures: dict[int, CallFailure] = pickle.loads(_receive(control, size))  # noqa: S301 - our own child
+            failures: dict[int, CallFailure] = pickle.loads(receive_message(control))  # noqa: S301 - our own child
         except OSError as error:
             self._lost = True
-            raise ForkServerLost(f"the worker fork server did not start: {error or type(error).__name__}") from error
+            raise ForkServerLost(f"the fork server did not start: {error or type(error).__name__}") from error
         return failures
 
-    def _send_bootstrap(self) -> bytes:
+    def _pickled_on_start(self) -> bytes:
         if self._options.on_start is None:
             return b""
         import cloudpickle
 
-        begin: bytes = cloudpickle.dumps(self._options.on_start, protocol=5)
-        return begin
+        pickled: bytes = cloudpickle.dumps(self._options.on_start, protocol=5)
+        return pickled
 
     def _await_ready(self, control: socket.socket) -> None:
-        """Imports may take long; a stop that is asked for meanwhile must not wait for them."""
+        """Imports may take long; a stop that is requested meanwhile must not wait for them."""
         deadline = time.monotonic() + READY_SECONDS
         poller = select.poll()
         poller.register(control, select.POLLIN)
-        while not poller.poll(LOOK_SECONDS * 1000):
-            if self._stopped():
+        while not poller.poll(CHECK_SECONDS * 1000):
+            if self._stop_requested():
                 raise InterruptedError("the run is being torn down")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"its imports took longer than {READY_SECONDS:g} s")
 
     @property
     def pid(self) -> int | None:
-        """Process id, None before :meth:`start`."""
+        """Process id; None before :meth:`start` and after :meth:`close`."""
         return self._process.pid if self._process else None
 
     def redact(self, text: str) -> str:
-        """The text without what nobody may read."""
+        """The text without its secrets."""
         return self._options.redact(text)
 
     @property
@@ -208,7 +171,7 @@ class ForkServerClient:
         return self._lost
 
     def spawn(self, stage: int) -> WorkerProcess:
-        """Fork a worker for a stage; about 2 ms.
+        """Fork a worker process for a stage; takes about 2 ms.
 
         :raises ForkServerLost: when the fork server is dead.
         :raises OSError: when the system allows no further process.
@@ -225,7 +188,7 @@ class ForkServerClient:
             if pid < 0:
                 raise OSError(status, f"no worker process could be started: {os.strerror(status)}")
             ours.setblocking(False)
-            return self._registered(pid, ours, memory)
+            return self._open_worker(pid, ours, memory)
         except BaseException:
             ours.close()
             for mapping in memory:
@@ -236,39 +199,45 @@ class ForkServerClient:
             for fd in fds:
                 os.close(fd)
 
-    def _registered(self, pid: int, sock: socket.socket, memory: Sequence[mmap.mmap]) -> WorkerProcess:
+    def _open_worker(self, pid: int, sock: socket.socket, memory: Sequence[mmap.mmap]) -> WorkerProcess:
         try:
             return WorkerProcess(pid, sock, memory)
-        except ProcessLookupError:  # dead and collected: only the fork server's end does that unasked
+        except ProcessLookupError:  # dead and collected already, which happens only when the fork server itself ends
             self._lost = True
-            raise ForkServerLost("the worker fork server died") from None
+            raise ForkServerLost("the fork server died") from None
 
-    def reap(self, pid: int, *, kill: bool) -> Ended:
-        """How a worker ended that has ended, or is ended now; nothing is known when that is not to be had."""
+    def reap(self, pid: int, *, kill: bool) -> WorkerExit:
+        """How a worker process ended; all unknown when the fork server cannot tell.
+
+        :param kill: end it first.
+        """
         with contextlib.suppress(ForkServerLost):
             done, status, cpu, peak_rss = self._request(KILL if kill else REAP, pid, [])
             if done == pid:
-                return Ended(status, cpu, peak_rss)
-        return Ended()
+                return WorkerExit(status, cpu, peak_rss)
+        return WorkerExit()
 
     def _request(self, operation: int, subject: int, fds: list[int]) -> tuple[int, int, float, int]:
         with self._lock:
             if self._lost or self._control is None:
-                raise ForkServerLost("the worker fork server is gone")
+                raise ForkServerLost("the fork server is not running")
             try:
                 socket.send_fds(self._control, [REQUEST.pack(operation, subject)], fds)
-                pid, status, cpu, peak_rss = RESPONSE.unpack(_receive(self._control, RESPONSE.size))
+                pid, status, cpu, peak_rss = RESPONSE.unpack(receive_exactly(self._control, RESPONSE.size))
             except OSError as error:
                 self._lost = True
-                raise ForkServerLost("the worker fork server died") from error
+                raise ForkServerLost("the fork server died") from error
         return pid, status, cpu, peak_rss
 
     def close(self) -> None:
-        """End the fork server and with it every worker. Takes milliseconds; never raises; a second call does nothing."""
+        """End the fork server and with it every worker process. Takes milliseconds and never raises.
+
+        A second call does nothing.
+        """
         if self._process is None:
             return
         if self._control is not None:
-            # Not under the lock: somebody may be waiting for an answer there, and this is what wakes him up.
+            # Without the lock: a thread that waits for a response holds it, and this wakes that thread.
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
         try:
@@ -286,17 +255,7 @@ class ForkServerClient:
 
 
 def _search_path() -> list[str]:
-    """``sys.path``, made absolute, with the place of this package on it whatever way it was imported."""
+    """``sys.path``, made absolute, with the folder of this package on it however the package was imported."""
     here = str(Path(__file__).parents[3])
     paths = [str(Path(entry or ".").absolute()) for entry in sys.path]
     return paths if here in paths else [*paths, here]
-
-
-def _receive(control: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = control.recv(size - len(data))
-        if not more:
-            raise ConnectionResetError("closed by the fork server")
-        data += more
-    return data

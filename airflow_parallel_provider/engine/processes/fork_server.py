@@ -1,6 +1,6 @@
-"""The fork server process: single-threaded, imports the stage functions once, forks workers and collects the dead ones.
+"""The fork server: a single-threaded process that imports the stage functions once and forks worker processes.
 
-Requests and answers have a fixed size, so that one read is one request and the descriptors sent along belong to it.
+Requests and responses have a fixed size, so one read is one request, and the descriptors sent along belong to it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import os
 import pickle
 import signal
 import socket
-import struct
 import time
 from typing import Any, Final, NoReturn
 
 from airflow_parallel_provider.engine.functions.outcome import CallFailure, describe_error
-from airflow_parallel_provider.engine.functions.status_page import PAGE_SLOTS
+from airflow_parallel_provider.engine.functions.status_page import PAGE_WORDS
 from airflow_parallel_provider.engine.functions.worker_code import StageFunction
 from airflow_parallel_provider.engine.ipc.arena import ARENA_BYTES
+from airflow_parallel_provider.engine.ipc.framing import send_message
+from airflow_parallel_provider.engine.processes import protocol
 from airflow_parallel_provider.engine.processes.protocol import KILL, PAGE_BYTES, REQUEST, RESPONSE, SPAWN
 from airflow_parallel_provider.engine.processes.system import (
     RSS_UNIT,
@@ -31,68 +32,63 @@ from airflow_parallel_provider.engine.processes.system import (
 )
 
 _REAP_SECONDS: Final = 5.0
+"""How long :meth:`ForkServer._reap` waits for a process to end."""
 
 
 def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
-    """Become the fork server: load the stage functions, answer requests until the control socket closes."""
-    from airflow_parallel_provider.engine.processes import client
-
-    gc.disable()  # imports make much and leave little behind; workers switch it on again
+    """Become the fork server: load the stage functions, then answer requests until the control socket closes."""
+    gc.disable()  # imports create many objects and little garbage; worker processes switch it on again
     reset_signals()
     boot = pickle.loads(bootstrap)  # noqa: S301 - written by the task process that started us
     die_with_parent(boot["parent"])
     adopt_orphans()
     os.environ.update(boot["environment"])
-    codes: dict[int, StageFunction] = {}
+    functions: dict[int, StageFunction] = {}
     failures: dict[int, CallFailure] = {}
-    client.importing_stage = "by its begin function"
+    protocol.importing_stage = "of WorkerHooks.on_start"
     try:
-        _bootstrap(boot)
+        _prepare(boot)
     except BaseException as error:  # noqa: BLE001 - as below
         failures[-1] = describe_error(error)
-    for stage, data in boot["codes"].items():
-        client.importing_stage = f"of stage {stage}"
+    for stage, data in boot["functions"].items():
+        protocol.importing_stage = f"of stage {stage}"
         try:
-            codes[stage] = pickle.loads(data)  # noqa: S301
+            functions[stage] = pickle.loads(data)  # noqa: S301
         except BaseException as error:  # noqa: BLE001 - an import may raise anything, SystemExit included
             failures[stage] = describe_error(error)
-    client.importing_stage = None
+    protocol.importing_stage = None
     from airflow_parallel_provider.engine.processes import worker_main  # noqa: F401 - once here, not once in every worker
 
-    # What is there now stays: a worker's collector need not look at it, and so does not copy the pages it shares.
+    # What exists now stays: the collector of a worker process skips it, and so does not copy the pages that it shares.
     gc.freeze()
-    _send(control, pickle.dumps(failures))
-    ForkServer(control, codes).run()
+    send_message(control, pickle.dumps(failures))
+    ForkServer(control, functions).run()
 
 
-def _bootstrap(boot: dict[str, Any]) -> None:
-    """What the surroundings of the run want done before anything else."""
-    if boot["questions"] is not None:
+def _prepare(boot: dict[str, Any]) -> None:
+    """Do what the options ask for before the stage functions are imported (see :class:`.client.ForkServerOptions`)."""
+    if boot["requests_fd"] is not None:
         from airflow_parallel_provider.engine.ipc import requests
 
-        requests.connect(boot["questions"])
-    if boot["begin"]:
-        pickle.loads(boot["begin"])()  # noqa: S301
-    for wanted in boot["preload"]:
-        module, _, name = wanted.partition(":")
-        with contextlib.suppress(BaseException):  # the function that wants it will say so
+        requests.connect(boot["requests_fd"])
+    if boot["on_start"]:
+        pickle.loads(boot["on_start"])()  # noqa: S301
+    for imported in boot["preload"]:
+        module, _, name = imported.partition(":")
+        with contextlib.suppress(BaseException):  # the function that imports it will raise the error
             getattr(importlib.import_module(module), name or "__name__")
-
-
-def _send(control: socket.socket, data: bytes) -> None:
-    control.sendall(struct.pack("<Q", len(data)) + data)
 
 
 class ForkServer:
     """Answers requests one after the other."""
 
-    def __init__(self, control: socket.socket, codes: dict[int, StageFunction]) -> None:
+    def __init__(self, control: socket.socket, functions: dict[int, StageFunction]) -> None:
         self.control = control
-        self.codes = codes
+        self.functions = functions
         self.children: set[int] = set()
 
     def run(self) -> NoReturn:
-        """Serve until the task process closes the control socket or dies; then end every worker and exit."""
+        """Serve until the task process closes the control socket or dies; then end every worker process and exit."""
         while True:
             try:
                 data, fds, _, _ = socket.recv_fds(self.control, REQUEST.size, 4)
@@ -101,8 +97,8 @@ class ForkServer:
             if len(data) < REQUEST.size:
                 self._end()
             operation, subject = REQUEST.unpack(data)
-            answer = self._spawn(subject, fds) if operation == SPAWN else self._reap(subject, kill=operation == KILL)
-            self.control.sendall(RESPONSE.pack(*answer))
+            response = self._spawn(subject, fds) if operation == SPAWN else self._reap(subject, kill=operation == KILL)
+            self.control.sendall(RESPONSE.pack(*response))
 
     def _spawn(self, stage: int, fds: list[int]) -> tuple[int, int, float, int]:
         parent = os.getpid()
@@ -115,7 +111,7 @@ class ForkServer:
         if pid == 0:
             self._become_worker(stage, fds, parent)
         for fd in fds:
-            os.close(fd)  # no sibling may inherit it: the end of file of a worker must be seen
+            os.close(fd)  # or the next worker process inherits it, and the end of this one's socket is never seen
         self.children.add(pid)
         return pid, 0, 0.0, 0
 
@@ -126,13 +122,13 @@ class ForkServer:
             self.control.close()
             gc.enable()
             sock = socket.socket(fileno=fds[0])
-            page = memoryview(mmap.mmap(fds[1], PAGE_BYTES)).cast("Q")[:PAGE_SLOTS]
+            page = memoryview(mmap.mmap(fds[1], PAGE_BYTES)).cast("Q")[:PAGE_WORDS]
             incoming, outgoing = (mmap.mmap(fd, ARENA_BYTES) for fd in fds[2:])
             for fd in fds[1:]:
                 os.close(fd)
             from airflow_parallel_provider.engine.processes.worker_main import WorkerMain
 
-            WorkerMain(self.codes[stage], sock, page, outgoing, incoming).run()
+            WorkerMain(self.functions[stage], sock, page, outgoing, incoming).run()
             code = 0
         except BaseException:  # noqa: BLE001 - nothing may return into the fork server's loop
             import traceback
@@ -143,7 +139,7 @@ class ForkServer:
             os._exit(code)
 
     def _reap(self, pid: int, *, kill: bool) -> tuple[int, int, float, int]:
-        """Collect one worker, ended before if asked; a worker that will not go is reported as pid -1."""
+        """Collect one worker process, killed before if asked; process id -1 when it does not end."""
         if pid not in self.children:
             return -1, 0, 0.0, 0
         if kill:
@@ -158,15 +154,15 @@ class ForkServer:
                 return pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * RSS_UNIT
             if time.monotonic() > deadline:
                 return -1, 0, 0.0, 0
-            time.sleep(0.0005)  # only while a killed process is on its way out
+            time.sleep(0.0005)  # only for the moment that a killed process needs to end
 
     def _end_orphans(self) -> None:
-        """End what a worker started and left behind: it became a child of this process when the worker died."""
+        """End what a worker process started and left: it became a child of this process when the worker died."""
         while orphans := children_of(os.getpid()) - self.children:
             _kill_and_collect(orphans)
 
     def _end(self) -> NoReturn:
-        _kill_and_collect(self.children)  # collected, too: in a container nobody else may do that
+        _kill_and_collect(self.children)  # collected too: in a container there may be no init process that does it
         self.children.clear()
         self._end_orphans()
         os._exit(0)

@@ -1,7 +1,7 @@
-"""What workers print: to the log of the task, line by line.
+"""Forwards what worker processes print to the log of the task, line by line.
 
-Workers do not inherit the task's own stdout and stderr: under Airflow those are sockets of the supervisor, and a
-process that outlives the task while it holds one delays the task's final state by up to a minute.
+Worker processes do not inherit the task's own stdout and stderr: under Airflow those are sockets of the supervisor, and
+a process that outlives the task while it holds one delays the task's final state by up to a minute.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ from typing import IO
 
 log = logging.getLogger("airflow_parallel_provider.workers")
 
-_LONGEST = 8000
-_READ = 1 << 16
+_MAX_LINE = 8000
+_READ_SIZE = 1 << 16
 
 LAST_BYTES = 1 << 20
 LAST_SECONDS = 0.3
-"""What is still passed on after the end, and for how long; a process that never stops printing must not hold it up."""
+"""How much is still forwarded after :meth:`OutputRelay.close`, and for how long: a process that never stops printing
+must not delay the end of the run."""
 
 
 class OutputRelay:
-    """Reads the pipe on a thread of its own until :meth:`close`.
+    """Reads a pipe on a thread of its own until :meth:`close`.
 
     It does not wait for the end of the pipe: a process that a stage's function started may hold it open for ever.
+
+    :param redact: applied to each line.
     """
 
-    def __init__(self, stream: IO[bytes], clean: Callable[[str], str] = str) -> None:
+    def __init__(self, stream: IO[bytes], redact: Callable[[str], str] = str) -> None:
         self._stream = stream
-        self._redact = clean
+        self._redact = redact
         self._wake, self._waker = os.pipe()
         self._closing = False
         self._until = math.inf
@@ -44,12 +47,12 @@ class OutputRelay:
         try:
             self._read_to_the_end(self._stream.fileno())
         finally:
-            # Not in `close`, which waits only so long: the numbers may be somebody else's once they are free.
+            # Not in `close`, which waits only a limited time: a closed descriptor's number may be reused at once.
             os.close(self._wake)
             self._stream.close()
 
     def _read_to_the_end(self, fd: int) -> None:
-        rest, left = b"", LAST_BYTES
+        rest, allowed = b"", LAST_BYTES
         while True:
             poller = select.poll()
             poller.register(fd, select.POLLIN)
@@ -57,24 +60,24 @@ class OutputRelay:
             if fd not in dict(poller.poll()):
                 break
             closing = self._closing  # then this read takes all that had been printed: a pipe holds no more than that
-            data = os.read(fd, _READ)
+            data = os.read(fd, _READ_SIZE)
             if not data:
                 break
-            left -= len(data) if closing else 0
+            allowed -= len(data) if closing else 0
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._log(line)
-            while len(rest) > _LONGEST:
-                self._log(rest[:_LONGEST])
-                rest = rest[_LONGEST:]
-            if closing and (left <= 0 or time.monotonic() > self._until):
+            while len(rest) > _MAX_LINE:
+                self._log(rest[:_MAX_LINE])
+                rest = rest[_MAX_LINE:]
+            if closing and (allowed <= 0 or time.monotonic() > self._until):
                 break
         self._log(rest)
 
     def close(self) -> None:
-        """Pass on what has been printed so far and stop.
+        """Forward what has been printed so far and stop.
 
-        May be called again: ``execution_timeout`` may have cut the first call short while it waited.
+        May be called again: ``execution_timeout`` may have interrupted the first call while it waited.
         """
         if not self._closing:
             self._until = time.monotonic() + LAST_SECONDS

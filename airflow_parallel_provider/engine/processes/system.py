@@ -1,4 +1,4 @@
-"""The few calls to the operating system that the standard library has no name for."""
+"""Calls to the operating system that the standard library does not offer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def die_with_parent(expected_parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; where that cannot be had, watch the parent instead.
+    """Have the kernel kill this process when its parent dies; where the kernel cannot, watch the parent.
 
     The parent may have died before the call, hence the check after it.
     """
@@ -32,13 +32,13 @@ def die_with_parent(expected_parent: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every process that a worker leaves behind, so that it can be found and ended."""
+    """Become the parent of every process that a worker process leaves behind, so that it can be found and ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def children_of(pid: int) -> set[int]:
-    """Process ids of the living and dead children of a process; empty where the system does not tell."""
+    """Process ids of the living and dead children of a process; empty where the system does not say."""
     try:
         return {int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
     except (OSError, ValueError):
@@ -52,10 +52,10 @@ def _watch(expected_parent: int) -> None:  # pragma: no cover - see above
 
 
 def reset_signals() -> None:
-    """Default signal handling, whatever was inherited.
+    """Restore the default signal handling, whatever was inherited.
 
     A forked child of an Airflow task inherits a SIGTERM handler that returns at once in any process but the task.
-    Ctrl-C reaches the whole group: the task process decides what it means, so children ignore it.
+    Ctrl-C reaches the whole process group: children ignore it, because the task process decides what it means.
     """
     for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
@@ -74,5 +74,5 @@ def exit_text(status: int) -> str:
 
 
 def was_signalled(status: int, *signals: signal.Signals) -> bool:
-    """Whether a process was ended by one of the signals."""
+    """Whether one of the signals ended the process."""
     return -os.waitstatus_to_exitcode(status) in signals

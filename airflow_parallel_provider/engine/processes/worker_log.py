@@ -1,7 +1,7 @@
-"""Log records of worker processes: sent to the task process, rate-limited, drops counted.
+"""Log records of worker processes: sent to the task process, rate-limited, with the dropped ones counted.
 
-Logging must never become the bottleneck of a parallel part, and a worker has no logging of its own that would reach the
-task log.
+A worker process has no logging of its own that reaches the task log, and logging must never become the bottleneck of a
+parallel part.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable
 
 RATE = 200.0
-"""Records per second and worker that are let through, with bursts of as many."""
+"""Records per second that one worker process may send, with bursts of as many."""
+
+_MAX_TEXT = 8000
 
 
 class SocketLogHandler(logging.Handler):
-    """Formats records here and hands over plain text."""
+    """Formats records in the worker process and sends plain text; :func:`log_record` is the other end."""
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         super().__init__()
@@ -27,8 +29,8 @@ class SocketLogHandler(logging.Handler):
         self._dropped = 0
         self._guard = threading.local()
 
-    def tell_dropped(self) -> None:
-        """Say how many records were dropped since the last one that passed."""
+    def report_dropped(self) -> None:
+        """Send how many records were dropped since the last one that passed, if any were."""
         dropped, self._dropped = self._dropped, 0
         if dropped:
             self._send(pickle.dumps((logging.WARNING, __name__, "", dropped)))
@@ -48,8 +50,22 @@ class SocketLogHandler(logging.Handler):
         try:
             text = self.format(record)
             dropped, self._dropped = self._dropped, 0
-            self._send(pickle.dumps((record.levelno, record.name, text[:8000], dropped)))
+            self._send(pickle.dumps((record.levelno, record.name, text[:_MAX_TEXT], dropped)))
         except Exception:  # noqa: BLE001 - logging must not fail the item
             self._dropped += 1
         finally:
             self._guard.busy = False
+
+
+def log_record(payload: bytes | bytearray | memoryview, worker: str, redact: Callable[[str], str]) -> None:
+    """In the task process: log what a :class:`SocketLogHandler` has sent.
+
+    :param worker: name of the worker, put in front of the text.
+    :param redact: applied to the text.
+    """
+    level, name, text, dropped = pickle.loads(payload)  # noqa: S301 - sent by a worker process of this run
+    logger = logging.getLogger(name)
+    if dropped:
+        logger.warning("[%s] %d log records were dropped (rate limit)", worker, dropped)
+    if text or not dropped:
+        logger.log(level, "[%s] %s", worker, redact(text))

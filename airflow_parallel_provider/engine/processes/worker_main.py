@@ -47,12 +47,12 @@ from airflow_parallel_provider.engine.processes.worker_log import SocketLogHandl
 
 
 class WorkerMain:
-    """Serves one stage over one socket."""
+    """Serves one stage over one socket. A *worker process* runs nothing else."""
 
     def __init__(
-        self, code: StageFunction, sock: socket.socket, page: Page, outgoing: mmap.mmap, incoming: mmap.mmap
+        self, function: StageFunction, sock: socket.socket, page: Page, outgoing: mmap.mmap, incoming: mmap.mmap
     ) -> None:
-        self.code = code
+        self.function = function
         self.sock = sock
         self.page = page
         sender, receiver = Sender(outgoing), Receiver(incoming)
@@ -63,10 +63,10 @@ class WorkerMain:
         self._sending = threading.Lock()  # log records of the user's own threads share the socket
 
     def run(self) -> None:
-        """Live. Returns when the task process has closed its side of the socket and teardown is done."""
-        self._fresh_start()
-        live = self._set_up()
-        if live is None:
+        """Set up, answer messages until the task process closes its side of the socket, tear down."""
+        self._reset_after_fork()
+        bound = self._set_up()
+        if bound is None:
             return
         self.send(wire.READY, 0, b"")
         while True:
@@ -76,23 +76,23 @@ class WorkerMain:
             except (EOFError, OSError):
                 break
             assert frame is not None  # the socket blocks
-            self._serve(frame, live.call)
+            self._serve(frame, bound.call)
         self.page[STATE] = TEARDOWN
-        if live.teardown is not None:
-            self._tear_down(live.teardown)
-        self._log.tell_dropped()
+        if bound.teardown is not None:
+            self._tear_down(bound.teardown)
+        self._log.report_dropped()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
 
-    def _tear_down(self, finish: Callable[[], Any]) -> None:
+    def _tear_down(self, teardown: Callable[[], Any]) -> None:
         try:
-            finish()
-        except BaseException as error:  # noqa: BLE001 - the items are done; it is only told
+            teardown()
+        except BaseException as error:  # noqa: BLE001 - the items are done; it is only reported
             self.send(wire.TEARDOWN_FAILED, 0, pickle.dumps(describe_error(error)))
 
-    def _fresh_start(self) -> None:
-        """Undo what a fork shares that should not be shared."""
+    def _reset_after_fork(self) -> None:
+        """Replace what a fork copies but each process needs for itself."""
         numpy = sys.modules.get("numpy")
         if numpy is not None:  # `random` reseeds itself after a fork, NumPy's global generator does not
             numpy.random.seed()
@@ -103,8 +103,8 @@ class WorkerMain:
         self.page[BEGAN_NS] = time.monotonic_ns()
         self.page[STATE] = SETUP
         try:
-            return self.code.bind()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
+            return self.function.bind()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the task process must know
             self.send(wire.SETUP_FAILED, 0, pickle.dumps(describe_error(error)))
             return None
 
@@ -115,21 +115,21 @@ class WorkerMain:
         page[STATE] = DECODING
         try:
             values: Sequence[Any] = frame.load()
-            if self.code.receives_serialized:
-                values = deserialize_all(values, batched=self.code.batched)
+            if self.function.receives_serialized:
+                values = deserialize_all(values, batched=self.function.batched)
         except BaseException as error:  # noqa: BLE001
             self.send(wire.UNREADABLE, sequence, pickle.dumps(describe_error(error, kind="transport")))
             return
-        del frame  # its buffers go back as soon as nothing made of them is left
+        del frame  # its buffers are free again once nothing refers to them
         page[CALL] = 0
         page[STATE] = RUNNING
-        if sequence <= page[RECLAIMED]:  # taken back while it waited here
+        if sequence <= page[RECLAIMED]:  # reclaimed while it waited here
             values = []
         outcome = run_calls(
-            call, values, batched=self.code.batched, retry=self.code.retry, page=page, sequence=sequence
+            call, values, batched=self.function.batched, retry=self.function.retry, page=page, sequence=sequence
         )
         if os.getpid() != self._pid:
-            os._exit(0)  # a copy that the function forked and let return: there is one worker, not two
+            os._exit(0)  # a copy that the function forked and let return: only one process may answer
         page[BEGAN_NS] = time.monotonic_ns()
         page[STATE] = SENDING
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -142,18 +142,18 @@ class WorkerMain:
     def _encode(self, outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
         try:
             if self._returns_serialized:
-                outcome.results = [serialized_results(result) for result in outcome.results]
+                outcome.results = [serialized_result(result) for result in outcome.results]
             payload, buffers = _dump(outcome)
         except BaseException:  # noqa: BLE001 - some result cannot be pickled: find which
             self._drop_unpicklable(outcome)
             payload, buffers = _dump(outcome)
-        if self.code.returns_serialized and outcome.results:
-            heavy = len(payload) + sum(buffer.nbytes for buffer in buffers)
-            self._returns_serialized = heavy / len(outcome.results) > SERIALIZE_FROM_BYTES  # from the next message on
+        if self.function.returns_serialized and outcome.results:
+            size = len(payload) + sum(buffer.nbytes for buffer in buffers)
+            self._returns_serialized = size / len(outcome.results) > SERIALIZE_FROM_BYTES  # from the next message on
         return payload, buffers
 
     def _drop_unpicklable(self, outcome: Outcome) -> None:
-        """Fail exactly the calls whose results cannot travel."""
+        """Fail exactly the calls whose results cannot be pickled."""
         old = Outcome(outcome.results, outcome.shapes, outcome.failures, outcome.nanoseconds)
         shapes = old.shapes if old.shapes is not None else [1] * len(old.nanoseconds)
         outcome.results, outcome.shapes, outcome.failures = [], [], {}
@@ -172,7 +172,7 @@ class WorkerMain:
                 record_failure(outcome, number, failure)
 
     def send(self, kind: int, sequence: int, payload: wire.Part, buffers: Sequence[memoryview] = ()) -> None:
-        """Send one frame, whole. A task process that is gone ends this process too."""
+        """Send one frame, whole. Where the task process no longer reads, this process ends too."""
         try:
             with self._sending:
                 for part in self.outbox.frame(kind, sequence, payload, buffers):
@@ -181,11 +181,11 @@ class WorkerMain:
             os._exit(1)
 
 
-def serialized_results(result: Any) -> SerializedValue:
-    """Pickle one result by itself, so that the task process can pass it on unopened."""
+def serialized_result(result: Any) -> SerializedValue:
+    """Pickle one result by itself, so that the task process can pass it on without unpickling it."""
     try:
         return SerializedValue(*wire.dump(out_of_band([result])[0]))
-    except Exception:  # noqa: BLE001 - a class of the DAG file
+    except Exception:  # noqa: BLE001 - perhaps a class of the DAG file, which cannot be pickled by name
         return SerializedValue(*wire.dump(result, by_value=True))
 
 
@@ -194,9 +194,9 @@ def _dump(outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:
     try:
         return wire.dump(plain)
     except Exception as first:  # noqa: BLE001 - raised again below
-        try:  # perhaps only a class of the DAG file: this process can name it, not import it
+        try:  # perhaps only a class of the DAG file: by name, another process cannot import it
             return wire.dump(plain, by_value=True)
-        except Exception:  # noqa: BLE001 - it was not that
+        except Exception:  # noqa: BLE001 - that was not the reason
             raise first from None
 
 

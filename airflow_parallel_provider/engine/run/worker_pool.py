@@ -158,17 +158,17 @@ class WorkerPool:
         shares = sum(1 for each in self._run.plan.stages if each.kind == "process" and each.workers == AUTO)
         return max(1, min(high, usable_cpus() // shares))
 
-    def _add(self, stage: StageRun, left: object = None, relieves: Worker | None = None) -> None:
+    def _add(self, stage: StageRun, takes_over: object = None, replaces: Worker | None = None) -> None:
         number = self._numbers[stage.index] = self._numbers.get(stage.index, 0) + 1
         kind = stage.stage.kind
         worker: Worker
         if kind == "process":
             worker = ProcessWorker(stage, number, self._run)
         elif kind == "async":
-            worker = CoroutineWorker(stage, number, self._run, left)  # type: ignore[arg-type]  # left by one of its kind
+            worker = CoroutineWorker(stage, number, self._run, takes_over)  # type: ignore[arg-type]  # of one of its kind
         else:
-            worker = ThreadWorker(stage, number, self._run, left)  # type: ignore[arg-type]
-        worker.replaces = relieves
+            worker = ThreadWorker(stage, number, self._run, takes_over)  # type: ignore[arg-type]
+        worker.replaces = replaces
         self._workers.append(worker)
         self.next_check = 0.0
         worker.start()
@@ -215,13 +215,13 @@ class WorkerPool:
             self.decisions.append(Decision(now - since, stage.stage.name, before, count, reason))
         stage.set_workers(count)
         if count < before:
-            stage.channel.retire_one(before - count)
+            stage.channel.retire(before - count)
         for _ in range(count - before):
             self._add(stage)
 
     def recycle(self, worker: Worker) -> None:
         """Start a successor for a worker whose worker has served its time; it ends the old one once it is ready."""
-        self._add(worker.stage, relieves=worker)
+        self._add(worker.stage, replaces=worker)
 
     def sample_memory(self) -> None:
         """Take a sample of the memory of all processes, act on it."""
@@ -239,7 +239,7 @@ class WorkerPool:
             text = f"stage {name}: {count} threads are stuck in calls that do not return; use kind='process'"
             self._run.fail(WorkersExhausted(text))
             return
-        self._add(stage, worker.left)  # type: ignore[attr-defined]  # only such workers are given up
+        self._add(stage, worker.leftover)
 
     @staticmethod
     def _replacements(stage: StageRun) -> int:

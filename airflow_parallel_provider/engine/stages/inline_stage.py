@@ -10,7 +10,7 @@ from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import Channel, ChannelBroken
 from airflow_parallel_provider.engine.functions.calls import run_calls
 from airflow_parallel_provider.engine.functions.outcome import describe_error
-from airflow_parallel_provider.engine.functions.status_page import LIMIT, PAGE_SLOTS
+from airflow_parallel_provider.engine.functions.status_page import LIMIT, PAGE_WORDS
 from airflow_parallel_provider.engine.functions.worker_code import BoundFunction
 from airflow_parallel_provider.engine.stages.setup_retry import setup_failed
 from airflow_parallel_provider.engine.stages.stage_run import StageRun
@@ -27,7 +27,7 @@ class InlineStageRun(StageRun):
         super().__init__(index, stage, context, in_order=in_order)  # type: ignore[arg-type]  # a run is both
         self._context = context
         self._lock = threading.RLock()
-        self._page = [0] * PAGE_SLOTS
+        self._page = [0] * PAGE_WORDS
         self._bound: BoundFunction | None = None
         self._worker_metrics = self.new_worker_metrics()
         self.channel = Channel(1 << 62, batched=stage.batched)  # only for attempts that come back
@@ -41,7 +41,7 @@ class InlineStageRun(StageRun):
             while True:
                 dispatch = self.channel.get(lambda _: 1 << 30, block=False)
                 if not dispatch:
-                    pause = self.channel.next_return()
+                    pause = self.channel.next_due()
                     if pause is None:
                         return waited
                     if self._context.stop.wait(pause):

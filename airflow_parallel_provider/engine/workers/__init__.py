@@ -1,1 +1,1 @@
-"""Worker workers: the thread in the task process that serves one worker of a stage, whatever kind the worker is."""
+"""Workers: the threads in the task process that serve a stage, by calling its function or through a worker process."""

@@ -1,4 +1,4 @@
-"""What every worker worker is, and what it needs of the run."""
+"""What all kinds of workers have in common, and what they need of the run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WorkerSupervisor(Protocol):
 
 
 class Worker:
-    """One worker's thread in the task process. Subclasses implement :meth:`serve`."""
+    """A thread in the task process that serves one stage. Subclasses implement :meth:`serve`."""
 
     def __init__(self, stage: StageRun, number: int, context: WorkerSupervisor) -> None:
         self.stage = stage
@@ -51,9 +51,10 @@ class Worker:
         self.context = context
         self.metrics = stage.new_worker_metrics()
         self.abandoned = False
-        self.superseded = False  # another one has taken its place: finish what is in hand and end
-        self.retired = False  # its place is no longer there: the same
-        self.replaces: Worker | None = None  # the one whose place this one takes, once it is set up
+        self.leftover: object = None  # when it was abandoned: the calls that its replacement takes over
+        self.superseded = False  # its successor is set up: settle what is in flight and end
+        self.retired = False  # the stage has fewer workers now: the same
+        self.replaces: Worker | None = None  # the worker that this one supersedes once it is set up
         name = f"parallel-{stage.stage.name}-{number}"
         # A copy of the context: Airflow's log fields and the current OpenTelemetry span live in context variables.
         run = contextvars.copy_context().run
@@ -69,7 +70,7 @@ class Worker:
         except ChannelBroken:
             pass
         except ForkServerLost as error:
-            if not self.context.stop.is_set:  # else it went down with the run
+            if not self.context.stop.is_set:  # otherwise the run ended the fork server
                 self.context.crashed(error)
         except BaseException as error:  # noqa: BLE001 - a worker that dies silently would hang the run
             self.context.crashed(error)
@@ -77,36 +78,36 @@ class Worker:
             self.metrics.ended = True
 
     def serve(self) -> None:
-        """Take hands and settle them until the channel ends."""
+        """Take dispatches and settle them until the channel ends."""
         raise NotImplementedError
 
     def check(self, now: float) -> float | None:  # noqa: ARG002 - for subclasses
-        """Called by the coordinating thread: enforce deadlines; return when to look again (monotonic), or None."""
+        """Enforce deadlines; return when to call this again (monotonic time), or None. Coordinating thread only."""
         return None
 
     def interrupt(self) -> None:
-        """The run is being torn down: stop waiting for the worker. Called from another thread, must not block."""
+        """The run is being torn down: end every wait. Called from another thread, must not block."""
 
     def setup_failed(self, failure: CallFailure, attempt: int) -> None:
-        """See :func:`setup_failed`."""
+        """See :func:`.stages.setup_retry.setup_failed`."""
         setup_failed(self.stage.stage.name, failure, attempt, self.context)
 
 
 class Stopwatch:
-    """Seconds since the last lap."""
+    """Measures the seconds between two calls of :meth:`lap`."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     def lap(self) -> float:
-        """Seconds since the last call."""
+        """Seconds since the last call, or since the stopwatch was made."""
         now = time.monotonic()
         passed, self._last = now - self._last, now
         return passed
 
 
 def timeout_failure(stage: StageRun, seconds: float) -> CallFailure:
-    """A call took longer than the stage allows."""
+    """The failure of a call that took longer than the stage's ``timeout``."""
     error = ItemTimeout(f"a call took longer than timeout={stage.stage.timeout:g} s (ended after {seconds:.1f} s)")
     message = f"a call took longer than timeout={stage.stage.timeout:g} s"
     return CallFailure("ItemTimeout", message, retryable=stage.stage.retry.accepts(error), kind="timeout")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
-from airflow_parallel_provider.engine.dataflow.channel import END, MOST_BYTES, Channel
+from airflow_parallel_provider.engine.dataflow.channel import END, MAX_BYTES, Channel
 from tests.support.fakes import Weighty, batches, calls, taken, up_to, watch_writers
 from tests.support.given import quick
 from tests.support.sync import WAIT_SECONDS, in_background
@@ -100,21 +100,21 @@ def test_batches_are_counted_by_their_items_and_never_torn() -> None:
 
 def test_large_values_wait_although_there_are_places() -> None:
     channel = Channel(100)
-    channel.put(calls(Weighty(MOST_BYTES // 2)))
+    channel.put(calls(Weighty(MAX_BYTES // 2)))
     writable = watch_writers(channel)
 
-    with in_background(lambda: channel.put(calls(Weighty(MOST_BYTES // 2 + 1)))):
+    with in_background(lambda: channel.put(calls(Weighty(MAX_BYTES // 2 + 1)))):
         writable.expect_waiter()
         assert channel.items == 1
         channel.get(ALL)
 
-    assert channel.bytes == MOST_BYTES // 2 + 1
+    assert channel.bytes == MAX_BYTES // 2 + 1
 
 
 def test_one_call_larger_than_all_bytes_gets_in_alone() -> None:
     channel = Channel(100)
 
-    assert channel.put(calls(Weighty(10 * MOST_BYTES))) == 0.0
+    assert channel.put(calls(Weighty(10 * MAX_BYTES))) == 0.0
 
 
 # Fails today: an empty channel takes a bundle of any weight whole; only its number of calls is looked at.
@@ -122,13 +122,13 @@ def test_a_parcel_of_many_large_calls_does_not_pass_the_bound_in_bytes() -> None
     channel = Weighed(100)
     taken_calls = 0
 
-    with in_background(lambda: put_all(channel, calls(*[Weighty(MOST_BYTES // 4) for _ in range(12)]))):
+    with in_background(lambda: put_all(channel, calls(*[Weighty(MAX_BYTES // 4) for _ in range(12)]))):
         while channel.get(up_to(1)) is not END:
             taken_calls += 1
             channel.settled(1)
 
     assert taken_calls == 12
-    assert channel.heaviest == MOST_BYTES
+    assert channel.heaviest == MAX_BYTES
 
 
 class Weighed(Channel):

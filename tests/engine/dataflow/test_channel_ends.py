@@ -97,15 +97,15 @@ def test_what_comes_back_waits_until_it_is_due_and_in_order_of_that(clock: FakeT
     channel.requeue(calls("soon"), 1.0)
 
     assert channel.get(ALL, block=False) is None
-    assert channel.next_return() == pytest.approx(1.0)
+    assert channel.next_due() == pytest.approx(1.0)
     clock.advance(1.0)
     assert taken(channel.get(ALL, block=False)) == ["soon"]
     assert channel.get(ALL, block=False) is None
-    assert channel.next_return() == pytest.approx(4.0)
+    assert channel.next_due() == pytest.approx(4.0)
     clock.advance(4.5)
-    assert channel.next_return() == 0.0
+    assert channel.next_due() == 0.0
     assert taken(channel.get(ALL, block=False)) == ["late"]
-    assert channel.next_return() is None
+    assert channel.next_due() is None
 
 
 def test_what_is_due_goes_before_what_waits_and_does_not_take_room(clock: FakeTime) -> None:
@@ -158,7 +158,7 @@ def test_a_dismissed_worker_that_waits_leaves_the_others_stay() -> None:
     for thread in threads:
         thread.start()
     readable.expect_waiter()
-    channel.retire_one(1)
+    channel.retire(1)
     channel.put(calls("work"))
     for thread in threads:
         thread.join(WAIT_SECONDS)
@@ -170,7 +170,7 @@ def test_a_dismissed_worker_that_waits_leaves_the_others_stay() -> None:
 def test_a_dismissed_worker_leaves_even_if_there_is_work() -> None:
     channel = Channel(5)
     channel.put(calls(1))
-    channel.retire_one(1)
+    channel.retire(1)
 
     assert channel.get(ALL) is END
     assert taken(channel.get(ALL)) == [1]
@@ -178,7 +178,7 @@ def test_a_dismissed_worker_leaves_even_if_there_is_work() -> None:
 
 def test_as_many_may_leave_as_were_dismissed() -> None:
     channel = Channel(5)
-    channel.retire_one(2)
+    channel.retire(2)
 
     assert [channel.try_retire() for _ in range(4)] == [True, True, False, False]
 
@@ -186,7 +186,7 @@ def test_as_many_may_leave_as_were_dismissed() -> None:
 def test_who_only_looks_is_not_the_one_to_leave() -> None:
     """A process worker with work in hand must finish that first."""
     channel = Channel(5)
-    channel.retire_one(1)
+    channel.retire(1)
 
     assert channel.get(ALL, block=False) is None
     assert channel.retiring == 1

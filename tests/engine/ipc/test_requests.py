@@ -32,7 +32,7 @@ def shout(question: bytes) -> bytes:
 def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[RequestHandler], RequestServer]]:
     """Opens a desk, and lets this process ask it as a worker does."""
     desks: list[RequestServer] = []
-    monkeypatch.setattr(requests, "_line", None)
+    monkeypatch.setattr(requests, "_server", None)
 
     def open_desk(answer: RequestHandler) -> RequestServer:
         desks.append(RequestServer(answer))
@@ -42,8 +42,8 @@ def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[RequestHandler]
     yield open_desk
     for request_server in desks:
         request_server.close()
-    assert requests._line is not None
-    requests._line.close()
+    assert requests._server is not None
+    requests._server.close()
 
 
 def test_every_thread_gets_its_own_answer(asker: Callable[..., RequestServer]) -> None:
@@ -108,10 +108,10 @@ def test_closed_desk_answers_nobody(asker: Callable[..., RequestServer], monkeyp
 
 
 def test_without_a_line_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "_line", None)
+    monkeypatch.setattr(requests, "_server", None)
 
     assert not requests.connected()
-    with pytest.raises(NoResponse, match="no line"):
+    with pytest.raises(NoResponse, match="not connected"):
         request(b"anything")
 
 

@@ -11,7 +11,7 @@ import pytest
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.ipc.arena import SHARED_FROM
 from airflow_parallel_provider.engine.ipc.serialized import SerializedValue, deserialize, deserialize_all, out_of_band
-from airflow_parallel_provider.engine.processes.worker_main import serialized_results
+from airflow_parallel_provider.engine.processes.worker_main import serialized_result
 
 VALUES: list[Any] = [
     None,
@@ -34,7 +34,7 @@ def across(value: Any) -> Any:
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{str(value)[:8]}")
 def test_a_sealed_value_is_forwarded_and_opened_equal(value: Any) -> None:
     """SerializedValue in one worker, passed on by the task process, opened in another worker."""
-    first = across([serialized_results(value)])
+    first = across([serialized_result(value)])
     second = across(first)
 
     result = deserialize_all(second, batched=False)[0]
@@ -47,7 +47,7 @@ def test_a_sealed_value_is_forwarded_and_opened_equal(value: Any) -> None:
 def test_arrays_are_forwarded_bit_for_bit(dtype: str) -> None:
     array = np.arange(20_000).astype(dtype).reshape(100, 200)[:, ::2]
 
-    result = deserialize(across(across(serialized_results(array))))
+    result = deserialize(across(across(serialized_result(array))))
 
     assert result.dtype == array.dtype
     assert result.tobytes() == array.tobytes()
@@ -55,19 +55,19 @@ def test_arrays_are_forwarded_bit_for_bit(dtype: str) -> None:
 
 
 def test_batches_are_opened_item_by_item() -> None:
-    assert deserialize_all([[serialized_results(1), 2], [serialized_results("3")]], batched=True) == [[1, 2], ["3"]]
-    assert deserialize_all([serialized_results(1), 2], batched=False) == [1, 2]
+    assert deserialize_all([[serialized_result(1), 2], [serialized_result("3")]], batched=True) == [[1, 2], ["3"]]
+    assert deserialize_all([serialized_result(1), 2], batched=False) == [1, 2]
 
 
 def test_a_class_that_cannot_be_imported_is_sealed_by_value() -> None:
     class Local:
         value = 5
 
-    assert deserialize(across(serialized_results(Local()))).value == 5
+    assert deserialize(across(serialized_result(Local()))).value == 5
 
 
 def test_the_weight_of_a_sealed_value_is_that_of_its_parts() -> None:
-    made = serialized_results(np.zeros(100_000))
+    made = serialized_result(np.zeros(100_000))
 
     assert 800_000 < made.nbytes < 801_000
     assert SerializedValue(b"12345", [bytearray(10), b"x" * 5]).nbytes == 20

@@ -204,7 +204,7 @@ def test_the_successor_of_a_worker_that_was_dismissed_meanwhile_leaves_too(tmp_p
 
     def dismiss_the_first() -> None:
         first, second = _wait_for_slots(run, 2)
-        run.stages[0].channel.retire_one(1)
+        run.stages[0].channel.retire(1)
         first.thread.join(PIPELINE_TIMEOUT)
         function.meeting.expect()
         second.thread.join(PIPELINE_TIMEOUT)
@@ -353,10 +353,10 @@ def _kill_with_unread_answers(run: Run, called: Callable[[], set[int]]) -> None:
     while True:  # what a worker has done only shows in the memory it shares
         with next_channel._lock:  # one that has been let in still counts as waiting until it is awake
             blocked = next_channel._writers_waiting and next_channel.items >= next_channel.capacity
-        flight = list(slot._flight)
+        flight = list(slot._in_flight)
         # It is idle for a moment more when it has taken a message: so look first whether it has done the calls of it.
         if blocked and flight and called().issuperset(flight[-1].dispatch[-1].values):
-            state, sequence, _ = slot._connection.position()
+            state, sequence, _ = slot._connection.process.position()
             if state == IDLE and sequence == flight[-1].sequence:
                 break
         assert clock.seconds < PIPELINE_TIMEOUT

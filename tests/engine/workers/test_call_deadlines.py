@@ -10,8 +10,9 @@ import pytest
 
 from airflow_parallel_provider import StopToken
 from airflow_parallel_provider.engine.functions.calls import run_calls
-from airflow_parallel_provider.engine.functions.status_page import BEGAN_NS, CALL, MESSAGE, PAGE_SLOTS, RUNNING, STATE
+from airflow_parallel_provider.engine.functions.status_page import BEGAN_NS, CALL, MESSAGE, PAGE_WORDS, RUNNING, STATE
 from airflow_parallel_provider.engine.plan.retry import Retry
+from airflow_parallel_provider.engine.processes.worker_process import WorkerProcess
 from airflow_parallel_provider.engine.workers.connection import WorkerConnection, WorkerDied
 from airflow_parallel_provider.engine.workers.thread import ThreadWorker
 from tests.support.fakes import calls
@@ -23,7 +24,7 @@ class EndsJustNow(list[int]):
     """The page of a worker whose call is far over its timeout, and ends between two looks of the watcher."""
 
     def __init__(self, *, goes_on: bool) -> None:
-        super().__init__([0] * PAGE_SLOTS)
+        super().__init__([0] * PAGE_WORDS)
         self.goes_on = goes_on
         for at, value in ((MESSAGE, 7), (CALL, 3), (STATE, RUNNING), (BEGAN_NS, LONG_AGO)):
             super().__setitem__(at, value)
@@ -48,7 +49,7 @@ def test_a_call_is_never_seen_with_the_age_of_the_one_before() -> None:
         ended.append(time.monotonic_ns())
         return value
 
-    run_calls(call, range(5), batched=False, retry=Retry(1), page=Seen([0] * PAGE_SLOTS))
+    run_calls(call, range(5), batched=False, retry=Retry(1), page=Seen([0] * PAGE_WORDS))
 
     assert len(ended) == 6
 
@@ -56,15 +57,16 @@ def test_a_call_is_never_seen_with_the_age_of_the_one_before() -> None:
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_the_call_after_one_that_took_too_long_is_not_blamed_in_a_process(goes_on: bool) -> None:
     link: Any = WorkerConnection.__new__(WorkerConnection)
-    link._worker = SimpleNamespace(page=EndsJustNow(goes_on=goes_on))
+    process: Any = WorkerProcess.__new__(WorkerProcess)
+    process.page = EndsJustNow(goes_on=goes_on)
     link._stage = SimpleNamespace(stage=SimpleNamespace(timeout=1.0))
     link._context = SimpleNamespace(stop=StopToken())
 
     if goes_on:
-        link._check_deadline()
+        link._check_deadline(process)
         return
     with pytest.raises(WorkerDied) as gone:
-        link._check_deadline()
+        link._check_deadline(process)
     assert gone.value.position == (RUNNING, 7, 3)
 
 
@@ -79,4 +81,4 @@ def test_the_call_after_one_that_took_too_long_is_not_blamed_in_a_thread(goes_on
     due = worker.check(5.0)
 
     assert (due, replaced) == ((6.0, []) if goes_on else (None, [worker]))
-    assert worker.left is None if goes_on else worker.left is not None and worker.left[2] == 3
+    assert worker.leftover is None if goes_on else worker.leftover is not None and worker.leftover.stuck == 3

@@ -24,7 +24,7 @@ from airflow_parallel_provider.engine.functions.status_page import (
     CALL,
     LIMIT,
     MESSAGE,
-    PAGE_SLOTS,
+    PAGE_WORDS,
     RECLAIMED,
     RUNNING,
     STATE,
@@ -32,14 +32,9 @@ from airflow_parallel_provider.engine.functions.status_page import (
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.plan.retry import Retry
 from airflow_parallel_provider.engine.processes.worker_main import WorkerMain
+from airflow_parallel_provider.engine.workers.message import Message, single_calls
 from airflow_parallel_provider.engine.workers.process import ProcessWorker, _decode
-from airflow_parallel_provider.engine.workers.work_stealing import (
-    Message,
-    answered,
-    reclaim_calls,
-    single_calls,
-    worth_it,
-)
+from airflow_parallel_provider.engine.workers.work_stealing import reclaim_calls, reconcile, worth_it
 from tests.support.fakes import batches, calls
 
 SHARED = (MESSAGE, CALL, STATE, LIMIT, RECLAIMED)
@@ -49,7 +44,7 @@ class Page(list[int]):
     """The shared page. Each side gives way before it touches a word that the other side touches too."""
 
     def __init__(self) -> None:
-        super().__init__([0] * PAGE_SLOTS)
+        super().__init__([0] * PAGE_WORDS)
 
     def __getitem__(self, index: Any) -> Any:
         self._give_way(index)
@@ -112,7 +107,7 @@ class TwoSides:
         values: list[Any] = []
         for (sequence, answer), message in zip(self.answers, self.flight, strict=True):
             assert sequence == message.sequence
-            dispatch, outcome = answered(self.stage, message, answer)
+            dispatch, outcome = reconcile(self.stage, message, answer)
             assert len(flat(dispatch)) == len(outcome.nanoseconds)
             results = outcome.results
             values += results if not self.stage.stage.batched else [[result] for result in results]
@@ -257,7 +252,7 @@ def test_a_call_made_although_it_was_taken_back_is_not_counted() -> None:
     stage: Any = SimpleNamespace(stage=SimpleNamespace(batched=False), put_back=put_back.append)
     outcome = Outcome(["a", "b", "c"], None, {}, array("Q", [1, 2, 3]))
 
-    dispatch, counted = answered(stage, Message(1, [calls("a", "b", "c")], 3, 1), outcome)
+    dispatch, counted = reconcile(stage, Message(1, [calls("a", "b", "c")], 3, 1), outcome)
 
     assert flat(dispatch) == ["a"]
     assert (counted.results, list(counted.nanoseconds)) == (["a"], [1])
@@ -269,7 +264,7 @@ def test_what_was_neither_made_nor_taken_back_goes_back() -> None:
     stage: Any = SimpleNamespace(stage=SimpleNamespace(batched=False), put_back=put_back.append)
     outcome = Outcome(["a"], None, {}, array("Q", [1]))
 
-    dispatch, _ = answered(stage, Message(1, [calls("a", "b", "c", "d")], 4, 3), outcome)
+    dispatch, _ = reconcile(stage, Message(1, [calls("a", "b", "c", "d")], 4, 3), outcome)
 
     assert flat(dispatch) == ["a"]
     assert flat(put_back) == ["b", "c"]
@@ -282,15 +277,7 @@ def test_single_calls_are_the_calls_of_all_parcels() -> None:
     assert [bundle.size for bundle in single_calls([batches([1, 2], [3])], batched=True)] == [2, 1]
 
 
-class FakeLink:
-    """A line to a worker that the test answers for."""
-
-    def __init__(self) -> None:
-        self.rss_now = 0
-
-
-# Fails today: IndexError, "internal error". All calls of the message were taken back while it waited behind a long one,
-# and then the worker says it cannot read it; there is nobody left to charge.
+# All calls of the message were reclaimed while it waited behind a long one, and then the worker process cannot read it.
 def test_a_message_that_was_taken_back_and_cannot_be_read_is_nobodys_failure() -> None:
     charged: list[Bundle] = []
     worker: Any = ProcessWorker.__new__(ProcessWorker)
@@ -299,9 +286,8 @@ def test_a_message_that_was_taken_back_and_cannot_be_read_is_nobodys_failure() -
         put_back=charged.append,
         call_failed=lambda call, *_: charged.append(call),
     )
-    worker._link = FakeLink()
     worker._by_value = True
-    worker._flight = deque([Message(2, [calls("bomb")], 1, 0)])
+    worker._in_flight = deque([Message(2, [calls("bomb")], 1, 0)])
     failure = wire.Frame(wire.UNREADABLE, 2, *dumped_failure())
 
     worker._receive_result(failure)

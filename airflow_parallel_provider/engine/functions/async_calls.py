@@ -1,0 +1,35 @@
+"""The calls of an async stage's function: awaiting what they return, and recording it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from airflow_parallel_provider.engine.functions.calls import record_item
+from airflow_parallel_provider.engine.functions.outcome import Outcome
+from airflow_parallel_provider.engine.interfaces.drop import DROP
+
+
+class YieldedResults(list[Any]):
+    """What an async generator yielded."""
+
+
+async def await_call(result: Any) -> Any:
+    """The result of a coroutine; for an async generator all that it yields."""
+    if inspect.isasyncgen(result):
+        return YieldedResults([each async for each in result])
+    return await result
+
+
+async def await_if_needed(result: Any) -> Any:
+    """The result of ``setup`` or ``teardown``, which may be plain functions or coroutine functions."""
+    return await result if inspect.isawaitable(result) else result
+
+
+def record_async_item(outcome: Outcome, result: Any) -> None:
+    """Record that the only call of ``outcome`` returned ``result``, in a stage without ``batch_size``."""
+    if not isinstance(result, YieldedResults):
+        record_item(outcome, 0, result)
+        return
+    outcome.results.extend(each for each in result if each is not DROP)
+    outcome.shapes = [len(outcome.results)]
