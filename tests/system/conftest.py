@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DAGS = Path(__file__).parent / "dags"
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 TASK = "pipeline"
-NURSERY = "fork server/boot.py"
+BOOT = "processes/boot.py"
 SECRETS = ("hush-hush-42", "dont-tell-43")
 
 
@@ -86,7 +86,7 @@ class Site:
         for pid in keeper.session_members(self._session):
             with contextlib.suppress(psutil.Error):
                 command = " ".join(psutil.Process(pid).cmdline())
-                if NURSERY in command:
+                if BOOT in command:
                     found.append(f"{pid} {command}")
         return found
 
