@@ -16,8 +16,9 @@ from dev import keeper
 from dev.airflow_client import poll
 from dev.local_airflow import LocalAirflow
 from tests.support.receivers import LineageReceiver, OtlpCollector, SlowLine
+from tests.support.services import missing
 from tests.system.conftest import DAGS, Site, add_secrets, seconds_until_gone
-from tests.system.test_every_executor import POSTGRES, missing
+from tests.system.test_every_executor import POSTGRES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ def schema() -> Iterator[str]:
     try:
         server = psycopg.connect(POSTGRES, autocommit=True)
     except psycopg.OperationalError:
-        missing("PostgreSQL", "PARALLEL_TESTS_POSTGRES_URL")
+        missing("no PostgreSQL answers; say where it is with PARALLEL_TESTS_POSTGRES_URL")
     name = f"observed_{uuid4().hex[:12]}"
     with server:
         server.execute(f"CREATE SCHEMA {name}")
