@@ -94,9 +94,9 @@ def updated(page: str) -> str:
 def _exports() -> dict[str, str]:
     tree = ast.parse((DOCS.parent / PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_WHERE":
-            exports: dict[str, str] = ast.literal_eval(node.value)
-            return exports
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_EXPORTS":
+            exports: dict[str, list[str]] = ast.literal_eval(node.value)
+            return {name: module for module, names in exports.items() for name in names}
     raise LookupError("the package has no table of exports")
 
 

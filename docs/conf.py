@@ -21,7 +21,7 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
-html_title = "airflow-parallel-provider"
+html_title = f"airflow-parallel-provider {release}"
 html_static_path: list[str] = []
 html_extra_path = ["pipeline.svg"]
 html_show_copyright = False
@@ -32,21 +32,21 @@ myst_enable_extensions = ["colon_fence"]
 # Links to examples and benchmarks lead out of docs/: right in the repository, no page of the site.
 suppress_warnings = ["myst.xref_missing", "toc.empty_glob"]
 
-add_module_names = False  # where a class lives is nobody's business: it is imported from the package
+add_module_names = False  # users import every class from the package, wherever it is defined
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
 
 
 def setup(app: Any) -> None:
-    """Known to Sphinx by its name."""
+    """Called by Sphinx."""
     app.add_directive("exports", Exports)
 
 
 class Exports(SphinxDirective):
-    """``.. exports:: engine bridge``: what the package exports from these floors, each from its docstring.
+    """``.. exports:: engine bridge``: what the package exports from these parts, each from its docstring.
 
-    ``:first: Pipeline Stage`` says what a reader looks for first; the others follow by name.
+    ``:first: Pipeline Stage`` names what comes first; the others follow by name.
     """
 
     required_arguments = 1
@@ -54,7 +54,7 @@ class Exports(SphinxDirective):
     option_spec: ClassVar = {"first": str.split}
 
     def run(self) -> list[nodes.Node]:
-        """Write what somebody would have to write by hand."""
+        """Write the autodoc directives."""
         floors, first = self.arguments[0].split(), self.options.get("first", [])
         lines: list[str] = []
         modules = {name: module for module, names in provider._EXPORTS.items() for name in names}

@@ -185,8 +185,8 @@ def parameters(function: Any) -> set[str]:
     [
         ("sinks/table.md", "## Arguments", SinkTable),
         ("sinks/files.md", "written last", SinkFiles),
-        ("sources/files.md", "names a column twice", FilesSource),
-        ("sources/tables.md", "from\nthe key's index", SqlSource),
+        ("sources/files.md", "packed or not", FilesSource),
+        ("sources/tables.md", "never with OFFSET", SqlSource),
         ("sources/http.md", "Needs the extra", HttpPagesSource),
     ],
 )
