@@ -68,7 +68,7 @@ class Pipeline:
         labels: Mapping[str, str] | None = None,
         name: str = "",
         worker_env: Mapping[str, str] | None = None,
-        worker_host: WorkerHooks | None = None,
+        worker_hooks: WorkerHooks | None = None,
         memory_limit: int | None = None,
         family: str | None = None,
         generation: str = "",
@@ -87,7 +87,7 @@ class Pipeline:
         self.labels = _texts("labels", labels)
         self.name = name
         self.worker_env = _texts("worker_env", worker_env)
-        self.worker_hooks = worker_host or WorkerHooks()
+        self.worker_hooks = worker_hooks or WorkerHooks()
         self.family = _checked_key(family, "family")
         self.generation = str(generation)
         self.memory_limit = None if memory_limit is None else _whole("memory_limit", memory_limit)

@@ -142,7 +142,7 @@ def look(value: int) -> str:
 
 def run(stage: Stage, host: WorkerHooks, items: int = 20) -> list[Any]:
     sink = ListSink()
-    Pipeline(range(items), [stage], sink, chunk_size=5, ordered=True, worker_host=host).run()
+    Pipeline(range(items), [stage], sink, chunk_size=5, ordered=True, worker_hooks=host).run()
     return sink.rows
 
 
