@@ -1,11 +1,11 @@
-"""What travels through channels: bundles of items with the keys that say where each one came from.
+"""Bundles: what the channels carry. Items, and the keys that say which item of the chunk each one comes from.
 
-An item's *key* is its position in its chunk. Where one call turns an item into several results, each result's key is
-the item's key with its number appended, so sorting a chunk's rows by key puts them in source order whatever the workers
-did (law 5), and the first number of a key is always the item that a result belongs to (law 1).
+An item's *key* is its position in its chunk. Where one call turns an item into several results, the key of each result
+is the item's key with the result's number appended. So sorting a chunk's rows by key puts them in source order,
+whatever the workers did (law 5), and the first number of a key is always the item that a result belongs to (law 1).
 
-As long as every item has one result, the keys of neighbours are a ``range``: cutting, joining and counting a thousand
-of them costs as much as one.
+As long as every item has one result, the keys of neighbors are a ``range``: cutting, joining and counting a thousand of
+them costs as much as one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Bundle:
     """Calls to be made at one stage, all of one chunk.
 
-    In a stage with ``batch_size`` each element of ``keys`` and ``values`` is the list of one batch, elsewhere one item.
+    In a stage with ``batch_size`` each element of ``keys`` and ``values`` is a list, one batch; elsewhere one item.
     """
 
     __slots__ = ("alone", "attempt", "bytes", "chunk", "keys", "size", "splitting", "values")
@@ -45,10 +45,10 @@ class Bundle:
         self.bytes = estimate_bytes(values)
         self.attempt = attempt
         self.splitting = splitting  # part of a batch that is being bisected: no further retries
-        self.alone = alone  # suspected of killing its worker: travels in a message of its own
+        self.alone = alone  # suspected of killing its worker process: sent in a message of its own
 
     def cut(self, calls: int, size: int) -> Bundle:
-        """Take the first ``calls`` calls (``size`` items) out into a bundle of their own."""
+        """Remove the first ``calls`` calls (``size`` items) and return them as a bundle of their own."""
         head = Bundle(
             self.chunk,
             self.keys[:calls],
@@ -65,7 +65,7 @@ class Bundle:
         return head
 
     def one(self, index: int, *, batched: bool) -> Bundle:
-        """Copy one call into a bundle of its own."""
+        """A copy of one call as a bundle of its own."""
         size = len(self.values[index]) if batched else 1
         return Bundle(
             self.chunk,

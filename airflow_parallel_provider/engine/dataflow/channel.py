@@ -1,9 +1,9 @@
 """The bounded queue in front of a stage.
 
 *Closed* is the normal end: nothing more will be put, readers drain what is left. *Broken* means the run is being torn
-down: whoever waits in :meth:`Channel.put` or :meth:`Channel.take` gets :class:`ChannelBroken` at once.
+down: every thread that waits in :meth:`Channel.put` or :meth:`Channel.get` gets :class:`ChannelBroken` at once.
 
-The bound counts items, and an estimate of their bytes. Parcels that come back for another attempt have been let in
+The bound counts items, and an estimate of their bytes. Bundles that are requeued for another attempt were counted
 before and are not counted again; ``max_in_flight`` bounds them.
 """
 
@@ -20,37 +20,36 @@ from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
 
 Dispatch = list[Bundle]
-"""What one worker takes at once."""
-
+"""The bundles that one worker takes at once."""
 
 MAX_BYTES: Final = 256 << 20
-"""Bytes (estimated) that wait in one channel at most; a single call may be larger, alone."""
+"""Estimated bytes that one channel holds at most; a single larger call may wait alone."""
 
 
 class ChannelBroken(Exception):
-    """The run is being torn down; nothing can be put or taken any more."""
+    """The run is being torn down: nothing can be put or taken any more."""
 
 
 END: Final[Dispatch] = []
-"""Returned by :meth:`Channel.take` when nothing will ever come again. Compare with ``is``."""
+"""Returned by :meth:`Channel.get` when there will be no more calls. Compare with ``is``."""
 
 
 class Channel:
-    """Bounded, for many writers and many readers.
+    """A bounded queue of bundles for many writers and many readers.
 
-    :param capacity: items it holds at most.
-    :param batched: whether each call of a bundle is a list of items.
+    :param capacity: items that it holds at most.
+    :param batched: whether each call of a bundle is a batch.
     :param rate: items per second that may be taken; None: no limit.
     """
 
     def __init__(self, capacity: int, *, batched: bool = False, rate: float | None = None) -> None:
         self.capacity = capacity
-        self.peak = 0
+        self.peak = 0  # most items at once
         self.items = 0
         self.calls = 0
         self.bytes = 0
-        self.waiting = 0
-        self.retiring = 0
+        self.waiting = 0  # readers
+        self.retiring = 0  # workers that are to end
         self.refill: Callable[[], list[Bundle]] | None = None
         self._writers_waiting = 0
         self._batched = batched
@@ -59,16 +58,16 @@ class Channel:
         self._readable = threading.Condition(self._lock)
         self._writable = threading.Condition(self._lock)
         self._bundles: deque[Bundle] = deque()
-        self._returned: list[tuple[float, int, Bundle]] = []  # heap: due time, tie breaker, bundle
-        self._returns = 0
+        self._requeued: list[tuple[float, int, Bundle]] = []  # heap: due time, tie breaker, bundle
+        self._requeues = 0
         self._unsettled = 0
         self._closed = False
         self._broken = False
 
     @property
     def ended(self) -> bool:
-        """Closed, empty, and nothing can come back."""
-        return self._closed and not self._bundles and not self._returned and not self._unsettled
+        """Whether it is closed and empty, and nothing can be requeued."""
+        return self._closed and not self._bundles and not self._requeued and not self._unsettled
 
     @property
     def closed(self) -> bool:
@@ -76,14 +75,14 @@ class Channel:
         return self._closed
 
     def grow(self, capacity: int) -> None:
-        """Raise the bound; it never shrinks, so that the peak always stays below it."""
+        """Raise the bound; it is never lowered, so that the peak always stays below it."""
         with self._lock:
             if capacity > self.capacity:
                 self.capacity = capacity
                 self._writable.notify_all()
 
     def put(self, bundle: Bundle) -> float:
-        """Add a bundle, in pieces if need be; return the seconds spent waiting for room.
+        """Add a bundle, in parts if necessary; return the seconds spent waiting for room.
 
         :raises ChannelBroken: when the run is being torn down.
         """
@@ -111,7 +110,7 @@ class Channel:
         return time.monotonic() - began
 
     def _fitting(self, bundle: Bundle) -> tuple[int, int]:
-        """How many calls of the bundle fit, and their size. An empty channel takes any one batch: progress first."""
+        """How many calls of the bundle fit, and their items. An empty channel has room for any one batch."""
         room = self.capacity - self.items
         if self.bytes + bundle.bytes > MAX_BYTES:
             return self._fitting_bytes(bundle)
@@ -128,7 +127,7 @@ class Channel:
         return calls, size
 
     def _fitting_bytes(self, bundle: Bundle) -> tuple[int, int]:
-        """Like :meth:`_fitting` for a bundle that is too heavy as a whole; a single call may always go, alone."""
+        """Like :meth:`_fitting`, for a bundle with too many bytes. An empty channel takes at least one call."""
         each = max(1, bundle.bytes // len(bundle.values))
         calls = min(len(bundle.values), (MAX_BYTES - self.bytes) // each)
         if calls <= 0:
@@ -150,12 +149,12 @@ class Channel:
     def requeue(self, bundle: Bundle, delay: float = 0.0) -> None:
         """Return a bundle for another attempt after ``delay`` seconds. Never blocks; call before :meth:`settled`."""
         with self._lock:
-            self._returns += 1
-            heapq.heappush(self._returned, (time.monotonic() + delay, self._returns, bundle))
+            self._requeues += 1
+            heapq.heappush(self._requeued, (time.monotonic() + delay, self._requeues, bundle))
             self._readable.notify()
 
     def settled(self, calls: int) -> None:
-        """Say that ``calls`` calls taken earlier have got their final answer or were given back."""
+        """``calls`` calls taken earlier are settled: they ended, or were requeued."""
         with self._lock:
             self._unsettled -= calls
             if self.ended:
@@ -164,9 +163,9 @@ class Channel:
     def get(self, limit: Callable[[int], int], *, block: bool = True) -> Dispatch | None:
         """Take calls for one worker.
 
-        :param limit: given the number of calls that wait, says how many to take at most.
-        :param block: wait for work; otherwise return None when there is none.
-        :return: the bundles; END when nothing will ever come again, or when this worker is to leave.
+        :param limit: called with the number of calls that wait; returns how many to take at most.
+        :param block: wait for calls; otherwise return None when there are none.
+        :return: the bundles; END when there will be no more calls, or when the worker is to end.
         :raises ChannelBroken: when the run is being torn down.
         """
         with self._lock:
@@ -198,19 +197,19 @@ class Channel:
             if pause > 0:
                 return [], pause
             pause = None
-        if self._returned:
-            pause = self._returned[0][0] - time.monotonic()
+        if self._requeued:
+            pause = self._requeued[0][0] - time.monotonic()
             if pause <= 0:
-                return self._spend([heapq.heappop(self._returned)[2]]), None
+                return self._spend([heapq.heappop(self._requeued)[2]]), None
         if not self._bundles and self.refill is not None:
             for bundle in self.refill():
                 self._append(bundle)
         if not self._bundles:
             return [], pause
-        most = max(1, limit(self.calls))
+        count = max(1, limit(self.calls))
         if self._rate is not None:
-            most = min(most, self._rate.allowed)
-        return self._spend(self._pop(most)), None
+            count = min(count, self._rate.allowed)
+        return self._spend(self._pop(count)), None
 
     def _spend(self, dispatch: Dispatch) -> Dispatch:
         if self._rate is not None:
@@ -233,20 +232,20 @@ class Channel:
             self.calls -= calls
             self.items -= bundle.size
             self.bytes -= bundle.bytes
-        # A low-water mark: a writer that is woken for every single place costs more than the call that made it free,
-        # and meanwhile the readers have the other half. An empty channel takes whatever a writer has.
+        # A low-water mark: to wake a writer for every call that is taken costs more than the call, and meanwhile the
+        # readers have the other half.
         if self._writers_waiting and self.items <= self.capacity // 2:
             self._writable.notify(self.capacity - self.items)
         return dispatch
 
     def retire(self, workers: int) -> None:
-        """Have so many workers leave, those first that have nothing to do."""
+        """Let ``workers`` workers end, idle ones first."""
         with self._lock:
             self.retiring += workers
             self._readable.notify_all()
 
     def try_retire(self) -> bool:
-        """For a worker that never waits: whether it is one of those to leave."""
+        """For a worker that is not waiting in :meth:`get`: whether it is to end, because of :meth:`retire`."""
         if not self.retiring:
             return False
         with self._lock:
@@ -256,9 +255,9 @@ class Channel:
         return False
 
     def next_due(self) -> float | None:
-        """Seconds until the next bundle that was given back is due; None when none is waiting."""
+        """Seconds until the next requeued bundle is due; None when there is none."""
         with self._lock:
-            return max(0.0, self._returned[0][0] - time.monotonic()) if self._returned else None
+            return max(0.0, self._requeued[0][0] - time.monotonic()) if self._requeued else None
 
     def close(self) -> None:
         """Nothing more will be put: readers drain what is left and then get END."""
@@ -267,7 +266,7 @@ class Channel:
             self._readable.notify_all()
 
     def break_(self) -> None:
-        """Tear down: everybody who waits, now or later, gets :class:`ChannelBroken`."""
+        """Tear down: every call that waits, now or later, raises :class:`ChannelBroken`."""
         with self._lock:
             self._broken = True
             self._readable.notify_all()

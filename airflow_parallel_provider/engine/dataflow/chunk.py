@@ -10,7 +10,7 @@ from airflow_parallel_provider.engine.interfaces.records import DeadLetter
 
 
 class Chunk:
-    """A run of consecutive items on its way through the stages."""
+    """A chunk on its way through the stages."""
 
     __slots__ = (
         "dead",
@@ -32,23 +32,23 @@ class Chunk:
         self.index = index
         self.first_position = first_position
         self.size = 0
-        self.source_done = False  # the source has given all its items
-        self.front = 0  # first stage that is not finished with it
+        self.source_done = False  # the source has yielded all its items
+        self.front = 0  # the first stage that is not finished with it
         self.lock = threading.Lock()
         self.open = [0] * stages
         self.gathered_keys: list[Keys] = [()] * stages
         self.gathered_values: list[list[Any]] = [[] for _ in range(stages)]
-        self.row_keys: list[Keys] = []  # of the rows, in runs as they came
+        self.row_keys: list[Keys] = []  # of the rows, in runs as they arrived
         self.rows: list[Any] = []
         self.dead: set[int] = set()
-        self.dead_letters: list[tuple[tuple[int, ...], DeadLetter]] = []  # with what puts them in source order
+        self.dead_letters: list[tuple[tuple[int, ...], DeadLetter]] = []  # each with its sort key
 
     @property
     def chunk_id(self) -> str:
-        """Stable across tries; sorts in source order."""
+        """The id: stable across tries, and sorts in source order."""
         return chunk_id(self.index)
 
 
 def chunk_id(index: int) -> str:
-    """Id of the chunk with an ordinal."""
+    """Id of the chunk at an index."""
     return f"{index:08d}"

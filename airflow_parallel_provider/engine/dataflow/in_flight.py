@@ -1,4 +1,4 @@
-"""How many items may be under way at once."""
+"""The limit on items in flight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 
 
 class InFlightLimit:
-    """Bounds the items that are read but not finished (``max_in_flight``)."""
+    """Limits the items that are read but not finished (``max_in_flight``)."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -20,7 +20,10 @@ class InFlightLimit:
         self._paused = False
 
     def acquire(self, items: int) -> float:
-        """Wait until ``items`` more may be in flight; return the seconds waited. One chunk may always be."""
+        """Wait until ``items`` more may be in flight; return the seconds waited. One chunk always may.
+
+        :raises ChannelBroken: when the run is being torn down.
+        """
         began = time.monotonic()
         with self._changed:
             while self.used and (self._paused or self.used + items > self.limit):
@@ -34,26 +37,26 @@ class InFlightLimit:
         return time.monotonic() - began
 
     def release(self, items: int) -> None:
-        """Items have found their fate."""
+        """``items`` are finished: committed, filtered or dead-lettered."""
         with self._changed:
             self.used -= items
             self._changed.notify()
 
     def grow(self, limit: int) -> None:
-        """Raise the bound; it never shrinks."""
+        """Raise the limit; it is never lowered."""
         with self._changed:
             if limit > self.limit:
                 self.limit = limit
                 self._changed.notify()
 
     def pause(self, *, paused: bool) -> None:
-        """Let nothing more in (memory is short), as long as something is in flight that can be finished."""
+        """Let no more items in while any are in flight: memory is short."""
         with self._changed:
             self._paused = paused
             self._changed.notify()
 
     def break_(self) -> None:
-        """Tear down."""
+        """Tear down: every wait, now or later, raises :class:`ChannelBroken`."""
         with self._changed:
             self._broken = True
             self._changed.notify_all()

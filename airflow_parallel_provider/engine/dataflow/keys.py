@@ -1,4 +1,4 @@
-"""Keys: where the items of a batch stand in their chunk."""
+"""Keys: the positions of items and results in their chunk."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ TABLE: Final = -1
 """Shape of a call that returned one table for its whole batch."""
 
 ResultShape = int | list[int]
-"""What one call gave back: a number of results, the indexes of the items that were kept, or TABLE."""
+"""What one call returned: a number of results, the indexes of the items that were kept, or TABLE."""
 
 
-class TableKey(tuple[int, ...]):  # noqa: SLOT001 - a tuple's subclass cannot have workers of its own
+class TableKey(tuple[int, ...]):  # noqa: SLOT001 - a tuple's subclass cannot have slots
     """Key of one result that stands for several items (a table returned for a batch), or of a part of such a result.
 
-    As a tuple it is its place: it sorts like any other key.
+    As a tuple it is its path, so it sorts like any other key.
 
     :param positions: of the items in the chunk, ascending.
-    :param place: the first position and the numbers below it; default: the first position.
+    :param path: the first position and the numbers appended to it; default: the first position alone.
     """
 
     positions: tuple[int, ...]
 
-    def __new__(cls, positions: Iterable[int], place: Iterable[int] | None = None) -> Self:
-        """Make one."""
+    def __new__(cls, positions: Iterable[int], path: Iterable[int] | None = None) -> Self:
+        """Make a key."""
         positions = tuple(positions)
-        self = super().__new__(cls, positions[:1] if place is None else place)
+        self = super().__new__(cls, positions[:1] if path is None else path)
         self.positions = positions
         return self
 
@@ -44,7 +44,7 @@ def item_positions(key: Key) -> Iterable[int]:
 
 
 def sort_key(key: Key) -> tuple[int, ...]:
-    """Make keys of different depth comparable."""
+    """A form of the key that compares with keys of any depth."""
     return (key,) if isinstance(key, int) else key
 
 
@@ -73,20 +73,20 @@ def child_keys(key: Key, count: int) -> list[Key]:
 
 
 def _numbered(key: Key, number: int) -> Key:
-    place = (*sort_key(key), number)
-    return TableKey(key.positions, place) if isinstance(key, TableKey) else place
+    path = (*sort_key(key), number)
+    return TableKey(key.positions, path) if isinstance(key, TableKey) else path
 
 
 def batch_keys(keys: Keys, shape: ResultShape) -> Keys:
     """Keys of what a batch function returned for a batch with ``keys``.
 
-    As many results as items: one to one. More or fewer: result j of m belongs to item j*n//m of n, so every result has
-    an owner, order is kept, and with fewer results than items the rest ended without a row of their own.
+    With as many results as items they match one to one. Otherwise result j of m belongs to item j*n//m of n: every
+    result has an item, and order is kept. With fewer results than items, some items have no row of their own.
     """
     if isinstance(shape, list):
         return [keys[index] for index in shape]
     if shape == TABLE:
-        return [TableKey(sorted({origin for key in keys for origin in item_positions(key)}))]
+        return [TableKey(sorted({position for key in keys for position in item_positions(key)}))]
     if shape == len(keys):
         return keys
     owners = [keys[number * len(keys) // shape] for number in range(shape)]

@@ -1,8 +1,8 @@
-"""Where every chunk is on its way: which of its items are still open at which stage, and what has reached the sink.
+"""The router: brings results to the next stage and knows which items of each chunk are still open at which stage.
 
 A stage is *finished with a chunk* when everything before it is, and none of the chunk's items are open at the stage.
-Only then may the stage after it flush a batch that is not full: so batches are as full as they can be and never mix
-two chunks.
+Only then may the next stage cut a batch that is not full: so batches are as full as they can be and never mix two
+chunks.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from airflow_parallel_provider.engine.dataflow.keys import Keys, concat_keys, so
 
 
 class StageInput(Protocol):
-    """What the flow needs to know of a stage."""
+    """What the router needs of a stage."""
 
     batch_size: int | None
     in_order: bool
-    """Cut batches only when the chunk is complete, in source order (an ordered run needs that, see Flow)."""
+    """Cut batches only when the chunk is complete, in source order. An ordered run needs that, see :class:`Router`."""
 
     def accept(self, bundle: Bundle) -> float:
-        """Take a bundle in; return the seconds spent waiting for room."""
+        """Queue a bundle; return the seconds spent waiting for room."""
 
     def arrived(self, items: int) -> None:
         """Count items on their first arrival."""
@@ -36,12 +36,12 @@ class StageInput(Protocol):
 class Router:
     """Moves results from stage to stage and notices when a chunk is complete.
 
-    In an ordered run a batch must hold neighbours: when its function returns fewer or more results than it got items,
-    only the place of the whole batch says where they belong. Items reach a later stage in any order, so there a chunk
-    is put in order as a whole before it is cut into batches.
+    In an ordered run a batch must hold neighbors: when its function returns fewer or more results than it got items,
+    only the position of the whole batch says where they belong. Items reach a later stage in any order, so there a
+    chunk is sorted as a whole before it is cut into batches.
 
-    :param inlets: the stages in order.
-    :param complete: called with each chunk whose last item has found its fate.
+    :param stage_inputs: the stages in order.
+    :param complete: called with each chunk whose items are all finished.
     """
 
     def __init__(self, stage_inputs: list[StageInput], complete: Callable[[Chunk], None]) -> None:
@@ -57,7 +57,7 @@ class Router:
         return self._stages[stage].accept(bundle) if bundle is not None else 0.0
 
     def register(self, stage: int, chunk: Chunk, keys: Keys, values: list[Any]) -> Bundle | None:
-        """Book results in at a stage and return the calls that can be made with them now, if any."""
+        """Count results as open at a stage and return the calls that can be made with them now, if any."""
         if not values:
             return None
         if stage == len(self._stages):
@@ -74,7 +74,7 @@ class Router:
             return self._gather(stage, chunk, stage_input.batch_size, keys, values)
 
     def _gather(self, stage: int, chunk: Chunk, size: int, keys: Keys, values: list[Any]) -> Bundle | None:
-        """Add to the chunk's unfinished batch at this stage; cut off every full one. Called with the chunk's lock."""
+        """Add to the chunk's unfinished batch at this stage, cut off full batches; called with the chunk's lock."""
         held = chunk.gathered_values[stage]
         if held:
             keys = concat_keys(chunk.gathered_keys[stage], keys)
@@ -91,7 +91,7 @@ class Router:
         )
 
     def _last_batches(self, stage: int, chunk: Chunk) -> Bundle:
-        """What is left of the chunk in front of a stage, cut into batches; called with the chunk's lock."""
+        """The rest of the chunk in front of a stage, cut into batches; called with the chunk's lock."""
         stage_input = self._stages[stage]
         keys, values = chunk.gathered_keys[stage], chunk.gathered_values[stage]
         chunk.gathered_keys[stage], chunk.gathered_values[stage] = (), []
@@ -101,13 +101,13 @@ class Router:
         return self._in_batches(chunk, stage_input.batch_size or 1, keys, values)
 
     def source_done(self, chunk: Chunk, size: int) -> float:
-        """The source has given all ``size`` items of the chunk."""
+        """The source has yielded all ``size`` items of the chunk; return the seconds spent waiting for room."""
         chunk.size = size
         chunk.source_done = True
         return self.complete_items(0, chunk, 0)
 
     def complete_items(self, stage: int, chunk: Chunk, items: int) -> float:
-        """``items`` of the chunk have left the stage (their results were delivered before); return seconds waited."""
+        """``items`` of the chunk have left the stage, after their results were routed; return the seconds waited."""
         waited = 0.0
         while True:
             with chunk.lock:
@@ -116,7 +116,7 @@ class Router:
                     items = 0
                 passed, rest = self._advance(chunk)
             if rest is not None and rest[0] < len(self._stages):
-                # Before the stages are counted: that may close this very channel, and its readers would leave.
+                # Before the stages are counted: that may close this same channel, and its readers would end.
                 waited += self._stages[rest[0]].accept(rest[1])
             for done in passed:
                 self._count_finished(done)
@@ -130,8 +130,8 @@ class Router:
     def _advance(self, chunk: Chunk) -> tuple[list[int], tuple[int, Bundle] | None]:
         """Move the chunk's front over the stages that are finished with it; called with the chunk's lock.
 
-        Returns the stages passed, and either the last batch of the stage at the front, flushed though not full, or the
-        mark that the chunk is complete.
+        :return: the stages passed; and, if there is one, a stage with its last bundle of the chunk. The stage after the
+            last one means that the chunk is complete.
         """
         passed: list[int] = []
         if not chunk.source_done:
@@ -158,7 +158,7 @@ class Router:
             self._stages[stage + 1].close()
 
     def end(self, chunks: int) -> None:
-        """The source has ended after ``chunks`` chunks (the skipped ones are not counted)."""
+        """The source has ended after ``chunks`` chunks, the skipped ones not counted."""
         with self._lock:
             self._total = chunks
             closes = [stage for stage, count in enumerate(self._finished) if count == chunks]

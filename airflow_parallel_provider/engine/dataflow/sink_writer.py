@@ -1,4 +1,4 @@
-"""The sink's thread: one connection, one chunk after the other, rows and ledger together."""
+"""The sink's thread: it commits one chunk after the other over one connection, rows and ledger together."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class SinkWriter:
         self._broken = False
 
     def complete(self, chunk: Chunk) -> None:
-        """A chunk's last item has found its fate."""
+        """All items of the chunk are finished: commit it."""
         with self._changed:
             heapq.heappush(self._waiting, (chunk.index, chunk))
             self._changed.notify()
@@ -76,7 +76,7 @@ class SinkWriter:
             self._changed.notify()
 
     def end(self, chunks: int) -> None:
-        """The source gave ``chunks`` chunks, those skipped included."""
+        """The source has yielded ``chunks`` chunks, those skipped included."""
         with self._changed:
             self._total = chunks
             self._changed.notify()
@@ -88,26 +88,26 @@ class SinkWriter:
             self._changed.notify()
 
     def run(self) -> None:
-        """Open, commit everything, seal, close."""
-        serialized = False
+        """Open the sink, commit everything, finish it, close it."""
+        finished = False
         try:
             self._context.opened(self._sink.open())
-            serialized = self._commit_all() and self._context.may_finish()
-            if serialized:
+            finished = self._commit_all() and self._context.may_finish()
+            if finished:
                 self.finish_sink()
         except BaseException as error:  # noqa: BLE001 - whatever the sink raises ends the run, by name
-            serialized = False
+            finished = False
             self._failed(error)
         try:
             self._sink.close()
-        except BaseException as error:  # noqa: BLE001 - told only where nothing was told before
-            serialized = False
+        except BaseException as error:  # noqa: BLE001 - the run keeps its first error
+            finished = False
             self._failed(error)
-        if serialized:
+        if finished:
             self._context.sink_done()
 
     def finish_sink(self) -> None:
-        """Everything is in: seal the load and ask for its figures."""
+        """Everything is committed: finish the load and read its aggregates."""
         self._sink.finish()
         self.aggregates = self._sink.aggregate_values()
 
@@ -148,7 +148,7 @@ class SinkWriter:
             items=chunk.size,
             items_filtered=filtered,
             rows=_in_order(chunk),
-            dead_letters=[letter for _, letter in sorted(chunk.dead_letters, key=lambda each: each[0])],
+            dead_letters=[dead_letter for _, dead_letter in sorted(chunk.dead_letters, key=lambda each: each[0])],
             positions=lambda: _positions(chunk),
         )
         rows = self._sink.commit(result)
@@ -183,7 +183,7 @@ def _positions(chunk: Chunk) -> list[int]:
 
 
 def _runs_in_order(chunk: Chunk, runs: Sequence[range]) -> list[Any]:
-    """The rows of runs of neighbours, which never overlap: in order as soon as the runs are."""
+    """The rows of runs of neighbors. Runs never overlap, so the rows are in order as soon as the runs are."""
     starts = [run.start for run in runs]
     if all(map(operator.le, starts, itertools.islice(starts, 1, None))):
         return chunk.rows
@@ -195,12 +195,12 @@ def _runs_in_order(chunk: Chunk, runs: Sequence[range]) -> list[Any]:
 
 
 def _committed_items(chunk: Chunk) -> int:
-    """How many items have at least one row and were not given up."""
-    owners: set[int] = set()
+    """How many items have at least one row and are not dead-lettered."""
+    positions: set[int] = set()
     in_ranges = 0
     for run in chunk.row_keys:
         if type(run) is range and chunk.dead.isdisjoint(run):
             in_ranges += len(run)  # the only rows of these items: no other run names them
         else:
-            owners.update(origin for key in run for origin in item_positions(key))
-    return in_ranges + len(owners - chunk.dead)
+            positions.update(position for key in run for position in item_positions(key))
+    return in_ranges + len(positions - chunk.dead)

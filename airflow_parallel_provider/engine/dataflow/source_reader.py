@@ -1,7 +1,7 @@
-"""The source's thread: reads items, cuts them into chunks, skips chunks that have committed, waits for room.
+"""The source's thread: it reads items, cuts them into chunks, skips committed chunks and waits for room.
 
-Items are collected into bundles, because handing over one trivial item at a time would cost more than the item. A slow
-source is not held up by that: a worker that finds the channel empty takes what has been collected so far.
+Items are collected into bundles, because to pass on one trivial item at a time would cost more than the item. That does
+not delay a slow source: a worker that finds the channel empty takes what has been collected so far.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 _NOTHING: Any = object()
 
-_BUNDLE = 256
+_BUNDLE_ITEMS = 256
+"""Items that are collected into one bundle at most."""
 
-_BULK = 2000
+_BULK_ITEMS = 2000
+"""Items that are read at once from a source that is in memory."""
 
 
 class SourceReaderContext(Protocol):
@@ -55,7 +57,7 @@ class SourceReader:
 
     :param committed: the chunks to skip, by id.
     :param channel: the first stage's channel; None when the first stage takes items on this thread.
-    :param state: what the source froze when those chunks were read; None: nothing is known.
+    :param state: the source's state from when those chunks were read (see :meth:`.Source.get_state`); None: no state.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class SourceReader:
     ) -> None:
         self.items_read = 0
         self._waiting_since: float | None = None
-        self.waited = 0.0  # for room, and while stages without workers of their own ran on this thread
+        self.waited = 0.0  # for room, and while inline stages ran on this thread
         self.cpu = 0.0
         self.began: float | None = None
         self.ended: float | None = None
@@ -86,13 +88,13 @@ class SourceReader:
         self._context = context
         self._lock = threading.Lock()
         self._chunk: Chunk | None = None
-        self._first = 0  # key of the first one collected; the others follow it
+        self._first = 0  # key of the first collected item; the others follow it
         self._values: list[Any] = []
         if channel is not None:
-            channel.refill = self._collected
+            channel.refill = self._take_collected
 
     def run(self) -> None:
-        """Read to the end."""
+        """Read the source to its end."""
         self.began = time.monotonic()
         try:
             if self._state is not None:
@@ -110,36 +112,36 @@ class SourceReader:
             self._context.source_ended(index)
         except ChannelBroken:
             pass
-        except _OwnError as own:
-            self._context.crashed(own.error)
+        except _EngineError as wrapped:
+            self._context.crashed(wrapped.error)
         except BaseException as error:  # noqa: BLE001 - anything the source raises ends the run, by name
             failed = SourceFailed(f"the source raised {type(error).__name__}: {error}")
             failed.__cause__ = error
             self._context.fail(failed)
         finally:
-            self._chunk = None  # the run outlives it, and it holds the last chunk's rows
+            self._chunk = None  # it holds rows, and the run keeps the source reader
             self.cpu += time.thread_time()
             self.ended = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Seconds the source has been read for, waiting for room included."""
+        """Seconds since the first read, waiting for room included."""
         return 0.0 if self.began is None else (self.ended or time.monotonic()) - self.began
 
     @property
     def busy(self) -> float:
-        """Seconds of that spent in the source itself; a wait that is still going on is none of its work."""
+        """Seconds of that spent in the source itself; a wait that is still going on does not count."""
         since = self._waiting_since
         waiting = 0.0 if since is None or self.ended is not None else time.monotonic() - since
         return max(0.0, self.seconds - self.waited - waiting)
 
     def _skip_chunk(self, index: int, items: Iterator[Any]) -> None:
         count = 1 + sum(1 for _ in itertools.islice(items, self._chunk_size - 1))
-        was = self._committed[chunk_id(index)].items
-        if count != was:
+        committed = self._committed[chunk_id(index)].items
+        if count != committed:
             raise LoadMismatch(
-                f"chunk {chunk_id(index)} has {count} items, but an earlier try of this load committed it with {was}: "
-                "the source has changed. Give the new items a load of their own (another load_key)"
+                f"chunk {chunk_id(index)} has {count} items, but an earlier try of this load committed it with "
+                f"{committed}: the source has changed. Give the new items a load of their own (another load_key)"
             )
         self.items_read += count
         self._context.skip(index, count)
@@ -159,8 +161,8 @@ class SourceReader:
 
     def _read_in_bulk(self, chunk: Chunk, items: Iterator[Any]) -> int:
         size = 0
-        while values := list(itertools.islice(items, _BULK)):
-            first, size = size, size + len(values)  # before delivery: a channel takes the list apart
+        while values := list(itertools.islice(items, _BULK_ITEMS)):
+            first, size = size, size + len(values)  # before delivery: the channel cuts the list
             self.items_read += len(values)
             self._deliver(chunk, range(first, size), values)
         return size
@@ -181,11 +183,11 @@ class SourceReader:
             self._values.append(item)
             self.items_read += 1
             count = len(self._values)
-        if channel is None or channel.waiting or count >= min(_BUNDLE, max(1, channel.capacity // 2)):
+        if channel is None or channel.waiting or count >= min(_BUNDLE_ITEMS, max(1, channel.capacity // 2)):
             self._flush()
 
     def _flush(self) -> None:
-        """Hand on what has been collected; waits for room."""
+        """Pass on what has been collected; wait for room."""
         with self._lock:
             chunk, first, values = self._chunk, self._first, self._values
             self._values = []
@@ -196,7 +198,7 @@ class SourceReader:
         self._emit(lambda: self._context.router.route(0, chunk, keys, values))
 
     def _emit(self, deliver: Callable[[], float]) -> None:
-        """Do something that is not the source's work: its time is not counted, its errors are the engine's."""
+        """Call ``deliver``, which is not the source's work: its time does not count, its errors are the engine's."""
         self._waiting_since = began = time.monotonic()
         cpu = time.thread_time()
         try:
@@ -204,16 +206,17 @@ class SourceReader:
         except ChannelBroken:
             raise
         except BaseException as error:
-            raise _OwnError(error) from error
+            raise _EngineError(error) from error
         finally:
             self._waiting_since = None
             self.waited += time.monotonic() - began
             self.cpu -= time.thread_time() - cpu
 
-    def _collected(self) -> list[Bundle]:
+    def _take_collected(self) -> list[Bundle]:
         """What has been collected, for a worker that found the channel empty; called under the channel's lock.
 
-        Booked in before the lock is released: the chunk must not be sealed while items of it are in nobody's book.
+        The items are registered with the router before the lock is released: otherwise the chunk could be complete
+        while some of its items are counted nowhere.
         """
         with self._lock:
             first, values = self._first, self._values
@@ -224,7 +227,7 @@ class SourceReader:
         return [bundle] if bundle is not None else []
 
 
-class _OwnError(Exception):
+class _EngineError(Exception):
     """An error of the engine, not of the source."""
 
     def __init__(self, error: BaseException) -> None:

@@ -52,7 +52,7 @@ class ProcessWorker(Worker):
         self._calls = 0
         self._answered = False
         self._recycling_requested = False
-        self.leave_lock = threading.Lock()  # either this worker or its successor leaves, never both
+        self.leave_lock = threading.Lock()  # held while it is decided why this worker leaves: retired or superseded
 
     @property
     def pid(self) -> int | None:

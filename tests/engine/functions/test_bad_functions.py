@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import DROP, ListSink, Pipeline, Stage
-from airflow_parallel_provider.errors import NotPicklable, WrongReturn
+from airflow_parallel_provider.errors import NotPicklable, PlanError, WrongReturn
 from tests.support.running import run_pipeline
 
 LOCK = threading.Lock()
@@ -164,3 +165,19 @@ def test_drop_keeps_its_meaning_in_every_kind(kind: Any) -> None:
 
 def _odd(item: int) -> Any:
     return item if item % 2 else DROP
+
+
+def test_a_module_that_runs_a_pipeline_when_it_is_imported_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fork server imports the module too, and would start a fork server of its own, and so on without end."""
+    (tmp_path / "runs_on_import.py").write_text(
+        "from airflow_parallel_provider import ListSink, Pipeline, Stage\n"
+        "def double(item):\n"
+        "    return 2 * item\n"
+        "Pipeline(range(3), [Stage(double, kind='process', workers=1)], ListSink()).run()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(PlanError, match=r"of stage 0.*its module runs a pipeline when it is imported"):
+        importlib.import_module("runs_on_import")
