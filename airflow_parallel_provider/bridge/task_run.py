@@ -118,7 +118,7 @@ class PipelineFactory(Protocol):
         attempt: int,
         labels: dict[str, str],
         worker_env: dict[str, str],
-        worker_host: WorkerHooks,
+        worker_hooks: WorkerHooks,
     ) -> Pipeline:
         """Build it.
 
@@ -158,7 +158,7 @@ def run_in_task(
             attempt=identity.attempt,
             labels=identity.labels,
             worker_env=worker_environment(declared),
-            worker_host=worker_host(info),
+            worker_hooks=worker_hooks(info),
         )
         settings = Settings.read()
         settings.apply(pipeline)
@@ -206,7 +206,7 @@ def _told(followers: Observers, error: BaseException) -> None:
         log.warning("Not everybody has been told of the end of the run: execution_timeout is over")
 
 
-def worker_host(info: TaskInfo) -> WorkerHooks:
+def worker_hooks(info: TaskInfo) -> WorkerHooks:
     """What worker processes are given of Airflow: see :mod:`.in_worker`."""
     return WorkerHooks(
         on_start=AirflowInWorker(info),

@@ -142,7 +142,7 @@ def look(value: int) -> str:
 
 def run(stage: Stage, host: WorkerHooks, items: int = 20) -> list[Any]:
     sink = ListSink()
-    Pipeline(range(items), [stage], sink, chunk_size=5, ordered=True, worker_host=host).run()
+    Pipeline(range(items), [stage], sink, chunk_size=5, ordered=True, worker_hooks=host).run()
     return sink.rows
 
 
@@ -176,7 +176,7 @@ def fail() -> None:
 
 
 def test_begin_that_fails_fails_the_run() -> None:
-    with pytest.raises(SetupFailed, match="cannot begin: OSError: not today"):
+    with pytest.raises(SetupFailed, match="cannot start: OSError: not today"):
         run(Stage(look, kind="process", workers=1), WorkerHooks(on_start=fail))
 
 

@@ -9,10 +9,14 @@ from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 
 
 class InFlightLimit:
-    """Bounds the items that are read but not finished (``max_in_flight``)."""
+    """Bounds the items that are read but not finished (``max_in_flight``).
 
-    def __init__(self, limit: int) -> None:
+    :param may_grow: whether :meth:`grow` raises the bound; an author's own ``max_in_flight`` stays as it is.
+    """
+
+    def __init__(self, limit: int, *, may_grow: bool = True) -> None:
         self.limit = limit
+        self.may_grow = may_grow
         self.used = 0
         self.peak = 0
         self._changed = threading.Condition()
@@ -40,7 +44,9 @@ class InFlightLimit:
             self._changed.notify()
 
     def grow(self, limit: int) -> None:
-        """Raise the bound; it never shrinks."""
+        """Raise the bound, where that is allowed; it never shrinks. For items that are fast and light."""
+        if not self.may_grow:
+            return
         with self._changed:
             if limit > self.limit:
                 self.limit = limit

@@ -46,10 +46,10 @@ class CoroutineWorker(Worker):
         self,
         stage: StageRun,
         number: int,
-        context: WorkerSupervisor,
+        supervisor: WorkerSupervisor,
         inherited: tuple[list[tuple[Bundle, float]], list[Bundle]] | None = None,
     ) -> None:
-        super().__init__(stage, number, context)
+        super().__init__(stage, number, supervisor)
         self.left: tuple[list[tuple[Bundle, float]], list[Bundle]] | None = None
         self._inherited = inherited
         self._places = stage.stage.worker_range[1]
@@ -250,7 +250,7 @@ class CoroutineWorker(Worker):
             self.abandoned = True
             self.left = (ages, others)
         self._free.release()
-        self.context.replace(self)
+        self.supervisor.replace(self)
         return None
 
     def _settle_inherited(self) -> None:

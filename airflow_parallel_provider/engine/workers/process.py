@@ -46,9 +46,9 @@ _SIGNAL_GRACE = 1.0
 class ProcessWorker(Worker):
     """Serves one stage through one worker process at a time."""
 
-    def __init__(self, stage: StageRun, number: int, context: WorkerSupervisor) -> None:
-        super().__init__(stage, number, context)
-        self._connection = WorkerConnection(stage, number, context)
+    def __init__(self, stage: StageRun, number: int, supervisor: WorkerSupervisor) -> None:
+        super().__init__(stage, number, supervisor)
+        self._connection = WorkerConnection(stage, number, supervisor)
         self._flight: deque[Message] = deque()
         self._sequence = 0
         self._idle_deaths = 0
@@ -76,7 +76,7 @@ class ProcessWorker(Worker):
     def _request_recycling(self) -> None:
         if not self._recycling_requested:
             self._recycling_requested = True
-            self.context.recycle(self)
+            self.supervisor.recycle(self)
 
     def interrupt(self) -> None:
         """The run is being torn down."""

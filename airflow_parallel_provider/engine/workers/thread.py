@@ -33,10 +33,10 @@ class ThreadWorker(Worker):
         self,
         stage: StageRun,
         number: int,
-        context: WorkerSupervisor,
+        supervisor: WorkerSupervisor,
         inherited: tuple[Dispatch, Outcome, int, float] | None = None,
     ) -> None:
-        super().__init__(stage, number, context)
+        super().__init__(stage, number, supervisor)
         self._inherited = inherited
         self._lock = threading.Lock()
         self._page = [0] * PAGE_SLOTS
@@ -117,7 +117,7 @@ class ThreadWorker(Worker):
             self.abandoned = True
             self._page[LIMIT] = number + 1  # when it does come back it makes no further call
             self.left = (self._dispatch, self._outcome.first(number), number, running)
-        self.context.replace(self)
+        self.supervisor.replace(self)
         return None
 
     def interrupt(self) -> None:
