@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from airflow_parallel_provider.errors import PlanError
 
@@ -49,40 +50,65 @@ def check_text(field: str, value: object, *, optional: bool = False) -> None:
         raise PlanError(field, value, "give a text that is not empty")
 
 
-def check_number(name: str, value: object, least: float, most: float) -> None:
-    """Refuse what is no number, or is out of its range.
-
-    :raises PlanError: naming the field.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise PlanError(f"SinkTable.{name}", value, f"give a number from {least:g} to {most:g}")
-
-
-def check_count(name: str, value: object, least: int, most: int) -> None:
-    """Refuse what is no whole number, or is out of its range.
-
-    :raises PlanError: naming the field.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise PlanError(f"SinkTable.{name}", value, f"give a whole number from {least:g} to {most:g}")
-
-
-def check_whole(field: str, value: object, least: int, most: int) -> None:
+def check_whole(
+    field: str, value: object, least: int = 1, most: int | None = None, *, unit: str = "", optional: bool = False
+) -> None:
     """Refuse what is not a whole number within bounds.
 
+    :param field: with the name of its class.
+    :param unit: what is counted, for the error.
+    :param optional: None is right, too.
     :raises PlanError: naming the field.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise PlanError(field, value, f"give a whole number from {least:,} to {most:,}")
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        bounds = f", {least:,} or more" if most is None else f" from {least:,} to {most:,}"
+        raise PlanError(field, value, f"give a whole number{f' of {unit}' * bool(unit)}{bounds}{_or_none(optional)}")
 
 
-def check_seconds(field: str, value: object, *, least: float = 0.0) -> None:
-    """Refuse what is not a number of seconds.
+def check_number(field: str, value: object, least: float, most: float) -> None:
+    """Refuse what is not a number within bounds.
 
+    :param field: with the name of its class.
     :raises PlanError: naming the field.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= 86_400:
-        raise PlanError(field, value, f"give seconds, from {least:g} to 86 400")
+    if not _is_number(value) or not least <= value <= most:
+        raise PlanError(field, value, f"give a number from {least:g} to {most:g}")
+
+
+def check_positive(field: str, value: object, *, unit: str = "seconds", optional: bool = False) -> None:
+    """Refuse what is not a finite number above 0.
+
+    :param field: with the name of its class.
+    :param unit: of the number, for the error.
+    :param optional: None is right, too.
+    :raises PlanError: naming the field.
+    """
+    if value is None and optional:
+        return
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise PlanError(field, value, f"give {unit}, more than 0{_or_none(optional)}")
+
+
+def check_seconds(field: str, value: object, *, least: float = 0.0, most: float = 86_400.0) -> None:
+    """Refuse what is not a finite number of seconds within bounds.
+
+    :param field: with the name of its class.
+    :param most: may be infinity: no upper bound.
+    :raises PlanError: naming the field.
+    """
+    if not _is_number(value) or not least <= value <= most or value == math.inf:
+        bounds = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:,.0f}"
+        raise PlanError(field, value, f"give seconds, {bounds}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _or_none(optional: bool) -> str:
+    return ", or leave it out" if optional else ""
 
 
 def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:

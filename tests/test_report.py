@@ -25,7 +25,7 @@ Pipeline flights: success in 66 min 43 s, 100,000 items, 176,000 rows, 2,248 ite
        34  score: ValueError: no such airport (score.py:7)
 
 bottleneck: fetch. fetch is busy 97% of the time; with workers=32 the run would take about 2001.0 s, then fetch limits
-warning: the worker fork server died and was started again"""  # noqa: E501 - the widest line there can be
+warning: the fork server died and was started again"""  # noqa: E501 - the widest line there can be
 
 SHORT = """\
 Pipeline: success in 10.0 s, 1,000 items, 1,000 rows, 100 items/s
@@ -59,7 +59,7 @@ def test_a_report_of_a_run_with_everything() -> None:
         bottleneck="fetch",
         advice="fetch is busy 97% of the time; with workers=32 the run would take about 2001.0 s, then fetch limits",
         failures=FAILURES,
-        warnings=["the worker fork server died and was started again"],
+        warnings=["the fork server died and was started again"],
     )
 
     assert report_text(made) == str(made) == FULL

@@ -1,18 +1,13 @@
-"""A pipeline as its author declares it, checked as a whole before anything runs."""
+"""The pipeline of the public interface: a plan that can run."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.interfaces.records import LoadSpec
-from airflow_parallel_provider.engine.interfaces.sink import Sink, as_sink
-from airflow_parallel_provider.engine.interfaces.source import Source, as_source
+from airflow_parallel_provider.checks import check_positive
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
-from airflow_parallel_provider.engine.plan.stage import Stage
-from airflow_parallel_provider.engine.plan.tolerance import Tolerance
-from airflow_parallel_provider.engine.plan.worker_hooks import WorkerHooks
+from airflow_parallel_provider.engine.plan.pipeline_plan import PipelinePlan
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.report import RunReport
 
@@ -20,12 +15,8 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.analysis.simulate import Prediction
     from airflow_parallel_provider.engine.run.monitor import Observer
 
-CHUNKS_IN_FLIGHT = 4
-"""Chunks that may be under way at once where ``max_in_flight`` is left out: one that fills, two that are worked on,
-one that commits."""
 
-
-class Pipeline:
+class Pipeline(PipelinePlan):
     """Source, stages and sink, with all their settings. Usable without Airflow.
 
     :param source: any iterable, a function (also a generator function) without arguments, or a :class:`Source`.
@@ -52,84 +43,14 @@ class Pipeline:
     :raises PlanError: naming the field, the value and the cure.
     """
 
-    def __init__(
-        self,
-        source: Iterable[Any] | Callable[[], Iterable[Any]] | Source,
-        stages: Sequence[Stage],
-        sink: Sink | Callable[[list[Any]], object] | None = None,
-        *,
-        chunk_size: int = 1000,
-        ordered: bool = False,
-        tolerance: float = 0,
-        max_in_flight: int | None = None,
-        timeout: float | None = None,
-        load_key: str | None = None,
-        attempt: int = 1,
-        labels: Mapping[str, str] | None = None,
-        name: str = "",
-        worker_env: Mapping[str, str] | None = None,
-        worker_hooks: WorkerHooks | None = None,
-        memory_limit: int | None = None,
-        family: str | None = None,
-        generation: str = "",
-    ) -> None:
-        self.source = as_source(source)
-        self.stages = _checked_stages(stages)
-        self.sink = None if sink is None else as_sink(sink)
-        self.chunk_size = _whole("chunk_size", chunk_size)
-        self.ordered = bool(ordered)
-        self.tolerance = Tolerance(tolerance)
-        self.automatic_in_flight = max_in_flight is None
-        self.max_in_flight = self._checked_in_flight(max_in_flight)
-        self.timeout = _seconds("timeout", timeout)
-        self.load_key = _checked_key(load_key)
-        self.attempt = _whole("attempt", attempt)
-        self.labels = _texts("labels", labels)
-        self.name = name
-        self.worker_env = _texts("worker_env", worker_env)
-        self.worker_hooks = worker_hooks or WorkerHooks()
-        self.family = _checked_key(family, "family")
-        self.generation = str(generation)
-        self.memory_limit = None if memory_limit is None else _whole("memory_limit", memory_limit)
-
-    def _checked_in_flight(self, value: int | None) -> int:
-        if value is None:
-            return CHUNKS_IN_FLIGHT * self.chunk_size
-        value = _whole("max_in_flight", value)
-        if value < self.chunk_size:
-            cure = f"a chunk commits only when all its items are read: give at least chunk_size={self.chunk_size}"
-            raise PlanError("Pipeline.max_in_flight", value, cure)
-        return value
-
-    @property
-    def load_spec(self) -> LoadSpec:
-        """What the sink is told about the load."""
-        source = self.source
-        return LoadSpec(
-            self.load_key,
-            self.chunk_size,
-            source.identity(),
-            self.attempt,
-            self.labels,
-            source_state=source.get_state(),
-            family=self.family,
-            generation=self.generation,
-        )
-
     def check_picklable(self) -> dict[int, bytes]:
         """Pickle what the process stages need, as a run does; stage number to pickle.
 
         :raises NotPicklable: naming the function or the global that cannot travel to a worker process.
         """
-        from airflow_parallel_provider.engine.functions.serialization import serialize_stage
+        from airflow_parallel_provider.engine.functions.serialization import serialize_stages
 
-        process = [stage.kind == "process" for stage in self.stages]
-        before, after = [False, *process[:-1]], [*process[1:], False]
-        return {
-            number: serialize_stage(stage, receives_serialized=before[number], returns_serialized=after[number])
-            for number, stage in enumerate(self.stages)
-            if process[number]
-        }
+        return serialize_stages(self.stages)
 
     def run(
         self,
@@ -153,7 +74,7 @@ class Pipeline:
             raise PlanError("Pipeline.sink", None, cure)
         if stop is not None and not isinstance(stop, StopToken):
             raise PlanError("Pipeline.run(stop)", stop, "give a StopToken")
-        _seconds("run(observe_every)", observe_every)
+        check_positive("Pipeline.run(observe_every)", observe_every)
         return Run(self, self.sink, stop=stop, observe=observe, observe_every=observe_every).execute()
 
     def stream(self, *, stop: StopToken | None = None) -> Generator[Any, None, RunReport]:
@@ -186,63 +107,3 @@ class Pipeline:
         from airflow_parallel_provider.engine.analysis.simulate import simulate
 
         return simulate(report, workers=workers, machines=machines, cpus=cpus)
-
-    def __repr__(self) -> str:
-        """Source, stages, sink."""
-        stages = " -> ".join(stage.name for stage in self.stages)
-        sink = self.sink.describe() if self.sink else "stream"
-        return f"Pipeline({self.source.identity()} -> {stages} -> {sink}, chunk_size={self.chunk_size})"
-
-
-def _whole(field: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PlanError(f"Pipeline.{field}", value, "give a whole number, 1 or more")
-    return value
-
-
-def _seconds(field: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise PlanError(f"Pipeline.{field}", value, "give seconds, more than 0, or leave it out")
-    return float(value)
-
-
-def _texts(field: str, value: Any) -> dict[str, str]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or not all(isinstance(each, str) for pair in value.items() for each in pair):
-        raise PlanError(f"Pipeline.{field}", value, "give a dict of texts, or leave it out")
-    return dict(value)
-
-
-def _checked_key(value: Any, name: str = "load_key") -> str | None:
-    if value is not None and (not isinstance(value, str) or not 1 <= len(value) <= 200):
-        raise PlanError(f"Pipeline.{name}", value, "give a text of 1 to 200 characters, or leave it out")
-    return value
-
-
-def _checked_stages(stages: Any) -> tuple[Stage, ...]:
-    if isinstance(stages, Stage) or not isinstance(stages, Iterable):
-        raise PlanError("Pipeline.stages", stages, "give a list of Stage objects")
-    made: list[Stage] = []
-    taken: set[str] = set()
-    for stage in stages:
-        if not isinstance(stage, Stage):
-            cure = "wrap the function: Stage(function)" if callable(stage) else "give Stage objects"
-            raise PlanError(f"Pipeline.stages[{len(made)}]", stage, cure)
-        made.append(stage)
-    names = {stage.name for stage in made}
-    for at, stage in enumerate(made):
-        if stage.name in taken:
-            numbered = (f"{stage.name}_{number}" for number in itertools.count(2))
-            made[at] = _renamed(stage, next(name for name in numbered if name not in taken | names))
-        taken.add(made[at].name)
-    return tuple(made)
-
-
-def _renamed(stage: Stage, name: str) -> Stage:
-    """Two stages of one name could not be told apart in a report."""
-    from dataclasses import replace
-
-    return replace(stage, name=name)

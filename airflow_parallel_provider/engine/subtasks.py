@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.checks import check_whole
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -28,8 +28,7 @@ def sub_map(function: Callable[[_Item], _Result], items: Iterable[_Item], *, wor
 
     :raises PlanError: when ``workers`` is not a whole number from 1.
     """
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise PlanError("sub_map(workers)", workers, "give a whole number from 1")
+    check_whole("sub_map(workers)", workers)
     return _results(function, iter(items), workers)
 
 

@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, FrozenInstanceError, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from uuid import uuid4
 
-from airflow_parallel_provider.checks import check_count, check_number, key_columns
+from airflow_parallel_provider.checks import check_number, check_whole, key_columns
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
 from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkContext
 from airflow_parallel_provider.engine.plan.templates import is_template
@@ -136,12 +136,12 @@ class SinkTable(Sink):
         check_key(self)
         check_load_column(self)
         for name in ("lock_timeout", "statement_timeout"):
-            check_number(name, getattr(self, name), 0.001, 86_400)
-        check_count("dead_letter_length", self.dead_letter_length, 200, 60_000)
+            check_number(f"SinkTable.{name}", getattr(self, name), 0.001, 86_400)
+        check_whole("SinkTable.dead_letter_length", self.dead_letter_length, 200, 60_000)
         if not isinstance(self.dead_letter_pickle, bool):
             raise PlanError("SinkTable.dead_letter_pickle", self.dead_letter_pickle, "write True or False")
         if self.max_rejected is not None:
-            check_count("max_rejected", self.max_rejected, 0, 2**63 - 1)
+            check_whole("SinkTable.max_rejected", self.max_rejected, 0, 2**63 - 1)
         check_validate(self.validate)
         object.__setattr__(self, "aggregates", tuple(declared_aggregates(self.aggregates).items()))
         object.__setattr__(self, "_sealed", True)

@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
+from airflow_parallel_provider.checks import check_whole
 from airflow_parallel_provider.engine.interfaces.sink import ListSink
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.pipeline import Pipeline
@@ -59,9 +60,7 @@ class Fault:
         if self.rate is not None and not 0 < self.rate <= 1:
             raise PlanError(f"{name}.rate", self.rate, "give a fraction of the items, more than 0.0, at most 1.0")
         for field in ("times", "limit"):
-            value = getattr(self, field)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise PlanError(f"{name}.{field}", value, "give a whole number from 1, or None for no limit")
+            check_whole(f"{name}.{field}", getattr(self, field), optional=True)
 
     def check(self, stage: Stage) -> None:
         """See that the fault can strike at this stage.

@@ -5,21 +5,20 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
-from airflow_parallel_provider.engine.dataflow.router import Router
 from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
 from airflow_parallel_provider.engine.functions.worker_code import BoundFunction, StageFunction
+from airflow_parallel_provider.engine.interfaces.sink import Sink
+from airflow_parallel_provider.engine.interfaces.stop import StopToken
+from airflow_parallel_provider.engine.plan.pipeline_plan import PipelinePlan
+from airflow_parallel_provider.engine.plan.retry import Retry
 from airflow_parallel_provider.engine.run.run import Run
-from airflow_parallel_provider.errors import RunFailed, RunStopped, SinkFailed
-
-if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.interfaces.sink import Sink
-    from airflow_parallel_provider.engine.pipeline import Pipeline
-    from airflow_parallel_provider.engine.plan.retry import Retry
-    from airflow_parallel_provider.engine.stages.stage_run import StageRun
+from airflow_parallel_provider.engine.run.state import RunState
+from airflow_parallel_provider.engine.stages.stage_run import StageRun
+from airflow_parallel_provider.errors import RunFailed, RunStopped
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -36,45 +35,61 @@ class InlineRun(Run):
     through the stages as they come, and a chunk commits inside the call that completes it.
     """
 
-    def __init__(self, plan: Pipeline, sink: Sink) -> None:
+    def __init__(self, plan: PipelinePlan, sink: Sink) -> None:
         self.interrupted: BaseException | None = None
         super().__init__(plan, sink)
-        self.sink_writer: DirectSinkWriter = DirectSinkWriter(self.sink, self, ordered=plan.ordered)
-        self.router = Router(list(self.stages), self.sink_writer.complete)
 
-    def _stage_run(self, index: int) -> StageRun:
-        stage = super()._stage_run(index)
+    def _new_state(self, plan: PipelinePlan, stop_requested: StopToken) -> RunState:
+        return InlineRunState(plan, stop_requested, self._break_channels)
+
+    def _new_stage(self, index: int) -> StageRun:
+        stage = super()._new_stage(index)
         stage.function = _Guarded(stage.function, self.interrupt)  # type: ignore[assignment]  # what an inline stage reads of it
         return stage
 
-    def _start_thread(self, name: str, target: Callable[[], None]) -> None:  # noqa: ARG002 - nothing has a name here
+    def _new_sink_writer(self) -> SinkWriter:
+        return DirectSinkWriter(self)
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> None:  # noqa: ARG002 - there is no thread to name
         target()
 
-    def fail(self, error: RunFailed) -> None:
-        """End the run with this error; the reading of the source, further up this very stack, stops at once."""
-        super().fail(error)
+    def _break_channels(self) -> None:
         for stage in self.stages:
             stage.channel.break_()
 
     def interrupt(self, error: BaseException) -> None:
-        """Somebody wants out: stop, and remember what to raise."""
+        """Stop at once, and remember the error to raise: Ctrl-C, or a failed test."""
         self.interrupted = self.interrupted or error
-        self.fail(RunStopped("interrupted", None, "interrupted"))
+        self.state.fail(RunStopped("interrupted", None, "interrupted"))
+
+
+class InlineRunState(RunState):
+    """The state of an inline run: its failure stops the reading of the source, further up the same stack, at once."""
+
+    def __init__(self, plan: PipelinePlan, stop_requested: StopToken, on_fail: Callable[[], None]) -> None:
+        super().__init__(plan, stop_requested)
+        self._on_fail = on_fail
+
+    def fail(self, error: RunFailed) -> None:
+        """End the run with this error."""
+        super().fail(error)
+        self._on_fail()
 
 
 class DirectSinkWriter(SinkWriter):
     """Commits each chunk inside the call that says it is complete."""
 
-    def __init__(self, sink: Sink, run: InlineRun, *, ordered: bool) -> None:
-        super().__init__(sink, run, ordered=ordered)
-        self._inline_run = run
+    def __init__(self, run: InlineRun) -> None:
+        ordered = run.state.plan.ordered
+        super().__init__(run.sink, run.state, run.in_flight, on_open=run._on_sink_open, ordered=ordered)
+        self._interrupt = run.interrupt
         self._is_open = False
         self._done = 0
 
     def run(self) -> None:
         """Open; the rest happens in :meth:`complete` and :meth:`end`."""
         self._is_open = True
-        self._guarded(lambda: self._inline_run.opened(self._sink.open()))
+        self._guarded(lambda: self._on_open(self._sink.open()))
 
     def complete(self, chunk: Chunk) -> None:
         """Commit the chunk and what waited for it.
@@ -83,7 +98,7 @@ class DirectSinkWriter(SinkWriter):
         """
         super().complete(chunk)
         self._guarded(self._commit_ready)
-        if not self._inline_run.may_commit():
+        if not self._context.may_commit():
             raise ChannelBroken
 
     def skip(self, index: int) -> None:
@@ -92,9 +107,9 @@ class DirectSinkWriter(SinkWriter):
         self._guarded(self._commit_ready)
 
     def end(self, chunks: int) -> None:
-        """The source has ended: seal and close."""
+        """The source has ended: finish and close."""
         super().end(chunks)
-        self._guarded(self._seal)
+        self._guarded(self._finish)
 
     def break_(self) -> None:
         """The run is being torn down."""
@@ -102,18 +117,18 @@ class DirectSinkWriter(SinkWriter):
         self._guarded(self._close)
 
     def _commit_ready(self) -> None:
-        while self._ready() and self._inline_run.may_commit():
+        while self._ready() and self._context.may_commit():
             _, chunk = heapq.heappop(self._waiting)
             self._next += 1
             self._done += 1
             if chunk is not None:
                 self._commit(chunk)
 
-    def _seal(self) -> None:
-        if self._done == self._total and self._inline_run.may_finish():
+    def _finish(self) -> None:
+        if self._done == self._total and self._context.may_finish():
             self.finish_sink()
             self._close()
-            self._inline_run.sink_done()
+            self._context.sink_done()
 
     def _close(self) -> None:
         if self._is_open:
@@ -125,12 +140,9 @@ class DirectSinkWriter(SinkWriter):
             step()
         except BaseException as error:  # noqa: BLE001 - as on the sink's thread: it ends the run, by name
             if is_interrupt(error):
-                self._inline_run.interrupt(error)
+                self._interrupt(error)
                 return
-            text = f"the sink {self._sink.describe()} failed: {type(error).__name__}: {error}"
-            failed = SinkFailed(text)
-            failed.__cause__ = error
-            self._inline_run.fail(failed)
+            self._failed(error)
 
 
 class _Guarded:

@@ -222,7 +222,7 @@ def test_declarations_that_cannot_be_right(given: Any, complaint: str) -> None:
 
 
 def test_more_declarations_that_cannot_be_right() -> None:
-    with pytest.raises(PlanError, match=r"Aggregate.groups=0: give a whole number from 1 to 1000"):
+    with pytest.raises(PlanError, match=r"Aggregate.groups=0: give a whole number from 1 to 1,000"):
         Aggregate("count", by="x", groups=0)
     with pytest.raises(PlanError, match=r"Aggregate.by='': give the name of a column"):
         Aggregate("count", by="")

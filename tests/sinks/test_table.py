@@ -59,7 +59,7 @@ def declare(table: Any = "scores", **arguments: Any) -> SinkTable:
         ({"statement_timeout": "1"}, r"SinkTable.statement_timeout='1': give a number"),
         (
             {"dead_letter_length": 100_000},
-            r"SinkTable.dead_letter_length=100000: give a whole number from 200 to 60000",
+            r"SinkTable.dead_letter_length=100000: give a whole number from 200 to 60,000",
         ),
     ],
 )

@@ -9,6 +9,8 @@ from typing import Any
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import Channel
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
+from airflow_parallel_provider.engine.interfaces.stop import StopToken
+from airflow_parallel_provider.errors import RunFailed
 from tests.support.sync import WAIT_SECONDS
 
 
@@ -26,6 +28,29 @@ class FakeTime:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+class FakeContext:
+    """A run that keeps what its parts tell it."""
+
+    def __init__(self) -> None:
+        self.stop = StopToken()
+        self.failed: RunFailed | None = None
+        self.error: BaseException | None = None
+        self.warnings: list[str] = []
+        self.committing = True
+
+    def fail(self, error: RunFailed) -> None:
+        self.failed = error
+
+    def crashed(self, error: BaseException) -> None:
+        self.error = error
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def may_commit(self) -> bool:
+        return self.committing
 
 
 class Weighty:

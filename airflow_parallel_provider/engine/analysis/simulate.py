@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_parallel_provider.checks import check_whole
 from airflow_parallel_provider.engine.resources.cpus import usable_cpus
 from airflow_parallel_provider.errors import PlanError
 
@@ -78,10 +79,8 @@ def simulate(
     for name, count in wanted.items():
         if name not in known:
             raise PlanError("simulate(workers)", name, f"no such stage; the report has {', '.join(sorted(known))}")
-        if not _whole(count):
-            raise PlanError(f"simulate(workers[{name!r}])", count, "give a whole number from 1")
-    if not _whole(machines):
-        raise PlanError("simulate(machines)", machines, "give a whole number from 1")
+        check_whole(f"simulate(workers[{name!r}])", count)
+    check_whole("simulate(machines)", machines)
     stages = [stage for stage in report.stages if stage.calls]
     if not stages:
         raise PlanError("simulate(report)", report.state, "the report has no measured calls to learn from")
@@ -91,10 +90,6 @@ def simulate(
     seconds, scale = _Simulation(lines, tokens).run(), items / tokens
     busy = {line.name: line.busy / max(1e-12, seconds * line.workers) for line in lines}
     return Prediction(seconds * scale, max(busy, key=lambda name: busy[name]), busy)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _lines(

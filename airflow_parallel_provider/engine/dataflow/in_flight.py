@@ -9,10 +9,15 @@ from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 
 
 class InFlightLimit:
-    """Limits the items that are read but not finished (``max_in_flight``)."""
+    """Limits the items that are read but not finished (``max_in_flight``).
 
-    def __init__(self, limit: int) -> None:
+
+    :param may_grow: whether :meth:`grow` raises the bound; an author's own ``max_in_flight`` stays as it is.
+    """
+
+    def __init__(self, limit: int, *, may_grow: bool = True) -> None:
         self.limit = limit
+        self.may_grow = may_grow
         self.used = 0
         self.peak = 0
         self._changed = threading.Condition()
@@ -43,7 +48,9 @@ class InFlightLimit:
             self._changed.notify()
 
     def grow(self, limit: int) -> None:
-        """Raise the limit; it is never lowered."""
+        """Raise the limit, where that is allowed; it is never lowered. For items that are fast and light."""
+        if not self.may_grow:
+            return
         with self._changed:
             if limit > self.limit:
                 self.limit = limit

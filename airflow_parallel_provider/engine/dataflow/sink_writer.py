@@ -7,45 +7,45 @@ import itertools
 import operator
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
+from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.keys import item_positions, sort_key
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk
+from airflow_parallel_provider.engine.interfaces.run_context import RunContext
 from airflow_parallel_provider.engine.interfaces.sink import Sink
-from airflow_parallel_provider.errors import RunFailed, SinkFailed
+from airflow_parallel_provider.errors import SinkFailed
 
 
-class SinkWriterContext(Protocol):
-    """What the committer needs of its run."""
-
-    def fail(self, error: RunFailed) -> None:
-        """End the run with this error."""
-
-    def may_commit(self) -> bool:
-        """False once the run is ending: then nothing more is committed."""
+class SinkWriterContext(RunContext, Protocol):
+    """What the sink writer needs of its run beyond :class:`RunContext`."""
 
     def may_finish(self) -> bool:
-        """Judge the run as a whole, now that all is committed; False when it has failed."""
-
-    def chunk_finished(self, items: int) -> None:
-        """A chunk has been committed: its items leave the budget."""
-
-    def opened(self, committed: Mapping[str, CommittedChunk]) -> None:
-        """The sink is open; these chunks are in already."""
+        """Check the run as a whole, now that everything is committed; False when it has failed."""
 
     def sink_done(self) -> None:
-        """Everything is committed and sealed."""
+        """Everything is committed and the sink is closed."""
 
 
 class SinkWriter:
     """Assembles complete chunks and commits them. Run :meth:`run` on a thread of its own.
 
+    :param in_flight: the items of a committed chunk leave it.
+    :param on_open: called when the sink is open, with the chunks that an earlier try of the load has committed.
     :param ordered: commit the chunks in source order.
     """
 
-    def __init__(self, sink: Sink, context: SinkWriterContext, *, ordered: bool) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        context: SinkWriterContext,
+        in_flight: InFlightLimit,
+        *,
+        on_open: Callable[[Mapping[str, CommittedChunk]], None],
+        ordered: bool,
+    ) -> None:
         self.items_committed = 0
         self.items_filtered = 0
         self.items_dead_lettered = 0
@@ -56,6 +56,8 @@ class SinkWriter:
         self.cpu = 0.0
         self._sink = sink
         self._context = context
+        self._in_flight = in_flight
+        self._on_open = on_open
         self._ordered = ordered
         self._changed = threading.Condition()
         self._waiting: list[tuple[int, Chunk | None]] = []  # heap by index; None: a chunk that was skipped
@@ -91,7 +93,7 @@ class SinkWriter:
         """Open the sink, commit everything, finish it, close it."""
         finished = False
         try:
-            self._context.opened(self._sink.open())
+            self._on_open(self._sink.open())
             finished = self._commit_all() and self._context.may_finish()
             if finished:
                 self.finish_sink()
@@ -160,7 +162,7 @@ class SinkWriter:
             self.chunks_committed += 1
             self.busy += time.monotonic() - began
             self.cpu += time.thread_time() - cpu
-        self._context.chunk_finished(chunk.size)
+        self._in_flight.release(chunk.size)
 
 
 def _in_order(chunk: Chunk) -> list[Any]:

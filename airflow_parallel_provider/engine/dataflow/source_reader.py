@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
@@ -18,9 +18,11 @@ from airflow_parallel_provider.engine.dataflow.chunk import Chunk, chunk_id
 from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.keys import Keys
 from airflow_parallel_provider.engine.dataflow.router import Router
+from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
 from airflow_parallel_provider.engine.interfaces.records import CommittedChunk
+from airflow_parallel_provider.engine.interfaces.run_context import RunContext
 from airflow_parallel_provider.engine.interfaces.source import Source
-from airflow_parallel_provider.errors import LoadMismatch, RunFailed, SourceFailed
+from airflow_parallel_provider.errors import LoadMismatch, SourceFailed
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.dataflow.channel import Channel
@@ -34,45 +36,29 @@ _BULK_ITEMS = 2000
 """Items that are read at once from a source that is in memory."""
 
 
-class SourceReaderContext(Protocol):
-    """What the source reader needs of its run."""
-
-    router: Router
-
-    def fail(self, error: RunFailed) -> None:
-        """End the run with this error."""
-
-    def crashed(self, error: BaseException) -> None:
-        """An error of the engine's own."""
-
-    def source_ended(self, chunks: int) -> None:
-        """All chunks have been given to the flow; ``chunks`` counts them with the skipped ones."""
-
-    def skip(self, index: int, items: int) -> None:
-        """A chunk that an earlier try committed has been passed over."""
-
-
 class SourceReader:
     """Reads the source. Run :meth:`run` on a thread of its own.
 
-    :param committed: the chunks to skip, by id.
+    :param router: where the items go.
+    :param sink_writer: is told which chunks are skipped, and how many there are.
     :param channel: the first stage's channel; None when the first stage takes items on this thread.
-    :param state: the source's state from when those chunks were read (see :meth:`.Source.get_state`); None: no state.
     """
 
     def __init__(
         self,
         source: Source,
-        context: SourceReaderContext,
+        context: RunContext,
+        router: Router,
+        sink_writer: SinkWriter,
+        in_flight: InFlightLimit,
         *,
         chunk_size: int,
         stages: int,
-        in_flight: InFlightLimit,
-        committed: Mapping[str, CommittedChunk],
         channel: Channel | None,
-        state: Mapping[str, Any] | None = None,
     ) -> None:
         self.items_read = 0
+        self.items_skipped = 0
+        self.chunks_skipped = 0
         self._waiting_since: float | None = None
         self.waited = 0.0  # for room, and while inline stages ran on this thread
         self.cpu = 0.0
@@ -81,17 +67,28 @@ class SourceReader:
         self._source = source
         self._chunk_size = chunk_size
         self._stages = stages
-        self._in_flight = in_flight
-        self._committed = committed
-        self._channel = channel
-        self._state = state
         self._context = context
+        self._router = router
+        self._sink_writer = sink_writer
+        self._in_flight = in_flight
+        self._channel = channel
+        self._committed: Mapping[str, CommittedChunk] = {}
+        self._state: Mapping[str, Any] | None = None
         self._lock = threading.Lock()
         self._chunk: Chunk | None = None
         self._first = 0  # key of the first collected item; the others follow it
         self._values: list[Any] = []
         if channel is not None:
             channel.refill = self._take_collected
+
+    def resume_after(self, committed: Mapping[str, CommittedChunk], state: Mapping[str, Any] | None) -> None:
+        """Skip what an earlier try of the load has committed. Called before :meth:`run`.
+
+        :param committed: the chunks to skip, by id.
+        :param state: of the source when those chunks were read; None: not known.
+        """
+        self._committed = committed
+        self._state = state
 
     def run(self) -> None:
         """Read the source to its end."""
@@ -109,7 +106,8 @@ class SourceReader:
                     self._skip_chunk(index, items)
                 else:
                     self._read_chunk(index, first, items)
-            self._context.source_ended(index)
+            self._router.end(index - self.chunks_skipped)
+            self._sink_writer.end(index)
         except ChannelBroken:
             pass
         except _EngineError as wrapped:
@@ -144,7 +142,9 @@ class SourceReader:
                 f"{committed}: the source has changed. Give the new items a load of their own (another load_key)"
             )
         self.items_read += count
-        self._context.skip(index, count)
+        self.items_skipped += count
+        self.chunks_skipped += 1
+        self._sink_writer.skip(index)
 
     def _read_chunk(self, index: int, first: Any, items: Iterator[Any]) -> None:
         self._waiting_since = time.monotonic()
@@ -157,7 +157,7 @@ class SourceReader:
         size = self._read_in_bulk(chunk, rest) if self._source.is_in_memory else self._read_one_by_one(rest)
         if size < self._chunk_size:
             self._in_flight.release(self._chunk_size - size)
-        self._emit(lambda: self._context.router.source_done(chunk, size))
+        self._emit(lambda: self._router.source_done(chunk, size))
 
     def _read_in_bulk(self, chunk: Chunk, items: Iterator[Any]) -> int:
         size = 0
@@ -195,7 +195,7 @@ class SourceReader:
             self._deliver(chunk, range(first, first + len(values)), values)
 
     def _deliver(self, chunk: Chunk, keys: Keys, values: list[Any]) -> None:
-        self._emit(lambda: self._context.router.route(0, chunk, keys, values))
+        self._emit(lambda: self._router.route(0, chunk, keys, values))
 
     def _emit(self, deliver: Callable[[], float]) -> None:
         """Call ``deliver``, which is not the source's work: its time does not count, its errors are the engine's."""
@@ -223,7 +223,7 @@ class SourceReader:
             if not values or self._chunk is None:
                 return []
             self._values = []
-            bundle = self._context.router.register(0, self._chunk, range(first, first + len(values)), values)
+            bundle = self._router.register(0, self._chunk, range(first, first + len(values)), values)
         return [bundle] if bundle is not None else []
 
 

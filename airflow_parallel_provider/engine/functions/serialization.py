@@ -11,7 +11,7 @@ import dis
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -37,6 +37,20 @@ def serialize_stage(stage: Stage, *, receives_serialized: bool = False, returns_
         except Exception as error:
             raise _explain(stage, error) from error
     return data
+
+
+def serialize_stages(stages: Sequence[Stage]) -> dict[int, bytes]:
+    """Pickle what worker processes need of a pipeline's process stages, by stage number.
+
+    :raises NotPicklable: naming the function or the global that cannot travel to a worker process.
+    """
+    process = [stage.kind == "process" for stage in stages]
+    before, after = [False, *process[:-1]], [*process[1:], False]
+    return {
+        number: serialize_stage(stage, receives_serialized=before[number], returns_serialized=after[number])
+        for number, stage in enumerate(stages)
+        if process[number]
+    }
 
 
 @contextlib.contextmanager

@@ -9,7 +9,10 @@ from airflow_parallel_provider.errors import RunFailed
 
 
 class RunContext(Protocol):
-    """The part of a run that its parts share; :class:`.run.state.RunState` implements it. Safe from any thread."""
+    """What all parts of a run share; :class:`.run.state.RunState` implements it. Safe from any thread.
+
+    A part that needs more extends it with a protocol of its own (``SinkWriterContext``, ``StageRunContext``).
+    """
 
     @property
     def stop(self) -> StopToken:
@@ -19,7 +22,10 @@ class RunContext(Protocol):
         """End the run with this error, unless it is ending already."""
 
     def crashed(self, error: BaseException) -> None:
-        """End the run with an error of the engine's own."""
+        """End the run with an error of the engine itself."""
 
     def warn(self, text: str) -> None:
         """Put a line into the report."""
+
+    def may_commit(self) -> bool:
+        """False once the run is ending: then nothing more is committed."""

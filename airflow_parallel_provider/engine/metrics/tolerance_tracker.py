@@ -1,8 +1,9 @@
-"""Counts the items that failed and says when there are too many."""
+"""Counting the items that failed, against the tolerance."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from airflow_parallel_provider.engine.plan.tolerance import Tolerance
 from airflow_parallel_provider.errors import ToleranceExceeded
@@ -24,16 +25,23 @@ class ToleranceTracker:
         """Dead letters and rejected rows that earlier tries of the load have committed."""
         self.total: int | None = None
         """Items of the source, where known."""
+        self.items_read: Callable[[], int] = lambda: 0
+        """Says how many items have been read so far."""
         self._lock = threading.Lock()
 
-    def add(self, items: int, read: int) -> ToleranceExceeded | None:
-        """So many more items were given up, ``read`` were read so far: the error to fail with, if they are too many."""
+    def add(self, items: int) -> ToleranceExceeded | None:
+        """Count items that were given up; return the error to fail with if they are too many."""
         with self._lock:
             self.given_up += items
-        return self.check(read)
+        return self.check()
 
-    def check(self, read: int, *, more: int = 0, final: bool = False) -> ToleranceExceeded | None:
-        """The error to fail with if too many items failed (or ``more`` would be); None when all is well."""
+    def check(self, *, more: int = 0, final: bool = False) -> ToleranceExceeded | None:
+        """The error to fail with if too many items failed; None while they are within the tolerance.
+
+        :param more: failed items to count on top.
+        :param final: no further item will be read.
+        """
+        read = self.items_read()
         failed = self.given_up + self.rejected + self.before + more
         if not self.tolerance.exceeded(failed, read, self.total, final=final):
             return None

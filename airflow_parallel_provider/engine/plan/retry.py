@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from types import SimpleNamespace
 
+from airflow_parallel_provider.checks import check_seconds, check_whole
 from airflow_parallel_provider.errors import PlanError, TerminalError
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
@@ -36,12 +38,9 @@ class Retry:
     on: RetryOn | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
-            raise PlanError("Retry.attempts", self.attempts, "give a whole number from 1 (1 = no retry)")
-        for name in ("backoff", "max_backoff"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-                raise PlanError(f"Retry.{name}", value, "give seconds, 0 or more")
+        check_whole("Retry.attempts", self.attempts)
+        check_seconds("Retry.backoff", self.backoff, most=math.inf)
+        check_seconds("Retry.max_backoff", self.max_backoff, most=math.inf)
         if self.on is not None and not _is_condition(self.on):
             raise PlanError("Retry.on", self.on, "give an exception type, a tuple of them, or a function of the error")
 

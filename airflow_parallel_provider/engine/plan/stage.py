@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal, get_args
 
+from airflow_parallel_provider.checks import check_positive, check_whole
 from airflow_parallel_provider.engine.plan.functions import _name_of, has_process_method, is_async
 from airflow_parallel_provider.engine.plan.retry import Retry
 from airflow_parallel_provider.engine.plan.templates import Render, holds_template, rendered_number, rendered_workers
@@ -202,33 +203,18 @@ def _check_arguments(stage: Stage, function: Any, given: tuple[object, ...], wan
 
 
 def _check_sizes(stage: Stage) -> None:
-    for name in ("batch_size", "queue_size"):
-        value = getattr(stage, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise PlanError(stage._field(name), value, "give a whole number of items, 1 or more, or leave it out")
-    for name in ("timeout", "setup_timeout"):
-        value = getattr(stage, name)
-        if value is None and name == "timeout":
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-            raise PlanError(stage._field(name), value, "give seconds, more than 0")
-    _check_process_limits(stage)
+    check_whole(stage._field("batch_size"), stage.batch_size, unit="items", optional=True)
+    check_whole(stage._field("queue_size"), stage.queue_size, unit="items", optional=True)
+    check_positive(stage._field("timeout"), stage.timeout, optional=True)
+    check_positive(stage._field("setup_timeout"), stage.setup_timeout)
+    check_positive(stage._field("rate_limit"), stage.rate_limit, unit="items per second", optional=True)
     if stage.queue_size is not None and stage.batch_size is not None and stage.queue_size < stage.batch_size:
         cure = f"a batch of {stage.batch_size} items must fit: give at least {stage.batch_size}"
         raise PlanError(stage._field("queue_size"), stage.queue_size, cure)
-
-
-def _check_process_limits(stage: Stage) -> None:
-    rate = stage.rate_limit
-    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e9):
-        raise PlanError(stage._field("rate_limit"), rate, "give items per second, more than 0, or leave it out")
     for name, unit in (("worker_lifespan", "calls"), ("memory_limit", "bytes")):
         value = getattr(stage, name)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise PlanError(stage._field(name), value, f"give a whole number of {unit}, 1 or more, or leave it out")
-        if stage.kind != "process":
+        check_whole(stage._field(name), value, unit=unit, optional=True)
+        if value is not None and stage.kind != "process":
             raise PlanError(stage._field(name), value, 'only worker processes can be replaced: use kind="process"')
 
 

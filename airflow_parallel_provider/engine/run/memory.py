@@ -7,13 +7,11 @@ worker process over its stage's limit is replaced, and a worker the kernel did e
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
+from airflow_parallel_provider.engine.run.state import RunState
+from airflow_parallel_provider.engine.workers.base import Worker
 from airflow_parallel_provider.engine.workers.process import ProcessWorker
-
-if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.run.run import Run
-    from airflow_parallel_provider.engine.workers.base import Worker
 
 SAMPLE_SECONDS = 0.25
 """Seconds between two looks where a limit is set; else memory is only looked at for the report."""
@@ -29,12 +27,15 @@ HARD = 1.25
 class MemoryMonitor:
     """Samples resident memory. Used on the coordinating thread only."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, state: RunState, in_flight: InFlightLimit) -> None:
+        plan = state.plan
         self.peak = 0
         self.now = 0
-        self.workers_cpu = 0.0  # of the worker processes that run; an ended one is in its stage's meter
-        self.limited = run.plan.memory_limit is not None or any(stage.memory_limit for stage in run.plan.stages)
-        self._run = run
+        self.workers_cpu = 0.0  # of the worker processes that run; that of an ended one is in its stage's metrics
+        self.limited = plan.memory_limit is not None or any(stage.memory_limit for stage in plan.stages)
+        self._limit = plan.memory_limit
+        self._state = state
+        self._in_flight = in_flight
         self._slowed = False
 
     def sample(self, slots: Iterable[object]) -> None:
@@ -54,8 +55,8 @@ class MemoryMonitor:
                 worker.over_limit(rss, end_now=rss > HARD * limit)
         self.now, self.workers_cpu = total, cpu
         self.peak = max(self.peak, total)
-        if self._run.plan.memory_limit is not None:
-            self._throttle(total, self._run.plan.memory_limit)
+        if self._limit is not None:
+            self._throttle(total, self._limit)
 
     def finish(self, slots: Iterable[Worker]) -> None:
         """The workers of these workers were there at the end: count what each of them held at most, by the kernel.
@@ -71,13 +72,13 @@ class MemoryMonitor:
     def _throttle(self, total: int, limit: int) -> None:
         if not self._slowed and total > SLOW_AT * limit:
             self._slowed = True
-            self._run.warn(
+            self._state.warn(
                 f"memory came close to memory_limit={limit:,} bytes: the source was slowed; smaller queue_size, "
                 "chunk_size or fewer workers would need less"
             )
         elif self._slowed and total < RESUME_AT * limit:
             self._slowed = False
-        self._run.in_flight.pause(paused=self._slowed)
+        self._in_flight.pause(paused=self._slowed)
 
 
 def _resident(pid: int | None) -> tuple[int, float]:

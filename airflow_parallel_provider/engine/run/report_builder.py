@@ -2,101 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from airflow_parallel_provider.engine.analysis.bottleneck import BusyTime, advise
 from airflow_parallel_provider.engine.analysis.serial_estimate import Contention
+from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
+from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
+from airflow_parallel_provider.engine.dataflow.source_reader import SourceReader
 from airflow_parallel_provider.engine.metrics.worker_metrics import for_report
 from airflow_parallel_provider.engine.resources.cpus import usable_cpus
+from airflow_parallel_provider.engine.run.memory import MemoryMonitor
+from airflow_parallel_provider.engine.run.stage_series import StageSeries
+from airflow_parallel_provider.engine.run.state import RunState
+from airflow_parallel_provider.engine.stages.autoscaler import Decision
+from airflow_parallel_provider.engine.stages.stage_run import StageRun
+from airflow_parallel_provider.errors import RunFailed
 from airflow_parallel_provider.report import RunReport, StageReport, State
 
-if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.run.run import Run
-    from airflow_parallel_provider.engine.stages.stage_run import StageRun
+
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """The parts of a run that a report is read from."""
+
+    state: RunState
+    stages: Sequence[StageRun]
+    source_reader: SourceReader
+    sink_writer: SinkWriter
+    in_flight: InFlightLimit
+    memory: MemoryMonitor
+    decisions: Sequence[Decision]
+    series: StageSeries
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of this process since the run began, and of its workers that have ended."""
+        own = time.process_time() - self.state.clock.cpu_before
+        return own + sum(stage.metrics.cpu for stage in self.stages)
 
 
-def build_report(run: Run, state: State) -> RunReport:
-    """The account of a run as of now."""
-    clocks, committer, source_reader = run.clock, run.sink_writer, run.source_reader
-    read = source_reader.items_read if source_reader else 0
-    seconds = clocks.seconds
-    stages = [_stage_report(stage) for stage in run.stages]
-    fates = committer.items_committed + committer.items_filtered + committer.items_dead_lettered
-    # Items that failed in chunks that are not committed (yet): in a run that ended early they are why it ended.
-    left = read - fates - run.items_skipped
-    failed_there = (
-        0 if state == "success" else max(0, min(left, run.tolerance.given_up - committer.items_dead_lettered))
-    )
-    source_busy = source_reader.busy if source_reader else 0.0
-    serial = _serial_seconds(run, source_busy)
-    loads = [BusyTime(stage.name, stage.kind, stage.workers, stage.busy_seconds) for stage in stages]
-    loads = [BusyTime("source", "source", 1, source_busy), *loads, BusyTime("sink", "sink", 1, committer.busy)]
-    bottleneck, advice = advise(loads, clocks.working_seconds)
+def build_report(parts: RunParts, state: State) -> RunReport:
+    """The report of a run as of now."""
+    run, reader, writer = parts.state, parts.source_reader, parts.sink_writer
+    read, skipped = reader.items_read, reader.items_skipped
+    seconds = run.clock.seconds
+    stages = [_stage_report(stage) for stage in parts.stages]
+    fates = writer.items_committed + writer.items_filtered + writer.items_dead_lettered
+    # Items that failed in chunks that are not committed (yet): in a run that ended early they are the reason.
+    left = read - fates - skipped
+    failed_there = 0 if state == "success" else max(0, min(left, run.tolerance.given_up - writer.items_dead_lettered))
+    source_busy = reader.busy
+    serial = _serial_seconds(parts, source_busy)
+    busy_times = [BusyTime(stage.name, stage.kind, stage.workers, stage.busy_seconds) for stage in stages]
+    ends = BusyTime("source", "source", 1, source_busy), BusyTime("sink", "sink", 1, writer.busy)
+    bottleneck, advice = advise([ends[0], *busy_times, ends[1]], run.clock.working_seconds)
+    redact = run.plan.worker_hooks.redact
     return RunReport(
         state=state,
         name=run.plan.name,
         items_read=read,
-        items_committed=committer.items_committed,
-        items_filtered=committer.items_filtered,
-        items_dead_lettered=committer.items_dead_lettered + failed_there,
-        items_skipped=run.items_skipped,
+        items_committed=writer.items_committed,
+        items_filtered=writer.items_filtered,
+        items_dead_lettered=writer.items_dead_lettered + failed_there,
+        items_skipped=skipped,
         items_unfinished=left - failed_there,
-        rows_committed=committer.rows_committed,
-        chunks_committed=committer.chunks_committed,
-        chunks_skipped=run.chunks_skipped,
+        rows_committed=writer.rows_committed,
+        chunks_committed=writer.chunks_committed,
+        chunks_skipped=reader.chunks_skipped,
         seconds=round(seconds, 4),
-        items_per_second=round((read - run.items_skipped) / seconds, 2) if seconds else 0.0,
-        cpu_seconds=round(_cpu_seconds(run, state), 4),
-        peak_rss_bytes=run.peak_rss(),
+        items_per_second=round((read - skipped) / seconds, 2) if seconds else 0.0,
+        cpu_seconds=round(_cpu_seconds(parts, state), 4),
+        peak_rss_bytes=parts.memory.peak,
         estimated_serial_seconds=round(serial, 4),
         speedup=round(serial / seconds, 3) if seconds else 0.0,
         bottleneck=bottleneck,
         advice=advice,
-        failures=[_cleaned(cause.as_dict(), run.redact) for cause in run.causes.listed()],
+        failures=[_redacted(cause.as_dict(), redact) for cause in run.causes.listed()],
         stages=stages,
         error=str(run.error) if run.error else None,
-        warnings=[run.redact(warning) for warning in run.warnings],
+        warnings=[redact(warning) for warning in run.warnings],
         source_busy_seconds=round(source_busy, 4),
-        sink_busy_seconds=round(committer.busy, 4),
-        max_in_flight=run.in_flight.limit,
-        rss_bytes=run.pool.memory.now,
-        workers=for_report([metrics for stage in run.stages for metrics in stage.worker_metrics]),
-        series=run.monitor.series.as_dict(),
+        sink_busy_seconds=round(writer.busy, 4),
+        max_in_flight=parts.in_flight.limit,
+        rss_bytes=parts.memory.now,
+        workers=for_report([metrics for stage in parts.stages for metrics in stage.worker_metrics]),
+        series=parts.series.as_dict(),
         rows_rejected=run.tolerance.rejected,
-        figures=dict(committer.aggregates),
-        decisions=[decision.as_dict() for decision in run.pool.decisions],
+        figures=dict(writer.aggregates),
+        decisions=[decision.as_dict() for decision in parts.decisions],
     )
 
 
-def _cpu_seconds(run: Run, state: State) -> float:
-    """While it runs with what its worker processes have used so far; never less than was told before."""
-    total = run.cpu_seconds()
+def attach_report(error: RunFailed, report: RunReport, redact: Callable[[str], str]) -> RunFailed:
+    """The error of a run with its report, the most frequent causes in its message."""
+    lines = [redact(error.message)]
+    lines += [f"{each['count']:>9,}  {each['stage']}: {each['cause']}" for each in report.failures[:10]]
+    error.message = "\n".join(lines)
+    error.report = report
+    return error
+
+
+def _cpu_seconds(parts: RunParts, state: State) -> float:
+    """While the run goes on, with what its worker processes have used so far; never less than reported before."""
+    total, clock = parts.cpu_seconds, parts.state.clock
     if state == "running":
-        # A worker that has just ended is not there any more and not in the books yet.
-        run.clock.cpu_reported = total = max(total + run.pool.memory.workers_cpu, run.clock.cpu_reported)
+        # A worker that has just ended is not sampled any more, and its CPU time is not in the metrics yet.
+        clock.cpu_reported = total = max(total + parts.memory.workers_cpu, clock.cpu_reported)
     return total
 
 
-def _serial_seconds(run: Run, source_busy: float) -> float:
-    """See :mod:`.serial`."""
-    seconds, cpus = max(1e-9, run.clock.working_seconds), usable_cpus()
-    processes = [stage for stage in run.stages if stage.stage.kind == "process"]
-    threads = sum(stage.peak_workers for stage in run.stages if stage.stage.kind in ("thread", "process")) + 2
-    own_cpu = run.cpu_seconds() - sum(stage.metrics.cpu for stage in processes)
+def _serial_seconds(parts: RunParts, source_busy: float) -> float:
+    """See :mod:`.analysis.serial_estimate`."""
+    seconds, cpus, cpu_seconds = max(1e-9, parts.state.clock.working_seconds), usable_cpus(), parts.cpu_seconds
+    processes = [stage for stage in parts.stages if stage.stage.kind == "process"]
+    threads = sum(stage.peak_workers for stage in parts.stages if stage.stage.kind in ("thread", "process")) + 2
+    own_cpu = cpu_seconds - sum(stage.metrics.cpu for stage in processes)
     interpreter = Contention(threads, own_cpu / seconds)
-    machine = Contention(
-        (sum(stage.peak_workers for stage in processes) + 1) / cpus, run.cpu_seconds() / seconds / cpus
-    )
-    total = interpreter.uncontended_seconds(run.sink_writer.busy, run.sink_writer.cpu)
-    if run.source_reader:
-        total += interpreter.uncontended_seconds(source_busy, max(0.0, run.source_reader.cpu))
-    for stage in run.stages:
+    runners = (sum(stage.peak_workers for stage in processes) + 1) / cpus
+    machine = Contention(runners, cpu_seconds / seconds / cpus)
+    total = interpreter.uncontended_seconds(parts.sink_writer.busy, parts.sink_writer.cpu)
+    total += interpreter.uncontended_seconds(source_busy, max(0.0, parts.source_reader.cpu))
+    for stage in parts.stages:
         metrics = stage.metrics
         if stage.stage.kind == "process":
             total += machine.uncontended_seconds(metrics.busy, metrics.cpu)
         elif stage.stage.kind == "async":
-            total += metrics.busy  # coroutines wait; what they compute is not told apart
+            total += metrics.busy  # coroutines wait; their CPU time is not measured apart
         else:
             total += interpreter.uncontended_seconds(metrics.busy, metrics.call_cpu)
     return total
@@ -140,10 +173,10 @@ def _stage_report(stage: StageRun) -> StageReport:
         )
 
 
-def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:
-    """A cause with all its texts cleaned, those of sample items included."""
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """A cause with all its texts redacted, those of sample items included."""
     if isinstance(value, str):
-        return clean(value)
+        return redact(value)
     if isinstance(value, dict):
-        return {name: _cleaned(each, clean) for name, each in value.items()}
-    return [_cleaned(each, clean) for each in value] if isinstance(value, list) else value
+        return {name: _redacted(each, redact) for name, each in value.items()}
+    return [_redacted(each, redact) for each in value] if isinstance(value, list) else value

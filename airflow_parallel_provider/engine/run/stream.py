@@ -5,22 +5,21 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult
 from airflow_parallel_provider.engine.interfaces.sink import Sink
+from airflow_parallel_provider.engine.interfaces.stop import StopToken
+from airflow_parallel_provider.engine.plan.pipeline_plan import PipelinePlan
+from airflow_parallel_provider.engine.run.run import Run
 from airflow_parallel_provider.errors import RunFailed
+from airflow_parallel_provider.report import RunReport
 
-if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.interfaces.stop import StopToken
-    from airflow_parallel_provider.engine.pipeline import Pipeline
-    from airflow_parallel_provider.report import RunReport
-
-_LOOK_AGAIN = 0.2  # seconds; only while the consumer is behind, to notice that it has gone
+_CHECK_SECONDS = 0.2  # between two checks whether the consumer has stopped; only while the consumer is behind
 
 
-class _Handover(Sink):
-    """Hands each chunk's rows to the consumer; one chunk may wait for it."""
+class _ConsumerSink(Sink):
+    """Gives each chunk's rows to the consumer; one chunk may wait for it."""
 
     def __init__(self) -> None:
         self.chunks: queue.Queue[list[Any] | None] = queue.Queue(1)
@@ -32,25 +31,23 @@ class _Handover(Sink):
         return len(chunk.rows)
 
     def put(self, rows: list[Any] | None) -> None:
-        """Wait until the consumer has room; None marks the end. Returns at once when the consumer has gone."""
+        """Wait until the consumer has room; None marks the end. Returns at once when the consumer has stopped."""
         while not self.given_up:
             try:
-                self.chunks.put(rows, timeout=_LOOK_AGAIN)
+                self.chunks.put(rows, timeout=_CHECK_SECONDS)
             except queue.Full:
                 continue
             return
 
 
-def stream_rows(pipeline: Pipeline, *, stop: StopToken) -> Generator[Any, None, RunReport]:
+def stream_rows(plan: PipelinePlan, *, stop: StopToken) -> Generator[Any, None, RunReport]:
     """See :meth:`Pipeline.stream`. The run lives on a thread of its own, so that it goes on between two rows."""
-    from airflow_parallel_provider.engine.run.run import Run
-
-    sink = _Handover()
+    sink = _ConsumerSink()
     ended: list[RunReport | BaseException] = []
 
     def run() -> None:
         try:
-            ended.append(Run(pipeline, sink, stop=stop).execute())
+            ended.append(Run(plan, sink, stop=stop).execute())
         except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
             ended.append(error)
         finally:

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import Channel, ChannelBroken
+from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.functions.calls import run_calls
 from airflow_parallel_provider.engine.functions.outcome import describe_error
 from airflow_parallel_provider.engine.functions.status_page import LIMIT, PAGE_WORDS
 from airflow_parallel_provider.engine.functions.worker_code import BoundFunction
+from airflow_parallel_provider.engine.plan.stage import Stage
+from airflow_parallel_provider.engine.stages.failed_calls import StageRunContext
 from airflow_parallel_provider.engine.stages.setup_retry import setup_failed
 from airflow_parallel_provider.engine.stages.stage_run import StageRun
-
-if TYPE_CHECKING:
-    from airflow_parallel_provider.engine.interfaces.run_context import RunContext
-    from airflow_parallel_provider.engine.plan.stage import Stage
 
 
 class InlineStageRun(StageRun):
     """Runs the calls inside :meth:`accept`. Retries wait there too, and stop waiting when the run stops."""
 
-    def __init__(self, index: int, stage: Stage, context: RunContext, *, in_order: bool) -> None:
-        super().__init__(index, stage, context, in_order=in_order)  # type: ignore[arg-type]  # a run is both
+    def __init__(
+        self, index: int, stage: Stage, context: StageRunContext, in_flight: InFlightLimit, *, in_order: bool
+    ) -> None:
+        retries = Channel(1 << 62, batched=stage.batched)  # only calls that are made again wait in it
+        super().__init__(index, stage, context, in_flight, in_order=in_order, channel=retries)
         self._context = context
         self._lock = threading.RLock()
         self._page = [0] * PAGE_WORDS
         self._bound: BoundFunction | None = None
         self._worker_metrics = self.new_worker_metrics()
-        self.channel = Channel(1 << 62, batched=stage.batched)  # only for attempts that come back
         self.peak_workers = 1
 
     def accept(self, bundle: Bundle) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import Channel, Dispatch
+from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.keys import (
     Key,
     Keys,
@@ -15,20 +16,16 @@ from airflow_parallel_provider.engine.dataflow.keys import (
     child_keys,
     concat_batches,
     item_positions,
-    sort_key,
 )
 from airflow_parallel_provider.engine.dataflow.router import Router
 from airflow_parallel_provider.engine.dataflow.size_estimate import estimate_bytes
 from airflow_parallel_provider.engine.functions.outcome import CallFailure, Outcome
 from airflow_parallel_provider.engine.functions.worker_code import StageFunction
-from airflow_parallel_provider.engine.interfaces.records import DeadLetter
-from airflow_parallel_provider.engine.ipc.serialized import deserialize
-from airflow_parallel_provider.engine.metrics.failure_causes import Causes, cause_text
 from airflow_parallel_provider.engine.metrics.stage_metrics import StageMetrics
 from airflow_parallel_provider.engine.metrics.worker_metrics import MOST_KEPT, WorkerMetrics, prune
 from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.engine.stages.dispatch_size import DispatchSizer
-from airflow_parallel_provider.errors import RunFailed, WrongReturn
+from airflow_parallel_provider.engine.stages.failed_calls import FailedCalls, StageRunContext
 
 TARGET_DISPATCH_SECONDS = {"process": 0.048, "thread": 0.002, "async": 0.0, "inline": 0.0}
 """Aim for the duration of one hand. A process hand costs 0.3 ms of CPU on either side when all
@@ -42,38 +39,41 @@ LIGHT_BYTES = 64 << 20
 """Estimated bytes of the items and results that an automatic bound may grow to."""
 
 
-class StageRunContext(Protocol):
-    """What a stage needs of the run it belongs to."""
-
-    router: Router
-    causes: Causes
-
-    def fail(self, error: RunFailed) -> None:
-        """End the run with this error, unless it is ending already."""
-
-    def record_failed_items(self, items: int) -> None:
-        """So many more items were given up: check the tolerance."""
-
-    def allow_in_flight(self, items: int) -> None:
-        """So many items may well be in flight at once: they are fast and light."""
-
-
 class StageRun:
-    """Feeds the workers of one stage and settles what they bring back."""
+    """Feeds the workers of one stage and settles their answers. Call :meth:`connect` before the first item.
 
-    def __init__(self, index: int, stage: Stage, context: StageRunContext, *, in_order: bool) -> None:
+    :param index: ordinal of the stage, from 0.
+    :param in_flight: grows with the stage's channel, where its items are fast and light.
+    :param in_order: cut batches only when a chunk is complete, in source order; see :class:`Router`.
+    :param channel: default: a bounded one.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        stage: Stage,
+        context: StageRunContext,
+        in_flight: InFlightLimit,
+        *,
+        in_order: bool,
+        channel: Channel | None = None,
+    ) -> None:
         self.index = index
         self.stage = stage
         self.batch_size = stage.batch_size
         self.in_order = in_order
-        self.context = context
         self.function = StageFunction.of(stage)
         self.metrics = StageMetrics()
         most = stage.worker_range[1]
         self.dispatch_sizer = DispatchSizer(TARGET_DISPATCH_SECONDS[stage.kind], most)
         unit = stage.batch_size or 1
         self._automatic = None if stage.queue_size else 4 * most * unit
-        self.channel = Channel(stage.queue_size or 4 * most * unit, batched=stage.batched, rate=stage.rate_limit)
+        self.channel = channel or Channel(
+            stage.queue_size or 4 * most * unit, batched=stage.batched, rate=stage.rate_limit
+        )
+        self._in_flight = in_flight
+        self._failed_calls = FailedCalls(index, stage, self.channel, self.metrics, context)
+        self._router: Router
         self.worker_metrics: list[WorkerMetrics] = []
         self._workers_made = 0
         self.longest_ns = 0
@@ -82,6 +82,10 @@ class StageRun:
         self.peak_workers = 0
         self._worker_seconds = 0.0
         self._workers_since = time.monotonic()
+
+    def connect(self, router: Router) -> None:
+        """Say where the results go."""
+        self._router = router
 
     def set_workers(self, count: int) -> None:
         """The stage has ``count`` workers from now on."""
@@ -181,21 +185,21 @@ class StageRun:
         room = min(self._automatic * self.dispatch_sizer.size, max(self._automatic, min(WIDEST, light)))
         if room > self.channel.capacity:
             self.channel.grow(room)
-            self.context.allow_in_flight(2 * room)
+            self._in_flight.grow(2 * room)
 
     def _settle_bundle(
         self, bundle: Bundle, shapes: list[ResultShape] | None, results: list[Any], failures: dict[int, CallFailure]
     ) -> float:
         left = bundle.size
         for number, failure in failures.items():
-            left -= self._call_failed(bundle, number, failure)
+            left -= self._failed_calls.handle(bundle, number, failure)
         waited = 0.0
         if results:
             keys = self._result_keys(bundle, shapes)
             with self.metrics.lock:
                 self.metrics.items_out += len(results)
-            waited = self.context.router.route(self.index + 1, bundle.chunk, keys, results)
-        return waited + self.context.router.complete_items(self.index, bundle.chunk, left)
+            waited = self._router.route(self.index + 1, bundle.chunk, keys, results)
+        return waited + self._router.complete_items(self.index, bundle.chunk, left)
 
     def _result_keys(self, bundle: Bundle, shapes: list[ResultShape] | None) -> Keys:
         if shapes is None:
@@ -230,8 +234,8 @@ class StageRun:
         metrics.calls += 1
         metrics.lost += failure.kind == "lost"
         size = len(bundle.values[number]) if self.stage.batched else 1
-        stays = self._call_failed(bundle, number, failure)
-        self.context.router.complete_items(self.index, bundle.chunk, size - stays)
+        stays = self._failed_calls.handle(bundle, number, failure)
+        self._router.complete_items(self.index, bundle.chunk, size - stays)
         self.channel.settled(1)
 
     def put_back(self, bundle: Bundle) -> None:
@@ -239,65 +243,6 @@ class StageRun:
         calls = len(bundle.values)
         self.channel.requeue(bundle)
         self.channel.settled(calls)
-
-    def _call_failed(self, bundle: Bundle, number: int, failure: CallFailure) -> int:
-        """Retry, split or give up one call. Returns how many of its items stay at the stage for another attempt."""
-        call = bundle.one(number, batched=self.stage.batched)
-        call.alone = False
-        with self.metrics.lock:
-            self.metrics.timed_out += failure.kind == "timeout"
-            self.metrics.workers_lost += failure.kind == "lost"
-        if failure.fatal:
-            self.context.fail(WrongReturn(f"stage {self.stage.name}: {failure.message}"))
-            return call.size
-        if failure.retryable and not call.splitting and call.attempt < self.stage.retry.attempts:
-            self._again(call, self.stage.retry.pause(call.attempt))
-            return call.size
-        if self.stage.batched and call.size > 1:
-            self._bisect(call)
-            return call.size
-        self._give_up(call, failure)
-        return 0
-
-    def _again(self, call: Bundle, pause: float) -> None:
-        call.attempt += 1
-        with self.metrics.lock:
-            self.metrics.retried += 1
-        self.channel.requeue(call, pause)
-
-    def _bisect(self, call: Bundle) -> None:
-        """Halve a batch that failed for good: repeated, this leaves exactly the guilty items alone."""
-        keys, values = call.keys[0], call.values[0]
-        middle = len(values) // 2
-        for part in (slice(None, middle), slice(middle, None)):
-            half = Bundle(call.chunk, [keys[part]], [values[part]], len(values[part]), call.attempt, splitting=True)
-            self._again(half, 0.0)
-
-    def _give_up(self, call: Bundle, failure: CallFailure) -> None:
-        chunk = call.chunk
-        key, value = call.keys[0], call.values[0]
-        if self.stage.batched:
-            key, value = key[0], value[0]
-        value = _shown(value)
-        guilty = list(item_positions(key))
-        position = chunk.first_position + guilty[0]
-        letter = DeadLetter(position, self.stage.name, cause_text(failure), call.attempt, failure.traceback, value)
-        with chunk.lock:
-            items = len(set(guilty) - chunk.dead)  # another result of the same item may have failed before
-            chunk.dead.update(guilty)
-            chunk.dead_letters.append(((*sort_key(key), self.index), letter))
-        with self.metrics.lock:
-            self.metrics.failed += 1
-        self.context.causes.add(self.stage.name, failure, position=position, item=value)
-        self.context.record_failed_items(items)
-
-
-def _shown(value: Any) -> Any:
-    """The value of a dead letter; one that came sealed from the stage before is opened now."""
-    try:
-        return deserialize(value)
-    except Exception:  # noqa: BLE001 - that it cannot be unpickled may be why it failed
-        return f"<{type(value).__name__} that cannot be read>"
 
 
 def _length(shape: ResultShape) -> int:

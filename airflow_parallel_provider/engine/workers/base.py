@@ -9,46 +9,40 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 from airflow_parallel_provider.engine.functions.outcome import CallFailure
-from airflow_parallel_provider.engine.interfaces.stop import StopToken
+from airflow_parallel_provider.engine.interfaces.run_context import RunContext
 from airflow_parallel_provider.engine.processes.client import ForkServerClient, ForkServerLost
 from airflow_parallel_provider.engine.stages.setup_retry import setup_failed
-from airflow_parallel_provider.errors import ItemTimeout, RunFailed
+from airflow_parallel_provider.errors import ItemTimeout
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.stages.stage_run import StageRun
 
 
 class WorkerSupervisor(Protocol):
-    """What a worker needs of its run."""
+    """Starts, replaces and recycles workers; see :class:`.run.worker_pool.WorkerPool`."""
 
-    stop: StopToken
-
-    def fail(self, error: RunFailed) -> None:
-        """End the run with this error."""
-
-    def crashed(self, error: BaseException) -> None:
-        """A worker met an error of the engine's own: end the run with it."""
-
-    def warn(self, text: str) -> None:
-        """Put a line into the report."""
+    @property
+    def context(self) -> RunContext:
+        """The run that the workers belong to."""
 
     def fork_server(self, broken: ForkServerClient | None = None) -> ForkServerClient:
-        """The running fork server; a new one when ``broken`` is the current one. Blocks until it is there."""
+        """The running fork server; a new one when ``broken`` is the current one. Blocks until it runs."""
 
     def replace(self, worker: Worker) -> None:
-        """A worker was given up: start another one in its place."""
+        """Start another worker in place of one that was given up. From the coordinating thread."""
 
     def recycle(self, worker: Worker) -> None:
-        """A worker's worker has served its time: start a successor, then let it end. From the worker's thread."""
+        """Start a successor of a worker that has made its share of calls; once ready it ends the old one."""
 
 
 class Worker:
     """A thread in the task process that serves one stage. Subclasses implement :meth:`serve`."""
 
-    def __init__(self, stage: StageRun, number: int, context: WorkerSupervisor) -> None:
+    def __init__(self, stage: StageRun, number: int, supervisor: WorkerSupervisor) -> None:
         self.stage = stage
         self.number = number
-        self.context = context
+        self.supervisor = supervisor
+        self.context = supervisor.context
         self.metrics = stage.new_worker_metrics()
         self.abandoned = False
         self.leftover: object = None  # when it was abandoned: the calls that its replacement takes over

@@ -51,14 +51,15 @@ class WorkerDied(Exception):
 class WorkerConnection:
     """One worker process at a time, for one worker. Every wait ends at once when the run is being torn down."""
 
-    def __init__(self, stage: StageRun, number: int, context: WorkerSupervisor) -> None:
+    def __init__(self, stage: StageRun, number: int, supervisor: WorkerSupervisor) -> None:
         self.peak_rss = 0
         self.last_rss = 0
         self.cpu = 0.0
         self.exit_cause = ExitCause(stage.stage.memory_limit)
         self._stage = stage
         self._number = number
-        self._context = context
+        self._supervisor = supervisor
+        self._context = supervisor.context
         self._fork_server: ForkServerClient | None = None
         self._process: WorkerProcess | None = None
 
@@ -103,12 +104,12 @@ class WorkerConnection:
         """
         while True:
             try:
-                self._fork_server = self._context.fork_server()
+                self._fork_server = self._supervisor.fork_server()
                 self._process = self._fork_server.spawn(self._stage.index)
             except ForkServerLost:
                 if self._context.stop.is_set:
                     raise ChannelBroken from None
-                self._context.fork_server(self._fork_server)
+                self._supervisor.fork_server(self._fork_server)
                 continue
             self.last_rss = 0
             self.exit_cause.reset()

@@ -58,10 +58,10 @@ class CoroutineWorker(Worker):
         self,
         stage: StageRun,
         number: int,
-        context: WorkerSupervisor,
+        supervisor: WorkerSupervisor,
         takes_over: AbandonedCalls | None = None,
     ) -> None:
-        super().__init__(stage, number, context)
+        super().__init__(stage, number, supervisor)
         self._takes_over = takes_over
         self._concurrency = stage.stage.worker_range[1]
         self._free = threading.Semaphore(self._concurrency)
@@ -261,7 +261,7 @@ class CoroutineWorker(Worker):
             self.abandoned = True
             self.leftover = AbandonedCalls(ages, others)
         self._free.release()
-        self.context.replace(self)
+        self.supervisor.replace(self)
         return None
 
     def _settle_abandoned(self) -> None:

@@ -67,11 +67,11 @@ class LostWorkerHandler:
 
     def _check_stop(self, status: int | None, *, ended_by_us: bool) -> None:
         """Raise ChannelBroken when the run is being torn down, or is about to be."""
-        if self._context.stop.is_set:
+        if self._supervisor.context.stop.is_set:
             raise ChannelBroken
         by_signal = status is not None and was_signalled(status, signal.SIGTERM, signal.SIGINT)
         # The signal may go to the whole process group: a stop that is on its way comes before blaming an item.
-        if by_signal and not ended_by_us and self._context.stop.wait(_SIGNAL_GRACE):
+        if by_signal and not ended_by_us and self._supervisor.context.stop.wait(_SIGNAL_GRACE):
             raise ChannelBroken
 
     def _fail_running_call(self, message: Message, state: int, number: int, failure: CallFailure) -> None:
@@ -102,5 +102,5 @@ class LostWorkerHandler:
             how = exit_text(status) if status is not None else "unknown"
             name = self._stage.stage.name
             text = f"stage {name}: worker processes keep dying while they have nothing to do (last one: {how})"
-            self._context.fail(WorkersExhausted(text))
+            self._supervisor.context.fail(WorkersExhausted(text))
             raise ChannelBroken

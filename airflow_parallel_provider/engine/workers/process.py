@@ -42,10 +42,10 @@ WINDOW = 2
 class ProcessWorker(Worker):
     """Serves one stage through one worker process at a time."""
 
-    def __init__(self, stage: StageRun, number: int, context: WorkerSupervisor) -> None:
-        super().__init__(stage, number, context)
-        self._connection = WorkerConnection(stage, number, context)
-        self._lost_worker = LostWorkerHandler(stage, self._connection, context, self.metrics)
+    def __init__(self, stage: StageRun, number: int, supervisor: WorkerSupervisor) -> None:
+        super().__init__(stage, number, supervisor)
+        self._connection = WorkerConnection(stage, number, supervisor)
+        self._lost_worker = LostWorkerHandler(stage, self._connection, supervisor, self.metrics)
         self._in_flight: deque[Message] = deque()
         self._sequence = 0
         self._by_value = False
@@ -76,7 +76,7 @@ class ProcessWorker(Worker):
     def _request_recycling(self) -> None:
         if not self._recycling_requested:
             self._recycling_requested = True
-            self.context.recycle(self)
+            self.supervisor.recycle(self)
 
     def interrupt(self) -> None:
         """The run is being torn down."""

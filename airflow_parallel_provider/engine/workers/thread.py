@@ -49,10 +49,10 @@ class ThreadWorker(Worker):
         self,
         stage: StageRun,
         number: int,
-        context: WorkerSupervisor,
+        supervisor: WorkerSupervisor,
         takes_over: AbandonedDispatch | None = None,
     ) -> None:
-        super().__init__(stage, number, context)
+        super().__init__(stage, number, supervisor)
         self._takes_over = takes_over
         self._lock = threading.Lock()
         self._page = [0] * PAGE_WORDS
@@ -134,7 +134,7 @@ class ThreadWorker(Worker):
             self.abandoned = True
             self._page[LIMIT] = number + 1  # if it does return, it makes no further call
             self.leftover = AbandonedDispatch(self._dispatch, self._outcome.first(number), number, running)
-        self.context.replace(self)
+        self.supervisor.replace(self)
         return None
 
     def interrupt(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_parallel_provider.checks import check_whole
 from airflow_parallel_provider.errors import PlanError
 
 OPERATIONS = ("count", "sum", "min", "max", "mean", "variance", "stddev", "quantiles", "distinct")
@@ -63,8 +64,7 @@ class Aggregate:
             raise PlanError(
                 "Aggregate.column", None, f"{self.operation} needs a column, e.g. '{self.operation}(price)'"
             )
-        if isinstance(self.groups, bool) or not isinstance(self.groups, int) or not 1 <= self.groups <= MOST_GROUPS:
-            raise PlanError("Aggregate.groups", self.groups, f"give a whole number from 1 to {MOST_GROUPS}")
+        check_whole("Aggregate.groups", self.groups, 1, MOST_GROUPS)
         object.__setattr__(self, "quantiles", _fractions(self.quantiles))
 
     @classmethod

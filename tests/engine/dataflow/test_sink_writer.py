@@ -11,40 +11,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
+from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.keys import Key, Keys, TableKey, sort_key
 from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, DeadLetter
 from airflow_parallel_provider.engine.interfaces.sink import Sink
-from airflow_parallel_provider.errors import RunFailed, SinkFailed
+from airflow_parallel_provider.errors import SinkFailed
+from tests.support.fakes import FakeContext
 from tests.support.given import quick
 from tests.support.sync import WAIT_SECONDS
 
 
-class FakeRun:
-    """What a committer tells its run."""
+class FakeRun(FakeContext):
+    """What a sink writer tells its run."""
 
     def __init__(self) -> None:
-        self.failed: RunFailed | None = None
+        super().__init__()
         self.done = False
-        self.finished_items = 0
-        self.committing = True
         self.finishing = True
+        self.in_flight = InFlightLimit(1000)
+        self.in_flight.acquire(1000)
         self.committed: Mapping[str, CommittedChunk] | None = None
 
-    def fail(self, error: RunFailed) -> None:
-        self.failed = error
+    @property
+    def finished_items(self) -> int:
+        return 1000 - self.in_flight.used
 
-    def may_commit(self) -> bool:
-        return self.committing
+    def sink_writer(self, sink: Sink, *, ordered: bool) -> SinkWriter:
+        return SinkWriter(sink, self, self.in_flight, on_open=self._opened, ordered=ordered)
+
+    def _opened(self, committed: Mapping[str, CommittedChunk]) -> None:
+        self.committed = committed
 
     def may_finish(self) -> bool:
         return self.finishing
-
-    def chunk_finished(self, items: int) -> None:
-        self.finished_items += items
-
-    def opened(self, committed: Mapping[str, CommittedChunk]) -> None:
-        self.committed = committed
 
     def sink_done(self) -> None:
         self.done = True
@@ -98,7 +98,7 @@ def committed(*chunks: Chunk, ordered: bool = False, skip: tuple[int, ...] = (),
     """Have these chunks committed in this order of completion."""
     sink = sink or Notebook()
     run = FakeRun()
-    committer = SinkWriter(sink, run, ordered=ordered)
+    committer = run.sink_writer(sink, ordered=ordered)
     for index in skip:
         committer.skip(index)
     for each in chunks:
@@ -141,7 +141,7 @@ def test_ordered_chunks_arrive_in_order_whatever_is_complete_first_or_skipped(
 
 def test_unordered_chunks_need_not_wait_for_earlier_ones() -> None:
     sink, run = Notebook(), FakeRun()
-    committer = SinkWriter(sink, run, ordered=False)
+    committer = run.sink_writer(sink, ordered=False)
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
 
@@ -156,7 +156,7 @@ def test_unordered_chunks_need_not_wait_for_earlier_ones() -> None:
 
 def test_ordered_chunks_wait_for_a_skip_that_comes_late() -> None:
     sink, run = Notebook(), FakeRun()
-    committer = SinkWriter(sink, run, ordered=True)
+    committer = run.sink_writer(sink, ordered=True)
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()
 
@@ -250,7 +250,7 @@ def test_whatever_the_sink_raises_ends_the_run_by_name_and_the_sink_is_closed(ba
 def test_nothing_is_committed_once_the_run_is_ending() -> None:
     sink, run = Notebook(), FakeRun()
     run.committing = False
-    committer = SinkWriter(sink, run, ordered=False)
+    committer = run.sink_writer(sink, ordered=False)
     committer.complete(chunk(0))
     committer.end(1)
 
@@ -263,7 +263,7 @@ def test_nothing_is_committed_once_the_run_is_ending() -> None:
 def test_a_run_judged_as_failed_at_the_end_is_not_sealed() -> None:
     sink, run = Notebook(), FakeRun()
     run.finishing = False
-    committer = SinkWriter(sink, run, ordered=False)
+    committer = run.sink_writer(sink, ordered=False)
     committer.complete(chunk(0))
     committer.end(1)
 
@@ -275,7 +275,7 @@ def test_a_run_judged_as_failed_at_the_end_is_not_sealed() -> None:
 
 def test_a_committer_that_waits_ends_when_the_run_is_torn_down() -> None:
     sink, run = Notebook(), FakeRun()
-    committer = SinkWriter(sink, run, ordered=True)
+    committer = run.sink_writer(sink, ordered=True)
     committer.complete(chunk(3))
     thread = threading.Thread(target=committer.run, daemon=True)
     thread.start()

@@ -17,8 +17,8 @@ from airflow_parallel_provider.engine.dataflow.router import Router
 from airflow_parallel_provider.engine.dataflow.source_reader import SourceReader
 from airflow_parallel_provider.engine.interfaces.records import CommittedChunk
 from airflow_parallel_provider.engine.interfaces.source import as_source
-from airflow_parallel_provider.errors import LoadMismatch, RunFailed, SourceFailed
-from tests.support.fakes import SeenCondition, taken, up_to, watch_readers
+from airflow_parallel_provider.errors import LoadMismatch, SourceFailed
+from tests.support.fakes import FakeContext, SeenCondition, taken, up_to, watch_readers
 from tests.support.given import quick
 from tests.support.sync import Gate, in_background
 
@@ -52,28 +52,46 @@ def _committed(source: Any, index: int, size: int) -> CommittedChunk:
     return CommittedChunk(chunk_id(index), max(0, min(size, items - index * size)), 0)
 
 
-class FakeRun:
-    """What a source reader tells its run."""
+class FakeSinkWriter:
+    """Notes what the source reader says of the chunks."""
+
+    def __init__(self) -> None:
+        self.skipped: list[int] = []
+        self.ended: int | None = None
+
+    def skip(self, index: int) -> None:
+        self.skipped.append(index)
+
+    def end(self, chunks: int) -> None:
+        self.ended = chunks
+
+
+class FakeRun(FakeContext):
+    """A run of one stage around a source reader."""
 
     def __init__(self, source: Any, *, chunk_size: int = 4, skip: Iterable[int] = (), limit: int = 1000) -> None:
+        super().__init__()
         self.channel: Channel | None = None
         self.trouble: BaseException | None = None
         self.arrived = 0
         self.closed = False
         self.chunks: list[Chunk] = []
-        self.skipped: list[tuple[int, int]] = []
-        self.ended: int | None = None
-        self.failed: RunFailed | None = None
-        self.error: BaseException | None = None
         self.in_flight = InFlightLimit(limit)
         self.router = Router([Inlet(self)], self._complete)
-        self._options: dict[str, Any] = {
-            "chunk_size": chunk_size,
-            "stages": 1,
-            "in_flight": self.in_flight,
-            "committed": {chunk_id(index): _committed(source, index, chunk_size) for index in skip},
-        }
+        self.sink_writer: Any = FakeSinkWriter()
+        self.committed = {chunk_id(index): _committed(source, index, chunk_size) for index in skip}
+        self._chunk_size = chunk_size
         self._source = as_source(source)
+
+    @property
+    def skipped(self) -> list[int]:
+        skipped: list[int] = self.sink_writer.skipped
+        return skipped
+
+    @property
+    def ended(self) -> int | None:
+        ended: int | None = self.sink_writer.ended
+        return ended
 
     def read(self) -> FakeRun:
         """Read to the end, on this thread."""
@@ -81,24 +99,22 @@ class FakeRun:
         return self
 
     def source_reader(self) -> SourceReader:
-        self.reader = SourceReader(self._source, self, channel=self.channel, **self._options)
+        self.reader = SourceReader(
+            self._source,
+            self,
+            self.router,
+            self.sink_writer,
+            self.in_flight,
+            chunk_size=self._chunk_size,
+            stages=1,
+            channel=self.channel,
+        )
+        self.reader.resume_after(self.committed, None)
         return self.reader
 
     def _complete(self, chunk: Chunk) -> None:
         self.chunks.append(chunk)
         self.in_flight.release(chunk.size)
-
-    def fail(self, error: RunFailed) -> None:
-        self.failed = error
-
-    def crashed(self, error: BaseException) -> None:
-        self.error = error
-
-    def source_ended(self, chunks: int) -> None:
-        self.ended = chunks
-
-    def skip(self, index: int, items: int) -> None:
-        self.skipped.append((index, items))
 
 
 @quick
@@ -114,9 +130,11 @@ def test_chunks_hold_the_items_of_their_place(items: int, size: int, listed: boo
     assert {chunk.index: chunk.rows for chunk in run.chunks} == {
         index: rows for index, rows in expected.items() if index not in skip
     }
-    assert run.skipped == [(index, len(rows)) for index, rows in expected.items() if index in skip]
+    assert run.skipped == [index for index in expected if index in skip]
+    assert run.reader.chunks_skipped == len(run.skipped)
+    assert run.reader.items_skipped == sum(len(expected[index]) for index in run.skipped)
     assert run.reader.items_read == items
-    assert run.arrived == items - sum(count for _, count in run.skipped)
+    assert run.arrived == items - run.reader.items_skipped
     for chunk in run.chunks:
         assert chunk.first_position == chunk.index * size
         assert [key for run in chunk.row_keys for key in run] == list(range(chunk.size))
@@ -304,7 +322,7 @@ def test_who_waits_for_room_is_told_when_the_run_is_torn_down() -> None:
 def test_a_committed_chunk_with_other_items_is_told() -> None:
     """A source that grew between two tries would lose what was added to a chunk that is in already."""
     grown = FakeRun([1, 2, 3], chunk_size=4)
-    grown._options["committed"] = {chunk_id(0): CommittedChunk(chunk_id(0), 2, 2)}
+    grown.committed = {chunk_id(0): CommittedChunk(chunk_id(0), 2, 2)}
 
     grown.read()
 

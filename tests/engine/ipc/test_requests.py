@@ -176,7 +176,7 @@ def fail() -> None:
 
 
 def test_begin_that_fails_fails_the_run() -> None:
-    with pytest.raises(SetupFailed, match="cannot begin: OSError: not today"):
+    with pytest.raises(SetupFailed, match="cannot start: OSError: not today"):
         run(Stage(look, kind="process", workers=1), WorkerHooks(on_start=fail))
 
 

@@ -51,12 +51,9 @@ class World:
         self.paused: list[bool] = []
         self.warnings: list[str] = []
         stages = [SimpleNamespace(memory_limit=stage_limit)]
-        run: Any = SimpleNamespace(
-            plan=SimpleNamespace(memory_limit=limit, stages=stages),
-            in_flight=SimpleNamespace(pause=lambda *, paused: self.paused.append(paused)),
-            warn=self.warnings.append,
-        )
-        self.watch = MemoryMonitor(run)
+        state: Any = SimpleNamespace(plan=SimpleNamespace(memory_limit=limit, stages=stages), warn=self.warnings.append)
+        in_flight: Any = SimpleNamespace(pause=lambda *, paused: self.paused.append(paused))
+        self.watch = MemoryMonitor(state, in_flight)
 
     def process(self, pid: int | None = None) -> Any:
         pid = os.getpid() if pid is None else pid

@@ -408,7 +408,7 @@ def test_a_nursery_that_dies_just_after_it_has_forked_is_started_again(monkeypat
     ran = run_pipeline(range(9), [Stage(same, kind="process", workers=1)], ordered=True)
 
     assert (ran.error, ran.rows) == (None, list(range(9)))
-    assert ran.report.warnings == ["the worker fork server died and was started again"]
+    assert ran.report.warnings == ["the fork server died and was started again"]
 
 
 def test_a_nursery_that_died_when_the_run_was_over_is_cleared_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,16 +416,16 @@ def test_a_nursery_that_died_when_the_run_was_over_is_cleared_away(monkeypatch: 
     killed: list[ForkServerClient] = []
 
     def kill_it(snapshot: dict[str, Any]) -> None:
-        client = run.pool._fork_server
+        client = run.pool.fork_servers._client
         if killed or client is None or not run.stages[0].metrics.calls:
             return
         killed.append(client)
         os.kill(client.pid or 0, signal.SIGKILL)
         clock = Clock()
-        while run.mailbox.empty():  # the worker has asked for another one; this very thread would start it
+        while run.state.mailbox.empty():  # the worker has asked for another one; this very thread would start it
             assert clock.seconds < PIPELINE_TIMEOUT
             time.sleep(0.001)
-        run.fail(RunStopped("enough", None, "enough"))
+        run.state.fail(RunStopped("enough", None, "enough"))
 
     sink = ListSink()
     plan = Pipeline(itertools.count, [Stage(same, kind="process", workers=1)], sink)
@@ -466,7 +466,7 @@ def test_a_stop_after_the_work_does_not_wait_for_workers_that_are_not_ready(
     clock = Clock()
 
     def stop_when_over() -> None:
-        while not run._over:
+        while not run.state.over:
             assert clock.seconds < PIPELINE_TIMEOUT
             time.sleep(0.001)
         clock.restart()
@@ -497,4 +497,4 @@ def test_a_worker_that_is_not_ready_when_all_is_done_is_not_waited_for_for_ever(
     assert (ran.report.state, sorted(ran.rows)) == ("success", list(range(9)))
     # On a machine that has other things to do the teardown of the other one may take as long.
     assert ran.report.warnings
-    assert all(each.endswith("was not done with setup or teardown and was broken off") for each in ran.report.warnings)
+    assert all(each.endswith("was not done with setup or teardown and was interrupted") for each in ran.report.warnings)

@@ -9,32 +9,31 @@ import pytest
 
 from airflow_parallel_provider import Stage
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk
+from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.router import Router
 from airflow_parallel_provider.engine.functions.outcome import Outcome
 from airflow_parallel_provider.engine.metrics.failure_causes import Causes
 from airflow_parallel_provider.engine.stages.stage_run import LIGHT_BYTES, StageRun
-from airflow_parallel_provider.errors import RunFailed
-from tests.support.fakes import Weighty
+from tests.support.fakes import FakeContext, Weighty
 
 MICROSECOND, SECOND = 1_000, 1_000_000_000
 
 
-class FakeRun:
+class FakeRun(FakeContext):
     """What a stage tells its run."""
 
     def __init__(self) -> None:
-        self.room = 0
+        super().__init__()
         self.causes = Causes()
-        self.router: Any = None
+        self.in_flight = InFlightLimit(0)
 
-    def fail(self, error: RunFailed) -> None:
-        raise error
+    @property
+    def room(self) -> int:
+        """How many items may be in flight by now."""
+        return self.in_flight.limit
 
     def record_failed_items(self, items: int) -> None:
         raise AssertionError(items)
-
-    def allow_in_flight(self, items: int) -> None:
-        self.room = items
 
 
 def keep(value: Any) -> Any:
@@ -44,13 +43,14 @@ def keep(value: Any) -> Any:
 def after(dispatches: int, *, each_ns: int, result: Any = 1, **stage: Any) -> tuple[StageRun, FakeRun]:
     """A stage of two workers after so many hands, each of what it wants to take, each call of so many nanoseconds."""
     run = FakeRun()
-    made = StageRun(0, Stage(keep, workers=2, **stage), run, in_order=False)
-    run.router = Router([made], lambda _: None)
+    made = StageRun(0, Stage(keep, workers=2, **stage), run, run.in_flight, in_order=False)
+    router = Router([made], lambda _: None)
+    made.connect(router)
     chunk, metrics = Chunk(0, 0, 1), made.new_worker_metrics()
     at = 0
     for _ in range(dispatches):
         size = made.channel.capacity
-        run.router.route(0, chunk, range(at, at + size), [1] * size)
+        router.route(0, chunk, range(at, at + size), [1] * size)
         at += size
         dispatch = made.get()
         assert dispatch
@@ -89,3 +89,11 @@ def test_a_bound_that_the_author_gave_stays(size: int) -> None:
     stage, run = after(12, each_ns=MICROSECOND, queue_size=size)
 
     assert (stage.channel.capacity, run.room) == (size, 0)
+
+
+def test_max_in_flight_that_the_author_gave_stays() -> None:
+    in_flight = InFlightLimit(10, may_grow=False)
+
+    in_flight.grow(20)
+
+    assert in_flight.limit == 10

@@ -74,8 +74,8 @@ def test_the_call_after_one_that_took_too_long_is_not_blamed_in_a_process(goes_o
 def test_the_call_after_one_that_took_too_long_is_not_blamed_in_a_thread(goes_on: bool) -> None:
     replaced: list[ThreadWorker] = []
     stage: Any = SimpleNamespace(stage=SimpleNamespace(name="s", timeout=1.0), new_worker_metrics=SimpleNamespace)
-    context: Any = SimpleNamespace(stop=StopToken(), replace=replaced.append)
-    worker = ThreadWorker(stage, 1, context)
+    supervisor: Any = SimpleNamespace(context=SimpleNamespace(stop=StopToken()), replace=replaced.append)
+    worker = ThreadWorker(stage, 1, supervisor)
     worker._dispatch, worker._page = [calls(*range(9))], EndsJustNow(goes_on=goes_on)
 
     due = worker.check(5.0)
