@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.operators.table_to_table import TableToTableOperator
     from airflow_parallel_provider.report import RunReport, StageReport
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
-    from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFiles
     from airflow_parallel_provider.sinks.files.sink_files import SinkFiles
+    from airflow_parallel_provider.sinks.spec.dead_letter_files import DeadLetterFiles
     from airflow_parallel_provider.sinks.table import SinkTable
     from airflow_parallel_provider.sources.files.files_source import FilesSource
     from airflow_parallel_provider.sources.http.http_source import HttpPagesSource
@@ -58,7 +58,7 @@ _WHERE = {
     "ConnectionInfo": "bridge.task_info",
     "DROP": "engine.interfaces.drop",
     "DeadLetter": "engine.interfaces.records",
-    "DeadLetterFiles": "sinks.files.dead_letter_files",
+    "DeadLetterFiles": "sinks.spec.dead_letter_files",
     "FilesSource": "sources.files.files_source",
     "FilesToTableOperator": "operators.files_to_table",
     "HttpPagesSource": "sources.http.http_source",

@@ -173,7 +173,7 @@ def test_staging_table_that_is_dropped_while_bad_rows_are_looked_for(
 ) -> None:
     first = opened(database, 1, max_rejected=2 * SIZE, columns={"id": int, "made_by": int})
     others: list[Any] = []
-    once_before(monkeypatch, ChunkCommitter, "_try_alone", lambda: others.append(opened(database, 2)))
+    once_before(monkeypatch, ChunkCommitter, "_attempt_row_by_row", lambda: others.append(opened(database, 2)))
     rows = rows_of(1, int(FIRST), SIZE)
 
     receipt = first.write_chunk(FIRST, [{**rows[0], "id": "no number"}, *rows])
@@ -215,7 +215,7 @@ def test_table_that_another_attempt_has_made_first_and_dropped_again(
 ) -> None:
     create = f"CREATE TABLE {database.place('there')} (a INTEGER)"
     with database.opened() as hook:
-        place = hook.opened_load.committer.database
+        place = hook.load.committer.database
         connection = place.connection()
         tries: list[str] = []
 
@@ -227,8 +227,8 @@ def test_table_that_another_attempt_has_made_first_and_dropped_again(
             connection.exec_driver_sql(create)
 
         drop = f"DROP TABLE {database.place('there')}"
-        once_before(monkeypatch, type(place.writer), "reflect", lambda: database.execute(drop))
-        ddl.make_table(connection, "there", database.schema, place.writer, make)
+        once_before(monkeypatch, type(place.backend), "reflect", lambda: database.execute(drop))
+        ddl.make_table(connection, "there", database.schema, place.backend, make)
 
     assert len(tries) == 2
     assert database.exists("there")
@@ -268,7 +268,7 @@ def test_column_that_was_there_already_and_is_gone_with_its_table(
 ) -> None:
     database.execute(f"CREATE TABLE {database.place(TABLE)} (id INTEGER PRIMARY KEY)")
     with database.opened("other") as hook:
-        writer = type(hook.opened_load.committer.database.writer)
+        writer = type(hook.load.committer.database.backend)
 
     def faster() -> None:
         database.execute(f"ALTER TABLE {database.place(staging_of(database, 1))} ADD COLUMN made_by INTEGER")

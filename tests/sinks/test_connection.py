@@ -147,7 +147,7 @@ def test_password_is_not_in_the_engine(database: TestDatabase) -> None:
 @pytest.mark.parametrize("database", OWN, indirect=True)
 def test_each_database_gets_its_own_writer(database: TestDatabase) -> None:
     with database.opened() as hook:
-        name = type(hook._database.writer).__name__
+        name = type(hook._database.backend).__name__
         driver = hook._database._engine.driver
 
     assert (
@@ -165,7 +165,7 @@ def test_each_database_gets_its_own_writer(database: TestDatabase) -> None:
 @pytest.mark.parametrize("database", ["sqlite-generic", "postgres-generic", "mariadb-generic"], indirect=True)
 def test_any_database_can_do_with_the_writer_for_all(database: TestDatabase) -> None:
     with database.opened() as hook:
-        assert type(hook._database.writer).__name__ == "Writer"
+        assert type(hook._database.backend).__name__ == "Writer"
 
 
 @pytest.mark.parametrize("database", ["mariadb"], indirect=True)

@@ -91,7 +91,7 @@ def when_blocked(database: TestDatabase, hook: Any, action: Callable[[], object]
         action()
 
     if database.name == "sqlite":
-        writer = hook._database.writer
+        writer = hook._database.backend
         asked = writer.is_locked
 
         def noticing(error: BaseException) -> bool:
@@ -293,7 +293,7 @@ def test_reader_of_a_sqlite_file_makes_a_commit_wait_and_not_fail(sqlite: Sqlite
         reader.execute("SELECT * FROM scores").fetchone()
         cursor = reader.execute("SELECT * FROM scores")
         cursor.fetchone()
-        writer = hook._database.writer
+        writer = hook._database.backend
         asked = writer.is_locked
 
         def let_go(error: BaseException) -> bool:

@@ -361,7 +361,7 @@ def test_no_row_is_rejected_because_the_table_is_gone(database: TestDatabase, mo
         database.execute(f"DROP TABLE {database.place('scores')}")
         return try_alone(*arguments)
 
-    monkeypatch.setattr(ChunkCommitter, "_try_alone", drop_first)
+    monkeypatch.setattr(ChunkCommitter, "_attempt_row_by_row", drop_first)
     with (
         database.opened(max_rejected=100, columns={"id": int, "price": float}) as hook,
         pytest.raises(SinkError, match=r"scores' is gone: somebody has dropped it"),
