@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.report import RunReport as RunReport
     from airflow_parallel_provider.report import StageReport as StageReport
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate as Aggregate
-    from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFiles as DeadLetterFiles
     from airflow_parallel_provider.sinks.files.sink_files import SinkFiles as SinkFiles
+    from airflow_parallel_provider.sinks.spec.dead_letter_files import DeadLetterFiles as DeadLetterFiles
     from airflow_parallel_provider.sinks.table import SinkTable as SinkTable
     from airflow_parallel_provider.sources.files.files_source import FilesSource as FilesSource
     from airflow_parallel_provider.sources.http.http_source import HttpPagesSource as HttpPagesSource
@@ -85,7 +85,7 @@ _EXPORTS = {
     "operators.table_to_table": ["TableToTableOperator"],
     "report": ["RunReport", "StageReport"],
     "sinks.aggregates.declare": ["Aggregate"],
-    "sinks.files.dead_letter_files": ["DeadLetterFiles"],
+    "sinks.spec.dead_letter_files": ["DeadLetterFiles"],
     "sinks.files.sink_files": ["SinkFiles"],
     "sinks.table": ["SinkTable"],
     "sources.files.files_source": ["FilesSource"],

@@ -113,7 +113,7 @@ def _schema(end: Any, *, look: bool) -> dict[str, Any]:
     """The columns that the author has declared; else, with ``look``, those that the table has."""
     from airflow.providers.common.compat.openlineage.facet import SchemaDatasetFacet, SchemaDatasetFacetFields
 
-    columns: Any = getattr(end, "declared", None)
+    columns: Any = getattr(end, "declared_columns", None)
     if not columns and look:
         columns = _columns_of_table(end)
     if not columns:

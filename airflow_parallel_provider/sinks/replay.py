@@ -1,8 +1,8 @@
-"""Dead letters through the stages again: where they come from, and the sink that marks them with the rows.
+"""Dead letters through the stages again: a source that reads them, and a sink that resolves them with the rows.
 
-A replay is a load of its own. Its ledger plays no part in what is left to do: that is what no letter says that is not
-resolved. A letter is marked in the very transaction that commits what became of it, so a replay that was killed, at
-whatever moment, is gone on with by the next one, and two at a time cannot both have a letter.
+A replay is a load of its own, but its ledger does not decide what is left to do: the dead letters that are not resolved
+do. A dead letter is marked as resolved in the very transaction that commits what became of it. So after a kill, at
+whatever moment, the next replay continues, and two replays at a time cannot both have one dead letter.
 """
 
 from __future__ import annotations
@@ -17,29 +17,28 @@ from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkContext
 from airflow_parallel_provider.engine.interfaces.source import Source
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterKey, FailedAgain
+from airflow_parallel_provider.sinks.table import SinkTable
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from airflow_parallel_provider.hooks.sink_table import SinkTableHook
-    from airflow_parallel_provider.sinks.table import SinkTable
+    from airflow_parallel_provider.sinks.load.table_loader import TableLoader
 
 
-def check_replayable(declared: object) -> None:
+def check_replayable(sink: object) -> None:
     """Refuse a sink whose dead letters cannot be replayed.
 
-    :raises PlanError: saying why.
+    :raises PlanError: with the reason.
     """
-    from airflow_parallel_provider.sinks.table import SinkTable
-
-    if not isinstance(declared, SinkTable):
-        raise PlanError("sink", declared, "give the SinkTable whose dead letters are to be replayed")
-    if declared.dead_letter_table is None:
-        cure = f"with dead_letters={declared.dead_letters!r} it has no table of dead letters that could be replayed"
-        raise PlanError("sink", declared, cure)
-    if declared.write_disposition not in ("append", "merge"):
+    if not isinstance(sink, SinkTable):
+        raise PlanError("sink", sink, "give the SinkTable whose dead letters are to be replayed")
+    spec = sink.spec
+    if spec.dead_letter_table is None:
+        cure = f"with dead_letters={spec.dead_letters!r} it has no table of dead letters that could be replayed"
+        raise PlanError("sink", sink, cure)
+    if spec.write_disposition not in ("append", "merge"):
         cure = "a replay adds rows to the table: give the same SinkTable with write_disposition='append' or 'merge'"
-        raise PlanError("sink.write_disposition", declared.write_disposition, cure)
+        raise PlanError("sink.write_disposition", spec.write_disposition, cure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +51,19 @@ class _Origin:
 
 
 class Replay:
-    """The letters of one stage on their way: the source writes down which is where, the sink asks.
+    """The dead letters of one stage on their way: the source records the origin of each item, the sink looks it up.
 
-    :param declared: the table and its dead letters.
-    :param stage: the stage that gave the items up.
-    :param load_key: only letters of this load; None: of all loads.
-    :param own: the key of the replay itself: what it gives up again is not read again.
-    :param allow_pickle: unpickle items whose JSON does not give them back.
+    :param sink: the table and its dead letters.
+    :param stage: the stage that could not process the items.
+    :param load_key: only dead letters of this load; None: of all loads.
+    :param own: the key of the replay itself: the dead letters it writes are not read again.
+    :param allow_pickle: unpickle items whose JSON does not give back the same item.
     """
 
     def __init__(
-        self, declared: SinkTable, stage: str, *, own: str, load_key: str | None = None, allow_pickle: bool = False
+        self, sink: SinkTable, stage: str, *, own: str, load_key: str | None = None, allow_pickle: bool = False
     ) -> None:
-        self.declared = declared
+        self.spec = sink.spec
         self.stage = stage
         self.load_key = load_key
         self.own = own
@@ -73,56 +72,57 @@ class Replay:
         self._lock = threading.Lock()
 
     def put(self, position: int, origin: _Origin) -> None:
-        """An item has been read."""
+        """Record where an item comes from."""
         with self._lock:
             self._origins[position] = origin
 
-    def take(self, chunk: ChunkResult) -> list[_Origin]:
-        """The letters of a chunk that is about to commit; stays until :meth:`done`."""
+    def origins(self, chunk: ChunkResult) -> list[_Origin]:
+        """The origins of the items of a chunk."""
         with self._lock:
             return [self._origins[chunk.first_position + at] for at in range(chunk.items)]
 
-    def done(self, chunk: ChunkResult) -> None:
-        """The chunk is in: forget its letters, so that memory does not grow with their number."""
+    def forget(self, chunk: ChunkResult) -> None:
+        """Delete the origins of a chunk that has committed, so that memory does not grow with their number."""
         with self._lock:
             for at in range(chunk.items):
                 self._origins.pop(chunk.first_position + at, None)
 
     def source(self) -> Source:
-        """The items, from the table."""
-        return _LetterSource(self)
+        """The items, from the table of dead letters."""
+        return _DeadLetterSource(self)
 
     def sink(self) -> Sink:
-        """The table of rows; each chunk marks its letters."""
+        """The table of rows; each chunk resolves its dead letters."""
         return _ResolvingSink(self)
 
 
-class _LetterSource(Source):
-    """Yields the items of unresolved letters, over a connection of its own."""
+class _DeadLetterSource(Source):
+    """Yields the items of unresolved dead letters, over a connection of its own."""
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
-        self._hook: SinkTableHook | None = None
+        self._loader: TableLoader | None = None
 
     def prepare(self) -> None:
         """Resolve the connection."""
-        from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+        from airflow_parallel_provider.sinks.load.table_loader import TableLoader
 
-        self._hook = SinkTableHook.of(self._replay.declared)
-        self._hook.resolve()
+        self._loader = TableLoader(self._replay.spec)
+        self._loader.resolve()
 
     def identity(self) -> str:
-        """Which letters."""
-        replay = self._replay
-        return f"dead letters of {replay.declared.display_name}, stage {replay.stage}"
+        """Which dead letters."""
+        return f"dead letters of {self._replay.spec.display_name}, stage {self._replay.stage}"
 
     def __iter__(self) -> Iterator[Any]:
-        """The items; each letter is written down before its item goes out."""
-        replay, hook = self._replay, self._hook
-        assert hook is not None, "prepare comes first"
-        with hook:
+        """The items; the origin of each is recorded before it is yielded."""
+        from airflow_parallel_provider.sinks.load.maintenance import unresolved_dead_letters
+
+        replay, loader = self._replay, self._loader
+        assert loader is not None, "prepare comes first"
+        with loader:
             position = 0
-            for dead_letter in hook.dead_letters(replay.load_key, stage=replay.stage, but_of=replay.own):
+            for dead_letter in unresolved_dead_letters(loader.destination(), replay.load_key, replay.stage, replay.own):
                 if dead_letter.replayable(allow_pickle=replay.allow_pickle):
                     replay.put(position, _Origin(dead_letter.key, dead_letter.load_key, dead_letter.position))
                     position += 1
@@ -134,88 +134,81 @@ class _ResolvingSink(Sink):
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
-        self._run: SinkContext | None = None
-        self._hook: SinkTableHook | None = None
-        self._spec: LoadSpec | None = None
+        self._context: SinkContext | None = None
+        self._loader: TableLoader | None = None
+        self._load_spec: LoadSpec | None = None
 
     def bind(self, run: SinkContext) -> None:
-        """Remember who judges rejected rows."""
-        self._run = run
+        """Remember the run that decides how many rows may be rejected."""
+        self._context = run
 
     def prepare(self, spec: LoadSpec) -> None:
         """Resolve the connection."""
-        from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+        from airflow_parallel_provider.sinks.load.table_loader import TableLoader
 
-        self._spec = spec
-        self._hook = SinkTableHook.of(self._replay.declared)
-        if self._run is not None:
-            self._hook.attach(self._run)
-        self._hook.resolve()
+        self._load_spec = spec
+        self._loader = TableLoader(self._replay.spec)
+        if self._context is not None:
+            self._loader.bind(self._context)
+        self._loader.resolve()
 
     def open(self) -> Mapping[str, CommittedChunk]:
         """Begin the replay's own load."""
-        assert self._spec is not None, "prepare comes first"
-        return self._opened().open(self._spec)
+        assert self._load_spec is not None, "prepare comes first"
+        return self._running().open(self._load_spec)
 
     def commit(self, chunk: ChunkResult) -> int:
-        """Commit a chunk and mark the letters it was made of.
+        """Commit a chunk and mark the dead letters that its items came from.
 
-        :raises SinkError: when somebody else has replayed one of them meanwhile; nothing is written then.
+        :raises SinkError: if another replay has resolved one of them meanwhile; nothing is written then.
         """
-        hook = self._opened()
-        origins = self._replay.take(chunk)
+        loader = self._running()
+        origins = self._replay.origins(chunk)
 
         def mark(connection: Connection) -> None:
-            marked = hook.resolve_dead_letters(connection, [origin.key for origin in origins], chunk.chunk_id)
+            keys = [origin.key for origin in origins]
+            marked = loader.load.resolve_dead_letters(connection, keys, chunk.chunk_id)
             if marked != len(origins):
                 raise SinkError(
-                    f"chunk {chunk.chunk_id}: {len(origins) - marked} of its dead letters were resolved by somebody "
-                    "else meanwhile, so nothing of it was written. Run the replay again: it takes those that are left"
+                    f"chunk {chunk.chunk_id}: another replay has resolved {len(origins) - marked} of its dead letters "
+                    "meanwhile, so nothing of it was written. Run the replay again: it takes those that are left"
                 )
 
-        receipt = hook.write_chunk(
-            chunk.chunk_id,
-            chunk.rows,
-            items=chunk.items,
-            items_filtered=chunk.items_filtered,
-            first_position=chunk.first_position,
-            dead_letters=[self._relapsed(dead_letter, chunk, origins) for dead_letter in chunk.dead_letters],
-            positions=chunk.positions,
-            within=mark,
-        )
-        self._replay.done(chunk)
+        dead_letters = [self._failed_again(dead_letter, chunk, origins) for dead_letter in chunk.dead_letters]
+        receipt = loader.commit(chunk, dead_letters=dead_letters, in_transaction=mark)
+        self._replay.forget(chunk)
         return receipt.rows
 
-    def _relapsed(self, dead_letter: DeadLetter, chunk: ChunkResult, origins: list[_Origin]) -> FailedAgain:
-        """It keeps the position and the load of the item it is about, however often that is replayed."""
+    def _failed_again(self, dead_letter: DeadLetter, chunk: ChunkResult, origins: list[_Origin]) -> FailedAgain:
+        """The new dead letter, with the position and the load of the first, however often the item is replayed."""
         origin = origins[dead_letter.position - chunk.first_position]
-        given = {each.name: getattr(dead_letter, each.name) for each in fields(DeadLetter)}
-        return FailedAgain(**{**given, "position": origin.position}, load_key=origin.load_key)
+        values = {each.name: getattr(dead_letter, each.name) for each in fields(DeadLetter)}
+        return FailedAgain(**{**values, "position": origin.position}, load_key=origin.load_key)
 
     def finish(self) -> None:
         """Mark the replay's load as complete."""
-        self._opened().consolidate()
+        self._running().consolidate()
 
     def aggregate_values(self) -> Mapping[str, Any]:
-        """None: figures belong to whole loads."""
+        """None: aggregates belong to whole loads."""
         return {}
 
     def close(self) -> None:
-        """Let go of the connection."""
-        hook, self._hook = self._hook, None
-        if hook is not None:
-            hook.close()
+        """Close the connection."""
+        loader, self._loader = self._loader, None
+        if loader is not None:
+            loader.close()
 
     def interrupt(self) -> None:
-        """Break off the commit that is going on."""
-        hook = self._hook
-        if hook is not None:
-            hook.interrupt()
+        """Abort the commit in progress."""
+        loader = self._loader
+        if loader is not None:
+            loader.interrupt()
 
     def describe(self) -> str:
         """Where the rows go."""
-        return f"{self._replay.declared.describe()}, marking dead letters"
+        return f"{self._replay.spec.describe()}, marking dead letters"
 
-    def _opened(self) -> SinkTableHook:
-        assert self._hook is not None, "prepare comes first"
-        return self._hook
+    def _running(self) -> TableLoader:
+        assert self._loader is not None, "prepare comes first"
+        return self._loader

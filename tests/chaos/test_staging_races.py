@@ -214,7 +214,7 @@ def test_table_that_another_attempt_has_made_first_and_dropped_again(
 ) -> None:
     create = f"CREATE TABLE {database.place('there')} (a INTEGER)"
     with database.opened() as hook:
-        place = hook.opened_load.committer.database
+        place = hook.load.committer.database
         connection = place.connection()
         tries: list[str] = []
 
@@ -267,7 +267,7 @@ def test_column_that_was_there_already_and_is_gone_with_its_table(
 ) -> None:
     database.execute(f"CREATE TABLE {database.place(TABLE)} (id INTEGER PRIMARY KEY)")
     with database.opened("other") as hook:
-        writer = type(hook.opened_load.committer.database.backend)
+        writer = type(hook.load.committer.database.backend)
 
     def faster() -> None:
         database.execute(f"ALTER TABLE {database.place(staging_of(database, 1))} ADD COLUMN made_by INTEGER")

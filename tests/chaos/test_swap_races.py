@@ -141,19 +141,19 @@ def test_staging_table_that_another_attempt_has_dropped_is_made_again(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That one has begun when there was a table and no chunk yet."""
-    from airflow_parallel_provider.sinks.commit.target_table import TargetTable
+    from airflow_parallel_provider.sinks.commit.row_writer import RowWriter
 
     first = database.opened(TABLE, spec_of(1), write_disposition="replace")
-    fit = TargetTable.fit
+    fit = RowWriter.fit
 
-    def begun_in_between(self: TargetTable, *rest: Any) -> Any:
-        monkeypatch.setattr(TargetTable, "fit", fit)
+    def begun_in_between(self: RowWriter, *rest: Any) -> Any:
+        monkeypatch.setattr(RowWriter, "fit", fit)
         assert database.exists(staging_of(database, 1))
         database.opened(TABLE, spec_of(1, attempt=2), write_disposition="replace").close()
         assert not database.exists(staging_of(database, 1))
         return fit(self, *rest)
 
-    monkeypatch.setattr(TargetTable, "fit", begun_in_between)
+    monkeypatch.setattr(RowWriter, "fit", begun_in_between)
     first.write_chunk("00000000", rows_of(1, 0, SIZE))
     first.consolidate()
     first.close()
@@ -169,7 +169,7 @@ def test_table_that_is_dropped_while_it_is_looked_at_is_not_there(
 
     with database.opened() as hook:
         monkeypatch.setattr(sa.engine.reflection.Inspector, "has_table", lambda *_, **__: True)
-        place = hook.opened_load.committer.database
+        place = hook.load.committer.database
         with place.session() as connection:
             assert place.backend.reflect(connection, "absent", database.schema) is None
 
@@ -180,7 +180,7 @@ def test_table_that_another_attempt_drops_first_is_dropped(
 ) -> None:
     """Two attempts may see the end of one load, and both clean up."""
     with database.opened() as hook:
-        place = hook.opened_load.committer.database
+        place = hook.load.committer.database
         found = TableShape("absent", database.schema, ())
         monkeypatch.setattr(type(place.backend), "reflect", lambda *_: found)
         with place.transaction() as connection:

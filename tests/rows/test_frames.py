@@ -128,7 +128,7 @@ def test_rows_are_those_of_the_careful_way(database: TestDatabase, frames: Any, 
 
     def written(hook: Any, frame: Any, number: int) -> list[list[str]]:
         hook.write_chunk(f"{number:08d}", [frame, frame], first_position=number)
-        table, seq = hook.declaration.table, database.quote("seq")
+        table, seq = hook.spec.table, database.quote("seq")
         where = f"{seq} BETWEEN {number * 10} AND {number * 10 + 9}"
         return shown(database.fetch(f"SELECT * FROM {database.place(table)} WHERE {where} ORDER BY {seq}"))
 

@@ -127,12 +127,12 @@ def test_chunk_that_fails_the_run_leaves_its_letters_as_they_were(database: Test
 
 
 def replay_attempt(database: TestDatabase, number: int, visits: int | None, point: str | None = None) -> None:
-    from airflow_parallel_provider.hooks import sink_table
+    from airflow_parallel_provider.sinks.load.table_loader import TableLoader
 
     if visits is not None:
         killing: Any = killing_hook(visits, point)
-        sink_table.SinkTableHook.reached = killing.reached  # type: ignore[method-assign]
-        sink_table.SinkTableHook.seen = 0  # type: ignore[attr-defined]
+        TableLoader.reached = killing.reached  # type: ignore[method-assign]
+        TableLoader.seen = 0  # type: ignore[attr-defined]
     replay(database, own=f"replay-{number}")
 
 
@@ -181,7 +181,7 @@ def test_letter_somebody_else_has_resolved_meanwhile_stops_the_chunk(database: T
                 raise SinkError("too late")
 
         with pytest.raises(SinkError, match="too late"):
-            second.write_chunk("00000000", [{"id": 0, "value": 0}], within=mark)
+            second.write_chunk("00000000", [{"id": 0, "value": 0}], in_transaction=mark)
 
     assert database.rows(columns="id, value") == ALL
 

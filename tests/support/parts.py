@@ -42,14 +42,14 @@ def load(path: str | Path, stage: Any = numbered, items: Any = range(95), key: s
 
 
 def load_and_die(path: str | Path, *, half: bool = False, **options: Any) -> None:
-    """The same without a stage, with SIGKILL in the seventh chunk; progress was noted in the fourth, and never else.
+    """The same without a stage, with SIGKILL in the seventh chunk; progress was recorded in the fourth, and never else.
 
     :param half: the kill comes while the file is being written, on a local file system.
     """
     script = textwrap.dedent(f"""
         import os, signal
         from airflow_parallel_provider import Pipeline, SinkFiles
-        from airflow_parallel_provider.sinks import files
+        from airflow_parallel_provider.sinks.files import file_load
 
         class Deadly(SinkFiles):
             def commit(self, chunk):
@@ -59,10 +59,10 @@ def load_and_die(path: str | Path, *, half: bool = False, **options: Any) -> Non
                 if chunk.index == 6:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if chunk.index == 3:
-                    self._running().note_progress()
+                    self._running().record_progress()
                 return rows
 
-        files.PROGRESS_EVERY = 1e9
+        file_load.PROGRESS_EVERY = 1e9
         rows = [{{"id": number, "name": f"name {{number}}"}} for number in range(95)]
         sink = Deadly({str(path)!r}, **{options!r})
         Pipeline(rows, [], sink, chunk_size=10, ordered=True, load_key="nightly").run()

@@ -33,11 +33,11 @@ class LostWorkerHandler:
     """Settles the calls of the lost processes of one worker."""
 
     def __init__(
-        self, stage: StageRun, connection: WorkerConnection, context: WorkerSupervisor, metrics: WorkerMetrics
+        self, stage: StageRun, connection: WorkerConnection, supervisor: WorkerSupervisor, metrics: WorkerMetrics
     ) -> None:
         self._stage = stage
         self._connection = connection
-        self._context = context
+        self._supervisor = supervisor
         self._metrics = metrics
         self._idle_deaths = 0
 

@@ -1,1 +1,1 @@
-"""TODO"""
+"""One chunk, committed exactly once."""

@@ -1,4 +1,4 @@
-"""What one chunk brings to the database, and what becomes of its rows on the way there."""
+"""One chunk that is to be committed, and what becomes of its rows on the way."""
 
 from __future__ import annotations
 
@@ -16,74 +16,83 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.rows.block import Block, NumberedRow
     from airflow_parallel_provider.rows.reject import RejectedRow
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
-    from airflow_parallel_provider.sinks.commit.target_table import TargetTable
+    from airflow_parallel_provider.sinks.commit.row_writer import RowWriter
     from airflow_parallel_provider.sinks.ledger.chunks import ChunkReceipt
 
 
 @dataclass(slots=True)
 class PendingChunk:
-    """One chunk. A try that failed leaves it as it was, but for ``alone`` and ``sent``."""
+    """One chunk. An attempt that failed leaves it unchanged, except ``row_by_row`` and ``commit_sent``."""
 
     receipt: ChunkReceipt
     rows: Sequence[Any]
     dead_letters: Sequence[DeadLetter]
     aggregates: Mapping[str, Aggregate]
     positions: Callable[[], Sequence[int]] | None = None
-    """Position in the source of each row's item."""
+    """Returns the position in the source of each row's item."""
     in_transaction: Callable[[Connection], None] | None = None
     """Called inside the transaction, after the claim."""
     rejected_by_validate: list[RejectedRow] = field(default_factory=list)
     """Rows that ``validate`` has refused."""
     rejected_by_database: list[RejectedRow] = field(default_factory=list)
-    """Rows that the table has refused in the last try."""
+    """Rows that the table has refused in the last attempt."""
     row_by_row: bool = False
-    """The rows were refused as a whole: the next try finds the guilty ones."""
+    """The rows were refused as a whole: the next attempt finds the bad ones."""
     commit_sent: bool = False
-    """A try has got as far as the COMMIT."""
+    """An attempt has reached the COMMIT."""
     non_uniform: bool = False
     """The rows are not all tuples of one length."""
     _numbers: list[int | None] | None = None
     _block: Block | None = None
     _partials: str | None = None
 
+    @property
+    def name(self) -> str:
+        """The chunk, for errors."""
+        return f"chunk {self.receipt.chunk_id}"
+
     def validate(self, validate: Any, names: tuple[str, ...] | None) -> None:
-        """Take out the rows that are not good."""
+        """Remove the rows that are not valid.
+
+        :param names: of the columns, for rows that are tuples.
+        """
         from airflow_parallel_provider.rows.validate import validate_rows
 
         self.rows, self._numbers, self.rejected_by_validate = validate_rows(validate, self.rows, names)
 
-    def block(self, target: TargetTable, *, lazily: bool = False) -> Block:
-        """All rows that are meant for the table.
+    def block(self, writer: RowWriter, *, unchecked: bool = False) -> Block:
+        """All rows that are to be written.
 
-        :param lazily: they may be left unseen, unless they turned out to be irregular before.
+        :param unchecked: the rows need not be looked at now, unless they turned out to be non-uniform before.
         """
-        if self._block is None or (self._block.unchecked and not lazily):
-            self._block = target.block(self.rows, lazily=lazily and not (self.aggregates or self.non_uniform))
+        if self._block is None or (self._block.unchecked and not unchecked):
+            unchecked = unchecked and not (self.aggregates or self.non_uniform)
+            self._block = writer.block(self.rows, unchecked=unchecked)
         return self._block
 
     def mark_non_uniform(self) -> None:
-        """The rows were left unseen in a try, and are not as they seemed."""
+        """Look at all rows in the next attempt: this one has not, and they are not what the first ones suggest."""
         self.non_uniform, self._block = True, None
 
     def numbered(self) -> list[NumberedRow]:
-        """The same one by one, with their numbers in the chunk."""
+        """The rows that are to be written, one by one, with their numbers in the chunk."""
         if self._numbers is None:
             return list(enumerate_rows(self.rows))
         return list(zip(self.rows, self._numbers, strict=True))
 
     @property
     def rejected(self) -> list[RejectedRow]:
-        """All that was rejected."""
+        """All rejected rows."""
         return [*self.rejected_by_validate, *self.rejected_by_database]
 
     def item_positions(self) -> Sequence[int]:
-        """Position in the source of each row's item; empty where nobody knows."""
+        """Position in the source of each row's item; empty if unknown."""
         return () if self.positions is None else self.positions()
 
-    def prepared(self, block: Block, where: str) -> tuple[ChunkReceipt, str | None]:
-        """Receipt and partial aggregates, if these rows are written.
+    def prepared(self, block: Block) -> tuple[ChunkReceipt, str | None]:
+        """Receipt and aggregate states of the chunk, if these rows are written.
 
-        :raises SchemaMismatch: when an aggregate cannot be taken of the rows.
+        :raises SchemaMismatch: if an aggregate cannot be computed from the rows.
         """
         receipt = replace(
             self.receipt,
@@ -95,7 +104,7 @@ class PendingChunk:
         from airflow_parallel_provider.sinks.aggregates.partials import partials_of, to_text
 
         if self._partials is None or block is not self._block:
-            text = to_text(partials_of(block, self.aggregates, where))
+            text = to_text(partials_of(block, self.aggregates, self.name))
             if block is not self._block:
                 return receipt, text
             self._partials = text

@@ -3,16 +3,17 @@
 ::
 
     BEGIN                      (IMMEDIATE on SQLite)
-      INSERT ledger row        the claim: waits for, and fails on, anybody else's claim on this chunk
-      rows                     those that are refused one by one, where some may be (isolate.py)
+      INSERT ledger row        the claim: waits for any other claim on this chunk, and fails if that one commits
+      rows                     one by one where some may be refused (row_isolation.py)
       dead letters, rejected rows
     COMMIT
 
-* The claim fails: roll back and read the ledger. The chunk is in: that is the answer.
-* Rows that were left unseen turn out to be irregular: roll back, look at all of them, again.
-* Anything else fails: roll back. Transient: again on a new connection. Terminal: SchemaMismatch.
-* COMMIT itself fails: nobody knows whether it happened. Read the ledger on a new connection: the row is there, or it is
-  not there *yet*, in which case the next try's claim waits behind the old transaction and settles it.
+* The claim fails: roll back and read the ledger. The chunk has committed: that is the answer.
+* Rows that were not looked at turn out to be non-uniform: roll back, look at all of them, try again.
+* Anything else fails: roll back. Transient: try again on a new connection. Terminal: SchemaMismatch.
+* COMMIT itself fails: whether it happened is unknown. Read the ledger on a new connection: the row is there, or it is
+  not there *yet*. In the second case the claim of the next attempt waits for the old transaction, and then succeeds or
+  fails.
 """
 
 from __future__ import annotations
@@ -20,27 +21,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
 from airflow_parallel_provider.rows.block import NonUniformRows
-from airflow_parallel_provider.rows.diagnose import diagnose
+from airflow_parallel_provider.sinks.commit.recovery import Recovery
 from airflow_parallel_provider.sinks.ledger.entry_table import ChunkKey
 from airflow_parallel_provider.sinks.ledger.loads import OPEN
-from airflow_parallel_provider.sql.disk_full import NO_ROOM, describe_error, is_transient
-from airflow_parallel_provider.sql.errors import Unreachable
-from airflow_parallel_provider.sql.missing_table import is_missing_table, missing_table_message
+from airflow_parallel_provider.sql.disk_full import NO_ROOM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.engine import Connection
 
-    from airflow_parallel_provider.rows.block import Block
     from airflow_parallel_provider.rows.reject import RejectedRow
     from airflow_parallel_provider.sinks.commit.chunk import PendingChunk
     from airflow_parallel_provider.sinks.commit.rejection_limit import RejectionLimit
+    from airflow_parallel_provider.sinks.commit.row_writer import RowWriter
     from airflow_parallel_provider.sinks.commit.target_table import TargetTable
     from airflow_parallel_provider.sinks.ledger.chunks import ChunkReceipt
     from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables
@@ -49,11 +48,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between two tries of a chunk whose commit failed for a reason that may pass."""
+"""Seconds between two attempts at a chunk whose commit failed for a transient reason."""
 
-
-_SEE_TO_IT = "another attempt may hold its lock, or the database is down. See to that"
-_MAKE_ROOM = "make room there"
+_WAIT_FOR_IT = "another attempt may hold its lock, or the database is down. Wait for that"
+_FREE_SPACE = "free space there"
 
 
 class _LoadClosed(LoadMismatch):
@@ -67,147 +65,152 @@ class ChunkCommitter:
     database: Database
     control_tables: ControlTables
     target: TargetTable
+    writer: RowWriter
     load: str
     load_key: str
     retry_seconds: float
-    """Seconds during which a chunk is tried again after errors that may pass."""
+    """For how long a chunk is retried after transient errors."""
     stopped: threading.Event
     reached: Callable[[str], None]
     """Called at the named points of a commit."""
     rejection_limit: RejectionLimit
-    """How many rows may be rejected."""
     fenced: bool = False
-    """Whether a later generation may have removed this load: a chunk then makes sure that its load is still there."""
+    """Whether a later generation may have removed this load: each chunk then checks that its load still exists."""
     swapped: bool = False
-    """Whether the load has taken the table's place already: no chunk can be added."""
+    """Whether the load has been swapped in: no chunk can be added."""
+    _recovery: Recovery = field(init=False)
     _claimed: bool = False
 
-    def commit(self, content: PendingChunk) -> ChunkReceipt:
-        """Commit one chunk and return its receipt; of a chunk that is in already, the receipt it got then.
+    def __post_init__(self) -> None:
+        """Make what finds out how a failed attempt ended."""
+        self._recovery = Recovery(
+            self.database, self.control_tables, self.target, self.writer, self.load, self.load_key, self.stopped
+        )
 
-        :raises SchemaMismatch: when the rows do not fit.
-        :raises RowsRejected: when more rows are refused than the load may have.
-        :raises LoadMismatch: when another chunk is in under the same id.
-        :raises SinkError: when the database kept failing.
+    def commit(self, chunk: PendingChunk) -> ChunkReceipt:
+        """Commit one chunk and return its receipt; of a chunk that has committed before, the receipt of that time.
+
+        :raises SchemaMismatch: if the rows do not fit.
+        :raises RowsRejected: if more rows are refused than the load may have.
+        :raises LoadMismatch: if another chunk has committed under the same id.
+        :raises SinkError: if the database kept failing.
         """
-        where = f"chunk {content.receipt.chunk_id}"
         if self.swapped:
-            return self._already_in(content)
-        if content.rejected_by_validate and not self.rejection_limit.allows(len(content.rejected_by_validate)):
-            found = self._look_up(content.receipt)
+            return self._committed_before(chunk)
+        if chunk.rejected_by_validate and not self.rejection_limit.allows(len(chunk.rejected_by_validate)):
+            found = self._recovery.find(chunk.receipt)
             if found is not None:
                 return found
-            self.rejection_limit.enforce(content.rejected_by_validate, where)
-        receipt = self._commit(content, where)
-        if content.commit_sent and content.rejected:
-            self.rejection_limit.record(content.rejected, content.item_positions())
+            self.rejection_limit.enforce(chunk.rejected_by_validate, chunk.name)
+        receipt = self._commit(chunk)
+        if chunk.commit_sent and chunk.rejected:
+            self.rejection_limit.record(chunk.rejected, chunk.item_positions())
         return receipt
 
-    def _commit(self, content: PendingChunk, where: str) -> ChunkReceipt:
+    def _commit(self, chunk: PendingChunk) -> ChunkReceipt:
         deadline = time.monotonic() + self.retry_seconds
         pause = FIRST_PAUSE
         while True:
             try:
-                return self._attempt(content, where)
+                return self._attempt(chunk)
             except _LoadClosed:
                 self.database.invalidate()
                 self.swapped = True
-                return self._already_in(content)
+                return self._committed_before(chunk)
             except NonUniformRows:
                 self.database.invalidate()
-                content.mark_non_uniform()
+                chunk.mark_non_uniform()
                 continue
-            except Exception as error:  # noqa: BLE001  # sorted out there: the drivers have no common base
+            except Exception as error:  # noqa: BLE001  # the drivers have no common base class
                 try:
-                    found, reason = self._recover(content, error, where)
+                    found, reason = self._recovery.after(error, chunk, claimed=self._claimed)
                 except SchemaMismatch:
-                    if not self._may_isolate(content):
+                    if not self._may_isolate(chunk):
                         raise
-                    content.row_by_row = True
+                    chunk.row_by_row = True
                     continue
             if found is not None:
                 return found
-            log.warning("%s: %s; trying again", where, reason)
+            log.warning("%s: %s; trying again", chunk.name, reason)
             if time.monotonic() + pause > deadline or self.stopped.wait(pause):
-                cure = _MAKE_ROOM if reason.startswith(NO_ROOM) else _SEE_TO_IT
+                cure = _FREE_SPACE if reason.startswith(NO_ROOM) else _WAIT_FOR_IT
                 raise SinkError(
-                    f"{where} could not be committed within {self.retry_seconds:g} s ({reason}): {cure} and run the task "
-                    "again: nothing is lost or doubled"
+                    f"{chunk.name} could not be committed within {self.retry_seconds:g} s ({reason}): {cure} and run "
+                    "the task again: nothing is lost or doubled"
                 )
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _already_in(self, content: PendingChunk) -> ChunkReceipt:
-        """The receipt of a chunk of a load that is over: whoever has swapped it in may have had this chunk, too."""
+    def _committed_before(self, chunk: PendingChunk) -> ChunkReceipt:
+        """The receipt of a chunk of a load that is closed: the attempt that swapped it in may have had this chunk."""
         with self.database.session():
-            found = self._look_up(content.receipt)
+            found = self._recovery.find(chunk.receipt)
         return found or self._refuse_late()
 
-    def _may_isolate(self, content: PendingChunk) -> bool:
-        """Whether it is worth while, and allowed, to look for the rows that were refused."""
-        if content.row_by_row:
+    def _may_isolate(self, chunk: PendingChunk) -> bool:
+        """Whether the refused rows can be looked for, and whether any may be rejected."""
+        if chunk.row_by_row:
             return False
-        if not self.rejection_limit.allows(len(content.rejected_by_validate) + 1):
+        if not self.rejection_limit.allows(len(chunk.rejected_by_validate) + 1):
             return False
         with self.database.session() as connection:
             return self.target.reflect(connection) is not None
 
-    def _attempt(self, content: PendingChunk, where: str) -> ChunkReceipt:
+    def _attempt(self, chunk: PendingChunk) -> ChunkReceipt:
         self._claimed = False
-        content.rejected_by_database = []
+        chunk.rejected_by_database = []
         if self.stopped.is_set():
-            raise SinkError(f"{where} was not begun: the run was asked to stop")
+            raise SinkError(f"{chunk.name} was not begun: the run was asked to stop")
         connection = self.database.connection()
-        if content.row_by_row and self.target.reflect(connection) is not None:
-            return self._attempt_row_by_row(content, where)
-        content.row_by_row = False  # or it is a staging table that was dropped since, and is made anew first
-        block = content.block(self.target, lazily=True)
+        if chunk.row_by_row and self.target.reflect(connection) is not None:
+            return self._attempt_row_by_row(chunk)
+        chunk.row_by_row = False  # or it is a staging table that was dropped since, and must be created first
+        block = chunk.block(self.writer, unchecked=self.target.is_reflected)
         if self.fenced and self.target.reflect(connection) is None:
-            self._require_load(connection)  # or a table would be made for a load that is over
+            self._require_load(connection)  # else a table would be created for a load that is closed
             connection.rollback()
-        shape = self.target.create_or_alter(connection, block, where)
-        rows = self.target.fit(block, shape, where) if shape is not None and block.rows else None
-        receipt, partials = content.prepared(block, where)
-        self._claim(connection, content, receipt, partials, self.target.claim_statement(shape, block))
+        shape = self.target.create_or_alter(connection, block, chunk.name)
+        rows = self.writer.fit(block, shape, chunk.name) if shape is not None and block.rows else None
+        receipt, partials = chunk.prepared(block)
+        self._claim(connection, chunk, receipt, partials, self.writer.claim_statement(shape, block))
         if rows is not None and shape is not None:
-            self.target.write(connection, shape, block.names, rows)
-        self._finish(connection, content)
+            self.writer.write(connection, shape, block.names, rows)
+        self._finish(connection, chunk)
         return receipt
 
-    def _attempt_row_by_row(self, content: PendingChunk, where: str) -> ChunkReceipt:
-        """The same, row by row where need be."""
+    def _attempt_row_by_row(self, chunk: PendingChunk) -> ChunkReceipt:
+        """The same, row by row where necessary."""
         from airflow_parallel_provider.sinks.commit.row_isolation import RowIsolation
 
         def refuse(reject: RejectedRow) -> None:
-            content.rejected_by_database.append(reject)
-            self.rejection_limit.enforce(content.rejected, where)
+            chunk.rejected_by_database.append(reject)
+            self.rejection_limit.enforce(chunk.rejected, chunk.name)
 
         connection = self.database.connection()
         shape = self.target.reflect(connection)
-        assert shape is not None, "asked by _try"
+        assert shape is not None, "checked by _attempt"
 
         def claim_again() -> None:
             connection.rollback()
-            self._claim(connection, content, content.receipt, None)
+            self._claim(connection, chunk, chunk.receipt, None)
 
-        self._claim(connection, content, content.receipt, None)
-        written = RowIsolation(connection, self.database, self.target, shape, claim_again).write(
-            content.numbered(), refuse
-        )
-        receipt, partials = content.prepared(self.target.block([row for row, _ in written]), where)
+        self._claim(connection, chunk, chunk.receipt, None)
+        isolation = RowIsolation(connection, self.database, self.writer, shape, claim_again)
+        written = isolation.write(chunk.numbered(), refuse)
+        receipt, partials = chunk.prepared(self.writer.block([row for row, _ in written]))
         self.control_tables.ledger.update(connection, self.load, receipt, partials)
-        self._finish(connection, content)
+        self._finish(connection, chunk)
         return receipt
 
     def _claim(
         self,
         connection: Connection,
-        content: PendingChunk,
+        chunk: PendingChunk,
         receipt: ChunkReceipt,
         partials: str | None,
         execute: Any = None,
     ) -> None:
         self._claimed = False
-        if content.row_by_row or content.rejected_by_validate:
+        if chunk.row_by_row or chunk.rejected_by_validate:
             self.control_tables.ensure_rejected(self.database)
         self.database.backend.begin(connection)
         if self.fenced:
@@ -215,18 +218,18 @@ class ChunkCommitter:
         self.control_tables.ledger.claim(connection, self.load, receipt, partials, execute)
         self._claimed = True
         self.reached("after_claim")
-        if content.in_transaction is not None:
-            content.in_transaction(connection)
+        if chunk.in_transaction is not None:
+            chunk.in_transaction(connection)
 
-    def _finish(self, connection: Connection, content: PendingChunk) -> None:
+    def _finish(self, connection: Connection, chunk: PendingChunk) -> None:
         self.reached("after_rows")
-        chunk, rejects = ChunkKey(self.load, self.load_key, content.receipt.chunk_id), content.rejected
+        key, rejected = ChunkKey(self.load, self.load_key, chunk.receipt.chunk_id), chunk.rejected
         if self.control_tables.dead_letters is not None:
-            self.control_tables.dead_letters.insert(connection, chunk, content.dead_letters)
-        if self.control_tables.rejected is not None and rejects:
-            self.control_tables.rejected.insert(connection, chunk, rejects, content.item_positions())
+            self.control_tables.dead_letters.insert(connection, key, chunk.dead_letters)
+        if self.control_tables.rejected is not None and rejected:
+            self.control_tables.rejected.insert(connection, key, rejected, chunk.item_positions())
         self.reached("before_commit")
-        content.commit_sent = True
+        chunk.commit_sent = True
         self.database.backend.commit(connection)
         self.reached("after_commit")
 
@@ -234,93 +237,14 @@ class ChunkCommitter:
         state = self.control_tables.loads.lock(connection, self.load)
         if state is None:
             raise LoadMismatch(
-                f"load {self.load_key!r} is gone from the ledger: a later generation has begun and replaced it, or "
-                "somebody has discarded it. Nothing of this attempt is kept"
+                f"load {self.load_key!r} is no longer in the ledger: a later generation has begun and replaced it, or "
+                "it was discarded. Nothing of this attempt is kept"
             )
         if state != OPEN:
             self._refuse_late()
 
     def _refuse_late(self) -> NoReturn:
         raise _LoadClosed(
-            f"load {self.load_key!r} has taken the place of table {self.target.display_name!r} already, and this chunk was "
-            "not in it: the source has changed. Use another load_key"
-        )
-
-    def _recover(self, content: PendingChunk, error: Exception, where: str) -> tuple[ChunkReceipt | None, str]:
-        """Find out how a failed try ended: the chunk's receipt if it is in, and why it failed.
-
-        :raises SinkError: when trying again cannot help.
-        """
-        self.database.invalidate()
-        self.target.invalidate_shape()  # it may be why
-        if isinstance(error, Unreachable):
-            return None, str(error)
-        if isinstance(error, SinkError) or not self.database.is_driver_error(error):
-            raise error
-        reason = describe_error(error, self.database.backend)
-        if self.stopped.is_set():
-            raise SinkError(f"{where} was broken off: the run was asked to stop") from None
-        try:
-            found = self._look_up(content.receipt)
-            # A claim that fails although nobody holds the chunk: who held it has rolled back in between.
-            refused = found is None and self._claimed and not is_transient(error, self.database.backend)
-            if refused and not self._was_dropped_as_stale(error):
-                raise SchemaMismatch(self._refusal(content.block(self.target), where, reason)) from None  # no values
-        except Unreachable as unreachable:
-            return None, str(unreachable)
-        except Exception as second:
-            if self.database.is_driver_error(second):
-                self.database.invalidate()  # or the next try would begin with a look over the broken connection
-                return None, describe_error(second, self.database.backend)
-            raise
-        return found, reason
-
-    def _was_dropped_as_stale(self, error: Exception) -> bool:
-        """Whether another attempt has begun meanwhile and dropped the staging table of a load without a chunk.
-
-        It may have made the table anew since, put its first chunk in, and even have swapped it in.
-        """
-        if self.target.name == self.target.declared_name:
-            return False
-        connection = self.database.connection()
-        # In this order: another attempt makes the table before it commits to the ledger, and marks the load at last.
-        committed = self.control_tables.ledger.committed(connection, self.load)
-        connection.rollback()
-        if self.target.reflect(connection) is not None:
-            return is_missing_table(error)
-        state = self.control_tables.loads.lock(connection, self.load)
-        connection.rollback()
-        return not committed or state != OPEN
-
-    def _look_up(self, receipt: ChunkReceipt) -> ChunkReceipt | None:
-        connection = self.database.connection()
-        found = self.control_tables.ledger.find(connection, self.load, receipt.chunk_id)
-        connection.rollback()
-        if found is not None:
-            require_same_chunk(found, receipt, self.load_key)
-        return found
-
-    def _refusal(self, block: Block, where: str, reason: str) -> str:
-        backend = self.database.backend
-        shape = self.target.reflect(self.database.connection())
-        self.target.invalidate_shape()
-        if shape is None:
-            return missing_table_message(self.target.display_name)
-        return diagnose(block, shape, where, takes_nul=backend.takes_nul) or (
-            f"table {self.target.display_name!r}: the database refused the rows of {where} ({reason}). Compare them with the "
-            "table's types, keys and constraints; if it is a view, name the table behind it"
-        )
-
-
-def require_same_chunk(found: ChunkReceipt, receipt: ChunkReceipt, load_key: str) -> None:
-    """Two chunks with one id must be made of the same items.
-
-    :raises LoadMismatch: when they are not.
-    """
-    was, now = (found.first_position, found.items), (receipt.first_position, receipt.items)
-    if was != now:
-        raise LoadMismatch(
-            f"load {load_key!r}, chunk {receipt.chunk_id}: the ledger has {was[1]} items from position {was[0]}, "
-            f"this try {now[1]} items from position {now[0]}. The source has changed: use another load_key, or discard "
-            "the load"
+            f"load {self.load_key!r} has already been swapped in as table {self.target.display_name!r}, and this chunk "
+            "was not in it: the source has changed. Use another load_key"
         )

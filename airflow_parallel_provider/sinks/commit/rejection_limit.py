@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 class RejectionLimit:
     """How many rows of a load may be rejected.
 
-    :param most: ``SinkTable.max_rejected``: rows of the whole load; None: none without a run, else its tolerance alone.
-    :param run: judges by its tolerance; None outside a pipeline.
+    :param most: ``SinkTable.max_rejected``, for the whole load. None: with a run only its tolerance decides, without a
+        run no row may be rejected.
+    :param run: its tolerance decides, too; None outside a pipeline.
     """
 
     def __init__(self, most: int | None, run: SinkContext | None) -> None:
         self._most = most if most is not None or run is not None else 0
         self.count = 0
-        """Rows that chunks which are in have rejected."""
+        """Rejected rows of the committed chunks."""
         self._run = run
 
     def allows(self, rows: int) -> bool:
@@ -33,26 +34,26 @@ class RejectionLimit:
             return False
         return self._run is None or self._run.may_reject(rows)
 
-    def enforce(self, rejects: Sequence[RejectedRow], where: str) -> None:
-        """Refuse a chunk with too many.
+    def enforce(self, rejected: Sequence[RejectedRow], where: str) -> None:
+        """Refuse a chunk with too many rejected rows.
 
-        :raises RowsRejected: naming the most frequent causes, never a value.
+        :raises RowsRejected: names the most frequent causes, never a value.
         """
-        if not rejects or self.allows(len(rejects)):
+        if not rejected or self.allows(len(rejected)):
             return
-        causes = "; ".join(f"{count} x {cause}" for cause, count in Counter(r.cause for r in rejects).most_common(3))
+        causes = "; ".join(f"{count} x {cause}" for cause, count in Counter(r.cause for r in rejected).most_common(3))
         raise RowsRejected(
-            f"{where}: {len(rejects)} or more rows were rejected, which is more than max_rejected or the pipeline's "
-            f"tolerance leaves ({causes}). Mend the rows in a stage, or allow for more; nothing of the chunk is written"
+            f"{where}: {len(rejected)} or more rows were rejected, which is more than max_rejected or the pipeline's "
+            f"tolerance leaves ({causes}). Correct the rows in a stage, or allow more; nothing of the chunk is written"
         )
 
-    def record(self, rejects: Sequence[RejectedRow], positions: Sequence[int]) -> None:
-        """They are in: count them and tell the run."""
-        self.count += len(rejects)
+    def record(self, rejected: Sequence[RejectedRow], positions: Sequence[int]) -> None:
+        """Count the rejected rows of a chunk that has committed, and report them to the run."""
+        self.count += len(rejected)
         if self._run is None:
             return
         by_cause: dict[str, list[RejectedRow]] = {}
-        for reject in rejects:
-            by_cause.setdefault(reject.cause, []).append(reject)
+        for row in rejected:
+            by_cause.setdefault(row.cause, []).append(row)
         for cause, same in by_cause.items():
             self._run.rejected(cause, len(same), position_of(same[0], positions))

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Files as a sink, and files of dead letters."""

@@ -22,25 +22,27 @@ SUFFIX = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet"}
 
 
 class Encoder:
-    """Turns rows into bytes. Columns, and for Parquet their types, are those of the first chunk from then on.
+    """Turns rows into bytes. The columns, and for Parquet their types, are those of the first chunk.
 
     :param format: a key of ``SUFFIX``.
-    :param columns: names, in order, for rows that have none, and for the columns of a file; None: the first chunk's.
+    :param columns: names, in order, for rows that have none, and for the columns of a file; None: those of the first
+        chunk.
     """
 
-    def __init__(self, format: str, columns: tuple[str, ...] | None) -> None:  # noqa: A002  # everybody calls it that
+    def __init__(self, format: str, columns: tuple[str, ...] | None) -> None:  # noqa: A002  # the name that authors write
         self._format = format
+        self.suffix = SUFFIX[format]
         self._declared = columns
         self._columns = columns
         self._schema: Any = None
 
     def state(self) -> dict[str, Any]:
-        """What later tries must keep to, as JSON."""
+        """What later attempts must keep to, as JSON."""
         schema = None if self._schema is None else base64.b64encode(self._schema.serialize().to_pybytes()).decode()
         return {"columns": None if self._columns is None else list(self._columns), "parquet_schema": schema}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Keep to what an earlier try has written."""
+        """Keep to what an earlier attempt has written."""
         if state.get("columns") is not None:
             self._columns = tuple(state["columns"])
         if state.get("parquet_schema") is not None:
@@ -53,48 +55,48 @@ class Encoder:
         """The bytes of a part, and how many rows it has.
 
         :param where: which chunk, for errors.
-        :raises SchemaMismatch: when the rows have other columns or types than the parts before them.
+        :raises SchemaMismatch: if the rows have other columns or types than the parts before them.
         """
         if self._format == "parquet" and rows and all(_is_arrow(row) for row in rows):
             table = _joined(rows)
-            return self._parquet(table.select(self._own_all(table.column_names, where)), where)
+            return self._parquet(table.select(self._require_columns(table.column_names, where)), where)
         block = to_block(rows, self._declared)
         if self._format == "jsonl":
-            return _named(_json_lines, block, where, _json), len(block.rows)
+            return _encoded(_json_lines, block, where, _json), len(block.rows)
         block = self._arranged(block, where)
         if self._format == "csv":
-            return _named(_csv, block, where, lambda value: str(_as_field(value)).encode()), len(block.rows)
+            return _encoded(_csv, block, where, lambda value: str(_as_field(value)).encode()), len(block.rows)
         return self._parquet(self._arrow(block, where), where)
 
     def _arranged(self, block: Block, where: str) -> Block:
         """The block with exactly the columns of this load, in their order."""
-        self._own(block.names, where)
+        self._own_columns(block.names, where)
         assert self._columns is not None
         if block.names == self._columns:
             return block
-        place = {name: number for number, name in enumerate(block.names)}
-        order = [place.get(name) for name in self._columns]
+        numbers = {name: number for number, name in enumerate(block.names)}
+        order = [numbers.get(name) for name in self._columns]
         rows = [tuple(None if at is None else row[at] for at in order) for row in block.rows]
         return Block(self._columns, rows)
 
-    def _own(self, names: Sequence[str], where: str) -> list[str]:
-        """Those of this load's columns that a chunk has, in their order; the first chunk's are the load's.
+    def _own_columns(self, names: Sequence[str], where: str) -> list[str]:
+        """Those columns of this load that a chunk has, in their order; those of the first chunk are those of the load.
 
-        :raises SchemaMismatch: when the chunk has others, too.
+        :raises SchemaMismatch: if the chunk has others, too.
         """
         if self._columns is None:
             self._columns = tuple(names)
         extra = [name for name in names if name not in self._columns]
         if extra:
             raise SchemaMismatch(
-                f"{where}: column {extra[0]!r} is not among those of the first part ({', '.join(self._columns)}): name "
+                f"{where}: column {extra[0]!r} is not in the first part ({', '.join(self._columns)}): name "
                 "all columns in SinkFiles(columns=[...]), or return the same keys from the last stage"
             )
         return [name for name in self._columns if name in names]
 
-    def _own_all(self, names: Sequence[str], where: str) -> list[str]:
-        """The same; Arrow tables, which have types, must have each of them."""
-        found = self._own(names, where)
+    def _require_columns(self, names: Sequence[str], where: str) -> list[str]:
+        """The columns of this load, all of which an Arrow table must have."""
+        found = self._own_columns(names, where)
         missing = [name for name in self._columns or () if name not in found]
         if missing:
             raise SchemaMismatch(f"{where}: its Arrow table has no column {missing[0]!r}: return one with all columns")
@@ -120,8 +122,8 @@ class Encoder:
             try:
                 table = parquet_values.as_before(table.select(self._schema.names), self._schema)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError):
-                was, now = str(self._schema).replace("\n", ", "), str(table.schema).replace("\n", ", ")
-                raise SchemaMismatch(f"{where}: the parts before have {was}; this one has {now}") from None
+                before, now = str(self._schema).replace("\n", ", "), str(table.schema).replace("\n", ", ")
+                raise SchemaMismatch(f"{where}: the earlier parts have {before}; this one has {now}") from None
         buffer = io.BytesIO()
         pq.write_table(table, buffer)
         return buffer.getvalue(), table.num_rows
@@ -138,10 +140,10 @@ def _joined(rows: Sequence[Any]) -> Any:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _named(make: Callable[[Block], bytes], block: Block, where: str, one: Callable[[Any], object]) -> bytes:
+def _encoded(make: Callable[[Block], bytes], block: Block, where: str, one: Callable[[Any], object]) -> bytes:
     """The bytes of a part; an error names the column.
 
-    :param one: what is done with each value, to find the one that cannot be written.
+    :param one: writes a single value, to find the one that cannot be written.
     """
     try:
         return make(block)
@@ -153,7 +155,7 @@ def _named(make: Callable[[Block], bytes], block: Block, where: str, one: Callab
                 except SchemaMismatch as error:
                     raise SchemaMismatch(f"{where}: column {name!r}: {error}") from None
                 except (TypeError, ValueError, RecursionError) as error:
-                    # Not the error's own words: they may hold a value of the row.
+                    # Not the text of the error: it may contain a value of the row.
                     text = f"{where}: column {name!r}: a {type(value).__qualname__} cannot be written"
                     raise SchemaMismatch(f"{text} ({type(error).__name__}): make it a text in a stage") from None
         raise
@@ -162,13 +164,13 @@ def _named(make: Callable[[Block], bytes], block: Block, where: str, one: Callab
 def _json(value: Any) -> str:
     try:
         return _encode(value)
-    except ValueError:  # NaN or infinity somewhere, which JSON does not have
+    except ValueError:  # NaN or infinity, which JSON does not have
         return _encode(_finite(value))
 
 
 def _json_lines(block: Block) -> bytes:
     lines = [_json(dict(zip(block.names, row, strict=True))) for row in block.rows]
-    # Half of a surrogate pair is nothing that UTF-8 has; JSON has a spelling for it.
+    # UTF-8 cannot hold half of a surrogate pair; JSON has an escape for it.
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
 
 
@@ -208,7 +210,7 @@ def _as_json(value: Any) -> Any:
         return _TEXTS[type(reduced)](reduced)
     if reduced is not value:
         return reduced
-    raise SchemaMismatch(f"a value of type {type(value).__qualname__} is nothing that a file holds: make it a text")
+    raise SchemaMismatch(f"a value of type {type(value).__qualname__} cannot be written to a file: make it a text")
 
 
 def _finite(value: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Values as Arrow arrays that hold just these values, for Parquet files that share the types of the first.
+"""Values as Arrow arrays that hold exactly these values, for Parquet files that share the types of the first.
 
-Arrow itself makes room silently: 1.5 becomes the integer 1, a moment a date, and a new field of a struct is left out.
+Arrow itself changes values silently: 1.5 becomes the integer 1, a datetime a date, and a new field of a struct is
+dropped.
 """
 
 from __future__ import annotations
@@ -14,60 +15,60 @@ from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.values.plain import plain
 
 _DIGITS = 38
-"""Of a 128-bit decimal. The first part must not decide how large the numbers of the others may be."""
+"""Of a 128-bit decimal: the first part must not limit how large the numbers of the others may be."""
 
 
 def array(column: Iterable[Any], where: str, kind: Any) -> Any:
     """The values of a column.
 
     :param where: chunk and column, for errors.
-    :param kind: the Arrow type of the column in the parts before; None: this is the first.
-    :raises SchemaMismatch: when the type cannot hold all of them as they are.
+    :param kind: the Arrow type of the column in the earlier parts; None: this is the first.
+    :raises SchemaMismatch: if the type cannot hold all of them unchanged.
     """
     import pyarrow as pa
 
     values = [str(value) if isinstance(value, UUID) else value for value in map(plain, column)]
     try:
         found = pa.array(values)
-        _require_one_sort(values, found.type)
+        _require_one_kind_of_time(values, found.type)
         if kind is None:
             return _widened(found)
-        _require_room(found.type, kind)
-        # From an array, Arrow looks whether a float is a whole number; from values it does not.
+        _require_lossless(found.type, kind)
+        # From an array, Arrow checks that a float is a whole number; from values it does not.
         checked = pa.types.is_floating(found.type) and pa.types.is_integer(kind)
         return found.cast(kind) if checked else pa.array(values, type=kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeError) as error:
-        expected = "" if kind is None else f" as {kind}, the type it has in the parts before"
-        # Not Arrow's own words: they hold a value of the row.
+        expected = "" if kind is None else f" as {kind}, the type it has in the earlier parts"
+        # Not the text of Arrow's error: it contains a value of the row.
         text = f"{where} cannot be written{expected} ({type(error).__name__})"
         cure = "make its values of one type in a stage, or return Arrow tables, whose columns have types"
         raise SchemaMismatch(f"{text}: {cure}") from None
 
 
 def as_before(table: Any, schema: Any) -> Any:
-    """A table with the types of the parts before.
+    """A table with the types of the earlier parts.
 
-    :raises pyarrow.ArrowInvalid: when they cannot hold its values as they are.
+    :raises pyarrow.ArrowInvalid: if they cannot hold its values unchanged.
     """
     for before, now in zip(schema, table.schema, strict=True):
-        _require_room(now.type, before.type)
+        _require_lossless(now.type, before.type)
     return table.cast(schema)
 
 
-def _require_one_sort(values: Sequence[Any], kind: Any) -> None:
-    """Dates, moments with a time zone and those without are three different things, of which Arrow makes one."""
+def _require_one_kind_of_time(values: Sequence[Any], kind: Any) -> None:
+    """Refuse a mix of dates, datetimes with a time zone and datetimes without one: Arrow makes one type of them."""
     import pyarrow as pa
 
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        sorts = {(type(value), getattr(value, "tzinfo", None) is None) for value in values if value is not None}
-        if len({(issubclass(sort, datetime), naive) for sort, naive in sorts if issubclass(sort, date)}) > 1:
-            raise pa.ArrowInvalid("dates and moments, or moments with and without a time zone")
+        kinds = {(type(value), getattr(value, "tzinfo", None) is None) for value in values if value is not None}
+        if len({(issubclass(each, datetime), naive) for each, naive in kinds if issubclass(each, date)}) > 1:
+            raise pa.ArrowInvalid("dates and datetimes, or datetimes with and without a time zone")
 
 
-def _require_room(found: Any, kind: Any, *, inside: bool = False) -> None:
-    """A type must have place for the values of another one, as far as Arrow would not see to that itself.
+def _require_lossless(found: Any, kind: Any, *, inside: bool = False) -> None:
+    """Check that a type can hold the values of another one, where Arrow itself would not check.
 
-    :param inside: of a list or a struct, where a float cannot be looked at to see whether it is a whole number.
+    :param inside: of a list or a struct, where a float cannot be checked for being a whole number.
     """
     import pyarrow as pa
 
@@ -80,9 +81,9 @@ def _require_room(found: Any, kind: Any, *, inside: bool = False) -> None:
         names = {each.name for each in kind}
         fits = all(each.name in names for each in found)
         for each in found if fits else ():
-            _require_room(each.type, kind.field(each.name).type, inside=True)
+            _require_lossless(each.type, kind.field(each.name).type, inside=True)
     elif pa.types.is_list(found) and pa.types.is_list(kind):
-        _require_room(found.value_type, kind.value_type, inside=True)
+        _require_lossless(found.value_type, kind.value_type, inside=True)
     if not fits:
         raise pa.ArrowInvalid(f"{found} is not {kind}")
 
@@ -90,7 +91,7 @@ def _require_room(found: Any, kind: Any, *, inside: bool = False) -> None:
 def _widened(found: Any) -> Any:
     import pyarrow as pa
 
-    if pa.types.is_null(found.type):  # only None so far: a text takes whatever is written as text later
+    if pa.types.is_null(found.type):  # only None so far: a text column takes whatever is written as text later
         return found.cast(pa.string())
     if pa.types.is_decimal128(found.type):
         return found.cast(pa.decimal128(_DIGITS, found.type.scale))

@@ -1,4 +1,4 @@
-"""One folder of a storage: files that appear as a whole."""
+"""A folder of a storage, whose files appear as a whole."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _OBJECT_STORES = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "ad
 
 @dataclass(frozen=True, slots=True)
 class FileStore:
-    """A folder, and the fsspec file system it is in."""
+    """A folder, and its fsspec file system."""
 
     system: Any
     folder: str
-    shown: str
+    display_name: str
     """For people."""
 
     @classmethod
     def of(cls, path: str, conn_id: str | None) -> FileStore:
         """The folder behind an Airflow path. Main thread only: it may ask Airflow for the connection.
 
-        :raises PlanError: when the storage cannot be opened.
+        :raises PlanError: if the storage cannot be opened.
         """
         from airflow.sdk import ObjectStoragePath
 
@@ -41,7 +41,7 @@ class FileStore:
 
     @property
     def is_local(self) -> bool:
-        """Whether files can be renamed at once."""
+        """Whether files can be renamed atomically."""
         return "file" in self._protocols
 
     @property
@@ -50,10 +50,10 @@ class FileStore:
         return frozenset((protocol,) if isinstance(protocol, str) else protocol)
 
     def make_folder(self) -> None:
-        """Make the folder, where the storage has such a thing.
+        """Create the folder, if the storage has folders.
 
-        An object store has none. Its file systems make the *bucket* instead when it is not there, and nobody who
-        mistypes a bucket's name wants a new one; asking for that also takes permissions that a writer need not have.
+        An object store has none. Its file systems would create the *bucket* instead, which is wrong after a typing
+        error in the name, and needs permissions that a writer need not have.
         """
         if not self._protocols & _OBJECT_STORES:
             self.system.makedirs(self.folder, exist_ok=True)
@@ -63,36 +63,36 @@ class FileStore:
         self.system.invalidate_cache()
         try:
             found = self.system.ls(self.folder, detail=False)
-        except FileNotFoundError:  # an object store knows a folder from its first object on
+        except FileNotFoundError:  # an object store has a folder only if there is an object in it
             return set()
         return {name.rstrip("/").rpartition("/")[2] for name in found}
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None when there is none."""
+        """The bytes of a file; None if it does not exist."""
         try:
-            content: bytes = self.system.cat_file(f"{self.folder}/{name}")
+            data: bytes = self.system.cat_file(f"{self.folder}/{name}")
         except FileNotFoundError:
             return None
-        return content
+        return data
 
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file, or replace it: whoever reads it sees all of it or what was there before."""
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, or replace it; a reader sees either the whole new file or the old one."""
         target = f"{self.folder}/{name}"
         if not self.is_local:
-            self.system.pipe_file(target, content)  # one PUT; of a large file, parts that are joined at the end
+            self.system.pipe_file(target, data)  # one PUT; a large file goes in parts that are joined at the end
             return
-        waiting = Path(self.folder, f".{name}.{uuid4().hex[:8]}.tmp")
+        temporary = Path(self.folder, f".{name}.{uuid4().hex[:8]}.tmp")
         try:
-            with waiting.open("wb") as file:
-                file.write(content)
+            with temporary.open("wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            waiting.replace(target)
+            temporary.replace(target)
         finally:
-            waiting.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Delete files, in this order; what is not there is fine."""
+        """Delete files, in this order; those that do not exist are skipped."""
         for name in names:
             try:
                 self.system.rm_file(f"{self.folder}/{name}")
@@ -100,6 +100,6 @@ class FileStore:
                 continue
 
 
-def is_half(name: str) -> bool:
-    """Whether a file was being written when its writer was killed."""
+def is_temporary(name: str) -> bool:
+    """Whether this is the name of a file that is being written, or was when its process was killed."""
     return name.startswith(".") and name.endswith(".tmp")

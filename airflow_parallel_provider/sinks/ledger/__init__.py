@@ -1,1 +1,1 @@
-"""TODO"""
+"""The control tables: what is written in the transaction of each chunk, next to its rows."""

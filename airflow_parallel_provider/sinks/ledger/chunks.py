@@ -17,11 +17,11 @@ from airflow_parallel_provider.errors import UnsafeTable
 from airflow_parallel_provider.sinks.ledger.definitions import (
     CHUNK_ID_LENGTH,
     LOAD_KEY_LENGTH,
-    _key,
     defined_once,
+    key_column,
     long_text,
 )
-from airflow_parallel_provider.sinks.ledger.loads import load_record
+from airflow_parallel_provider.sinks.ledger.loads import load_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChunkReceipt(CommittedChunk):
-    """What the ledger says of a committed chunk."""
+    """What the ledger has about a committed chunk."""
 
     items_filtered: int = 0
     first_position: int = 0
     attempt: int = 1
-    """Which try of the load committed it."""
+    """Which attempt at the load has committed it."""
     committed_at: datetime | None = None
-    """UTC, by the clock of the process that committed."""
+    """UTC, by the clock of the process that has committed it."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSummary:
-    """What the ledger says of a whole load."""
+    """What the ledger has about a whole load."""
 
     load_key: str
     chunks: int
@@ -62,23 +62,27 @@ class LoadSummary:
 
 
 class ChunkLedger:
-    """Statements on the two ledger tables. The caller begins and commits; a failed insert of a load rolls back."""
+    """Statements on the two ledger tables. The caller begins and commits; a failed insert of a load rolls back.
+
+    :param options: of the database, for the tables.
+    """
 
     def __init__(self, name: str, schema: str | None, options: Mapping[str, Any]) -> None:
+        self.name, self.schema = name, schema
         self.chunks = _chunks(name, schema, options)
         self.loads = _loads(loads_name(name), schema, options)
 
     def prove_transactional(self, connection: Connection, begin: Callable[[Connection], None]) -> None:
-        """Write a row, roll back, and look whether it is gone.
+        """Write a row, roll back, and check that the row no longer exists.
 
-        :param begin: starts a writing transaction.
-        :raises UnsafeTable: when it is still there: rows and ledger could then part ways.
+        :param begin: begins a writing transaction.
+        :raises UnsafeTable: if it still exists: rows and ledger could then become inconsistent.
         """
         import sqlalchemy as sa
 
         probe = f"probe-{uuid4().hex[:26]}"
         begin(connection)
-        connection.execute(self.loads.insert(), [load_record(probe, LoadSpec("probe", 0, ""), "", {})])
+        connection.execute(self.loads.insert(), [load_row(probe, LoadSpec("probe", 0, ""), "", {})])
         connection.rollback()
         mine = self.loads.c.load_id == probe
         with connection.begin():
@@ -87,18 +91,18 @@ class ChunkLedger:
                 connection.execute(self.loads.delete().where(mine))
         if left:
             raise UnsafeTable(
-                f"ledger table {str(self.loads.name)!r}: a rolled-back row is still there, so each statement commits "
+                f"ledger table {str(self.loads.name)!r}: a rolled-back row still exists, so each statement commits "
                 "by itself; use a transactional table engine (InnoDB) and a connection without autocommit"
             )
 
     def committed(self, connection: Connection, load: str) -> dict[str, ChunkReceipt]:
-        """All chunks of a load that are in."""
+        """All committed chunks of a load."""
         found = connection.execute(self.chunks.select().where(self.chunks.c.load_id == load))
         receipts = [_receipt(row) for row in found.fetchall()]
         return {receipt.chunk_id: receipt for receipt in sorted(receipts, key=lambda receipt: receipt.chunk_id)}
 
     def find(self, connection: Connection, load: str, chunk_id: str) -> ChunkReceipt | None:
-        """One chunk, if it is in."""
+        """One chunk; None if it has not committed."""
         where = (self.chunks.c.load_id == load) & (self.chunks.c.chunk_id == chunk_id)
         row = connection.execute(self.chunks.select().where(where)).fetchone()
         return None if row is None else _receipt(row)
@@ -111,9 +115,11 @@ class ChunkLedger:
         aggregates: str | None = None,
         execute: Callable[[Connection, Any, dict[str, Any]], object] | None = None,
     ) -> None:
-        """Insert a chunk's row: the first statement of its transaction. Waits for, and fails on, another's claim.
+        """Insert a chunk's row, as the first statement of its transaction.
 
-        :param execute: runs an INSERT with a row, where it is combined with something else.
+        Waits for another claim on the chunk, and fails if that one commits.
+
+        :param execute: runs an INSERT with a row, if it is combined with something else.
         """
         row = {
             "load_id": load,
@@ -135,26 +141,26 @@ class ChunkLedger:
             execute(connection, self.chunks.insert(), row)
 
     def update(self, connection: Connection, load: str, receipt: ChunkReceipt, aggregates: str | None) -> None:
-        """Correct a claim in its own transaction, once it is known which rows the database takes."""
+        """Correct a claim in its own transaction, when it is known which rows the database accepts."""
         mine = (self.chunks.c.load_id == load) & (self.chunks.c.chunk_id == receipt.chunk_id)
-        known = {
+        values = {
             "rows_committed": receipt.rows,
             "rows_rejected": receipt.rows_rejected,
             "aggregates": aggregates,
         }
-        connection.execute(self.chunks.update().where(mine).values(**known))
+        connection.execute(self.chunks.update().where(mine).values(**values))
 
     def aggregate_states(self, connection: Connection, load: str) -> list[str]:
-        """What the chunks of a load have kept for its aggregates."""
+        """The aggregate states of the chunks of a load, as text."""
         import sqlalchemy as sa
 
-        kept = (self.chunks.c.load_id == load) & self.chunks.c.aggregates.is_not(None)
-        return [row.aggregates for row in connection.execute(sa.select(self.chunks.c.aggregates).where(kept))]
+        having = (self.chunks.c.load_id == load) & self.chunks.c.aggregates.is_not(None)
+        return [row.aggregates for row in connection.execute(sa.select(self.chunks.c.aggregates).where(having))]
 
     def delete(self, connection: Connection, load: str) -> int:
-        """Remove a load and its chunks; return how many chunks there were.
+        """Delete a load and its chunks; return how many chunks there were.
 
-        The load first: a chunk of it that is being committed right now is waited for, and none comes after it.
+        The load first: this waits for a chunk of it that is being committed now, and no other chunk can follow.
         """
         connection.execute(self.loads.delete().where(self.loads.c.load_id == load))
         return int(connection.execute(self.chunks.delete().where(self.chunks.c.load_id == load)).rowcount)
@@ -165,8 +171,8 @@ def _chunks() -> tuple[Any, ...]:
     import sqlalchemy as sa
 
     return (
-        _key("load_id", 32),
-        _key("chunk_id", CHUNK_ID_LENGTH),
+        key_column("load_id", 32),
+        key_column("chunk_id", CHUNK_ID_LENGTH),
         sa.Column("first_position", sa.BigInteger, nullable=False),
         sa.Column("items", sa.BigInteger, nullable=False),
         sa.Column("items_filtered", sa.BigInteger, nullable=False),
@@ -185,7 +191,7 @@ def _loads() -> tuple[Any, ...]:
     import sqlalchemy as sa
 
     return (
-        _key("load_id", 32),
+        key_column("load_id", 32),
         sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
         sa.Column("family", sa.String(LOAD_KEY_LENGTH), nullable=True),
         sa.Column("generation", sa.String(LOAD_KEY_LENGTH), nullable=True),

@@ -1,12 +1,11 @@
-"""The tables a load keeps its books in: made when absent, checked when there."""
+"""The control tables of a load: created if they do not exist, else checked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_parallel_provider.errors import UnsafeTable
-from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFileStore
+from airflow_parallel_provider.errors import SinkError, UnsafeTable
 from airflow_parallel_provider.sinks.ledger.chunks import ChunkLedger
 from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.ledger.loads import LoadsTable
@@ -17,10 +16,23 @@ from airflow_parallel_provider.sql.names import check_name
 from airflow_parallel_provider.values.table_shape import TableShape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Connection
 
-    from airflow_parallel_provider.sinks.table import SinkTable
+    from airflow_parallel_provider.engine.interfaces.records import DeadLetter
+    from airflow_parallel_provider.sinks.ledger.entry_table import ChunkKey
     from airflow_parallel_provider.sql.database import Database
+
+
+class DeadLetterStore(Protocol):
+    """Where dead letters are kept: a table, or files."""
+
+    def insert(self, connection: Connection, chunk: ChunkKey, dead_letters: Sequence[DeadLetter], /) -> None:
+        """Write the dead letters of a chunk; called for a chunk without any, too."""
+
+    def delete(self, connection: Connection, load: str, /) -> int:
+        """Delete those of a load; return how many entries there were."""
 
 
 @dataclass(slots=True)
@@ -29,44 +41,58 @@ class ControlTables:
 
     ledger: ChunkLedger
     loads: LoadsTable
-    dead_letters: DeadLetterTable | DeadLetterFileStore | None
+    dead_letters: DeadLetterStore | None
     rejected: RejectedTable | None = None
-    """Not made before the first row is rejected."""
+    """Created when the first row is rejected."""
     messages: MessageTable | None = None
-    """Only where the items are messages of a queue."""
-    _rejected_is_there: bool = False
+    """Only if the items are messages of a queue."""
+    _rejected_exists: bool = False
+
+    def dead_letter_table(self) -> DeadLetterTable:
+        """The table of dead letters.
+
+        :raises SinkError: if there is none.
+        """
+        if not isinstance(self.dead_letters, DeadLetterTable):
+            raise SinkError("SinkTable.dead_letters: this sink has no table of dead letters")
+        return self.dead_letters
 
     def ensure_rejected(self, database: Database) -> None:
-        """Make the table of rejected rows. Not inside a chunk's transaction: on MySQL that would commit it."""
-        if self.rejected is not None and not self._rejected_is_there:
-            _ensure(database, self.rejected.table, "rejected")
-            self._rejected_is_there = True
+        """Create the table of rejected rows. Not inside a chunk's transaction: on MySQL that would commit it."""
+        if self.rejected is not None and not self._rejected_exists:
+            ensure_table(database, self.rejected.table, "rejected")
+            self._rejected_exists = True
 
-    def ensure_messages(self, database: Database, declared: SinkTable, queue: str) -> None:
-        """Make the table of message ids; not inside a transaction, either."""
+    def ensure_messages(self, database: Database, queue: str) -> None:
+        """Create the table of message ids. Not inside a transaction, either."""
         options = database.backend.table_options()
-        self.messages = MessageTable(declared.ledger_table, declared.schema, options, queue)
-        _ensure(database, self.messages.table, "ledger_table")
+        self.messages = MessageTable(self.ledger.name, self.ledger.schema, options, queue)
+        ensure_table(database, self.messages.table, "ledger_table")
 
     def delete(self, connection: Connection, load: str) -> int:
-        """Remove all that is written down of a load; return how many chunks it had."""
+        """Delete everything about a load; return how many chunks it had."""
         if self.dead_letters is not None:
             self.dead_letters.delete(connection, load)
-        if self.rejected is not None and _is_there(connection, self.rejected.table):
+        if self.rejected is not None and _exists(connection, self.rejected.table):
             self.rejected.delete(connection, load)
-        messages = self.messages or MessageTable(str(self.ledger.chunks.name), self.ledger.chunks.schema, {}, "")
-        if _is_there(connection, messages.table):
+        messages = self.messages or MessageTable(self.ledger.name, self.ledger.schema, {}, "")
+        if _exists(connection, messages.table):
             messages.delete(connection, load)
         return self.ledger.delete(connection, load)
 
 
-def _is_there(connection: Connection, table: Any) -> bool:
+def _exists(connection: Connection, table: Any) -> bool:
     import sqlalchemy as sa
 
     return bool(sa.inspect(connection).has_table(table.name, schema=table.schema))
 
 
-def _ensure(database: Database, table: Any, field: str) -> None:
+def ensure_table(database: Database, table: Any, field: str) -> None:
+    """Create a control table if it does not exist, else check it.
+
+    :param field: of ``SinkTable``, which names the table.
+    :raises UnsafeTable: if it is something else, or takes no part in transactions.
+    """
     connection, backend = database.connection(), database.backend
     name, schema = str(table.name), None if table.schema is None else str(table.schema)
     check_name(name, f"SinkTable.{field}", backend)
@@ -77,11 +103,11 @@ def _ensure(database: Database, table: Any, field: str) -> None:
     else:
         missing = [str(column.name) for column in table.columns if str(column.name) not in found]
         if missing and len(missing) < len(table.columns) / 2 and all(table.c[name].nullable for name in missing):
-            for column in missing:  # made by an earlier version of this package
+            for column in missing:  # an earlier version of this package has created the table
                 add_column(connection, TableShape(name, schema, ()), column, table.c[column].type, backend)
         elif missing:
             raise UnsafeTable(
-                f"SinkTable.{field}: table {name!r} is there but is something else (it has no column {missing[0]!r}): "
+                f"SinkTable.{field}: table {name!r} exists but is something else (it has no column {missing[0]!r}): "
                 f"give another name as {field}"
             )
     backend.check_transactional(connection, name, schema)

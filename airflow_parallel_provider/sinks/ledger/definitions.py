@@ -1,4 +1,4 @@
-"""Definitions of the tables that a load keeps its books in: each is built once, for that takes as long as a query."""
+"""Definitions of the control tables. Each is built once, because that takes as long as a query."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from airflow_parallel_provider.sql.backends.base import core_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_KEPT = 32
-"""Definitions of one kind of table that are kept: a process seldom has more than a few warehouses."""
+_CACHED = 32
+"""How many definitions of one kind of table are cached: a process seldom has more than a few warehouses."""
 
 
 def defined_once(columns: Callable[[], Iterable[Any]]) -> Callable[[str, str | None, Mapping[str, Any]], Any]:
-    """What gives a SQLAlchemy table by its name, its schema and the options of its database: the same one every time.
+    """A function of name, schema and options of the database that returns the same SQLAlchemy table every time.
 
-    A definition knows nothing of a connection, and nobody changes one, so threads may share it.
+    A definition knows no connection and is never changed, so threads may share it.
 
-    :param columns: makes the columns.
+    :param columns: creates the columns.
     """
 
-    @lru_cache(maxsize=_KEPT)
+    @lru_cache(maxsize=_CACHED)
     def defined(name: str, schema: str | None, options: tuple[tuple[str, Any], ...]) -> Any:
         return core_of(name, schema, *columns(), **dict(options))
 
@@ -31,7 +31,7 @@ def defined_once(columns: Callable[[], Iterable[Any]]) -> Callable[[str, str | N
 
 
 def long_binary() -> Any:
-    """Bytes of any length: what MySQL calls by that name ends at 64 KB."""
+    """Bytes of any length: a BLOB of MySQL holds 64 KB."""
     import sqlalchemy as sa
     from sqlalchemy.dialects import mysql
 
@@ -43,21 +43,22 @@ CHUNK_ID_LENGTH = 64
 LOAD_KEY_LENGTH = 200
 
 
-def _key(name: str, length: int) -> Any:
+def key_column(name: str, length: int) -> Any:
+    """A text column that is part of the primary key."""
     import sqlalchemy as sa
 
     return sa.Column(name, sa.String(length), primary_key=True, nullable=False)
 
 
 def long_text() -> Any:
-    """A text of any length: what MySQL calls by that name ends at 64 KB, and a listing of files may be longer."""
+    """A text of any length: a TEXT of MySQL holds 64 KB, and the state of a source with many files may be longer."""
     import sqlalchemy as sa
     from sqlalchemy.dialects import mysql
 
-    # SQLAlchemy 1.4 knows MariaDB under MySQL's name only.
+    # SQLAlchemy 1.4 knows MariaDB only under the name of MySQL.
     return sa.Text().with_variant(mysql.LONGTEXT(), "mysql").with_variant(mysql.LONGTEXT(), "mariadb")
 
 
 def now() -> datetime:
-    """UTC without a zone: what a plain timestamp column keeps the same way on every backend."""
+    """UTC without a time zone: every backend stores that in a plain timestamp column unchanged."""
     return datetime.now(UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""Tables that are kept beside the rows: a chunk's entries commit with the chunk."""
+"""A table of entries of chunks, which commit with their chunk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChunkKey:
-    """Which chunk of which load."""
+    """A chunk of a load."""
 
     load_id: str
     load_key: str
@@ -26,8 +26,8 @@ class ChunkKey:
 class EntryTable:
     """Statements on a table with any number of entries for each chunk. The caller begins and commits.
 
-    :param table: its SQLAlchemy table, with :func:`place_columns`.
-    :param value_length: characters of a value's JSON that are kept; a longer one is cut and marked as incomplete.
+    :param table: its SQLAlchemy table, with :func:`chunk_columns`.
+    :param value_length: characters of a value's JSON that are kept; a longer one is truncated and marked as incomplete.
     """
 
     def __init__(self, table: Any, value_length: int) -> None:
@@ -35,40 +35,40 @@ class EntryTable:
         self.value_length = value_length
 
     def write(self, connection: Connection, chunk: ChunkKey, entries: Iterable[dict[str, Any]]) -> None:
-        """Write a chunk's entries, in their order.
+        """Write the entries of a chunk, in their order.
 
-        :param entries: values by column; one with a ``load_key`` of its own keeps that.
+        :param entries: values by column; an entry may have its own ``load_key``.
         """
-        place = {"load_id": chunk.load_id, "load_key": chunk.load_key, "chunk_id": chunk.chunk_id}
-        rows = [{**place, "number": number, **entry} for number, entry in enumerate(entries)]
+        key = {"load_id": chunk.load_id, "load_key": chunk.load_key, "chunk_id": chunk.chunk_id}
+        rows = [{**key, "number": number, **entry} for number, entry in enumerate(entries)]
         if rows:
             connection.execute(self.table.insert(), rows)
 
     def delete(self, connection: Connection, load: str) -> int:
-        """Remove the entries of a load; return how many there were."""
+        """Delete the entries of a load; return how many there were."""
         return int(connection.execute(self.table.delete().where(self.table.c.load_id == load)).rowcount)
 
     def as_json(self, name: str, value: Any) -> dict[str, Any]:
-        """A value as typed JSON under a name, and whether that gives it back."""
+        """A value as typed JSON under a name, and whether the JSON gives the same value back."""
         text, complete = dumps(value, self.value_length)
         return {name: text, f"{name}_complete": complete}
 
 
 def chunk_columns() -> tuple[Any, ...]:
-    """The columns that say where an entry belongs: load, chunk, number in the chunk."""
+    """The columns that say which chunk an entry belongs to, and its number there."""
     import sqlalchemy as sa
 
     return (
         sa.Column("load_id", sa.String(32), primary_key=True, nullable=False),
         sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), primary_key=True, nullable=False),
-        # One item may have several: a stage that yields several results of it hands on several.
+        # One item may have several entries: a stage may yield several results of it.
         sa.Column("number", sa.Integer, primary_key=True, nullable=False, autoincrement=False),
         sa.Column("load_key", sa.String(LOAD_KEY_LENGTH), nullable=False),
     )
 
 
 def json_columns(name: str, sql_type: Any) -> tuple[Any, Any]:
-    """The columns of :meth:`EntryTable.kept`."""
+    """The columns of :meth:`EntryTable.as_json`."""
     import sqlalchemy as sa
 
     complete: Any = sa.Column(f"{name}_complete", sa.Boolean(create_constraint=False), nullable=False)
@@ -76,5 +76,5 @@ def json_columns(name: str, sql_type: Any) -> tuple[Any, Any]:
 
 
 def storable(text: str) -> str:
-    """A text every database takes: PostgreSQL refuses NUL, all of them refuse half a surrogate pair."""
+    """A text that every database accepts: PostgreSQL refuses NUL, and all refuse half a surrogate pair."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")

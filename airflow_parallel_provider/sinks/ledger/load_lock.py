@@ -1,4 +1,4 @@
-"""A load that nobody else changes while tables are dropped or renamed for it."""
+"""The lock on a load, held while tables are dropped or renamed for it."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LockedLoad:
-    """A load in the hands of this attempt."""
+    """A load that this attempt has locked."""
 
     state: str | None
-    """None when the load is not there."""
+    """None if the load does not exist."""
     control_tables: Connection
-    """In the transaction that holds it, and that commits at the end."""
+    """In the transaction that holds the lock, and that commits at the end."""
     tables: Connection
     """For DDL: the same connection where DDL is part of a transaction, else another, which commits first."""
 
 
 @contextmanager
-def lock_load(database: Database, loads: LoadsTable, load: str, *, alone: bool = True) -> Iterator[LockedLoad]:
-    """Hold a load: no attempt begins it or swaps it meanwhile; those that do now are waited for.
+def lock_load(database: Database, loads: LoadsTable, load: str, *, exclusive: bool = True) -> Iterator[LockedLoad]:
+    """Lock a load: no attempt begins it or swaps it in meanwhile. Waits for an attempt that does so now.
 
-    On MySQL a DROP or RENAME ends the transaction it stands in, and with it all locks, *before* it waits for the
-    table. So there the lock is held by a second connection.
+    On MySQL a DROP or RENAME ends its transaction, and with it all locks, *before* it waits for the table. There a
+    second connection holds the lock.
 
-    :param alone: nobody commits a chunk to it meanwhile, either.
-    :raises SinkError: for any error of the database, in words of its own.
+    :param exclusive: no attempt commits a chunk to it meanwhile, either.
+    :raises SinkError: for any error of the database.
     """
     if database.backend.transactional_ddl:
         with database.transaction() as connection:
-            yield LockedLoad(loads.lock(connection, load, alone=alone), connection, connection)
+            yield LockedLoad(loads.lock(connection, load, exclusive=exclusive), connection, connection)
         return
     with database.second_connection() as second, second.transaction() as control_tables:
-        state = loads.lock(control_tables, load, alone=alone)
-        with database.transaction() as tables:  # not every database that is not known to us commits DDL at once
+        state = loads.lock(control_tables, load, exclusive=exclusive)
+        with database.transaction() as tables:  # not every database without a backend here commits DDL at once
             yield LockedLoad(state, control_tables, tables)

@@ -1,4 +1,4 @@
-"""Ids of a queue's messages that have been committed: what makes a message that is delivered again do nothing."""
+"""The table of message ids of a queue that have committed, so that a message delivered again is skipped."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-REMEMBERED = timedelta(days=30)
-"""Ids are kept so long: longer than a broker delivers a message again."""
+RETENTION = timedelta(days=30)
+"""How long ids are kept: longer than a broker delivers a message again."""
 
 
 class MessageTable:
     """Statements on ``<ledger>__messages``. The caller begins and commits.
 
-    Its primary key is what stops a second try that was given the same messages while the first was still committing.
+    Its primary key stops a second attempt that received the same messages while the first was still committing.
     """
 
     def __init__(self, ledger: str, schema: str | None, options: Mapping[str, Any], queue: str) -> None:
@@ -29,23 +29,23 @@ class MessageTable:
         self.table = _messages(f"{ledger}__messages", schema, options)
 
     def seen_ids(self, connection: Connection) -> frozenset[str]:
-        """Digests of all messages of the queue that are in; forgets those of long ago."""
+        """Digests of all committed messages of the queue; deletes the old ones."""
         import sqlalchemy as sa
 
         columns = self.table.c
         mine = columns.queue_id == self._queue
-        connection.execute(self.table.delete().where(mine & (columns.committed_at < now() - REMEMBERED)))
+        connection.execute(self.table.delete().where(mine & (columns.committed_at < now() - RETENTION)))
         return frozenset(row[0] for row in connection.execute(sa.select(columns.message_id).where(mine)).fetchall())
 
     def delete(self, connection: Connection, load: str) -> None:
-        """Remove the messages of a load: they may come again."""
+        """Delete the messages of a load: they may be delivered again."""
         connection.execute(self.table.delete().where(self.table.c.load_id == load))
 
     def record(self, connection: Connection, load: str, chunk_id: str, message_ids: Sequence[str]) -> None:
-        """Write down the messages of a chunk.
+        """Write the messages of a chunk.
 
         :param message_ids: their digests.
-        :raises SinkError: when another try has committed one of them in the meantime.
+        :raises SinkError: if another attempt has committed one of them meanwhile.
         """
         import sqlalchemy as sa
 
@@ -64,8 +64,8 @@ class MessageTable:
             connection.execute(self.table.insert(), rows)
         except sa.exc.IntegrityError:
             raise SinkError(
-                f"chunk {chunk_id}: another try, or another task that reads the same queue, has committed messages of "
-                "it in the meantime. Nothing is lost or doubled: run the task again"
+                f"chunk {chunk_id}: another attempt, or another task that reads the same queue, has committed messages "
+                "of it in the meantime. Nothing is lost or doubled: run the task again"
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""Rows that were rejected, and the table they are kept in: committed with the chunk they belong to."""
+"""The table of rejected rows: each commits with the chunk it belongs to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REASON_LENGTH = 4_000
 class RejectedTable(EntryTable):
     """Statements on the table of rejected rows. The caller begins and commits.
 
-    :param row_length: characters of a row's JSON that are kept; a longer one is cut and marked as incomplete.
+    :param row_length: characters of a row's JSON that are kept; a longer one is truncated and marked as incomplete.
     """
 
     def __init__(self, name: str, schema: str | None, options: Mapping[str, Any], row_length: int) -> None:
@@ -35,7 +35,7 @@ class RejectedTable(EntryTable):
     def insert(
         self, connection: Connection, chunk: ChunkKey, rejects: Sequence[RejectedRow], positions: Sequence[int]
     ) -> None:
-        """Write a chunk's rejected rows."""
+        """Write the rejected rows of a chunk."""
         moment = now()
         entries = (
             {

@@ -1,4 +1,4 @@
-"""One load into one table: begun or gone on with, and completed."""
+"""One load into one table: begun or resumed, and completed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.rows.block import Block
 from airflow_parallel_provider.sinks.commit.committer import ChunkCommitter
 from airflow_parallel_provider.sinks.commit.rejection_limit import RejectionLimit
+from airflow_parallel_provider.sinks.commit.row_writer import RowWriter
 from airflow_parallel_provider.sinks.commit.target_table import TargetTable
 from airflow_parallel_provider.sinks.ledger.chunks import LoadSummary
 from airflow_parallel_provider.sinks.ledger.load_lock import lock_load
@@ -22,7 +23,7 @@ from airflow_parallel_provider.sql.errors import TransientSinkError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -30,35 +31,36 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.interfaces.sink import SinkContext
     from airflow_parallel_provider.sinks.ledger.chunks import ChunkLedger, ChunkReceipt
     from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables
+    from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterKey
     from airflow_parallel_provider.sinks.ledger.loads import LoadRecord
-    from airflow_parallel_provider.sinks.table import SinkTable
-    from airflow_parallel_provider.sql.database import Database
+    from airflow_parallel_provider.sinks.load.destination import Destination
+    from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
 
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.05
-"""Seconds until something that another attempt was in the way of is done again."""
-_Answer = TypeVar("_Answer")
+"""Seconds before a step is retried that another attempt has blocked."""
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
 class OpenLoad:
     """A load that chunks can be committed to."""
 
-    spec: LoadSpec
-    declared: SinkTable
+    load_spec: LoadSpec
+    spec: TableSpec
     committer: ChunkCommitter
     source_state: Mapping[str, Any] | None
-    """What the source froze when the chunks that are in were read."""
+    """The state of the source when the committed chunks were read; None as long as there are none."""
 
     def committed(self) -> dict[str, ChunkReceipt]:
-        """Its chunks that are in, read from the ledger now."""
+        """Its committed chunks, read from the ledger now."""
         committer = self.committer
         with committer.database.session() as connection:
             return committer.control_tables.ledger.committed(connection, committer.load)
 
     def known_messages(self) -> frozenset[str]:
-        """Ids of the messages of its queue that are in, by this load or another."""
+        """Ids of the messages of its queue that have committed, in this load or another."""
         messages = self.committer.control_tables.messages
         if messages is None:
             return frozenset()
@@ -66,34 +68,45 @@ class OpenLoad:
             return messages.seen_ids(connection)
 
     def record_messages(self, chunk: ChunkResult) -> Callable[[Connection], None] | None:
-        """What writes the ids of a chunk's messages down, inside its transaction."""
+        """A function that writes the message ids of a chunk, to be called inside its transaction."""
         messages = self.committer.control_tables.messages
         if messages is None or not chunk.message_ids:
             return None
         load = self.committer.load
         return lambda connection: messages.record(connection, load, chunk.chunk_id, chunk.message_ids)
 
+    def resolve_dead_letters(self, connection: Connection, keys: Sequence[DeadLetterKey], chunk_id: str) -> int:
+        """Mark dead letters as resolved by a chunk of this load; return how many were not resolved before.
+
+        :param connection: the argument of ``in_transaction`` of ``write_chunk``: the marks commit with the chunk.
+        :raises SinkError: if the sink has no table of dead letters.
+        """
+        committer = self.committer
+        by = f"{committer.load}/{chunk_id}"
+        return committer.control_tables.dead_letter_table().resolve(connection, keys, by)
+
     def aggregates(self) -> dict[str, Any]:
-        """The figures over its chunks that are in."""
+        """The aggregates over its committed chunks."""
         committer = self.committer
         with committer.database.session() as connection:
-            return read_aggregates(committer.control_tables.ledger, connection, committer.load, self.declared)
+            return read_aggregates(committer.control_tables.ledger, connection, committer.load, self.spec)
 
     def consolidate(self, on_mismatch: Literal["fail", "warn"]) -> LoadSummary:
-        """Compare ledger and table, mark the load as complete and return its sums; see the hook."""
+        """Compare ledger and table, mark the load as complete and return its sums; see ``TableLoader.consolidate``."""
         if on_mismatch not in ("fail", "warn"):
             raise SinkError(f"consolidate(): on_mismatch={on_mismatch!r}: give 'fail' or 'warn'")
         committer = self.committer
         summary = LoadSummary.of(committer.load_key, self.committed().values())
-        if self.declared.write_disposition == "replace":
+        if self.spec.write_disposition == "replace":
             _retry_transient(lambda: self._swap().finish(summary.rows), committer.retry_seconds, committer.stopped)
             return summary
         self._compare(summary.rows, on_mismatch)
         with committer.database.transaction() as connection:
             if committer.control_tables.loads.lock(connection, committer.load) is None:
                 raise LoadMismatch(
-                    f"load {committer.load_key!r} into table {self.declared.display_name!r} is gone from the ledger; somebody "
-                    "discarded it, and with it the chunks that were in. Run the task again, or discard the load again"
+                    f"load {committer.load_key!r} into table {self.spec.display_name!r} is no longer in the ledger: it "
+                    "was discarded, and with it the chunks that had committed. Run the task again, or discard the load "
+                    "again"
                 )
             committer.control_tables.loads.mark(connection, committer.load, COMPLETE)
         return summary
@@ -104,84 +117,85 @@ class OpenLoad:
             committer.database,
             committer.control_tables,
             committer.target,
-            self.declared,
+            self.spec,
             committer.load,
             committer.reached,
         )
 
     def _compare(self, rows: int, on_mismatch: str) -> None:
-        """Whether the table holds as many rows as the ledger says; after a merge nobody can count them."""
-        if rows == 0 or self.declared.write_disposition == "merge":
+        """Check that the table has as many rows as the ledger says; after a merge they cannot be counted."""
+        if rows == 0 or self.spec.write_disposition == "merge":
             return
         found = self._count()
-        mark = self.declared.load_id_column
-        if found == rows or (found > rows and mark is None):
+        column = self.spec.load_id_column
+        if found == rows or (found > rows and column is None):
             return
-        whose = f"of this load (by {mark!r})" if mark else "in all"
-        said = (
-            f"load {self.committer.load_key!r}: the ledger says that {rows} rows are in, but table "
-            f"{self.declared.display_name!r} has {found} {whose}: somebody has changed it meanwhile"
+        which = f"of this load (by {column!r})" if column else "in total"
+        text = (
+            f"load {self.committer.load_key!r}: the ledger has {rows} committed rows, but table "
+            f"{self.spec.display_name!r} has {found} {which}: rows were deleted or added meanwhile"
         )
         if on_mismatch == "fail":
-            raise SinkError(f"{said}. Look into that, then discard the load or call consolidate(on_mismatch='warn')")
-        log.warning("%s", said)
+            raise SinkError(f"{text}. Find out why, then discard the load or call consolidate(on_mismatch='warn')")
+        log.warning("%s", text)
 
     def _count(self) -> int:
         import sqlalchemy as sa
 
         from airflow_parallel_provider.sql.backends.base import core_of
 
-        committer, mark = self.committer, self.declared.load_id_column
-        column = sa.Column(sa.sql.quoted_name(mark or "", quote=True), sa.String(32), key="mark")
-        table = core_of(self.declared.table, self.declared.schema, *([column] if mark else []))
-        counted = sa.select(sa.func.count()).select_from(table)
-        if mark:
-            counted = counted.where(table.c.mark == committer.load)
+        committer, name = self.committer, self.spec.load_id_column
+        column = sa.Column(sa.sql.quoted_name(name or "", quote=True), sa.String(32), key="load")
+        table = core_of(self.spec.table, self.spec.schema, *([column] if name else []))
+        query = sa.select(sa.func.count()).select_from(table)
+        if name:
+            query = query.where(table.c.load == committer.load)
         with committer.database.session() as connection:
-            return int(connection.execute(counted).scalar() or 0)
+            return int(connection.execute(query).scalar() or 0)
 
 
 def open_load(
-    database: Database,
-    declared: SinkTable,
-    spec: LoadSpec,
+    destination: Destination,
+    load_spec: LoadSpec,
     stopped: threading.Event,
     reached: Callable[[str], None],
     *,
     run: SinkContext | None = None,
 ) -> OpenLoad:
-    """Begin a load or go on with it; see :meth:`SinkTableHook.open`."""
-    if not spec.load_key:
-        raise SinkError("open(): load_key=None: name the load, so that a second try finds what the first committed")
+    """Begin a load or resume it; see ``TableLoader.open``."""
+    if not load_spec.load_key:
+        raise SinkError("open(): load_key=None: name the load, so that a retry finds what has committed")
+    spec, database = destination.spec, destination.database
     with database.session():
-        database.backend.check_disposition(declared.write_disposition)
-        control_tables = open_control_tables(database, declared)
-        if spec.queue is not None:
-            control_tables.ensure_messages(database, declared, spec.queue)
-        # A table that cannot do is refused before anything is written down.
-        TargetTable(declared, database.backend).reflect(database.connection())
-    patience = declared.lock_timeout
-    rerun, before = _retry_transient(lambda: _begin(database, control_tables, declared, spec), patience, stopped)
-    load = rerun.load
-    replaces = declared.write_disposition == "replace"
-    staging = staging_name(declared.table, load, database.backend.longest_name) if replaces else None
-    target = TargetTable(declared, database.backend, load=load, staging=staging)
-    allowance = RejectionLimit(declared.max_rejected, run)
+        database.backend.check_disposition(spec.write_disposition)
+        control_tables = open_control_tables(destination)
+        if load_spec.queue is not None:
+            control_tables.ensure_messages(database, load_spec.queue)
+        # A table that does not fit is refused before anything is written.
+        TargetTable(spec, database.backend).reflect(database.connection())
+    seconds = spec.lock_timeout
+    plan, before = _retry_transient(lambda: _begin(destination, control_tables, load_spec), seconds, stopped)
+    load = plan.load
+    replaces = spec.write_disposition == "replace"
+    staging = staging_name(spec.table, load, database.backend.longest_name) if replaces else None
+    target = TargetTable(spec, database.backend, staging=staging)
+    writer = RowWriter(spec, database.backend, load=load)
+    limit = RejectionLimit(spec.max_rejected, run)
     committer = ChunkCommitter(
-        database, control_tables, target, load, spec.load_key, declared.lock_timeout, stopped, reached, allowance,
-        fenced=replaces or rerun.how == "replace", swapped=before is not None and before.swapped,
+        database, control_tables, target, writer, load, load_spec.load_key, seconds, stopped, reached, limit,
+        fenced=replaces or plan.how == "replace", swapped=before is not None and before.swapped,
     )  # fmt: skip
-    opened = OpenLoad(spec, declared, committer, None if before is None else before.source_state)
-    rerun.clean_up(database, declared)
+    opened = OpenLoad(load_spec, spec, committer, None if before is None else before.source_state)
+    plan.clean_up(database, spec)
     committed = opened.committed()
-    allowance.count = sum(receipt.rows_rejected for receipt in committed.values())
+    limit.count = sum(receipt.rows_rejected for receipt in committed.values())
     if not committer.swapped:
-        _retry_transient(lambda: _require_table(opened, committed), patience, stopped)
+        _retry_transient(lambda: _require_table(opened, committed), seconds, stopped)
     return opened
 
 
-def _retry_transient(act: Callable[[], _Answer], seconds: float, stopped: threading.Event) -> _Answer:
-    """Do something; again when another attempt that did so at the same time was in the way."""
+def _retry_transient(act: Callable[[], _Result], seconds: float, stopped: threading.Event) -> _Result:
+    """Call a function; again if another attempt that does the same has blocked it."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -192,71 +206,72 @@ def _retry_transient(act: Callable[[], _Answer], seconds: float, stopped: thread
 
 
 def _begin(
-    database: Database, control_tables: ControlTables, declared: SinkTable, spec: LoadSpec
+    destination: Destination, control_tables: ControlTables, load_spec: LoadSpec
 ) -> tuple[RerunPlan, LoadRecord | None]:
-    """Write the load down, having removed what it replaces: all in one transaction."""
+    """Write the row of the load and delete what the load replaces, in one transaction."""
+    spec, database = destination.spec, destination.database
     with database.transaction() as connection:
-        rerun = plan_rerun(connection, control_tables, declared, spec)
-        rerun.delete_replaced(connection, control_tables, declared, database.backend)
+        plan = plan_rerun(connection, control_tables, spec, load_spec)
+        plan.delete_replaced(connection, control_tables, spec, database.backend)
         before = control_tables.loads.begin_load(
-            connection, rerun.load, spec, declared.display_name, _frozen(declared, spec)
+            connection, plan.load, load_spec, spec.display_name, _terms(spec, load_spec)
         )
-    return rerun, before
+    return plan, before
 
 
 def _require_table(opened: OpenLoad, committed: Mapping[str, ChunkReceipt]) -> None:
-    """The table is there if the ledger says that rows are in it; it is made if that can be done by now."""
-    committer, declared = opened.committer, opened.declared
+    """Check that the table exists if the ledger has rows in it; create it if its columns are already known."""
+    committer = opened.committer
     target = committer.target
     rows = sum(receipt.rows for receipt in committed.values())
     with committer.database.session() as connection:
-        if not committed and target.name != declared.table:
+        if not committed and target.is_staging:
             _drop_stale(opened)
-        # In this order: another attempt makes the table before it commits to the ledger.
+        # In this order: another attempt creates the table before it commits to the ledger.
         if rows and target.reflect(connection) is None:
             committer.swapped = _is_swapped(opened, connection)
             if committer.swapped:
                 return
             raise LoadMismatch(
-                f"load {committer.load_key!r}: the ledger says that {rows} rows are in table {target.name!r}, but "
+                f"load {committer.load_key!r}: the ledger has {rows} committed rows in table {target.name!r}, but "
                 "there is no such table. Discard the load to write them again"
             )
         target.create_or_alter(connection, Block((), []), "at the start")
 
 
 def _is_swapped(opened: OpenLoad, connection: Connection) -> bool:
-    """Whether another attempt has finished the load since this one has begun."""
+    """Whether another attempt has finished the load since this one began."""
     committer = opened.committer
     state = committer.control_tables.loads.lock(connection, committer.load)
-    return opened.declared.write_disposition == "replace" and state in (SWAPPING, COMPLETE)
+    return opened.spec.write_disposition == "replace" and state in (SWAPPING, COMPLETE)
 
 
 def _drop_stale(opened: OpenLoad) -> None:
-    """A staging table of a try that has not committed a chunk: it may have been made from another declaration."""
+    """Drop the staging table of an attempt that has not committed a chunk: its declaration may have been another."""
     committer = opened.committer
-    with lock_load(committer.database, committer.control_tables.loads, committer.load) as held:
-        if not committer.control_tables.ledger.committed(held.control_tables, committer.load):
-            committer.database.backend.drop(held.tables, committer.target.name, opened.declared.schema)
+    with lock_load(committer.database, committer.control_tables.loads, committer.load) as locked:
+        if not committer.control_tables.ledger.committed(locked.control_tables, committer.load):
+            committer.database.backend.drop(locked.tables, committer.target.name, opened.spec.schema)
 
 
-def read_aggregates(ledger: ChunkLedger, connection: Connection, load: str, declared: SinkTable) -> dict[str, Any]:
-    """The figures of a load, merged from what its chunks have kept."""
+def read_aggregates(ledger: ChunkLedger, connection: Connection, load: str, spec: TableSpec) -> dict[str, Any]:
+    """The aggregates of a load, merged from those of its chunks."""
     from airflow_parallel_provider.sinks.aggregates.partials import from_text, merge_partials, results_of
 
-    wanted = declared.declared_aggregates
-    partials = [from_text(text) for text in ledger.aggregate_states(connection, load)] if wanted else []
-    return results_of(merge_partials(partials, wanted), wanted)
+    aggregates = spec.declared_aggregates
+    partials = [from_text(text) for text in ledger.aggregate_states(connection, load)] if aggregates else []
+    return results_of(merge_partials(partials, aggregates), aggregates)
 
 
-def _frozen(declared: SinkTable, spec: LoadSpec) -> dict[str, Any]:
-    """What every try of a load must agree on."""
-    columns = declared.declared
+def _terms(spec: TableSpec, load_spec: LoadSpec) -> dict[str, Any]:
+    """What every attempt at a load must agree on."""
+    columns = spec.declared_columns
     return {
-        "chunk_size": spec.chunk_size,
-        "source": spec.source,
-        "write_disposition": declared.write_disposition,
-        "primary_key": list(declared.key),
-        "aggregates": {name: each.as_text() for name, each in declared.declared_aggregates.items()} or None,
+        "chunk_size": load_spec.chunk_size,
+        "source": load_spec.source,
+        "write_disposition": spec.write_disposition,
+        "primary_key": list(spec.key),
+        "aggregates": {name: each.as_text() for name, each in spec.declared_aggregates.items()} or None,
         "columns": None if columns is None else [[column.name, column.type_name()] for column in columns],
-        "load_column": declared.load_id_column,
+        "load_column": spec.load_id_column,
     }

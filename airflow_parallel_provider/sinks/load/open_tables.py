@@ -4,41 +4,44 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFiles, DeadLetterFileStore
+from airflow_parallel_provider.sinks.files.dead_letter_store import DeadLetterFileStore
 from airflow_parallel_provider.sinks.ledger.chunks import ChunkLedger
-from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables, _ensure
+from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables, ensure_table
 from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.ledger.loads import LoadsTable
 from airflow_parallel_provider.sinks.ledger.rejected_rows import RejectedTable
 from airflow_parallel_provider.sql.names import check_name
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.sinks.table import SinkTable
-    from airflow_parallel_provider.sql.database import Database
+    from airflow_parallel_provider.sinks.ledger.control_tables import DeadLetterStore
+    from airflow_parallel_provider.sinks.load.destination import Destination
 
 
-def open_control_tables(database: Database, declared: SinkTable) -> ControlTables:
-    """Make the tables that are absent, check those that are there, and prove that a rollback rolls back.
+def open_control_tables(destination: Destination) -> ControlTables:
+    """Create the control tables that do not exist, check the others, and prove that a rollback rolls back.
 
-    :raises UnsafeTable: when a table of that name is something else, or takes no part in transactions.
+    :raises UnsafeTable: if a table of that name is something else, or takes no part in transactions.
     """
-    check_name(declared.table, "SinkTable.table", database.backend)
+    spec, database = destination.spec, destination.database
+    check_name(spec.table, "SinkTable.table", database.backend)
     options = database.backend.table_options()
-    ledger = ChunkLedger(declared.ledger_table, declared.schema, options)
-    dead_letters: DeadLetterTable | DeadLetterFileStore | None = None
-    if isinstance(declared.dead_letters, DeadLetterFiles):
-        dead_letters = declared.dead_letters.opened(declared.dead_letter_length)
-    if declared.dead_letter_table is not None:
+    ledger = ChunkLedger(spec.ledger_table, spec.schema, options)
+    ensure_table(database, ledger.loads, "ledger_table")
+    ensure_table(database, ledger.chunks, "ledger_table")
+    dead_letters: DeadLetterStore | None = None
+    if destination.dead_letter_folder is not None:
+        dead_letters = DeadLetterFileStore(destination.dead_letter_folder, spec.dead_letter_length)
+    elif spec.dead_letter_table is not None:
         dead_letters = DeadLetterTable(
-            declared.dead_letter_table, declared.schema, options, declared.dead_letter_length
+            spec.dead_letter_table,
+            spec.schema,
+            options,
+            spec.dead_letter_length,
+            keeps_pickles=spec.dead_letter_pickle,
         )
-        dead_letters.keeps_pickles = declared.dead_letter_pickle
-    _ensure(database, ledger.loads, "ledger_table")
-    _ensure(database, ledger.chunks, "ledger_table")
-    if isinstance(dead_letters, DeadLetterTable):
-        _ensure(database, dead_letters.table, "dead_letters")
+        ensure_table(database, dead_letters.table, "dead_letters")
     ledger.prove_transactional(database.connection(), database.backend.begin)
     rejected = None
-    if declared.rejected_table is not None:
-        rejected = RejectedTable(declared.rejected_table, declared.schema, options, declared.dead_letter_length)
+    if spec.rejected_table is not None:
+        rejected = RejectedTable(spec.rejected_table, spec.schema, options, spec.dead_letter_length)
     return ControlTables(ledger, LoadsTable(ledger.loads, ledger.chunks), dead_letters, rejected)

@@ -1,4 +1,4 @@
-"""What a new generation of a load does about the earlier ones: resume, replace or append."""
+"""What a new generation of a load does with the earlier ones: resume, replace or append."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.interfaces.records import LoadSpec
     from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables
     from airflow_parallel_provider.sinks.ledger.loads import LoadRecord
-    from airflow_parallel_provider.sinks.table import SinkTable
+    from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
     from airflow_parallel_provider.sql.backends.base import Backend
     from airflow_parallel_provider.sql.database import Database
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RerunPlan:
-    """The id of the load, and which loads of its family it replaces."""
+    """The id of the load, and the loads of its family that it replaces."""
 
     load: str
     how: str
@@ -34,123 +34,124 @@ class RerunPlan:
     replaced: tuple[LoadRecord, ...] = ()
 
     def delete_replaced(
-        self, connection: Connection, control_tables: ControlTables, declared: SinkTable, backend: Backend
+        self, connection: Connection, control_tables: ControlTables, spec: TableSpec, backend: Backend
     ) -> None:
-        """Remove the loads that are replaced and their rows, in the transaction that begins the new one.
+        """Delete the replaced loads and their rows, in the transaction that begins the new one.
 
-        :raises LoadMismatch: when their rows cannot be told from others.
+        :raises LoadMismatch: if their rows cannot be told from others.
         """
         if not self.replaced:
             return
-        if declared.write_disposition != "replace":
-            _require_marks(connection, control_tables, self.replaced, declared)
+        if spec.write_disposition != "replace":
+            _require_load_column(connection, control_tables, self.replaced, spec)
         ids = [load.load_id for load in self.replaced]
         for load in ids:
-            control_tables.delete(
-                connection, load
-            )  # waits for a chunk that is being committed; its rows go with the others
-        if declared.write_disposition != "replace":
-            delete_rows(connection, declared, ids, backend)
+            # Waits for a chunk that is being committed; its rows are deleted with the others.
+            control_tables.delete(connection, load)
+        if spec.write_disposition != "replace":
+            delete_rows(connection, spec, ids, backend)
 
-    def clean_up(self, database: Database, declared: SinkTable) -> None:
-        """Drop the staging tables of the loads that were replaced."""
-        drop_staging(database, declared, [load.load_id for load in self.replaced if load.replaces])
+    def clean_up(self, database: Database, spec: TableSpec) -> None:
+        """Drop the staging tables of the replaced loads."""
+        drop_staging(database, spec, [load.load_id for load in self.replaced if load.replaces])
 
 
-def plan_rerun(connection: Connection, control_tables: ControlTables, declared: SinkTable, spec: LoadSpec) -> RerunPlan:
-    """Which load this try works on.
+def plan_rerun(
+    connection: Connection, control_tables: ControlTables, spec: TableSpec, load_spec: LoadSpec
+) -> RerunPlan:
+    """Which load this attempt works on.
 
-    A load of the same generation is gone on with whatever ``on_rerun`` says now: this is a retry.
+    A load of the same generation is resumed whatever ``on_rerun`` says now: this is a retry.
     """
-    assert spec.load_key is not None
-    family = spec.family or spec.load_key
-    how = declared.on_rerun or _default(declared, spec)
-    relatives = control_tables.loads.of_family(connection, family, declared.display_name)
-    same = [load for load in relatives if load.generation == spec.generation]
-    others = [load for load in relatives if load.generation != spec.generation]
+    assert load_spec.load_key is not None
+    family = load_spec.family or load_spec.load_key
+    how = spec.on_rerun or _default(spec, load_spec)
+    relatives = control_tables.loads.of_family(connection, family, spec.display_name)
+    same = [load for load in relatives if load.generation == load_spec.generation]
+    others = [load for load in relatives if load.generation != load_spec.generation]
     if same:
         load = same[0].load_id
     elif how == "resume" and others:
         return RerunPlan(others[0].load_id, how)
     else:
-        load = load_id(_key(spec, family, how), declared.table, declared.schema)
+        load = load_id(_key(load_spec, family, how), spec.table, spec.schema)
         others = [other for other in others if other.load_id != load]
     if how == "replace":
         return RerunPlan(load, how, tuple(others))
-    if how == "append" and declared.on_rerun is None and declared.write_disposition == "append" and not same:
-        _warn(connection, control_tables, declared, others)
+    if how == "append" and spec.on_rerun is None and spec.write_disposition == "append" and not same:
+        _warn(connection, control_tables, spec, others)
     return RerunPlan(load, how)
 
 
-def _default(declared: SinkTable, spec: LoadSpec) -> str:
-    if spec.family is None or spec.family == spec.load_key:
+def _default(spec: TableSpec, load_spec: LoadSpec) -> str:
+    if load_spec.family is None or load_spec.family == load_spec.load_key:
         return "resume"  # the author has named the load
-    told_apart = declared.write_disposition == "replace" or declared.load_id_column is not None
-    return "replace" if told_apart else "append"
+    distinct = spec.write_disposition == "replace" or spec.load_id_column is not None
+    return "replace" if distinct else "append"
 
 
-def _key(spec: LoadSpec, family: str, how: str) -> str:
-    """What the id of a new load is made of: the same for all tries that belong together."""
+def _key(load_spec: LoadSpec, family: str, how: str) -> str:
+    """The key that the id of a new load is made of: the same for all attempts of one generation."""
     if how == "resume":
         return family
-    if family == spec.load_key and spec.generation:
-        return f"{family}\n{spec.generation}"
-    return spec.load_key or family
+    if family == load_spec.load_key and load_spec.generation:
+        return f"{family}\n{load_spec.generation}"
+    return load_spec.load_key or family
 
 
-def _warn(
-    connection: Connection, control_tables: ControlTables, declared: SinkTable, others: Sequence[LoadRecord]
-) -> None:
+def _warn(connection: Connection, control_tables: ControlTables, spec: TableSpec, others: Sequence[LoadRecord]) -> None:
     rows = control_tables.loads.rows_of(connection, [load.load_id for load in others]) if others else 0
     if rows:
         log.warning(
-            "Table %s holds %d rows of earlier generations of this load, and this one adds its rows to them. Say what "
-            "you want: SinkTable(on_rerun='replace') removes them, 'resume' goes on where they end, 'append' adds",
-            declared.display_name,
+            "Table %s has %d rows of earlier generations of this load, and this one adds its rows to them. Say what "
+            "you want: SinkTable(on_rerun='replace') removes them, 'resume' continues after them, 'append' adds to "
+            "them",
+            spec.display_name,
             rows,
         )
 
 
-def _require_marks(
-    connection: Connection, control_tables: ControlTables, replaced: Sequence[LoadRecord], declared: SinkTable
+def _require_load_column(
+    connection: Connection, control_tables: ControlTables, replaced: Sequence[LoadRecord], spec: TableSpec
 ) -> None:
-    mark = declared.load_id_column
+    column = spec.load_id_column
     for load in replaced:
-        was = load.spec.get("load_column")
-        rows = 0 if was == mark and mark is not None else control_tables.loads.rows_of(connection, [load.load_id])
+        before = load.terms.get("load_column")
+        same = before == column and column is not None
+        rows = 0 if same else control_tables.loads.rows_of(connection, [load.load_id])
         if rows:
             raise LoadMismatch(
-                f"load {load.load_key!r}: on_rerun='replace' would remove the {rows} rows it has put into table "
-                f"{declared.display_name!r}, but they were written with load_column={was!r} (now: {mark!r}) "
+                f"load {load.load_key!r}: on_rerun='replace' would remove the {rows} rows it has written into table "
+                f"{spec.display_name!r}, but they were written with load_column={before!r} (now: {column!r}) "
                 "and cannot be told from others. Delete them yourself and discard the load, or write on_rerun='resume' "
                 "or 'append'"
             )
 
 
-def delete_rows(connection: Connection, declared: SinkTable, loads: Sequence[str], backend: Backend) -> int:
-    """Delete the rows that carry the ids of some loads; return how many."""
+def delete_rows(connection: Connection, spec: TableSpec, loads: Sequence[str], backend: Backend) -> int:
+    """Delete the rows with the ids of some loads; return how many."""
     import sqlalchemy as sa
 
     from airflow_parallel_provider.sql.backends.base import core_of
 
-    mark = declared.load_id_column
-    there = backend.reflect(connection, declared.table, declared.schema)
-    if mark is None or there is None or mark not in there.by_name:
+    name = spec.load_id_column
+    shape = backend.reflect(connection, spec.table, spec.schema)
+    if name is None or shape is None or name not in shape.by_name:
         return 0
-    column = sa.Column(sa.sql.quoted_name(mark, quote=True), sa.String(32), key="mark")
-    table = core_of(declared.table, declared.schema, column)
-    return int(connection.execute(table.delete().where(table.c.mark.in_(list(loads)))).rowcount)
+    column = sa.Column(sa.sql.quoted_name(name, quote=True), sa.String(32), key="load")
+    table = core_of(spec.table, spec.schema, column)
+    return int(connection.execute(table.delete().where(table.c.load.in_(list(loads)))).rowcount)
 
 
-def drop_staging(database: Database, declared: SinkTable, loads: Sequence[str]) -> None:
-    """Drop what loads with ``write_disposition="replace"`` have left beside the table."""
+def drop_staging(database: Database, spec: TableSpec, loads: Sequence[str]) -> None:
+    """Drop the staging tables of loads with ``write_disposition="replace"``."""
     from airflow_parallel_provider.sql.backends.base import temporary_name
 
     if not loads:
         return
     backend = database.backend
     for load in loads:
-        name = staging_name(declared.table, load, backend.longest_name)
+        name = staging_name(spec.table, load, backend.longest_name)
         with database.transaction() as connection:
             for table in (name, temporary_name(name)):
-                backend.drop(connection, table, declared.schema)
+                backend.drop(connection, table, spec.schema)

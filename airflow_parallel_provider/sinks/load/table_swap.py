@@ -1,13 +1,13 @@
-"""The end of a load with ``write_disposition="replace"``: its staging table takes the table's place.
+"""The end of a load with ``write_disposition="replace"``: its staging table is swapped in.
 
-How depends on the database and on what hangs on the old table::
+How depends on the database and on what depends on the old table::
 
-    PostgreSQL, DuckDB   rename in one transaction with the ledger; where something hangs on the old table: copy
-    MySQL, MariaDB       RENAME TABLE, atomic but in no transaction: announced in the ledger first, so that a try that
-                         comes later can tell by the staging table whether it has happened; or copy
+    PostgreSQL, DuckDB   rename in one transaction with the ledger; if something depends on the old table: copy
+    MySQL, MariaDB       RENAME TABLE, atomic but in no transaction: announced in the ledger first, so that a later
+                         attempt can tell from the staging table whether it has happened; or copy
     SQLite, all others   copy: DELETE and INSERT ... SELECT in one transaction with the ledger
 
-A crash at any point leaves the old rows or the new ones, and the next try finishes.
+A crash at any point leaves the old rows or the new ones, and the next attempt finishes the swap.
 """
 
 from __future__ import annotations
@@ -28,85 +28,88 @@ if TYPE_CHECKING:
 
     from airflow_parallel_provider.sinks.commit.target_table import TargetTable
     from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables
-    from airflow_parallel_provider.sinks.table import SinkTable
+    from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
     from airflow_parallel_provider.sql.database import Database
     from airflow_parallel_provider.values.table_shape import TableShape
 
 
 @dataclass(frozen=True, slots=True)
 class TableSwap:
-    """One load's swap."""
+    """The swap of one load."""
 
     database: Database
     control_tables: ControlTables
     target: TargetTable
     """The staging table."""
-    declared: SinkTable
+    spec: TableSpec
     load: str
     reached: Callable[[str], None]
 
     def finish(self, rows: int) -> None:
-        """Swap, unless that was done; mark the load as complete and clean up.
+        """Swap, unless that is done; mark the load as complete and clean up.
 
-        :param rows: how many the ledger says.
-        :raises LoadMismatch: when the load or its staging table is gone.
-        :raises SinkError: when the staging table holds another number of rows.
+        :param rows: how many the ledger has.
+        :raises LoadMismatch: if the load or its staging table no longer exists.
+        :raises SinkError: if the staging table has another number of rows.
         """
         staging, old, found, by_name = None, None, 0, False
-        with lock_load(self.database, self.control_tables.loads, self.load, alone=False) as held:
-            state = held.state
-            if state == OPEN:  # nobody swaps it as long as this looks at it
-                staging = self._look(held.tables, self.target.name)
-                old = self._look(held.tables, self.declared.table)
-                found = self._count(held.tables, staging)
-                by_name = staging is not None and self.database.backend.renames(held.tables, staging, old)
+        with lock_load(self.database, self.control_tables.loads, self.load, exclusive=False) as locked:
+            state = locked.state
+            if state == OPEN:  # the lock keeps other attempts from swapping it meanwhile
+                staging = self._reflect(locked.tables, self.target.name)
+                old = self._reflect(locked.tables, self.spec.table)
+                found = self._count(locked.tables, staging)
+                by_name = staging is not None and self.database.backend.renames(locked.tables, staging, old)
         if state == OPEN and found != rows:
             raise SinkError(self._changed(found, rows))
         if state is None:
             raise LoadMismatch(
-                f"table {self.declared.display_name!r}: the load is gone from the ledger; somebody discarded it"
+                f"table {self.spec.display_name!r}: the load is no longer in the ledger: it was discarded"
             )
         if state == SWAPPING:
-            self._rename_alone(rows)
+            self._rename_without_transaction(rows)
         elif state == OPEN and staging is None:
             self._empty(old)
         elif state == OPEN and staging is not None:
-            self._take_place(staging, old, rows, by_name=by_name)
+            self._swap_in(staging, old, rows, by_name=by_name)
         self.reached("after_swap")
-        drop_staging(self.database, self.declared, [self.load])
+        drop_staging(self.database, self.spec, [self.load])
 
-    def _look(self, connection: Connection, name: str) -> TableShape | None:
-        found = self.database.backend.reflect(connection, name, self.declared.schema)
-        self._let_go(connection)
+    def _reflect(self, connection: Connection, name: str) -> TableShape | None:
+        found = self.database.backend.reflect(connection, name, self.spec.schema)
+        self._release(connection)
         return found
 
-    def _let_go(self, connection: Connection) -> None:
-        """MySQL keeps what was looked at locked, and then refuses a look at a table that somebody changes just now."""
+    def _release(self, connection: Connection) -> None:
+        """End the transaction of a read on MySQL, which else keeps its metadata lock.
+
+        A later read of a table that another attempt is changing would then be refused.
+        """
         if not self.database.backend.transactional_ddl:
             connection.rollback()
 
     def _count(self, connection: Connection, staging: TableShape | None) -> int:
         if staging is None:
             return 0
-        place = self.database.backend.place(connection, staging.name, staging.schema)
-        found = int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {place}").scalar() or 0)  # noqa: S608  # quoted
-        self._let_go(connection)
+        table = self.database.backend.place(connection, staging.name, staging.schema)
+        found = int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {table}").scalar() or 0)  # noqa: S608  # quoted
+        self._release(connection)
         return found
 
     def _changed(self, found: int, rows: int) -> str:
         return (
-            f"table {self.target.name!r} holds {found} rows, but the ledger says {rows}: somebody has changed it. "
-            f"Table {self.declared.display_name!r} is as it was; discard the load to start over"
+            f"table {self.target.name!r} has {found} rows, but the ledger has {rows}: something else has changed it. "
+            f"Table {self.spec.display_name!r} is unchanged; discard the load to start over"
         )
 
-    def _take_place(self, staging: TableShape, old: TableShape | None, rows: int, *, by_name: bool) -> None:
+    def _swap_in(self, staging: TableShape, old: TableShape | None, rows: int, *, by_name: bool) -> None:
         backend = self.database.backend
         if by_name and not backend.transactional_ddl:
             with self.database.transaction() as connection:
                 if self._is_mine(connection):
                     self.control_tables.loads.mark(connection, self.load, SWAPPING)
             self.reached("before_swap")
-            self._rename_alone(rows)
+            self._rename_without_transaction(rows)
             return
         if not by_name:
             old = self._prepared(staging, old)
@@ -118,7 +121,7 @@ class TableSwap:
                 if old is not None:
                     backend.drop(connection, old.name, old.schema)
                 self.reached("in_swap")
-                backend.rename_into(connection, staging.name, self.declared.table, staging.schema, there=False)
+                backend.rename_into(connection, staging.name, self.spec.table, staging.schema, there=False)
             elif old is not None:
                 backend.empty(connection, old)
                 self.reached("in_swap")
@@ -127,35 +130,35 @@ class TableSwap:
             self.reached("before_commit_of_swap")
 
     def _is_mine(self, connection: Connection) -> bool:
-        """Whether the swap is still to be done; from here on no other attempt can do it."""
-        return self.control_tables.loads.lock(connection, self.load, alone=True) == OPEN
+        """Whether the swap is still to be done; from now on no other attempt can do it."""
+        return self.control_tables.loads.lock(connection, self.load, exclusive=True) == OPEN
 
-    def _rename_alone(self, rows: int) -> None:
-        """The rename that no transaction covers: if the staging table is gone, it has happened.
+    def _rename_without_transaction(self, rows: int) -> None:
+        """The rename that no transaction covers: if the staging table no longer exists, it has happened.
 
-        An attempt that comes late may make that table anew before it is told that it is late. It is empty then, and
-        nobody can write to it any more.
+        A late attempt may create that table anew before it finds out that it is late. The table is empty then, and
+        nothing can write to it any more.
         """
-        with lock_load(self.database, self.control_tables.loads, self.load) as held:
-            if held.state != SWAPPING:
+        with lock_load(self.database, self.control_tables.loads, self.load) as locked:
+            if locked.state != SWAPPING:
                 return  # another attempt was faster
-            staging = self._look(held.tables, self.target.name)
-            found = self._count(held.tables, staging)
+            staging = self._reflect(locked.tables, self.target.name)
+            found = self._count(locked.tables, staging)
             if staging is not None and found == rows:
-                self._rename(held.tables, staging)
+                self._rename(locked.tables, staging)
             elif found:
                 raise SinkError(self._changed(found, rows))
             self.reached("after_rename")
-            self.control_tables.loads.mark(held.control_tables, self.load, COMPLETE)
+            self.control_tables.loads.mark(locked.control_tables, self.load, COMPLETE)
 
     def _rename(self, connection: Connection, staging: TableShape) -> None:
-        old = self._look(connection, self.declared.table)
+        old = self._reflect(connection, self.spec.table)
         self.database.backend.rename_into(
-            connection, staging.name, self.declared.table, staging.schema, there=old is not None
+            connection, staging.name, self.spec.table, staging.schema, there=old is not None
         )
 
     def _empty(self, old: TableShape | None) -> None:
-        """A load without a row replaces all rows by none."""
+        """Empty the table: the load has no rows."""
         with self.database.transaction() as connection:
             if not self._is_mine(connection):
                 return
@@ -166,8 +169,8 @@ class TableSwap:
             self.reached("before_commit_of_swap")
 
     def _prepared(self, staging: TableShape, old: TableShape | None) -> TableShape:
-        """The table that rows are copied into: made when absent, with all the columns they have."""
-        backend, name = self.database.backend, self.declared.table
+        """The table that rows are copied into: created if it does not exist, with all columns that they have."""
+        backend, name = self.database.backend, self.spec.table
         with self.database.session() as connection:
             if old is None:
                 make_table(
@@ -177,9 +180,9 @@ class TableSwap:
                 for column in staging.columns:
                     if column.name not in old.by_name:
                         add_column(connection, old, column.name, column.sql_type, backend)
-            found = self._look(connection, name)
+            found = self._reflect(connection, name)
         if found is None:
             raise SinkError(
-                f"table {self.declared.display_name!r} is gone: somebody has dropped it. Run the task again"
+                f"table {self.spec.display_name!r} no longer exists: it was dropped meanwhile. Run the task again"
             )
         return found

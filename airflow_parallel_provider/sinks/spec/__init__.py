@@ -1,1 +1,1 @@
-"""TODO"""
+"""What an author declares of a table, checked when the DAG file is parsed. Cheap to import."""

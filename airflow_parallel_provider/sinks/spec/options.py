@@ -1,4 +1,4 @@
-"""What may be said of a sink table by keyword: for type checkers, of the hook's constructor."""
+"""The keyword arguments of a ``SinkTable`` for type checkers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
-    from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFiles
+    from airflow_parallel_provider.sinks.spec.dead_letter_files import DeadLetterFiles
     from airflow_parallel_provider.values.kinds import Column
 
 
 class SinkTableOptions(TypedDict, total=False):
-    """The keyword arguments of :class:`~airflow_parallel_provider.sinks.table.SinkTable`, with its defaults."""
+    """The optional fields of :class:`~airflow_parallel_provider.sinks.spec.table_spec.TableSpec`."""
 
     schema: str | None
     write_disposition: Literal["append", "merge", "replace"]
+    primary_key: str | Iterable[str]
+    columns: Mapping[str, Any] | Iterable[str | Column] | type | None
     on_rerun: Literal["resume", "replace", "append"] | None
     load_column: str | None
     on_schema_change: Literal["fail", "add_columns"]
-    primary_key: str | Iterable[str]
-    columns: Mapping[str, Any] | Iterable[str | Column] | None
     dead_letters: str | DeadLetterFiles | None
     ledger_table: str
     lock_timeout: float

@@ -1,80 +1,79 @@
-"""What can be wrong with a ``SinkTable``, found when the DAG file is parsed."""
+"""Checks of what an author declares of a table. They take plain values and run when the DAG file is parsed."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.checks import check_name
 from airflow_parallel_provider.errors import PlanError
-from airflow_parallel_provider.sinks.files.dead_letter_files import DeadLetterFiles
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.sinks.table import SinkTable
+    from airflow_parallel_provider.values.kinds import Column
 
 DISPOSITIONS = ("append", "merge", "replace")
 RERUNS = (None, "resume", "replace", "append")
 SCHEMA_CHANGES = ("fail", "add_columns")
-LOAD_COLUMN = "_load_id"
-"""Column for the load's id where ``on_rerun="replace"`` needs one and the author has not named it."""
 _DOTTED = re.compile(r"\w+(\.\w+)+")
 
 
-def check_names(sink: SinkTable) -> None:
-    """Names are texts that a database can have."""
-    check_name("table", sink.table)
-    check_name("conn_id", sink.conn_id)
-    check_name("ledger_table", sink.ledger_table)
-    if sink.schema is not None:
-        check_name("schema", sink.schema)
-    for name in ("dead_letters", "rejected"):
-        value = getattr(sink, name)
-        if value is not None and not (name == "dead_letters" and isinstance(value, DeadLetterFiles)):
-            check_name(name, value)
-    if sink.schema is None and _DOTTED.fullmatch(sink.table):
-        schema, _, name = sink.table.rpartition(".")
-        cure = f"names are quoted as they stand; write SinkTable({name!r}, schema={schema!r}, ...)"
-        raise PlanError("SinkTable.table", sink.table, cure)
+def check_names(names: Mapping[str, object]) -> None:
+    """Refuse a name that no database can have, and a table name that contains a schema.
+
+    :param names: names by the field that gives them.
+    """
+    for field, name in names.items():
+        check_name(field, name)
+    table = names["table"]
+    if "schema" not in names and isinstance(table, str) and _DOTTED.fullmatch(table):
+        schema, _, name = table.rpartition(".")
+        cure = f"names are quoted as they are; write SinkTable({name!r}, schema={schema!r}, ...)"
+        raise PlanError("SinkTable.table", table, cure)
 
 
-def check_distinct(sink: SinkTable) -> None:
-    """No two tables are one."""
-    ledger = sink.ledger_table
-    given = (sink.table, sink.dead_letter_table, sink.rejected_table, ledger, f"{ledger}__loads")
-    names = [name for name in given if name is not None]
+def check_distinct(ledger_table: str, *others: str | None) -> None:
+    """Refuse two tables with one name.
+
+    :param others: names of the other tables; None: there is no such table.
+    """
+    names = [name for name in (*others, ledger_table, f"{ledger_table}__loads") if name is not None]
     if len(set(names)) != len(names):
         cure = "table, dead_letters, rejected and ledger_table must differ"
-        raise PlanError("SinkTable.ledger_table", ledger, cure)
+        raise PlanError("SinkTable.ledger_table", ledger_table, cure)
 
 
-def check_modes(sink: SinkTable) -> None:
-    """Words that are one of a few."""
-    if sink.write_disposition not in DISPOSITIONS:
+def check_modes(write_disposition: object, on_rerun: object, on_schema_change: object) -> None:
+    """Refuse a word that is not one of the few a field may have."""
+    if write_disposition not in DISPOSITIONS:
         cure = "write 'append', 'merge' or 'replace'"
-        raise PlanError("SinkTable.write_disposition", sink.write_disposition, cure)
-    if sink.on_rerun not in RERUNS:
-        raise PlanError("SinkTable.on_rerun", sink.on_rerun, "write 'resume', 'replace' or 'append'")
-    if sink.on_schema_change not in SCHEMA_CHANGES:
-        raise PlanError("SinkTable.on_schema_change", sink.on_schema_change, "write 'fail' or 'add_columns'")
+        raise PlanError("SinkTable.write_disposition", write_disposition, cure)
+    if on_rerun not in RERUNS:
+        raise PlanError("SinkTable.on_rerun", on_rerun, "write 'resume', 'replace' or 'append'")
+    if on_schema_change not in SCHEMA_CHANGES:
+        raise PlanError("SinkTable.on_schema_change", on_schema_change, "write 'fail' or 'add_columns'")
 
 
-def check_load_column(sink: SinkTable) -> None:
-    """It is nobody else's column."""
-    if sink.load_column is not None:
-        check_name("load_column", sink.load_column)
-    name = sink.load_id_column
-    if name is not None and name in [*sink.key, *(column.name for column in sink.declared or ())]:
+def check_load_column(load_column: object, name: str | None, columns: Iterable[str]) -> None:
+    """Refuse a load column that the rows have, too.
+
+    :param load_column: as the author wrote it.
+    :param name: its name, which may be a default; None: there is none.
+    :param columns: names of the declared columns and of the key.
+    """
+    if load_column is not None:
+        check_name("load_column", load_column)
+    if name is not None and name in columns:
         raise PlanError("SinkTable.load_column", name, "primary_key and columns have it too; give it another name")
 
 
-def check_key(sink: SinkTable) -> None:
-    """What makes a row unique is among its columns."""
-    if sink.write_disposition == "merge" and not sink.primary_key:
+def check_key(key: tuple[str, ...], columns: tuple[Column, ...] | None, write_disposition: str) -> None:
+    """Refuse a merge without a key, and a key that is not among the declared columns."""
+    if write_disposition == "merge" and not key:
         cure = "merge needs the columns that make a row unique, e.g. primary_key=['id']"
-        raise PlanError("SinkTable.primary_key", sink.primary_key, cure)
-    columns = sink.declared
+        raise PlanError("SinkTable.primary_key", key, cure)
     if columns is None or any(column.kind is None for column in columns):
-        return  # the rows may bring more columns
-    for name in sink.key:
+        return  # the rows may have more columns
+    for name in key:
         if name not in [column.name for column in columns]:
             raise PlanError("SinkTable.primary_key", name, "it is not among columns; add it there with its type")

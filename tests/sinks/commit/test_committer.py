@@ -84,7 +84,7 @@ def test_load_that_was_discarded_meanwhile_is_not_complete(database: TestDatabas
         hook.write_chunk("00000000", numbered(1))
         hook.discard(SPEC.load_key)
         hook.write_chunk("00000001", numbered(2), first_position=100)
-        with pytest.raises(LoadMismatch, match="is gone from the ledger; somebody discarded it"):
+        with pytest.raises(LoadMismatch, match="is no longer in the ledger: it was discarded"):
             hook.consolidate()
 
 
@@ -228,7 +228,7 @@ def test_load_without_a_chunk_may_begin_in_another_way(database: TestDatabase) -
 def test_other_items_under_the_same_chunk_id_are_refused(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", numbered(1, 2))
-        with pytest.raises(LoadMismatch, match="2 items from position 0, this try 3 items from position 0"):
+        with pytest.raises(LoadMismatch, match="2 items from position 0, this attempt 3 items from position 0"):
             hook.write_chunk("00000000", numbered(1, 2, 3))
 
     assert [row[0] for row in database.rows()] == [1, 2]
@@ -239,7 +239,7 @@ def test_ledger_of_a_table_that_is_gone_is_refused(database: TestDatabase) -> No
         hook.write_chunk("00000000", numbered(1))
     database.execute(f"DROP TABLE {database.place('scores')}")
 
-    with database.hook() as hook, pytest.raises(LoadMismatch, match=r"1 rows are in table .*scores'.*[Dd]iscard"):
+    with database.hook() as hook, pytest.raises(LoadMismatch, match=r"1 committed rows in table .*scores'.*[Dd]iscard"):
         hook.open(SPEC)
 
 

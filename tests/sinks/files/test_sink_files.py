@@ -16,7 +16,7 @@ import pytest
 
 from airflow_parallel_provider import Pipeline, PlanError, RunFailed, SinkFiles, Source
 from airflow_parallel_provider.errors import LoadMismatch
-from airflow_parallel_provider.sinks.files import sink_files as module
+from airflow_parallel_provider.sinks.files import file_load as module
 from tests.support.parts import failing_at, load, load_and_die, numbered, rows_of_parts
 
 pytestmark = pytest.mark.airflow
@@ -249,8 +249,8 @@ def test_parquet_parts_share_the_schema_of_the_first(tmp_path: Path) -> None:
     ("kind", "last", "complaint"),
     [
         ("parquet", {"id": "text", "name": "n"}, "column 'id' cannot be written as int64"),
-        ("parquet", {"id": 1, "other": "n"}, "column 'other' is not among those of the first part"),
-        ("csv", {"id": 1, "other": "n"}, "column 'other' is not among those of the first part"),
+        ("parquet", {"id": 1, "other": "n"}, "column 'other' is not in the first part"),
+        ("csv", {"id": 1, "other": "n"}, "column 'other' is not in the first part"),
     ],
 )
 def test_rows_unlike_those_before_are_refused(tmp_path: Path, kind: str, last: Any, complaint: str) -> None:
@@ -301,10 +301,10 @@ def test_decimals_of_parquet_may_be_longer_than_those_of_the_first_part(tmp_path
 @pytest.mark.parametrize(
     ("first", "last", "complaint"),
     [
-        ({"id": [1]}, {"id": [2], "name": ["n"]}, "column 'name' is not among those of the first part"),
+        ({"id": [1]}, {"id": [2], "name": ["n"]}, "column 'name' is not in the first part"),
         ({"id": [1], "name": ["n"]}, {"id": [2]}, "its Arrow table has no column 'name'"),
-        ({"id": [1]}, {"id": [1.5]}, "the parts before have id: int64"),
-        ({"id": [{"a": 1}]}, {"id": [{"b": 1}]}, "the parts before have id: struct"),
+        ({"id": [1]}, {"id": [1.5]}, "the earlier parts have id: int64"),
+        ({"id": [{"a": 1}]}, {"id": [{"b": 1}]}, "the earlier parts have id: struct"),
     ],
 )
 def test_arrow_tables_unlike_those_before_are_refused(tmp_path: Path, first: Any, last: Any, complaint: str) -> None:

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.parametrize("database", OWN, indi
 
 def write(hook: Any, chunk_id: str, rows: list[Any], *message_ids: str) -> None:
     chunk = ChunkResult(chunk_id, 0, 0, len(rows), 0, rows, message_ids=message_ids)
-    hook.write_chunk(chunk_id, rows, within=hook.opened_load.record_messages(chunk))
+    hook.write_chunk(chunk_id, rows, in_transaction=hook.load.record_messages(chunk))
 
 
 def opened(database: TestDatabase, queue: str = "redis orders", key: str = "nightly") -> Any:
@@ -30,7 +30,7 @@ def test_messages_are_known_to_every_load_of_their_queue(database: TestDatabase)
         write(hook, "a-00000000", [{"id": 1}, {"id": 2}], "m1", "m2")
 
     with opened(database, key="another") as again, opened(database, queue="other", key="third") as other:
-        found = again.opened_load.known_messages(), other.opened_load.known_messages()
+        found = again.load.known_messages(), other.load.known_messages()
 
     assert found == (frozenset({"m1", "m2"}), frozenset())
 
@@ -41,7 +41,7 @@ def test_message_of_a_chunk_that_failed_is_not_known(database: TestDatabase) -> 
         with pytest.raises(SchemaMismatch):
             write(hook, "a-00000001", [{"id": "no number"}], "m2")
 
-        assert hook.opened_load.known_messages() == {"m1"}
+        assert hook.load.known_messages() == {"m1"}
 
 
 def test_message_that_is_in_already_stops_the_chunk(database: TestDatabase) -> None:
@@ -51,7 +51,7 @@ def test_message_that_is_in_already_stops_the_chunk(database: TestDatabase) -> N
             write(other, "b-00000000", [{"id": 1}, {"id": 2}], "m1", "m2")
 
         assert database.rows("scores", "id") == [(1,)]
-        assert other.opened_load.known_messages() == {"m1"}
+        assert other.load.known_messages() == {"m1"}
 
 
 def test_messages_of_long_ago_are_forgotten(database: TestDatabase) -> None:
@@ -62,7 +62,7 @@ def test_messages_of_long_ago_are_forgotten(database: TestDatabase) -> None:
         table = database.place("airflow_parallel_ledger__messages")
         database.execute(f"UPDATE {table} SET committed_at = '{long_ago}' WHERE message_id = 'old'")
 
-        assert hook.opened_load.known_messages() == {"new"}
+        assert hook.load.known_messages() == {"new"}
 
 
 def test_discarded_load_may_have_its_messages_again(database: TestDatabase) -> None:
@@ -75,4 +75,4 @@ def test_discarded_load_may_have_its_messages_again(database: TestDatabase) -> N
         assert hook.discard("nightly") == 1
 
     with opened(database) as hook:
-        assert hook.opened_load.known_messages() == {"m2"}
+        assert hook.load.known_messages() == {"m2"}

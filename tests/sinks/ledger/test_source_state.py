@@ -29,7 +29,7 @@ def test_state_is_that_of_the_try_that_committed_first(database: TestDatabase) -
     for attempt, state in enumerate([{"until": 1}, LISTING, {"until": 3}, None], start=1):
         with database.hook() as hook:
             hook.open(tried(state, attempt))
-            found.append(hook.source_state)
+            found.append(hook.load.source_state)
             if attempt > 1:
                 hook.write_chunk("00000000", [{"id": 1}])
 

@@ -61,7 +61,7 @@ def test_a_load_asks_no_more_than_it_must_of_tables_that_are_there(database: Tes
 def test_names_of_columns_are_those_of_the_whole_table(database: TestDatabase) -> None:
     name = 'it\'s "é" 100' if database.name != "mariadb" else "it's é 100"
     with database.opened(table=name, columns={"id": int, "é": str, "B b": float}) as hook:
-        opened = hook._connect()
+        opened = hook.destination().database
         with opened.session() as connection:
             for table in (name, f"{name}__dead_letters", "airflow_parallel_ledger"):
                 shape = opened.backend.reflect(connection, table, database.schema)
@@ -81,7 +81,7 @@ def test_the_catalogue_of_postgresql_says_what_sqlalchemy_says(
 
     table = "ta\"b'l%e"
     database.execute(ddl.replace("{}", database.place(table)))
-    opened = database.hook()._connect()
+    opened = database.hook().destination().database
     with opened.session() as connection:
         if not named:
             connection.exec_driver_sql(f'SET LOCAL search_path = "{database.schema}"')
@@ -102,7 +102,7 @@ def test_keys_on_a_server_that_knows_no_included_columns(database: PostgresDatab
     import sqlalchemy as sa
 
     database.execute(f"CREATE TABLE {database.place('scores')} (a int, b int, PRIMARY KEY (b, a), UNIQUE (a))")
-    opened = database.hook()._connect()
+    opened = database.hook().destination().database
     with opened.session() as connection:
         connection.dialect.server_version_info = (10, 23)
         found = opened.backend.unique_keys(sa.inspect(connection), "scores", database.schema)

@@ -112,7 +112,7 @@ def test_default_of_a_clear_is_to_start_over_and_to_say_so(
         load(database, airflow("b"), rows_of(1, 2))
 
     assert ids(database) == [1, 1, 2, 2]
-    assert ["holds 2 rows of earlier generations" in record.getMessage() for record in caplog.records] == [True]
+    assert ["has 2 rows of earlier generations" in record.getMessage() for record in caplog.records] == [True]
 
 
 def test_default_with_a_load_column_is_to_replace(database: TestDatabase) -> None:
@@ -211,7 +211,7 @@ def test_consolidate_compares_the_table_with_the_ledger(
     with database.opened(load_column="load") as hook:
         hook.write_chunk("00000000", rows_of(1, 2))
         database.execute(f"DELETE FROM {database.place('scores')} WHERE id = 1")
-        with pytest.raises(SinkError, match="says that 2 rows are in"):
+        with pytest.raises(SinkError, match="has 2 committed rows"):
             hook.consolidate()
         state = database.rows("airflow_parallel_ledger__loads", "state")
         with caplog.at_level(logging.WARNING):

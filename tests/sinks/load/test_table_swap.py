@@ -143,7 +143,7 @@ def test_chunk_after_the_swap_is_refused(database: TestDatabase) -> None:
     load(database, "monday", rows_of(1))
 
     with database.opened(spec=LoadSpec("monday", 100, "list", attempt=2), **REPLACE) as hook:
-        with pytest.raises(LoadMismatch, match="has taken the place of table"):
+        with pytest.raises(LoadMismatch, match="has already been swapped in as table"):
             hook.write_chunk("00000001", rows_of(2), first_position=100)
         hook.consolidate()
 
@@ -272,7 +272,7 @@ def test_changed_staging_table_is_not_swapped_in(database: TestDatabase) -> None
         hook.write_chunk("00000000", rows_of(2, 3))
         [staging] = leftovers(database)
         database.execute(f"DELETE FROM {database.place(staging)} WHERE id = 2")
-        with pytest.raises(SinkError, match="holds 1 rows, but the ledger says 2"):
+        with pytest.raises(SinkError, match="has 1 rows, but the ledger has 2"):
             hook.consolidate()
 
     assert ids(database) == [1]

@@ -148,7 +148,7 @@ def test_statement_that_is_running_can_be_broken_off(database: TestDatabase) -> 
 
     def write() -> None:
         hook.write_chunk("00000000", rows_of(0, SIZE))
-        hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE, within=take_for_ever)
+        hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE, in_transaction=take_for_ever)
 
     error = broken_off(hook, write, running)
 

@@ -1,0 +1,119 @@
+"""The rows of a chunk on their way into the table: made into a block, converted to the column types, written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.rows.arrow_rows import ArrowRows, takes
+from airflow_parallel_provider.rows.block import Block, to_block, unchecked_block
+from airflow_parallel_provider.rows.fit import RowSlices, check_names, fit_block
+from airflow_parallel_provider.sinks.commit.target_checks import missing_key
+from airflow_parallel_provider.values.annotations import written_as_annotated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
+    from airflow_parallel_provider.sql.backends.base import Backend, Rows
+    from airflow_parallel_provider.values.table_shape import TableShape
+
+
+class RowWriter:
+    """Converts and writes the rows of a load.
+
+    :param load: id of the load, which goes into the load column if there is one.
+    """
+
+    def __init__(self, spec: TableSpec, backend: Backend, *, load: str = "") -> None:
+        self._spec = spec
+        self._backend = backend
+        self._load = load
+
+    def block(self, rows: Sequence[Any], *, unchecked: bool = False) -> Block:
+        """Rows of any shape as a block.
+
+        :param unchecked: do not look at each tuple now, if the backend asks for some rows at a time and nothing but the
+            writing depends on what the rows are: to look at all takes longer than to begin the transaction.
+        """
+        names = self._spec.column_names
+        if unchecked and self._may_be_unchecked():
+            block = unchecked_block(rows, names, self._backend.rows_ahead or 0)
+            if block is not None:
+                return block
+        block = to_block(rows, names, arrow=bool(self._backend.arrow_kinds))
+        if written_as_annotated(self._spec.validate):  # the rows are dicts that the model has dumped
+            block = Block(block.names, block.rows, (*block.sources, self._spec.validate))
+        load_column = self._spec.load_id_column
+        if load_column is None or not block.rows:
+            return block
+        if load_column in block.names:
+            raise SchemaMismatch(
+                f"table {self._spec.display_name!r}: the rows have a column {load_column!r}, which receives the id of "
+                "the load: name another one as load_column"
+            )
+        if isinstance(block.rows, ArrowRows):
+            rows_with_id = block.rows.with_text(load_column, self._load)
+            source = rows_with_id.table.select([load_column])
+            return Block((*block.names, load_column), rows_with_id, (*block.sources, source))
+        return Block((*block.names, load_column), [(*row, self._load) for row in block.rows], block.sources)
+
+    def _may_be_unchecked(self) -> bool:
+        return (
+            self._backend.rows_ahead is not None
+            and self._spec.validate is None
+            and self._spec.load_id_column is None
+            and self._spec.on_schema_change != "add_columns"
+        )
+
+    def fit(self, block: Block, shape: TableShape, where: str) -> Rows:
+        """The rows of a block as the driver takes them; to be iterated once.
+
+        :raises SchemaMismatch: here, or during the iteration.
+        """
+        if block.rows and not block.names:
+            raise SchemaMismatch(
+                f"table {shape.display_name!r}: the rows have no columns at all ({where}): return dicts with keys"
+            )
+        for name in self._spec.key:
+            if name not in block.names and not shape.by_name[name].has_default:
+                raise missing_key(name, shape.display_name, where)
+        if self._goes_as_arrow(block, shape):
+            check_names(block, shape, where)
+            return block.rows
+        size = self._backend.rows_ahead
+        if size is None:
+            return fit_block(block, shape, self._backend.adapters, where)
+        check_names(block, shape, where)  # before anything is sent
+        return RowSlices(block, shape, self._backend.adapters, where, size)
+
+    def _goes_as_arrow(self, block: Block, shape: TableShape) -> bool:
+        """Whether the backend gets the Arrow table itself, because no value of it needs to be looked at."""
+        rows = block.rows
+        if not isinstance(rows, ArrowRows) or rows.seen:
+            return False
+        columns = [shape.by_name.get(name) for name in block.names]
+        return all(
+            column is not None and column.kind in self._backend.arrow_kinds and takes(column, field.type)
+            for column, field in zip(columns, rows.table.schema, strict=True)
+        )
+
+    def claim_statement(
+        self, shape: TableShape | None, block: Block
+    ) -> Callable[[Connection, Any, dict[str, Any]], object]:
+        """A function that runs the ledger's INSERT, if these rows follow it."""
+        backend, names = self._backend, block.names
+
+        def execute(connection: Connection, insert: Any, row: dict[str, Any]) -> None:
+            backend.claim(connection, insert, row, shape if block.rows else None, names)
+
+        return execute
+
+    def write(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
+        """Write rows that fit, in the transaction that is open."""
+        if self._spec.write_disposition == "merge":
+            self._backend.merge(connection, shape, names, rows, self._spec.key)
+        else:
+            self._backend.insert(connection, shape, names, rows)

@@ -1,0 +1,75 @@
+"""Whether a table fits its declaration, and whether a database accepts its columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.sql.names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
+    from airflow_parallel_provider.sql.backends.base import Backend
+    from airflow_parallel_provider.values.kinds import Column
+    from airflow_parallel_provider.values.table_shape import TableShape
+
+
+def check_shape(shape: TableShape, spec: TableSpec) -> None:
+    """Check that an existing table has what its declaration names.
+
+    :raises SchemaMismatch: if it does not fit.
+    """
+    columns, table = spec.declared_columns or (), shape.display_name
+    addable = set()
+    if spec.on_schema_change == "add_columns":
+        addable = {column.name for column in columns if column.kind is not None}
+    load_column = spec.load_id_column
+    if load_column is not None and load_column not in shape.by_name and spec.on_schema_change != "add_columns":
+        raise SchemaMismatch(
+            f"table {table!r} has no column {load_column!r} for the id of the load: add it (text, 32 characters), name "
+            "another one as load_column, or let the sink add it: on_schema_change='add_columns'"
+        )
+    for name in [*(column.name for column in columns), *spec.key]:
+        if name not in shape.by_name and (name not in addable or name in spec.key):
+            raise SchemaMismatch(
+                f"table {table!r} has no column {name!r}, which the sink names: add it to the table, or remove it from "
+                "columns and primary_key"
+            )
+    if spec.write_disposition == "merge" and frozenset(spec.key) not in shape.unique_keys:
+        raise SchemaMismatch(
+            f"table {table!r} has no primary key or unique index on ({', '.join(spec.key)}), which "
+            "write_disposition='merge' needs: add one, or name the table's own key in primary_key"
+        )
+
+
+def check_columns(columns: Sequence[Column], spec: TableSpec, backend: Backend, where: str) -> None:
+    """Check the columns of a table that is to be created or extended.
+
+    :param where: which chunk, for errors.
+    :raises SchemaMismatch: if the key is not among them, or if the database cannot have one of them.
+    """
+    names = [column.name for column in columns]
+    table = spec.display_name
+    for name in spec.key:
+        if name not in names:
+            raise missing_key(name, table, where)
+    for name in names:
+        check_name(name, f"a column of table {table!r}", backend)
+    folded: dict[str, str] = {}
+    for name in names:
+        other = folded.setdefault(name.casefold(), name)
+        if other is not name and backend.folds_case:
+            raise SchemaMismatch(
+                f"table {table!r}: columns {other!r} and {name!r} differ only in case, which this database does "
+                f"not distinguish ({where}): rename one in a stage"
+            )
+
+
+def missing_key(name: str, table: str, where: str) -> SchemaMismatch:
+    """The error for rows without a column of the key."""
+    return SchemaMismatch(
+        f"table {table!r}: the rows have no column {name!r}, which is in primary_key ({where}): "
+        "return it from the last stage"
+    )
