@@ -3,7 +3,7 @@
 An argument is described once, where it is declared. This script reads the sources as text, without importing them (and
 Airflow), and replaces what stands between two marks in a page::
 
-    <!-- arguments: SinkTable -->
+    <!-- arguments: Stage -->
     ...
     <!-- end of arguments -->
 
@@ -25,7 +25,7 @@ PACKAGE = "airflow_parallel_provider"
 MARKED = re.compile(r"(<!-- arguments: (?P<what>.+?) -->\n).*?(<!-- end of arguments -->)", re.DOTALL)
 
 SEE = {
-    "SinkTable": {
+    "sinks.spec.table_spec.TableSpec": {
         "write_disposition": "rerun.md#replace-a-table",
         "on_rerun": "rerun.md",
         "columns": "#the-columns-of-a-new-table",
@@ -63,9 +63,10 @@ class _Class:
 def arguments_of(name: str) -> list[Argument]:
     """The arguments of a class of the package, in the order of its declaration.
 
-    :param name: as the package exports it.
+    :param name: as the package exports it, or with its module, ``sinks.spec.table_spec.TableSpec``.
     """
-    return _arguments(_find(f"{PACKAGE}.{_exports()[name]}", name))
+    module, _, last = name.rpartition(".")
+    return _arguments(_find(f"{PACKAGE}.{module or _exports()[last]}", last))
 
 
 def table(what: str) -> str:
@@ -74,7 +75,7 @@ def table(what: str) -> str:
     :param what: names of classes, ``ParallelPipelineOperator, Pipeline(memory_limit)``: in parentheses which arguments.
     """
     lines = ["| argument | meaning | default |", "|---|---|---|"]
-    for name, chosen in re.findall(r"(\w+)(?:\(([^)]*)\))?", what):
+    for name, chosen in re.findall(r"([\w.]+)(?:\(([^)]*)\))?", what):
         wanted = re.findall(r"\w+", chosen)
         for each in arguments_of(name):
             if wanted and each.name not in wanted:
