@@ -1,4 +1,4 @@
-"""The final account of a run: for machines (:meth:`RunReport.as_dict`) and for people (``str``)."""
+"""The report of a run: as data (:meth:`RunReport.as_dict`) and as text (``str``)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class StageReport:
     workers: int
     """Most workers it had at a time."""
     workers_now: int
-    """Workers it has at this moment; 0 at the end."""
+    """Workers it has now; 0 at the end."""
     items_in: int
-    """Items that reached it, each counted once however often it was tried."""
+    """Items that reached it, each counted once, whatever the number of attempts."""
     items_out: int
     failed: int
     """Items it gave up on (dead letters)."""
@@ -41,7 +41,7 @@ class StageReport:
     queue_size: int
     """Bound of that number."""
     queue_now: int
-    """Items that wait in front of it at this moment; 0 at the end."""
+    """Items that wait in front of it now; 0 at the end."""
     p50_ms: float | None
     """Median duration of one call, milliseconds."""
     p95_ms: float | None
@@ -56,12 +56,12 @@ class StageReport:
     starved_seconds: float = 0.0
     blocked_seconds: float = 0.0
     recent_ms: list[float | None] = field(default_factory=list)
-    """As ``p50_ms``, ``p95_ms`` and ``p99_ms``, of the calls that ended since the look before; for live views."""
+    """As ``p50_ms``, ``p95_ms`` and ``p99_ms``, of the calls that ended since the last snapshot; for live views."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """The final account of a run.
+    """The report of a run: final, or in a snapshot of a running one.
 
     Items read are always the sum of their fates::
 
@@ -82,7 +82,7 @@ class RunReport:
     items_unfinished: int
     """Items read but not committed; 0 unless the run ended early."""
     rows_committed: int
-    """Rows that are in the sink; with ``rows_rejected`` they are all rows that came out of the last stage."""
+    """Rows that are in the sink; with ``rows_rejected`` they are all rows of the last stage."""
     chunks_committed: int
     chunks_skipped: int
     seconds: float
@@ -90,8 +90,8 @@ class RunReport:
     cpu_seconds: float
     """CPU time of the task process and all workers."""
     peak_rss_bytes: int
-    """Largest sum of the resident memory of the task process and its workers (pages they share count each time), as
-    sampled, or, if that is more, the task process at the end and what each of its last workers held at most."""
+    """Largest sum of the resident memory of the task process and its workers (pages they share count each time): the
+    largest sample, or the task process at the end plus the peak of each of its last workers, whichever is more."""
     estimated_serial_seconds: float
     """What one worker doing one thing after the other would have taken."""
     speedup: float
@@ -105,7 +105,7 @@ class RunReport:
     error: str | None = None
     """Why the run ended early."""
     warnings: list[str] = field(default_factory=list)
-    """What somebody should know although the run went on."""
+    """Problems that did not end the run."""
     decisions: list[dict[str, Any]] = field(default_factory=list)
     """Changes of the number of workers: at (seconds), stage, before, after, reason."""
     series: dict[str, Any] = field(default_factory=dict)
@@ -118,24 +118,25 @@ class RunReport:
     max_in_flight: int = 0
     """Bound of the number of items that are read and not committed."""
     rss_bytes: int = 0
-    """Resident memory of the task process and its workers when it was looked at last; see ``peak_rss_bytes``."""
+    """Resident memory of the task process and its workers at the last sample; see ``peak_rss_bytes``."""
     workers: list[dict[str, Any]] = field(default_factory=list)
     """What each worker did: calls, failed, failure_rate, busy/starved/blocked/cpu seconds, peak_rss_bytes, lost."""
 
     rows_rejected: int = 0
     """Rows that ``validate`` or the database refused; each counts as one failed item for the tolerance."""
-    figures: dict[str, Any] = field(default_factory=dict)
-    """The sink's ``aggregates`` over the whole load; of one with ``by``, at most 20 groups."""
+    aggregates: dict[str, Any] = field(default_factory=dict)
+    """The values of the sink's ``aggregates`` over the whole load; of one with ``by``, at most 20 groups."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON: text, numbers, lists and dicts only, no NaN or infinity."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """What a person wants to read."""
-        from airflow_parallel_provider.report import report_text
-
+        """The report as text; see :func:`report_text`."""
         return report_text(self)
+
+
+# -- the report as text -----------------------------------------------------------------------------------------------
 
 
 def report_text(report: RunReport) -> str:
@@ -146,8 +147,8 @@ def report_text(report: RunReport) -> str:
         lines += [f"{each['count']:>9,}  {each['stage']}: {each['cause']}" for each in report.failures[:10]]
         if len(report.failures) > 10:
             lines.append(f"{'':>9}  and {len(report.failures) - 10} more causes")
-    if report.figures:
-        lines += ["", *_figures(report.figures)]
+    if report.aggregates:
+        lines += ["", *_aggregates(report.aggregates)]
     lines.append("")
     if report.bottleneck:
         lines.append(f"bottleneck: {report.bottleneck}. {report.advice}".rstrip())
@@ -183,24 +184,23 @@ def _fates(report: RunReport) -> str:
     return f"  items: {', '.join(parts)}; {chunks}"
 
 
-def _figures(figures: Mapping[str, Any]) -> list[str]:
-    width = max(map(len, figures))
-    return [f"  {name.ljust(width)}  {_figure(figure)}" for name, figure in figures.items()]
+def _aggregates(aggregates: Mapping[str, Any]) -> list[str]:
+    width = max(map(len, aggregates))
+    return [f"  {name.ljust(width)}  {_aggregate(value)}" for name, value in aggregates.items()]
 
 
-def _figure(figure: Any) -> str:
-    if isinstance(figure, Mapping):
-        return ", ".join(f"{key}: {_figure(each)}" for key, each in figure.items())
-    if isinstance(figure, (int, float)):
-        return f"{figure:,}" if isinstance(figure, int) else f"{figure:,.6g}"
-    return "-" if figure is None else str(figure)
+def _aggregate(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_aggregate(each)}" for key, each in value.items())
+    if isinstance(value, (int, float)):
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+    return "-" if value is None else str(value)
 
 
 def _effort(report: RunReport) -> str:
-    return (
-        f"  {format_duration(report.cpu_seconds)} of CPU, {report.peak_rss_bytes / 2**20:,.0f} MiB at most; one worker alone "
-        f"about {format_duration(report.estimated_serial_seconds)}, so {report.speedup:.1f}x"
-    )
+    cpu, serial = format_duration(report.cpu_seconds), format_duration(report.estimated_serial_seconds)
+    memory = f"{report.peak_rss_bytes / 2**20:,.0f} MiB at most"
+    return f"  {cpu} of CPU, {memory}; one worker alone about {serial}, so {report.speedup:.1f}x"
 
 
 def _stage_table(stages: Sequence[StageReport]) -> list[str]:
@@ -239,12 +239,14 @@ def _milliseconds(value: float | None) -> str:
     return f"{value:.1f} ms" if value < 1000 else f"{value / 1000:.1f} s"
 
 
-def format_duration(seconds: float) -> str:
-    """Seconds as a person says them: ``0.52 s``, ``41.3 s``, ``4 min 10 s``, ``2 h 05 min``."""
-    if seconds < 10:
-        return f"{seconds:.2f} s"
+def format_duration(seconds: float, *, estimate: bool = False) -> str:
+    """Seconds as text: ``0.52 s``, ``41.3 s``, ``4 min 10 s``, ``2 h 05 min``.
+
+    :param estimate: without fractions of a second: ``41 s``.
+    """
     if seconds < 120:
-        return f"{seconds:.1f} s"
+        digits = 0 if estimate else 2 if seconds < 10 else 1
+        return f"{seconds:.{digits}f} s"
     whole = round(seconds)
     if whole < 7200:
         return f"{whole // 60} min {whole % 60:02d} s"

@@ -101,8 +101,12 @@ DURATIONS = {
 }
 
 
+ESTIMATES = {0.4: "0 s", 9.7: "10 s", 74.2: "74 s", 250.4: "4 min 10 s", 12_000: "3 h 20 min"}
+
+
 def test_durations_as_a_person_says_them() -> None:
     assert {seconds: format_duration(seconds) for seconds in DURATIONS} == DURATIONS
+    assert {seconds: format_duration(seconds, estimate=True) for seconds in ESTIMATES} == ESTIMATES
 
 
 def test_no_line_of_the_table_is_longer_than_a_screen() -> None:

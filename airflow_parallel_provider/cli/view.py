@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 from airflow_parallel_provider.monitoring.history import items_done
-from airflow_parallel_provider.monitoring.progress import Progress, format_seconds
+from airflow_parallel_provider.monitoring.progress import Progress
+from airflow_parallel_provider.report import format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -121,7 +122,7 @@ def headline(snapshot: Snapshot, progress: Progress) -> str:
     parts.append(f"{progress.rate:,.0f}/s")
     left = progress.seconds_left(snapshot)
     if left is not None and not snapshot.get("final"):
-        parts.append(f"about {format_seconds(left)} left")
+        parts.append(f"about {format_duration(left, estimate=True)} left")
     if snapshot["items_skipped"]:
         parts.append(f"{snapshot['items_skipped']:,} were already in")
     if snapshot["items_dead_lettered"]:

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.monitoring.history import items_done
+from airflow_parallel_provider.report import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,20 +51,12 @@ class Progress:
             parts = [f"{_grouped(done)} of {_grouped(total)} items ({done * 100 // total} %)"]
         parts.append(f"{_grouped(round(self.rate))}/s")
         if (left := self.seconds_left(snapshot)) is not None:
-            parts.append(f"about {format_seconds(left)} left")
+            parts.append(f"about {format_duration(left, estimate=True)} left")
         if skipped := snapshot.get("items_skipped"):
             parts.append(f"{_grouped(skipped)} were already in")
         if failed := snapshot.get("items_dead_lettered"):
             parts.append(f"{_grouped(failed)} failed")
         return ", ".join(parts) + _queues(snapshot)
-
-
-def format_seconds(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3 h 20 min``."""
-    minutes = round(seconds / 60)
-    if seconds < 100:
-        return f"{round(seconds)} s"
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _grouped(number: int) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-import pytest
-
 from airflow_parallel_provider.monitoring.history import History
-from airflow_parallel_provider.monitoring.progress import Progress, format_seconds
+from airflow_parallel_provider.monitoring.progress import Progress
 from tests.support.airflow_doubles import snapshot
 
 # -- history --------------------------------------------------------------------------------------
@@ -71,10 +69,3 @@ def test_chunks_that_were_already_in_are_said() -> None:
     progress.add(now)
 
     assert progress.line(now) == "2 000 of 4 000 items (50 %), 0/s, 2 000 were already in; waiting: score 3/64"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (3600, "60 min"), (12_000, "3 h 20 min")]
-)
-def test_durations_read_well(seconds: float, text: str) -> None:
-    assert format_seconds(seconds) == text

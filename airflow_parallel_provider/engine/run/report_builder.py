@@ -90,7 +90,7 @@ def build_report(parts: RunParts, state: State) -> RunReport:
         workers=for_report([metrics for stage in parts.stages for metrics in stage.worker_metrics]),
         series=parts.series.as_dict(),
         rows_rejected=run.tolerance.rejected,
-        figures=dict(writer.aggregates),
+        aggregates=dict(writer.aggregates),
         decisions=[decision.as_dict() for decision in parts.decisions],
     )
 

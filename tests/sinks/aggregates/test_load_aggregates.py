@@ -176,8 +176,8 @@ def test_report_tells_figures_and_rejected_rows(warehouse: SqliteDatabase, caplo
     assert report.items_read == report.items_committed == 50
     assert [(each["stage"], each["count"]) for each in report.failures] == [("sink", 10)]
     assert report.failures[0]["cause"].startswith("ValueError (test_load_aggregates.py:")
-    assert report.figures["orders"] == 90
-    assert set(report.figures["by_buyer"]) == {"None", "ann", "bob", "café"}
+    assert report.aggregates["orders"] == 90
+    assert set(report.aggregates["by_buyer"]) == {"None", "ann", "bob", "café"}
     json.dumps(report.as_dict(), allow_nan=False)
     text = str(report)
     assert "10 rows rejected" in text
