@@ -25,6 +25,8 @@ WEEK_AFTER_3.2.2 := 2026-06-05
 WEEK_AFTER_3.3.2 := 2026-09-24
 # What meets Airflow itself: run under each supported version of it.
 AIRFLOW_TESTS := $(addprefix tests/,bridge decorators monitoring operators plugins system test_get_provider_info.py)
+# See tests/support/lanes.py.
+LANES := -n 2 --dist loadscope
 FAST := not airflow and not system and not slow
 # It depends on 120 packages, some of them older than those that Airflow needs. The two parts that are tested here need a
 # dozen, which are in the extra `dev`.
@@ -64,8 +66,8 @@ pictures: $(STAMP) browser ## take the README's pictures of the Pipeline tab aga
 	@$(BIN)/python -m dev.pictures
 
 .PHONY: test
-test: $(STAMP) ## all tests but the long forms marked slow (ARGS="-k name" to choose)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: $(STAMP) ## all tests but the long forms marked slow, in two lanes (ARGS="-k name" to choose, "-n 0": one lane)
+	$(BIN)/python -m pytest -m "not slow" $(LANES) $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(STAMP) ## the long forms

@@ -6,8 +6,10 @@ Airflow is not imported here: engine tests must start in milliseconds.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,22 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _GRACE_SECONDS = 3.0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``pytest -n 2 --dist loadscope``, which is what ``make test`` does, has two lanes."""
+    from tests.support.lanes import Lanes
+
+    return Lanes(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In a lane, the longest tests come first."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tests.support.lanes import place_of
+
+        items.sort(key=lambda item: place_of(item.nodeid))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -19,7 +19,9 @@ def isolate() -> Path:
     Must be called before the first ``import airflow``: Airflow reads its settings there and then. A second call returns
     the same folder.
     """
-    if (home := os.environ.get("PARALLEL_TESTS_AIRFLOW_HOME")) and Path(home).is_dir():
+    # Each worker of pytest-xdist has one of its own; all processes that a worker starts have that of the worker.
+    own = f"PARALLEL_TESTS_AIRFLOW_HOME_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+    if (home := os.environ.get(own)) and Path(home).is_dir():
         return Path(home)
     if "airflow.settings" in sys.modules:
         raise RuntimeError("isolate() comes too late: Airflow has been imported already")
@@ -29,7 +31,7 @@ def isolate() -> Path:
     atexit.register(_remove, made, os.getpid())
     os.environ.update(
         {
-            "PARALLEL_TESTS_AIRFLOW_HOME": str(made),
+            own: str(made),
             "AIRFLOW_HOME": str(made),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(made / "dags"),

@@ -178,8 +178,8 @@ def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "SYSTEM_TESTS_GATE": str(gate),
             # One second instead of five: how soon a supervisor hears that its task was marked or cleared.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-            # Twenty seconds instead of five minutes: how soon the scheduler misses a task whose supervisor is gone.
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+            # Ten seconds instead of five minutes: how soon the scheduler misses a task whose supervisor is gone.
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__PARALLEL_PIPELINE__IFRAME_TAB": "True",
             "AIRFLOW__METRICS__STATSD_ON": "True",

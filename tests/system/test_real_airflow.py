@@ -41,7 +41,7 @@ def test_rows_of_all_kinds_of_stages_are_in_the_table(site: Site) -> None:
             f"items,{ours},fate=committed",
             f"rows,{ours}",
             f"chunks,{ours}",
-            f"stage.busy_fraction,{ours},stage=get_connection",
+            f"stage.busy_fraction,{ours},stage=look_up",
         )
     } <= told
     assert run.run_id not in "".join(told)
@@ -150,7 +150,7 @@ def test_run_timeout_ends_everything_in_time(site: Site) -> None:
 
 @pytest.mark.parametrize("victim", ["worker", "fork server"])
 def test_killed_worker_is_replaced_and_the_run_goes_on(site: Site, victim: str) -> None:
-    table = f"{victim}_killed_rows"
+    table = f"{victim.replace(' ', '_')}_killed_rows"
     run = site.start("resumed", table=table)
     site.committed(table, 50)
     _, fork_server, *workers = run.processes()

@@ -153,18 +153,17 @@ def test_arguments(function: Callable[..., Any], options: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     "function",
     [
-        plain,
-        numbers,
-        Worker,
-        Worker(),
-        Callable_(),
-        functools.partial(max, 3),
-        str.upper,
-        len,
-        lambda item, factor=3: item * factor,
-        lambda *items: items,
+        pytest.param(plain, id="function"),
+        pytest.param(numbers, id="generator"),
+        pytest.param(Worker, id="class"),
+        pytest.param(Worker(), id="object"),
+        pytest.param(Callable_(), id="callable"),
+        pytest.param(functools.partial(max, 3), id="partial"),
+        pytest.param(str.upper, id="method"),
+        pytest.param(len, id="builtin"),
+        pytest.param(lambda item, factor=3: item * factor, id="default"),
+        pytest.param(lambda *items: items, id="varargs"),
     ],
-    ids=repr,
 )
 def test_good_functions_are_taken(function: Any) -> None:
     assert Stage(function).name
