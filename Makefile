@@ -70,8 +70,8 @@ test: $(STAMP) ## all tests but the long forms marked slow, in two lanes (ARGS="
 	$(BIN)/python -m pytest -m "not slow" $(LANES) $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(STAMP) ## the long forms
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test-slow: $(STAMP) ## the long forms, and every property test with many random examples
+	PARALLEL_TESTS_PROPERTIES=long $(BIN)/python -m pytest -m "slow or hypothesis" $(ARGS)
 
 .PHONY: test-matrix
 test-matrix: $(STAMP) ## the Airflow and system tests under each supported Airflow (AIRFLOWS="3.1.8" to choose, ARGS as above)

@@ -7,25 +7,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider import Pipeline
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk
 from airflow_parallel_provider.errors import ToleranceExceeded
 from tests.properties.model import Expected, Plan, expected, plans
+from tests.support.given import examples
 from tests.support.running import Ran, RecordingSink, check_report, run_pipeline
 
 IN_PROCESS_KINDS = ("thread", "inline", "async")
-COMMON = {
-    "derandomize": True,  # the same examples every time: a red test stays red
-    "database": None,
-    "deadline": None,
-    "suppress_health_check": [HealthCheck.too_slow],
-    "phases": [Phase.explicit, Phase.generate],  # shrinking an example that hangs would take minutes
-}
-QUICK = settings(max_examples=250, **COMMON)  # type: ignore[arg-type]
-FEW = settings(max_examples=20, **COMMON)  # type: ignore[arg-type]
+NO_SHRINKING = [Phase.explicit, Phase.generate]  # shrinking an example that hangs would take minutes
+MANY = examples(120, long=1500, phases=NO_SHRINKING)
+FEW = examples(12, long=100, phases=NO_SHRINKING)
+"""Of pipelines with real worker processes."""
 
 
 class Watched:
@@ -127,7 +123,7 @@ def _assert_dead_letters(ran: Ran, model: Expected) -> None:
     }
 
 
-@QUICK
+@MANY
 @given(plans(*IN_PROCESS_KINDS))
 def test_parallel_is_serial(plan: Plan) -> None:
     ran, model, watched = run_plan(plan)
@@ -143,7 +139,7 @@ def test_parallel_is_serial_with_processes(plan: Plan) -> None:
     assert_same(plan, ran, model, watched)
 
 
-@QUICK
+@MANY
 @given(plans(*IN_PROCESS_KINDS).filter(lambda plan: plan.exact), st.booleans())
 def test_tolerance_is_a_number_of_items(plan: Plan, enough: bool) -> None:
     """As many failed items as ``tolerance`` says are fine; one more is not, and its chunk is never committed."""
@@ -163,7 +159,7 @@ def test_tolerance_is_a_number_of_items(plan: Plan, enough: bool) -> None:
         assert len(committed_dead) <= failed - 1
 
 
-@QUICK
+@MANY
 @given(plans(*IN_PROCESS_KINDS), st.integers(0, 2**13))
 def test_a_second_try_does_the_rest(plan: Plan, mask: int) -> None:
     """Law 2, without a database: chunks that are in already are skipped, all others come exactly once."""
@@ -193,7 +189,7 @@ def test_a_second_try_does_the_rest(plan: Plan, mask: int) -> None:
     assert ran.report.chunks_skipped == len({position // plan.chunk_size for position in positions})
 
 
-@settings(max_examples=60, **COMMON)  # type: ignore[arg-type]
+@examples(40, phases=NO_SHRINKING)
 @given(plans(*IN_PROCESS_KINDS), st.integers(0, 60))
 def test_a_source_may_end_in_an_error_anywhere(plan: Plan, at: int) -> None:
     """What was committed before is whole chunks of the model's rows; the numbers still add up."""
@@ -216,7 +212,7 @@ def test_a_source_may_end_in_an_error_anywhere(plan: Plan, at: int) -> None:
     assert len(set(ran.rows)) == len(ran.rows)
 
 
-@settings(max_examples=60, **COMMON)  # type: ignore[arg-type]
+@examples(40, phases=NO_SHRINKING)
 @given(plans(*IN_PROCESS_KINDS))
 def test_stream_is_run(plan: Plan) -> None:
     pipeline = Pipeline(Watched(plan.items), [step.stage() for step in plan.steps], tolerance=1.0, **plan.settings())
@@ -235,7 +231,7 @@ def test_the_model_is_not_trivial() -> None:
     """The properties above would say nothing if the random pipelines never dropped, spread or failed anything."""
     seen: set[str] = set()
 
-    @settings(QUICK, max_examples=200)
+    @examples(200)
     @given(plans(*IN_PROCESS_KINDS))
     def look(plan: Plan) -> None:
         model = expected(plan.items, plan.steps)

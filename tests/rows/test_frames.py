@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows
 from airflow_parallel_provider.rows.block import to_block
 from tests.rows.test_arrow_rows import untouched
 from tests.support.databases import TestDatabase
+from tests.support.given import examples
 
 pytest.importorskip("pyarrow")
 pd = pytest.importorskip("pandas")
@@ -74,13 +75,7 @@ _POLARS_SLOW: Mapping[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "nano": (pl.Datetime("ns"), _times),
 }
 
-PROPERTY = settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],  # a failing frame is small as it is
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
-)
+PROPERTY = examples(15, phases=[Phase.explicit, Phase.generate])  # no shrinking: a failing frame is small as it is
 
 
 def shown(rows: list[tuple[Any, ...]]) -> list[list[str]]:
@@ -117,6 +112,7 @@ def polars_frames(draw: st.DrawFn, *, mixed: bool) -> Any:
     return pl.DataFrame({"seq": list(range(rows)), **columns})
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("mixed", [False, True], ids=["plain", "mixed"])
 @pytest.mark.parametrize("frames", [pandas_frames, polars_frames], ids=["pandas", "polars"])
 @FAST

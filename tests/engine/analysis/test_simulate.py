@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider import Pipeline
 from airflow_parallel_provider.engine.analysis.simulate import simulate
 from airflow_parallel_provider.errors import PlanError
-from tests.support.given import quick
+from tests.support.given import examples
 from tests.support.made import ITEMS, report, stage
 
 
@@ -62,7 +62,7 @@ def test_a_full_channel_blocks_the_stage_before() -> None:
     assert wide == pytest.approx(10.0, rel=0.1)
 
 
-@settings(quick, max_examples=15)
+@examples(15)
 @given(st.lists(st.floats(0.1, 50.0), min_size=11, max_size=11).map(sorted))
 def test_random_times_keep_their_measured_mean(quantiles: list[float]) -> None:
     mean = sum(quantiles) / len(quantiles)
@@ -72,7 +72,7 @@ def test_random_times_keep_their_measured_mean(quantiles: list[float]) -> None:
     assert predicted == pytest.approx(ITEMS * mean / 1000, rel=0.15)
 
 
-@settings(quick, max_examples=12)
+@examples(12)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4), st.sampled_from([1, 3, 20, 5000]))
 def test_more_workers_are_never_slower_by_more_than_noise(first: int, second: int, more: int, room: int) -> None:
     times = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 9.0, 12.0, 30.0]

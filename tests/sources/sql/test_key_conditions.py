@@ -9,13 +9,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider import PlanError, SqlSource
 from airflow_parallel_provider.errors import LoadMismatch
 from tests.support.databases import TestDatabase
-from tests.support.given import quick
+from tests.support.given import examples
 
 pytestmark = pytest.mark.airflow
 
@@ -53,12 +53,12 @@ def ordered(database: TestDatabase, key: tuple[str, ...]) -> list[tuple[Any, ...
     return database.rows("orders", order=", ".join(map(database.quote, key)))
 
 
-@pytest.mark.timeout(180)  # six seconds of CPU time, on a machine that may be loaded
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("key", KEYS, ids=["number-text", "text-number", "three", "number-day"])
 def test_ranges_hold_each_row_once(database: TestDatabase, key: tuple[str, ...]) -> None:
     table(database, {name: COLUMNS[name] for name in key} | {"note": "INTEGER"}, constraint(database, key))
 
-    @settings(quick, max_examples=25, suppress_health_check=list(HealthCheck))
+    @examples(8, long=200)
     @given(
         rows=st.lists(st.tuples(*(VALUES[name] for name in key), st.just("7")), min_size=1, max_size=40),
         size=st.integers(1, 9),

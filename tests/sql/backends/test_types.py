@@ -14,21 +14,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.errors import SchemaMismatch
 from tests.support.databases import OWN, SqliteDatabase, TestDatabase
+from tests.support.given import examples
 
 pytestmark = pytest.mark.airflow
 OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
 
-PROPERTY = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+PROPERTY = examples(40)
 
 _texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
 _json_leaves = (
@@ -106,6 +102,7 @@ def comparable(value: Any) -> Any:
     return "nan" if isinstance(value, float) and math.isnan(value) else value
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("database", OWN, indirect=True)
 def test_every_type_comes_back_as_it_went(database: TestDatabase) -> None:
     values = dict(VALUES)
@@ -135,6 +132,7 @@ def test_every_type_comes_back_as_it_went(database: TestDatabase) -> None:
         check()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("kind", VALUES)
 @pytest.mark.parametrize("database", OWN, indirect=True)
 def test_inferred_column_holds_what_it_was_inferred_from(database: TestDatabase, kind: str) -> None:
@@ -143,7 +141,7 @@ def test_inferred_column_holds_what_it_was_inferred_from(database: TestDatabase,
         strategy = st.floats(allow_infinity=False)
     tables = itertools.count()
 
-    @settings(PROPERTY, max_examples=4)
+    @examples(4)
     @given(
         st.lists(st.none() | strategy, min_size=1, max_size=8).filter(
             lambda some: set(some) != {None} if kind != "json" else any(some)
