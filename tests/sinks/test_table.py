@@ -1,19 +1,24 @@
-"""What a DAG author can write, and what he is told when it is wrong."""
+"""What a DAG author can write, and the error when it is wrong."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
+import json
 import pickle
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, LoadSpec
 from airflow_parallel_provider.errors import PlanError, SinkError
+from airflow_parallel_provider.sinks.spec.options import SinkTableOptions
+from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
 from airflow_parallel_provider.sinks.table import SinkTable
 from airflow_parallel_provider.values.kinds import Column, Kind
 
@@ -107,6 +112,53 @@ def test_declaration_is_frozen() -> None:
     sink.table = "scores"  # what rendering does to a text that is no template
 
     assert sink == declare()
+
+
+def test_copy_is_rendered_apart_from_the_declaration_it_comes_from() -> None:
+    sink = declare("scores_{{ ds }}")
+    first, second = copy.copy(sink), copy.deepcopy(sink)
+
+    first.table, second.table = "scores_1", "scores_2"
+
+    assert (sink.table, first.table, second.table) == ("scores_{{ ds }}", "scores_1", "scores_2")
+    assert first != second
+    assert sink == declare("scores_{{ ds }}")
+
+
+@pytest.mark.airflow
+def test_copy_of_a_sink_in_use_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(tmp_path / "w.db")}))
+    sink, spec = declare(), LoadSpec("k", 1, "list")
+    sink.prepare(spec)
+
+    with pytest.raises(PlanError, match=r"Pipeline\.sink=.*in use by another run"):
+        sink.prepare(spec)
+    for other in (copy.copy(sink), pickle.loads(pickle.dumps(sink))):
+        assert other == sink
+        other.prepare(spec)
+    sink.close()
+    sink.prepare(spec)
+
+
+def test_sink_reads_like_what_an_author_writes() -> None:
+    shown = repr(declare(primary_key="id"))
+
+    assert shown.startswith("SinkTable(table='scores', conn_id='warehouse', schema=None, write_disposition='append'")
+    assert str(inspect.signature(SinkTable)).startswith("(table: 'str', *, conn_id: 'str', schema: 'str | None' = None")
+
+
+def test_what_a_sink_does_not_have_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="colour"):
+        _ = declare().colour
+    assert not hasattr(declare(), "rendered")  # an operator would call it
+
+
+def test_options_for_type_checkers_are_the_fields_that_have_a_default() -> None:
+    fields = {
+        field.name: field.type for field in dataclasses.fields(TableSpec) if field.name not in ("table", "conn_id")
+    }
+
+    assert {name: each.__forward_arg__ for name, each in SinkTableOptions.__annotations__.items()} == fields
 
 
 def test_templates_are_filled_in_once_and_checked_then() -> None:

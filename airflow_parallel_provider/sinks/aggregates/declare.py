@@ -1,4 +1,4 @@
-"""``Aggregate``: what an author writes to have a figure over all rows of a load. Cheap to import."""
+"""``Aggregate``: what an author writes to have an aggregate over all rows of a load. Cheap to import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIELD = "SinkTable.aggregates"
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A figure over all rows of a load.
+    """An aggregate over all rows of a load.
 
     ============== ================================================================== =======================
     operation      what it is                                                         values it takes
@@ -32,18 +32,18 @@ class Aggregate:
     ``stddev``     its square root                                                    numbers
     ``min, max``                                                                      numbers, texts, times
     ``quantiles``  DDSketch: within 1 % of a value of that rank                       numbers
-    ``distinct``   HyperLogLog: how many different values, standard error 1.6 %       any but dict and list
+    ``distinct``   HyperLogLog: how many distinct values, standard error 1.6 %        any but dict and list
     ============== ================================================================== =======================
 
-    None and NaN count as missing; a figure over nothing is None (a count 0).
+    None and NaN count as missing; an aggregate over no values is None (a count is 0).
 
     :param operation: one of the above.
     :param column: the column; None only for ``count``.
-    :param by: a column of few values: one figure for each of them.
-    :param groups: most values of ``by`` that are told apart, at most 1000. Rows of the others are added up under
-        :data:`OTHER`; which ones these are depends on the values alone, not on the order of rows or chunks.
+    :param by: a column with few values: one result for each of them.
+    :param groups: how many values of ``by`` have their own result, at most 1000. The rows of the others are aggregated
+        under :data:`OTHER`; which ones these are depends only on the values, not on the order of rows or chunks.
     :param quantiles: for ``quantiles``, fractions from 0 to 1.
-    :raises PlanError: naming what is wrong.
+    :raises PlanError: for an invalid argument; names it.
     """
 
     operation: str
@@ -71,7 +71,7 @@ class Aggregate:
     def parse(cls, text: str) -> Aggregate:
         """Read ``"count"``, ``"sum(price)"``, ``"quantiles(price, 0.5, 0.99)"``, ``"mean(price) by currency"``.
 
-        :raises PlanError: when it is none of those.
+        :raises PlanError: if it is none of those.
         """
         found = _SPELLED.fullmatch(text)
         if found is None:
@@ -84,7 +84,7 @@ class Aggregate:
         return cls(operation, column, by, quantiles=_fractions(fractions) if fractions else QUANTILES)
 
     def as_text(self) -> str:
-        """Everything that a partial depends on, as a text."""
+        """Everything that a partial depends on, as text."""
         inner = f"({self.column})" if self.column is not None else ""
         by = f" by {self.by} (at most {self.groups})" if self.by is not None else ""
         return f"{self.operation}{inner}{by}"
@@ -93,12 +93,12 @@ class Aggregate:
 def declared_aggregates(given: object) -> dict[str, Aggregate]:
     """Read ``aggregates=``: a mapping of a name to an :class:`Aggregate` or its text.
 
-    :raises PlanError: when it is none.
+    :raises PlanError: if it is none.
     """
     if given is None:
         return {}
     if isinstance(given, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in given):
-        given = dict(given)  # as a declaration keeps it
+        given = dict(given)  # as TableSpec keeps it
     if not isinstance(given, Mapping):
         raise PlanError(_FIELD, given, "give a dict of names, e.g. {'revenue': 'sum(price)'}")
     if len(given) > MOST_AGGREGATES:
@@ -108,7 +108,7 @@ def declared_aggregates(given: object) -> dict[str, Aggregate]:
 
 def _name(name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= 100:
-        raise PlanError(_FIELD, name, "a figure's name is a text of 1 to 100 characters")
+        raise PlanError(_FIELD, name, "the name of an aggregate is a text of 1 to 100 characters")
     return name
 
 

@@ -1,11 +1,11 @@
-"""How many different values there are, approximately, in a few kilobytes: HyperLogLog.
+"""How many distinct values there are, approximately, in a few kilobytes: HyperLogLog.
 
 The sketch: P. Flajolet, E. Fusy, O. Gandouet, F. Meunier, "HyperLogLog: the analysis of a near-optimal cardinality
 estimation algorithm" (2007). The estimate: O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches"
 (2017), algorithm 6, which needs no tables and no switch between ranges. Here with 2**12 registers: a standard error of
 1.04 / sqrt(4096) = 1.6 %. Merging takes the larger of two registers, so any cut into chunks gives the same sketch.
 
-Written out because the libraries that have it bring NumPy or a compiled extension along.
+Implemented here because the libraries that have it depend on NumPy or a compiled extension.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def result(state: State) -> int:
 
 
 def digest(value: Any) -> int:
-    """64 bit of a value, the same in every process; numbers that are equal have the same."""
+    """A 64-bit digest of a value, the same in every process and for equal numbers."""
     return int.from_bytes(blake2b(_canonical(value), digest_size=8).digest(), "big")
 
 

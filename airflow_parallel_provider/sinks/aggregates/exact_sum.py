@@ -1,8 +1,8 @@
-"""Sums that come out the same however their parts were cut.
+"""Sums that are the same however their values are divided into parts.
 
 Integers and decimals add up exactly by themselves. Floats are kept as an *expansion*: a few floats whose exact sum is
-the exact sum of all values (J. R. Shewchuk, "Adaptive Precision Floating-Point Arithmetic", 1997). It is found by
-asking ``math.fsum``, which rounds correctly, for the sum, then for what is left when that is taken away, and so on.
+the exact sum of all values (J. R. Shewchuk, "Adaptive Precision Floating-Point Arithmetic", 1997). It is found with
+``math.fsum``, which rounds correctly: the sum, then what remains after subtracting it, and so on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 
 _DIGITS = Context(prec=4000)
-"""Of a decimal sum: exact for numbers as far apart as any database keeps them."""
+"""Of a decimal sum: exact for numbers as different in size as any database stores them."""
 
 State = dict[str, Any]
 """``int``: sum of the integers; ``decimal``: of the decimals, None without any; ``float``: expansion, None without any;
@@ -78,7 +78,7 @@ def _expansion(values: list[float]) -> list[float]:
     try:
         while rest := math.fsum(chain(values, (-part for part in parts))):
             parts.append(rest)
-    except OverflowError:  # beyond what a float can be: so is the sum
+    except OverflowError:  # the sum is larger than the largest float
         return [math.copysign(1.7976931348623157e308, math.fsum(value / 2**64 for value in values))]
     return parts
 

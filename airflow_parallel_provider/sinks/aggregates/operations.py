@@ -1,6 +1,6 @@
-"""What each operation keeps of a chunk's values, how two of these are merged, and the figure that comes out.
+"""What each operation keeps of the values of a chunk, how these states are merged, and the result.
 
-A state is made of what :mod:`~airflow_parallel_provider.values.typed_json` can write and read back exactly.
+A state consists of what :mod:`~airflow_parallel_provider.values.typed_json` can write and read back exactly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ACCURACY = 0.01
 
 
 class UnsuitableValue(Exception):
-    """The values are not of a type the operation takes; the text says of which."""
+    """The operation does not accept values of this type; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Operation:
     numbers_only: bool = True
 
 
-def _need(count_and_state: Sequence[Any], figure: Callable[[Any], Any]) -> Any:
-    return figure(count_and_state[1]) if count_and_state[0] else None
+def _unless_empty(count_and_state: Sequence[Any], result: Callable[[Any], Any]) -> Any:
+    return result(count_and_state[1]) if count_and_state[0] else None
 
 
 def _sum_of(values: Sequence[Any]) -> list[Any]:
@@ -60,7 +60,7 @@ def _mean(state: Any, _: Aggregate) -> Any:
 def _extreme(choose: Callable[[Sequence[Any]], Any]) -> Operation:
     def of(values: Sequence[Any]) -> list[Any]:
         try:
-            # One alone is compared with itself: a dict has no order, and must not wait for the next chunk to say so.
+            # A single value is compared with itself: a dict has no order, and this chunk must fail, not the next one.
             return [choose(values if len(values) > 1 else (*values, *values))] if values else []
         except TypeError:
             kinds = " and ".join(sorted({type(value).__qualname__ for value in values}))
@@ -73,7 +73,7 @@ def _extreme(choose: Callable[[Sequence[Any]], Any]) -> Operation:
 
 
 def _moments_of(values: Sequence[Any]) -> list[Any]:
-    """Count, mean and sum of squared differences from it: two passes, with a correction for what the mean was off."""
+    """Count, mean and sum of squared differences from it: two passes, with a correction for the error of the mean."""
     floats = [_to_float(value) for value in values]
     count = len(floats)
     if not count:
@@ -81,22 +81,23 @@ def _moments_of(values: Sequence[Any]) -> list[Any]:
     if not all(map(math.isfinite, floats)):
         return [count, math.nan, math.nan]
     mean = math.fsum(floats) / count
-    off = [value - mean for value in floats]
-    return [count, mean, math.fsum(each * each for each in off) - math.fsum(off) ** 2 / count]
+    differences = [value - mean for value in floats]
+    squares = math.fsum(each * each for each in differences)
+    return [count, mean, squares - math.fsum(differences) ** 2 / count]
 
 
 def _merge_moments(states: Sequence[Any]) -> list[Any]:
     """T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for computing sample
     variances" (1979)."""  # noqa: D209
     count, mean, squares = 0, 0.0, 0.0
-    for more, its_mean, its_squares in states:
-        if not more:
+    for other_count, other_mean, other_squares in states:
+        if not other_count:
             continue
-        both = count + more
-        delta = its_mean - mean
-        squares += its_squares + delta * delta * (count * more / both)
-        mean += delta * (more / both)
-        count = both
+        total = count + other_count
+        delta = other_mean - mean
+        squares += other_squares + delta * delta * (count * other_count / total)
+        mean += delta * (other_count / total)
+        count = total
     return [count, mean, squares]
 
 
@@ -120,7 +121,7 @@ def _mapping() -> Any:
 def _buckets_of(values: Sequence[Any]) -> list[Any]:
     """DDSketch (C. Masson, J. E. Rim, H. K. Lee, VLDB 2019): how many values are in each bucket, as sorted pairs.
 
-    The buckets are the library's; they are counted here because its own stores are dense arrays, and collapse.
+    The buckets are those of the library. They are counted here because its own stores are dense arrays, and collapse.
     """
     mapping = _mapping()
     floats = [value for value in map(_to_float, values) if math.isfinite(value)]
@@ -152,11 +153,11 @@ def _quantiles(state: Any, aggregate: Aggregate) -> dict[str, float | None]:
 def _at_rank(state: Any, fraction: float) -> float | None:
     below, zero, above = state
     mapping = _mapping()
-    ladder = [(-mapping.value(key), count) for key, count in reversed(below)]
-    ladder += [(0.0, zero), *((mapping.value(key), count) for key, count in above)]
-    total = sum(count for _, count in ladder)
+    ranked = [(-mapping.value(key), count) for key, count in reversed(below)]
+    ranked += [(0.0, zero), *((mapping.value(key), count) for key, count in above)]
+    total = sum(count for _, count in ranked)
     rank, seen = fraction * (total - 1), 0
-    for value, count in ladder:
+    for value, count in ranked:
         seen += count
         if count and seen > rank:
             return float(value)
@@ -172,7 +173,7 @@ def _to_float(value: Any) -> float:
 
 OPERATION: Mapping[str, Operation] = {
     "count": Operation(len, sum, lambda state, _: state, numbers_only=False),
-    "sum": Operation(_sum_of, _merge_sums, lambda state, _: _need(state, exact_sum.result)),
+    "sum": Operation(_sum_of, _merge_sums, lambda state, _: _unless_empty(state, exact_sum.result)),
     "mean": Operation(_sum_of, _merge_sums, lambda state, each: _mean(state, each) if state[0] else None),
     "min": _extreme(min),
     "max": _extreme(max),

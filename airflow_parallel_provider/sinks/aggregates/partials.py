@@ -1,4 +1,4 @@
-"""The partials of a chunk, their merging, and the figures that come out."""
+"""The partials of a chunk, how they are merged, and the results."""
 
 from __future__ import annotations
 
@@ -19,53 +19,51 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
 
 OTHER: Final = "(other)"
-"""Under this name the values of ``by`` are added up that are too many to be told apart."""
+"""The name under which the values of ``by`` are aggregated that are too many to have their own result."""
 _KEYS = (str, int, float, bool, Decimal, date, datetime, time, UUID, type(None))
 _KEY_LENGTH = 200
 _NO_CAP = 1 << 62
 
 Partials = Mapping[str, Any]
-"""Name of a figure -> its state; with ``by``, ``{"groups": [[value, state], ...], "other": state or None}``."""
+"""Name of an aggregate -> its state; with ``by``, ``{"groups": [[value, state], ...], "other": state or None}``."""
 
 
-def partials_of(block: Block, declared: Mapping[str, Aggregate], where: str) -> dict[str, Any]:
+def partials_of(block: Block, aggregates: Mapping[str, Aggregate], where: str) -> dict[str, Any]:
     """The partials of a chunk's rows.
 
     :param where: which chunk, for error texts.
-    :raises SchemaMismatch: when a figure cannot be taken of a column's values; names no value.
+    :raises SchemaMismatch: if an aggregate cannot be computed from the values of a column; names no value.
     """
     columns = _Columns(block)
     found = {}
-    for name, aggregate in declared.items():
+    for name, aggregate in aggregates.items():
         try:
             found[name] = _partial(columns, aggregate)
-        except (UnsuitableValue, TypeError) as reason:  # TypeError: values that cannot be hashed
+        except (UnsuitableValue, TypeError) as reason:  # TypeError: values that are not hashable
             what = (
-                str(reason)
-                if isinstance(reason, UnsuitableValue)
-                else "values that cannot be told apart (a dict, a list)"
+                str(reason) if isinstance(reason, UnsuitableValue) else "values that are not hashable (a dict, a list)"
             )
             raise SchemaMismatch(
                 f"aggregates[{name!r}]: {aggregate.as_text()} cannot take {what} ({where}): convert the column in a "
-                "stage, or leave the figure out"
+                "stage, or leave the aggregate out"
             ) from None
     return found
 
 
-def merge_partials(all_partials: Sequence[Partials], declared: Mapping[str, Aggregate]) -> dict[str, Any]:
-    """The partials of all their rows together; of none of them, those of no rows.
+def merge_partials(all_partials: Sequence[Partials], aggregates: Mapping[str, Aggregate]) -> dict[str, Any]:
+    """The partials of all rows together; of no partials, those of no rows.
 
-    :raises SchemaMismatch: when chunks hold values that do not go together; names no value.
+    :raises SchemaMismatch: if the values of different chunks cannot be combined; names no value.
     """
     merged = {}
-    for name, aggregate in declared.items():
+    for name, aggregate in aggregates.items():
         states = [partials[name] for partials in all_partials if name in partials]
         try:
             merged[name] = _merge_states(states, aggregate)
         except UnsuitableValue as reason:
             raise SchemaMismatch(
-                f"aggregates[{name!r}]: {aggregate.as_text()} cannot take {reason} (in different chunks). The rows are "
-                "in: convert the column in a stage, or leave the figure out, and use another load_key"
+                f"aggregates[{name!r}]: {aggregate.as_text()} cannot take {reason} (in different chunks). The rows "
+                "have committed: convert the column in a stage, or leave the aggregate out, and use another load_key"
             ) from None
     return merged
 
@@ -77,9 +75,9 @@ def _merge_states(states: Sequence[Any], aggregate: Aggregate) -> Any:
     return operation.merge(states) if states else operation.of(())
 
 
-def results_of(partials: Partials, declared: Mapping[str, Aggregate]) -> dict[str, Any]:
-    """What the partials say: a figure for each name, or a dict of them by the values of ``by``."""
-    return {name: _result_of(partials[name], aggregate) for name, aggregate in declared.items()}
+def results_of(partials: Partials, aggregates: Mapping[str, Aggregate]) -> dict[str, Any]:
+    """A result for each name; of an aggregate with ``by``, a dict of results by the values of the column."""
+    return {name: _result_of(partials[name], aggregate) for name, aggregate in aggregates.items()}
 
 
 def to_text(partials: Partials) -> str:
@@ -96,7 +94,7 @@ def from_text(text: str) -> Partials:
 
 
 class _Columns:
-    """Columns of a block in plain values; each is looked at once, however many figures are taken of it."""
+    """Columns of a block in plain values; each is read once, however many aggregates need it."""
 
     def __init__(self, block: Block) -> None:
         self._block = block
@@ -131,30 +129,30 @@ def _partial(columns: _Columns, aggregate: Aggregate) -> Any:
 def _present(values: Iterable[Any], aggregate: Aggregate) -> list[Any]:
     present = [value for value in values if value is not None and value == value]  # noqa: PLR0124  # NaN is not
     if OPERATION[aggregate.operation].numbers_only:
-        strange = set(map(type, present)) - NUMBERS
-        if strange:
-            kinds = " and ".join(sorted(kind.__qualname__ for kind in strange))
+        unsuitable = set(map(type, present)) - NUMBERS
+        if unsuitable:
+            kinds = " and ".join(sorted(kind.__qualname__ for kind in unsuitable))
             raise UnsuitableValue(f"values of type {kinds}")
     return present
 
 
 class _Other:
-    """Stands for the group of values that are not told apart."""
+    """Stands for the group of the values that have no result of their own."""
 
 
 def _group_key(key: Any) -> Any:
     if not isinstance(key, _KEYS):
-        raise UnsuitableValue(f"a value of type {type(key).__qualname__} in the column it is told apart by")
+        raise UnsuitableValue(f"a value of type {type(key).__qualname__} in the column of by=")
     if isinstance(key, str) and len(key) > _KEY_LENGTH:
         return _Other
     return None if key != key else key  # noqa: PLR0124  # NaN
 
 
 def _bounded(states: Iterable[Sequence[Any]], aggregate: Aggregate) -> dict[str, Any]:
-    """Keep the groups with the smallest digests of their values, add the others up.
+    """Keep the groups with the smallest digests of their values, merge the others.
 
-    Chosen in this way a value that is kept in the end was kept in every chunk, so no cut into chunks, and no order of
-    them, makes a difference.
+    A value that is kept in the end was kept in every chunk then, so the result does not depend on how the rows are
+    divided into chunks, nor on the order of the chunks.
     """
     named = [[key, state] for key, state in states if key is not _Other]
     rest = [state for key, state in states if key is _Other]

@@ -1,4 +1,4 @@
-"""Figures for a report: plain JSON, and small."""
+"""Aggregates for a report: plain JSON, and small."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from typing import Any
 
 GROUPS_SHOWN = 20
 GROUPS_IN_ALL = 200
-"""Of all figures together: the report becomes an XCom."""
+"""Of all aggregates together: the report becomes an XCom."""
 _TEXT = 60
 
 
-def report_view(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures with texts as keys, no NaN or infinity, and of each only some groups; the hook gives them all."""
-    grouped = sum(1 for figure in figures.values() if isinstance(figure, Mapping))
+def report_view(aggregates: Mapping[str, Any]) -> dict[str, Any]:
+    """The aggregates with text keys, without NaN and infinity, and with only some groups of each.
+
+    ``SinkTableHook.aggregates`` gives all of them.
+    """
+    grouped = sum(1 for each in aggregates.values() if isinstance(each, Mapping))
     most = max(1, min(GROUPS_SHOWN, GROUPS_IN_ALL // max(1, grouped)))
-    return {name: _view_of(figure, most) for name, figure in figures.items()}
+    return {name: _view_of(each, most) for name, each in aggregates.items()}
 
 
-def _view_of(figure: Any, most: int) -> Any:
-    if isinstance(figure, Mapping):
-        parts = {_text(key): _view_of(each, most) for key, each in list(figure.items())[:most]}
-        if len(figure) > most:
-            parts["(not shown)"] = len(figure) - most
+def _view_of(result: Any, most: int) -> Any:
+    if isinstance(result, Mapping):
+        parts = {_text(key): _view_of(each, most) for key, each in list(result.items())[:most]}
+        if len(result) > most:
+            parts["(not shown)"] = len(result) - most
         return parts
-    if figure is None or isinstance(figure, (bool, int)):
-        return figure
-    if isinstance(figure, float):
-        return figure if math.isfinite(figure) else None
-    return _text(figure)
+    if result is None or isinstance(result, (bool, int)):
+        return result
+    if isinstance(result, float):
+        return result if math.isfinite(result) else None
+    return _text(result)
 
 
 def _text(value: Any) -> str:

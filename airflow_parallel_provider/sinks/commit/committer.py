@@ -11,8 +11,8 @@
 * The claim fails: roll back and read the ledger. The chunk has committed: that is the answer.
 * Rows that were not looked at turn out to be non-uniform: roll back, look at all of them, try again.
 * Anything else fails: roll back. Transient: try again on a new connection. Terminal: SchemaMismatch.
-* COMMIT itself fails: whether it happened is unknown. Read the ledger on a new connection: the row is there, or it is
-  not there *yet*. In the second case the claim of the next attempt waits for the old transaction, and then succeeds or
+* COMMIT itself fails: whether it happened is unknown. Read the ledger on a new connection: the row exists, or does not
+  exist *yet*. In the second case the claim of the next attempt waits for the old transaction, and then succeeds or
   fails.
 """
 

@@ -132,20 +132,20 @@ class DeadLetterTable(EntryTable):
     ) -> list[StoredDeadLetter]:
         """The next unresolved dead letters, by load, chunk and number."""
         columns = self.table.c
-        wanted = self._unresolved(load_key)
+        condition = self._unresolved(load_key)
         if stage is not None:
-            wanted &= columns.stage == stage
+            condition &= columns.stage == stage
         if after is not None:
             load, chunk, number = after
             later = (columns.chunk_id > chunk) | ((columns.chunk_id == chunk) & (columns.number > number))
-            wanted &= (columns.load_id > load) | ((columns.load_id == load) & later)
-        query = self.table.select().where(wanted)
+            condition &= (columns.load_id > load) | ((columns.load_id == load) & later)
+        query = self.table.select().where(condition)
         query = query.order_by(columns.load_id, columns.chunk_id, columns.number).limit(size)
         return [_stored(row) for row in connection.execute(query).fetchall()]
 
     def _unresolved(self, load_key: str | None) -> Any:
-        wanted = self.table.c.resolved_at.is_(None)
-        return wanted if load_key is None else wanted & (self.table.c.load_key == load_key)
+        condition = self.table.c.resolved_at.is_(None)
+        return condition if load_key is None else condition & (self.table.c.load_key == load_key)
 
     def resolve(self, connection: Connection, keys: Sequence[DeadLetterKey], by: str) -> int:
         """Mark dead letters as resolved, unless they are; return how many this call has marked.

@@ -175,23 +175,22 @@ def open_load(
         TargetTable(spec, database.backend).reflect(database.connection())
     seconds = spec.lock_timeout
     plan, before = _retry_transient(lambda: _begin(destination, control_tables, load_spec), seconds, stopped)
-    load = plan.load
     replaces = spec.write_disposition == "replace"
-    staging = staging_name(spec.table, load, database.backend.longest_name) if replaces else None
+    staging = staging_name(spec.table, plan.load, database.backend.longest_name) if replaces else None
     target = TargetTable(spec, database.backend, staging=staging)
-    writer = RowWriter(spec, database.backend, load=load)
+    writer = RowWriter(spec, database.backend, load=plan.load)
     limit = RejectionLimit(spec.max_rejected, run)
     committer = ChunkCommitter(
-        database, control_tables, target, writer, load, load_spec.load_key, seconds, stopped, reached, limit,
+        database, control_tables, target, writer, plan.load, load_spec.load_key, seconds, stopped, reached, limit,
         fenced=replaces or plan.how == "replace", swapped=before is not None and before.swapped,
     )  # fmt: skip
-    opened = OpenLoad(load_spec, spec, committer, None if before is None else before.source_state)
+    load = OpenLoad(load_spec, spec, committer, None if before is None else before.source_state)
     plan.clean_up(database, spec)
-    committed = opened.committed()
+    committed = load.committed()
     limit.count = sum(receipt.rows_rejected for receipt in committed.values())
     if not committer.swapped:
-        _retry_transient(lambda: _require_table(opened, committed), seconds, stopped)
-    return opened
+        _retry_transient(lambda: _require_table(load, committed), seconds, stopped)
+    return load
 
 
 def _retry_transient(act: Callable[[], _Result], seconds: float, stopped: threading.Event) -> _Result:
@@ -219,17 +218,17 @@ def _begin(
     return plan, before
 
 
-def _require_table(opened: OpenLoad, committed: Mapping[str, ChunkReceipt]) -> None:
+def _require_table(load: OpenLoad, committed: Mapping[str, ChunkReceipt]) -> None:
     """Check that the table exists if the ledger has rows in it; create it if its columns are already known."""
-    committer = opened.committer
+    committer = load.committer
     target = committer.target
     rows = sum(receipt.rows for receipt in committed.values())
     with committer.database.session() as connection:
         if not committed and target.is_staging:
-            _drop_stale(opened)
+            _drop_stale(load)
         # In this order: another attempt creates the table before it commits to the ledger.
         if rows and target.reflect(connection) is None:
-            committer.swapped = _is_swapped(opened, connection)
+            committer.swapped = _is_swapped(load, connection)
             if committer.swapped:
                 return
             raise LoadMismatch(
@@ -239,19 +238,19 @@ def _require_table(opened: OpenLoad, committed: Mapping[str, ChunkReceipt]) -> N
         target.create_or_alter(connection, Block((), []), "at the start")
 
 
-def _is_swapped(opened: OpenLoad, connection: Connection) -> bool:
+def _is_swapped(load: OpenLoad, connection: Connection) -> bool:
     """Whether another attempt has finished the load since this one began."""
-    committer = opened.committer
+    committer = load.committer
     state = committer.control_tables.loads.lock(connection, committer.load)
-    return opened.spec.write_disposition == "replace" and state in (SWAPPING, COMPLETE)
+    return load.spec.write_disposition == "replace" and state in (SWAPPING, COMPLETE)
 
 
-def _drop_stale(opened: OpenLoad) -> None:
+def _drop_stale(load: OpenLoad) -> None:
     """Drop the staging table of an attempt that has not committed a chunk: its declaration may have been another."""
-    committer = opened.committer
+    committer = load.committer
     with lock_load(committer.database, committer.control_tables.loads, committer.load) as locked:
         if not committer.control_tables.ledger.committed(locked.control_tables, committer.load):
-            committer.database.backend.drop(locked.tables, committer.target.name, opened.spec.schema)
+            committer.database.backend.drop(locked.tables, committer.target.name, load.spec.schema)
 
 
 def read_aggregates(ledger: ChunkLedger, connection: Connection, load: str, spec: TableSpec) -> dict[str, Any]:

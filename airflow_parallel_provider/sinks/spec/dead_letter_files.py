@@ -16,11 +16,11 @@ class DeadLetterFiles:
         SinkTable("orders", conn_id="warehouse", dead_letters=DeadLetterFiles("s3://aws@lake/dead/orders"))
 
     A file is named after its load and chunk. It appears as a whole, just before the chunk commits. A later attempt at
-    the chunk writes the same file again, or deletes it when no item has failed this time. So each dead letter is there
+    the chunk writes the same file again, or deletes it when no item has failed this time. So each dead letter exists
     once.
 
     Known limitations: a file does not commit together with the rows. After a kill the file of a chunk that has not
-    committed may be there; the retry replaces or deletes it. ``ReplayDeadLettersOperator`` needs a table.
+    committed may exist; the retry replaces or deletes it. ``ReplayDeadLettersOperator`` needs a table.
 
     :param path: folder on any storage of ``ObjectStoragePath``; created if it does not exist.
     :param conn_id: Airflow connection of the storage; it may also be part of the path.

@@ -81,7 +81,7 @@ class TableSpec:
     """How many characters of JSON are kept of a failed item or a rejected row; at most 60 000."""
     dead_letter_pickle: bool = False
     """Also keep a pickle, of at most 1 MB, of a failed item whose JSON does not give the same item back, so that the
-    item can be replayed. Unpickling runs code: set this only if nobody but your tasks can write to the table."""
+    item can be replayed. Unpickling runs code: set this only if nothing but your tasks can write to the table."""
     validate: Any = None
     """A function of a row, or a pydantic model, that decides which rows are valid. A function rejects a row by raising,
     or by returning False or a text (the reason). None and True accept the row; any other value is written in its place.
