@@ -129,7 +129,7 @@ def _columns_of_table(end: Any) -> tuple[Any, ...]:
         hook = resolved_hook(end.conn_id)
         database = Database(hook, end.conn_id, lock_timeout=_DEADLINE, statement_timeout=_DEADLINE)
         try:
-            shape = database.backend.reflect(database.connection(), end.table, getattr(end, "schema", None))
+            shape = database.backend.catalog.reflect(database.connection(), end.table, getattr(end, "schema", None))
         finally:
             database.close()
     except Exception:  # lineage is not the work

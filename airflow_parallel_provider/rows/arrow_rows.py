@@ -92,17 +92,17 @@ def as_table(table: Any) -> Any:
     return pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
 
 
-def with_numbers(table: Any, name: str) -> Any:
+def append_row_numbers(table: Any, name: str) -> Any:
     """A table with a further column: the number of each row."""
     import pyarrow as pa
 
     return table.append_column(name, pa.array(range(table.num_rows), pa.int64()))
 
 
-def numbered(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
+def with_row_numbers(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
     """Rows with their number at the end; those of an Arrow table that nobody has looked at stay that."""
     if isinstance(rows, ArrowRows) and not rows.seen:
-        return ArrowRows(with_numbers(as_table(rows.table), ""))
+        return ArrowRows(append_row_numbers(as_table(rows.table), ""))
     return ((*row, at) for at, row in enumerate(rows))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.connections import get_connection, resolved_copy
 from airflow_parallel_provider.errors import PlanError, SinkError
-from airflow_parallel_provider.sql.backends.duckdb.file_lock import holder_of
+from airflow_parallel_provider.sql.backends.duckdb.file_lock import lock_holder
 from airflow_parallel_provider.sql.backends.registry import backend_class
 from airflow_parallel_provider.sql.disk_full import describe_error, is_transient
 from airflow_parallel_provider.sql.errors import TransientSinkError, Unreachable
@@ -138,9 +138,9 @@ class Database:
         :raises SinkError: for any error of the database, in words of its own.
         """
         with self.session() as connection:
-            self.backend.begin(connection)
+            self.backend.session.begin(connection)
             yield connection
-            self.backend.commit(connection)
+            self.backend.session.commit(connection)
 
     @contextmanager
     def second_connection(self) -> Iterator[Database]:
@@ -178,7 +178,7 @@ class Database:
         self._stopped.set()
         raw, backend = self._raw, self._backend
         if raw is not None and backend is not None:
-            backend.interrupt(raw, self._hook.get_conn)
+            backend.session.interrupt(raw, self._hook.get_conn)
 
     def is_driver_error(self, error: BaseException) -> bool:
         """Whether an error comes from the database or its driver, and not from a mistake in the program."""
@@ -210,13 +210,13 @@ class Database:
                 DUCKDB, "airflow_parallel_provider.sql.backends.duckdb.dialect", "DuckDialect"
             )
         url = sa.engine.make_url(f"{known}://" if known else self._hook_url())
-        self._backend = backend_class(url.get_backend_name(), driver)(*self._limits)
-        self._backend.dialect = url.get_backend_name()
+        dialect = url.get_backend_name()
+        self._backend = backend_class(dialect, driver)(dialect, *self._limits)
         waiting = [raw]
 
         def creator() -> Any:
-            self._raw = self.backend.wrapped(waiting.pop() if waiting else self._open_raw())
-            self.backend.configure(self._raw)
+            self._raw = self.backend.session.wrap(waiting.pop() if waiting else self._open_raw())
+            self.backend.session.configure(self._raw)
             return self._raw
 
         self._engine = sa.create_engine(
@@ -238,7 +238,7 @@ class Database:
             try:
                 return self._hook.get_conn()
             except Exception as error:  # noqa: BLE001  # see above
-                holder = holder_of(error)
+                holder = lock_holder(error)
                 if holder is None:
                     raise self._unreachable(error) from None
             if time.monotonic() + pause > deadline or self._wait(pause):

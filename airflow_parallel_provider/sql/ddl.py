@@ -37,16 +37,16 @@ def add_column(connection: Connection, shape: TableShape, name: str, sql_type: A
 
     for _ in range(TRIES):
         try:
-            backend.begin(connection)
-            backend.add_column(connection, shape, name, sql_type)
-            backend.commit(connection)
+            backend.session.begin(connection)
+            backend.ddl.add_column(connection, shape, name, sql_type)
+            backend.session.commit(connection)
         except sa.exc.DBAPIError as error:
             there = _after(error, connection, shape.name, shape.schema, backend)
             if there is None or name in there.by_name:
                 return
             if is_transient(error, backend):
                 raise  # as below
-            reason = backend.explain(error)  # or the table has been made anew since
+            reason = backend.errors.explain(error)  # or the table has been made anew since
         else:
             return
     raise SinkError(
@@ -66,15 +66,17 @@ def make_table(
 
     for _ in range(TRIES):
         try:
-            backend.begin(connection)
+            backend.session.begin(connection)
             make()
-            backend.commit(connection)
+            backend.session.commit(connection)
         except sa.exc.DBAPIError as error:
             if _after(error, connection, name, schema, backend) is not None:
                 return
             if is_transient(error, backend):
                 raise  # whoever waits for this chunk may try again
-            reason = backend.explain(error)  # or who was faster has dropped it again: a staging table without a chunk
+            reason = backend.errors.explain(
+                error
+            )  # or who was faster has dropped it again: a staging table without a chunk
         else:
             return
     raise SinkError(
@@ -92,6 +94,6 @@ def _after(error: Any, connection: Connection, name: str, schema: str | None, ba
     if connection.invalidated:
         raise error
     connection.rollback()
-    there = backend.reflect(connection, name, schema)
+    there = backend.catalog.reflect(connection, name, schema)
     connection.rollback()
     return there

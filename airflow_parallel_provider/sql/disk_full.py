@@ -41,9 +41,9 @@ def is_disk_full(error: BaseException) -> bool:
 
 def is_transient(error: BaseException, backend: Backend) -> bool:
     """Whether the same may succeed on another try."""
-    return is_disk_full(error) or backend.is_transient(error)
+    return is_disk_full(error) or backend.errors.is_transient(error)
 
 
 def describe_error(error: BaseException, backend: Backend) -> str:
     """The error as text, without any value of a row in it."""
-    return f"{NO_ROOM}: {backend.explain(error)}" if is_disk_full(error) else backend.explain(error)
+    return f"{NO_ROOM}: {backend.errors.explain(error)}" if is_disk_full(error) else backend.errors.explain(error)

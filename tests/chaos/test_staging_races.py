@@ -226,7 +226,7 @@ def test_table_that_another_attempt_has_made_first_and_dropped_again(
             connection.exec_driver_sql(create)
 
         drop = f"DROP TABLE {database.place('there')}"
-        once_before(monkeypatch, type(place.backend), "reflect", lambda: database.execute(drop))
+        once_before(monkeypatch, type(place.backend.catalog), "reflect", lambda: database.execute(drop))
         ddl.make_table(connection, "there", database.schema, place.backend, make)
 
     assert len(tries) == 2
@@ -267,11 +267,11 @@ def test_column_that_was_there_already_and_is_gone_with_its_table(
 ) -> None:
     database.execute(f"CREATE TABLE {database.place(TABLE)} (id INTEGER PRIMARY KEY)")
     with database.opened("other") as hook:
-        writer = type(hook.load.committer.database.backend)
+        catalog = type(hook.load.committer.database.backend.catalog)
 
     def faster() -> None:
         database.execute(f"ALTER TABLE {database.place(staging_of(database, 1))} ADD COLUMN made_by INTEGER")
-        once_before(monkeypatch, writer, "reflect", lambda: made_anew(database))
+        once_before(monkeypatch, catalog, "reflect", lambda: made_anew(database))
 
     once_before(monkeypatch, target_module, "add_column", faster)
 

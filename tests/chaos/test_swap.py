@@ -13,6 +13,7 @@ import pytest
 
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
+from airflow_parallel_provider.sql.backends.quoting import quote_for_dialect
 from tests.chaos.replacing import (
     SWAP_POINTS,
     TABLE,
@@ -149,8 +150,8 @@ def test_short(database: TestDatabase) -> None:
 def half_a_swap(_: Callable[..., Any]) -> Callable[..., Any]:
     """A swap that commits between its two halves."""
 
-    def empty(self: Any, connection: Any, table: Any) -> None:
-        connection.exec_driver_sql(f"DELETE FROM {self.place(connection, table.name, table.schema)}")
+    def empty(_ddl: Any, connection: Any, table: Any) -> None:
+        connection.exec_driver_sql(f"DELETE FROM {quote_for_dialect(connection, table.name, table.schema)}")
         connection.connection.driver_connection.execute("COMMIT")
         connection.connection.driver_connection.execute("BEGIN IMMEDIATE")
 
@@ -159,9 +160,9 @@ def half_a_swap(_: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_harness_notices_a_swap_in_two_halves(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_parallel_provider.sql.backends.base import Backend
+    from airflow_parallel_provider.sql.backends.table_ddl import TableDdl
 
-    monkeypatch.setattr(Backend, "empty", half_a_swap(Backend.empty))
+    monkeypatch.setattr(TableDdl, "empty", half_a_swap(TableDdl.empty))
     with pytest.raises(AssertionError, match=r"half a load|rows of \[\]"):
         ReplacingCampaign(database, seed=2013, chunks=4, size=20).run(50)
 

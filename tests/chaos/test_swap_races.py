@@ -171,7 +171,7 @@ def test_table_that_is_dropped_while_it_is_looked_at_is_not_there(
         monkeypatch.setattr(sa.engine.reflection.Inspector, "has_table", lambda *_, **__: True)
         place = hook.load.committer.database
         with place.session() as connection:
-            assert place.backend.reflect(connection, "absent", database.schema) is None
+            assert place.backend.catalog.reflect(connection, "absent", database.schema) is None
 
 
 @pytest.mark.parametrize("database", [*RACING, "sqlite-generic"], indirect=True)
@@ -182,9 +182,9 @@ def test_table_that_another_attempt_drops_first_is_dropped(
     with database.opened() as hook:
         place = hook.load.committer.database
         found = TableShape("absent", database.schema, ())
-        monkeypatch.setattr(type(place.backend), "reflect", lambda *_: found)
+        monkeypatch.setattr(type(place.backend.catalog), "reflect", lambda *_: found)
         with place.transaction() as connection:
-            place.backend.drop(connection, "absent", database.schema)
+            place.backend.ddl.drop(connection, "absent", database.schema)
 
 
 @pytest.mark.parametrize("database", ["mariadb"], indirect=True)

@@ -144,7 +144,7 @@ def test_password_is_not_in_the_engine(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("database", OWN, indirect=True)
-def test_each_database_gets_its_own_writer(database: TestDatabase) -> None:
+def test_each_database_gets_its_own_backend(database: TestDatabase) -> None:
     with database.opened() as hook:
         name = type(hook._database.backend).__name__
         driver = hook._database._engine.driver
@@ -162,7 +162,7 @@ def test_each_database_gets_its_own_writer(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite-generic", "postgres-generic", "mariadb-generic"], indirect=True)
-def test_any_database_can_do_with_the_writer_for_all(database: TestDatabase) -> None:
+def test_the_general_backend_works_with_any_database(database: TestDatabase) -> None:
     with database.opened() as hook:
         assert type(hook._database.backend).__name__ == "Backend"
 
@@ -177,7 +177,7 @@ def test_table_that_cannot_roll_back_is_refused(database: TestDatabase) -> None:
 
 @pytest.mark.parametrize("database", ["mariadb-generic"], indirect=True)
 def test_ledger_that_cannot_roll_back_is_found_out(database: TestDatabase) -> None:
-    """The writer for unknown databases cannot ask for the engine, so it tries."""
+    """The backend for unknown databases cannot ask for the engine, so it tries."""
     with database.opened():
         pass
     for table in ("airflow_parallel_ledger", "airflow_parallel_ledger__loads"):

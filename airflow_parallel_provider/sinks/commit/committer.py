@@ -212,7 +212,7 @@ class ChunkCommitter:
         self._claimed = False
         if chunk.row_by_row or chunk.rejected_by_validate:
             self.control_tables.ensure_rejected(self.database)
-        self.database.backend.begin(connection)
+        self.database.backend.session.begin(connection)
         if self.fenced:
             self._require_load(connection)
         self.control_tables.ledger.claim(connection, self.load, receipt, partials, execute)
@@ -230,7 +230,7 @@ class ChunkCommitter:
             self.control_tables.rejected.insert(connection, key, rejected, chunk.item_positions())
         self.reached("before_commit")
         chunk.commit_sent = True
-        self.database.backend.commit(connection)
+        self.database.backend.session.commit(connection)
         self.reached("after_commit")
 
     def _require_load(self, connection: Connection) -> None:

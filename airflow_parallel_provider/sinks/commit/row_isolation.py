@@ -84,7 +84,7 @@ class RowIsolation:
 
     def _refusal_of(self, part: Sequence[NumberedRow], names: tuple[str, ...]) -> str | None:
         """Write a part; return why it was refused, or None."""
-        self.database.backend.before_part(self.connection)
+        self.database.backend.rows.prepare_next_write(self.connection)
         self._set_savepoint()
         block = None
         try:
@@ -134,7 +134,7 @@ class RowIsolation:
         if isinstance(error, SchemaMismatch):
             return _PLACE.sub("", str(error)).replace("row 0 of the chunk", "a row")  # 0: of a part of one row
         found = None if block is None else diagnose(block, self.shape, _HERE, takes_nul=backend.takes_nul)
-        return _PLACE.sub("", found) if found else f"refused by the database ({backend.explain(error)})"
+        return _PLACE.sub("", found) if found else f"refused by the database ({backend.errors.explain(error)})"
 
 
 def _padded(block: Block, names: tuple[str, ...]) -> Block:

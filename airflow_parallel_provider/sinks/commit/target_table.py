@@ -8,7 +8,7 @@ from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.rows.block import Block
 from airflow_parallel_provider.rows.infer import infer_columns
 from airflow_parallel_provider.sinks.commit.target_checks import check_columns, check_shape
-from airflow_parallel_provider.sql.backends.base import core_of
+from airflow_parallel_provider.sql.backends.core_tables import core_table
 from airflow_parallel_provider.sql.ddl import TRIES, add_column, create_table, make_table
 from airflow_parallel_provider.sql.missing_table import missing_table_message
 from airflow_parallel_provider.values.kinds import Column, Kind
@@ -68,10 +68,10 @@ class TargetTable:
 
     def _reflect(self, connection: Connection, name: str) -> TableShape | None:
         schema = self._spec.schema
-        shape = self._backend.reflect(connection, name, schema)
+        shape = self._backend.catalog.reflect(connection, name, schema)
         connection.rollback()  # reading has opened a transaction that is not needed
         if shape is not None:
-            self._backend.check_transactional(connection, name, schema)
+            self._backend.catalog.check_transactional(connection, name, schema)
             connection.rollback()
             check_shape(shape, self._spec)
         return shape
@@ -103,7 +103,7 @@ class TargetTable:
             copied = like
             make_table(
                 connection, self.name, like.schema, self._backend,
-                lambda: self._backend.create_like(connection, self.name, copied),
+                lambda: self._backend.ddl.create_like(connection, self.name, copied),
             )  # fmt: skip
         elif block.rows or (declared is not None and all(column.kind is not None for column in declared)):
             self._create(connection, self._columns(block, where), where)
@@ -122,14 +122,14 @@ class TargetTable:
     def _create(self, connection: Connection, columns: Sequence[Column], where: str) -> None:
         check_columns(columns, self._spec, self._backend, where)
         sql_columns = (self._sql_column(column) for column in columns)
-        table = core_of(self.name, self._spec.schema, *sql_columns, **self._backend.table_options())
+        table = core_table(self.name, self._spec.schema, *sql_columns, **self._backend.ddl.table_options())
         create_table(connection, table, self._backend)
 
     def _sql_column(self, column: Column) -> Any:
         import sqlalchemy as sa
 
         in_key = column.name in self._spec.key
-        sql_type = self._backend.sql_type(column, in_key=in_key)
+        sql_type = self._backend.ddl.sql_type(column, in_key=in_key)
         quoted = sa.sql.quoted_name(column.name, quote=True)
         return sa.Column(quoted, sql_type, primary_key=in_key, nullable=not in_key, autoincrement=False)
 
@@ -157,7 +157,7 @@ class TargetTable:
             return False
         check_columns([*(Column(name) for name in existing), *missing], self._spec, self._backend, where)
         for column in missing:
-            sql_type = self._backend.sql_type(column, in_key=False)
+            sql_type = self._backend.ddl.sql_type(column, in_key=False)
             add_column(connection, shape, column.name, sql_type, self._backend)
         self.invalidate_shape()
         return True

@@ -65,7 +65,7 @@ class ControlTables:
 
     def ensure_messages(self, database: Database, queue: str) -> None:
         """Create the table of message ids. Not inside a transaction, either."""
-        options = database.backend.table_options()
+        options = database.backend.ddl.table_options()
         self.messages = MessageTable(self.ledger.name, self.ledger.schema, options, queue)
         ensure_table(database, self.messages.table, "ledger_table")
 
@@ -96,7 +96,7 @@ def ensure_table(database: Database, table: Any, field: str) -> None:
     connection, backend = database.connection(), database.backend
     name, schema = str(table.name), None if table.schema is None else str(table.schema)
     check_name(name, f"SinkTable.{field}", backend)
-    found = backend.column_names(connection, name, schema)
+    found = backend.catalog.column_names(connection, name, schema)
     connection.rollback()
     if found is None:
         create_table(connection, table, backend)
@@ -110,5 +110,5 @@ def ensure_table(database: Database, table: Any, field: str) -> None:
                 f"SinkTable.{field}: table {name!r} exists but is something else (it has no column {missing[0]!r}): "
                 f"give another name as {field}"
             )
-    backend.check_transactional(connection, name, schema)
+    backend.catalog.check_transactional(connection, name, schema)
     connection.rollback()

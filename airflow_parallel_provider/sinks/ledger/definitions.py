@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sql.backends.base import core_of
+from airflow_parallel_provider.sql.backends.core_tables import core_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ def defined_once(columns: Callable[[], Iterable[Any]]) -> Callable[[str, str | N
 
     @lru_cache(maxsize=_CACHED)
     def defined(name: str, schema: str | None, options: tuple[tuple[str, Any], ...]) -> Any:
-        return core_of(name, schema, *columns(), **dict(options))
+        return core_table(name, schema, *columns(), **dict(options))
 
     return lambda name, schema, options: defined(name, schema, tuple(sorted(options.items())))
 

@@ -142,11 +142,11 @@ class OpenLoad:
     def _count(self) -> int:
         import sqlalchemy as sa
 
-        from airflow_parallel_provider.sql.backends.base import core_of
+        from airflow_parallel_provider.sql.backends.core_tables import core_table
 
         committer, name = self.committer, self.spec.load_id_column
         column = sa.Column(sa.sql.quoted_name(name or "", quote=True), sa.String(32), key="load")
-        table = core_of(self.spec.table, self.spec.schema, *([column] if name else []))
+        table = core_table(self.spec.table, self.spec.schema, *([column] if name else []))
         query = sa.select(sa.func.count()).select_from(table)
         if name:
             query = query.where(table.c.load == committer.load)
@@ -250,7 +250,7 @@ def _drop_stale(load: OpenLoad) -> None:
     committer = load.committer
     with lock_load(committer.database, committer.control_tables.loads, committer.load) as locked:
         if not committer.control_tables.ledger.committed(locked.control_tables, committer.load):
-            committer.database.backend.drop(locked.tables, committer.target.name, load.spec.schema)
+            committer.database.backend.ddl.drop(locked.tables, committer.target.name, load.spec.schema)
 
 
 def read_aggregates(ledger: ChunkLedger, connection: Connection, load: str, spec: TableSpec) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def open_control_tables(destination: Destination) -> ControlTables:
     """
     spec, database = destination.spec, destination.database
     check_name(spec.table, "SinkTable.table", database.backend)
-    options = database.backend.table_options()
+    options = database.backend.ddl.table_options()
     ledger = ChunkLedger(spec.ledger_table, spec.schema, options)
     ensure_table(database, ledger.loads, "ledger_table")
     ensure_table(database, ledger.chunks, "ledger_table")
@@ -40,7 +40,7 @@ def open_control_tables(destination: Destination) -> ControlTables:
             keeps_pickles=spec.dead_letter_pickle,
         )
         ensure_table(database, dead_letters.table, "dead_letters")
-    ledger.prove_transactional(database.connection(), database.backend.begin)
+    ledger.prove_transactional(database.connection(), database.backend.session.begin)
     rejected = None
     if spec.rejected_table is not None:
         rejected = RejectedTable(spec.rejected_table, spec.schema, options, spec.dead_letter_length)

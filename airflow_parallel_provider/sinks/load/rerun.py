@@ -132,20 +132,20 @@ def delete_rows(connection: Connection, spec: TableSpec, loads: Sequence[str], b
     """Delete the rows with the ids of some loads; return how many."""
     import sqlalchemy as sa
 
-    from airflow_parallel_provider.sql.backends.base import core_of
+    from airflow_parallel_provider.sql.backends.core_tables import core_table
 
     name = spec.load_id_column
-    shape = backend.reflect(connection, spec.table, spec.schema)
+    shape = backend.catalog.reflect(connection, spec.table, spec.schema)
     if name is None or shape is None or name not in shape.by_name:
         return 0
     column = sa.Column(sa.sql.quoted_name(name, quote=True), sa.String(32), key="load")
-    table = core_of(spec.table, spec.schema, column)
+    table = core_table(spec.table, spec.schema, column)
     return int(connection.execute(table.delete().where(table.c.load.in_(list(loads)))).rowcount)
 
 
 def drop_staging(database: Database, spec: TableSpec, loads: Sequence[str]) -> None:
     """Drop the staging tables of loads with ``write_disposition="replace"``."""
-    from airflow_parallel_provider.sql.backends.base import temporary_name
+    from airflow_parallel_provider.sql.backends.table_ddl import temporary_name
 
     if not loads:
         return
@@ -154,4 +154,4 @@ def drop_staging(database: Database, spec: TableSpec, loads: Sequence[str]) -> N
         name = staging_name(spec.table, load, backend.longest_name)
         with database.transaction() as connection:
             for table in (name, temporary_name(name)):
-                backend.drop(connection, table, spec.schema)
+                backend.ddl.drop(connection, table, spec.schema)

@@ -19,6 +19,7 @@ from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.sinks.ledger.load_lock import lock_load
 from airflow_parallel_provider.sinks.ledger.loads import COMPLETE, OPEN, SWAPPING
 from airflow_parallel_provider.sinks.load.rerun import drop_staging
+from airflow_parallel_provider.sql.backends.quoting import quote_for_dialect
 from airflow_parallel_provider.sql.ddl import add_column, make_table
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class TableSwap:
                 staging = self._reflect(locked.tables, self.target.name)
                 old = self._reflect(locked.tables, self.spec.table)
                 found = self._count(locked.tables, staging)
-                by_name = staging is not None and self.database.backend.renames(locked.tables, staging, old)
+                by_name = staging is not None and self.database.backend.ddl.can_rename(locked.tables, staging, old)
         if state == OPEN and found != rows:
             raise SinkError(self._changed(found, rows))
         if state is None:
@@ -76,7 +77,7 @@ class TableSwap:
         drop_staging(self.database, self.spec, [self.load])
 
     def _reflect(self, connection: Connection, name: str) -> TableShape | None:
-        found = self.database.backend.reflect(connection, name, self.spec.schema)
+        found = self.database.backend.catalog.reflect(connection, name, self.spec.schema)
         self._release(connection)
         return found
 
@@ -91,7 +92,7 @@ class TableSwap:
     def _count(self, connection: Connection, staging: TableShape | None) -> int:
         if staging is None:
             return 0
-        table = self.database.backend.place(connection, staging.name, staging.schema)
+        table = quote_for_dialect(connection, staging.name, staging.schema)
         found = int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {table}").scalar() or 0)  # noqa: S608  # quoted
         self._release(connection)
         return found
@@ -119,13 +120,13 @@ class TableSwap:
             self.reached("before_swap")
             if by_name:
                 if old is not None:
-                    backend.drop(connection, old.name, old.schema)
+                    backend.ddl.drop(connection, old.name, old.schema)
                 self.reached("in_swap")
-                backend.rename_into(connection, staging.name, self.spec.table, staging.schema, there=False)
+                backend.ddl.rename_into(connection, staging.name, self.spec.table, staging.schema, exists=False)
             elif old is not None:
-                backend.empty(connection, old)
+                backend.ddl.empty(connection, old)
                 self.reached("in_swap")
-                backend.copy_into(connection, staging, old)
+                backend.ddl.copy_into(connection, staging, old)
             self.control_tables.loads.mark(connection, self.load, COMPLETE)
             self.reached("before_commit_of_swap")
 
@@ -153,8 +154,8 @@ class TableSwap:
 
     def _rename(self, connection: Connection, staging: TableShape) -> None:
         old = self._reflect(connection, self.spec.table)
-        self.database.backend.rename_into(
-            connection, staging.name, self.spec.table, staging.schema, there=old is not None
+        self.database.backend.ddl.rename_into(
+            connection, staging.name, self.spec.table, staging.schema, exists=old is not None
         )
 
     def _empty(self, old: TableShape | None) -> None:
@@ -164,7 +165,7 @@ class TableSwap:
                 return
             self.reached("before_swap")
             if old is not None:
-                self.database.backend.empty(connection, old)
+                self.database.backend.ddl.empty(connection, old)
             self.control_tables.loads.mark(connection, self.load, COMPLETE)
             self.reached("before_commit_of_swap")
 
@@ -174,8 +175,9 @@ class TableSwap:
         with self.database.session() as connection:
             if old is None:
                 make_table(
-                    connection, name, staging.schema, backend, lambda: backend.create_like(connection, name, staging)
-                )
+                    connection, name, staging.schema, backend,
+                    lambda: backend.ddl.create_like(connection, name, staging),
+                )  # fmt: skip
             else:
                 for column in staging.columns:
                     if column.name not in old.by_name:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def with_instants(shape: TableShape, connection: Connection, backend: Backend) -> TableShape:
     """The table as SQLAlchemy sees it, but with a type for the instants that a ``SinkTable`` writes: not numbers."""
-    declared = backend.reflect(connection, shape.name, shape.schema) if connection.dialect.name == "sqlite" else None
+    if connection.dialect.name != "sqlite":
+        return shape
+    declared = backend.catalog.reflect(connection, shape.name, shape.schema)
     if declared is None:
         return shape
     instants = {column.name for column in declared.columns if column.kind is Kind.DATETIMETZ}

@@ -16,7 +16,8 @@ from airflow_parallel_provider.sources.sql.mysql_types import with_exact_types
 from airflow_parallel_provider.sources.sql.row_dicts import fetch_dicts
 from airflow_parallel_provider.sources.sql.sqlite_times import as_stored, with_instants
 from airflow_parallel_provider.sources.sql.where_clause import WhereClause
-from airflow_parallel_provider.sql.backends.base import Backend, core_table
+from airflow_parallel_provider.sql.backends.catalog import Catalog
+from airflow_parallel_provider.sql.backends.core_tables import core_table_of
 from airflow_parallel_provider.sql.database import Database, resolved_hook
 from airflow_parallel_provider.values import typed_json
 from airflow_parallel_provider.values.kinds import Kind
@@ -137,7 +138,7 @@ class TableReader:
         with database.session() as connection:
             # The general way, whatever the writer: it gives types that SQLAlchemy reads values with.
             try:
-                shape = Backend.reflect(database.backend, connection, query.table, query.schema)
+                shape = Catalog.reflect(database.backend.catalog, connection, query.table, query.schema)
             except NotImplementedError:  # SQLAlchemy cannot look into it
                 cure = "tables of this database (DuckDB) cannot be read in ranges; yield its rows from a function"
                 raise PlanError("SqlSource.conn_id", query.conn_id, cure) from None
@@ -152,9 +153,9 @@ class TableReader:
             self._where.check()
             self._dialect = connection.dialect.name
             _require_values(connection, shape, query)
-            self._where.resolve_types(connection, sa.select(sa.literal(1)).select_from(core_table(shape, [])[0]))
+            self._where.resolve_types(connection, sa.select(sa.literal(1)).select_from(core_table_of(shape, [])[0]))
         self._names = list(query.columns or shape.by_name)
-        self._table, columns = core_table(shape, self._names)
+        self._table, columns = core_table_of(shape, self._names)
         key = (self._table.c[columns[self._names.index(name)]] for name in query.key_columns)
         self._key = [as_stored(column, self._dialect) for column in key]
         self._is_number = [shape.by_name[name].kind for name in query.key_columns] == [Kind.INT]

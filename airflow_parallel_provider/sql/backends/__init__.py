@@ -1,1 +1,1 @@
-"""TODO"""
+"""One backend per database."""

@@ -1,4 +1,4 @@
-"""Names as SQL, the way the standard says; MySQL has its own."""
+"""Names as SQL, quoted as the SQL standard says; MySQL has its own way."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from airflow_parallel_provider.values.table_shape import TableShape
 
 
@@ -19,18 +21,24 @@ def column_list(names: Sequence[str]) -> str:
     return ", ".join(map(quote, names))
 
 
-def place(name: str, schema: str | None) -> str:
+def quote_table(name: str, schema: str | None) -> str:
     """A table."""
     return f"{quote(schema)}.{quote(name)}" if schema else quote(name)
 
 
-def place_of(shape: TableShape) -> str:
-    """A table that is there."""
-    return place(shape.name, shape.schema)
+def quote_shape(shape: TableShape) -> str:
+    """An existing table."""
+    return quote_table(shape.name, shape.schema)
 
 
-def any_missing(values: Sequence[str]) -> str:
-    """The condition that a key has a NULL: in a unique index such a key equals no other, not even one like it.
+def quote_for_dialect(connection: Connection, name: str, schema: str | None) -> str:
+    """A table, quoted as the dialect of the connection does."""
+    preparer = connection.dialect.identifier_preparer
+    return ".".join(preparer.quote_identifier(part) for part in (schema, name) if part is not None)
+
+
+def any_is_null(values: Sequence[str]) -> str:
+    """The condition that a key has a NULL: in a unique index such a key equals no other, not even an identical one.
 
     :param values: the parts of the key as SQL.
     """
@@ -38,7 +46,7 @@ def any_missing(values: Sequence[str]) -> str:
 
 
 def on_conflict(names: Sequence[str], key: Sequence[str]) -> str:
-    """The end of an INSERT that updates the rows whose key is there."""
+    """The end of an INSERT that updates the rows whose key exists."""
     rest = [name for name in names if name not in key]
     action = "UPDATE SET " + ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in rest) if rest else "NOTHING"
     return f"ON CONFLICT ({column_list(key)}) DO {action}"

@@ -1,4 +1,7 @@
-"""One backend per database; see :mod:`airflow_parallel_provider.sql.backends.base`."""
+"""Which backend a connection gets; what a backend is: :mod:`airflow_parallel_provider.sql.backends.base`.
+
+The imports are inside the function, so that only the backend in use is imported, with its driver.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,13 @@ if TYPE_CHECKING:
 
 
 def backend_class(dialect: str, driver: str) -> type[Backend]:
-    """The backend for a SQLAlchemy dialect name and the top module of the driver's connection."""
+    """The backend of a database.
+
+    :param dialect: name of the SQLAlchemy dialect.
+    :param driver: top module of the driver's connection.
+    """
     if dialect == "sqlite":
-        from airflow_parallel_provider.sql.backends.sqlite import SqliteBackend
+        from airflow_parallel_provider.sql.backends.sqlite.backend import SqliteBackend
 
         return SqliteBackend
     if driver == "psycopg":
@@ -23,7 +30,7 @@ def backend_class(dialect: str, driver: str) -> type[Backend]:
 
         return Psycopg2Backend
     if dialect in ("mysql", "mariadb"):
-        from airflow_parallel_provider.sql.backends.mysql import MysqlBackend
+        from airflow_parallel_provider.sql.backends.mysql.backend import MysqlBackend
 
         return MysqlBackend
     if driver in ("duckdb", "_duckdb"):

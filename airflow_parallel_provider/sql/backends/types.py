@@ -1,4 +1,4 @@
-"""Between SQLAlchemy's column types and our kinds."""
+"""SQLAlchemy's column types as kinds, and kinds as column types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KEY_LENGTH = 255
-"""Characters of a text column that is part of a key where the database wants a bound."""
+"""Characters of a text column in a key, where the database requires a bound."""
 
 _BY_NAME: Mapping[str, Kind] = {
     "UUID": Kind.UUID,
@@ -21,13 +21,13 @@ _BY_NAME: Mapping[str, Kind] = {
     "DATETIMEOFFSET": Kind.DATETIMETZ,
     "TIMESTAMP_NTZ": Kind.DATETIME,
 }
-"""Types that are known by name: SQLAlchemy 1.4 and other packages' dialects do not derive them from a common base."""
+"""Types known by name only: SQLAlchemy 1.4 and the dialects of other packages do not derive them from a common base."""
 
 _BITS: Mapping[str, int] = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INTEGER": 32, "INT": 32, "BIGINT": 64}
 
 
 def column_of_sql(found: Mapping[str, Any]) -> TableColumn:
-    """One entry of ``Inspector.get_columns`` as ours."""
+    """A column of an existing table, from one entry of ``Inspector.get_columns``."""
     sql_type = found["type"]
     kind = kind_of_sql(sql_type)
     name = _visit_name(sql_type)
@@ -37,7 +37,7 @@ def column_of_sql(found: Mapping[str, Any]) -> TableColumn:
         kind=kind,
         sql_type=sql_type,
         nullable=bool(found.get("nullable", True)),
-        has_default=_is_optional(found),
+        has_default=_has_default(found),
         bits=_BITS.get(name, 64) if kind is Kind.INT else 64,
         unsigned=kind is Kind.INT and bool(getattr(sql_type, "unsigned", False)),
         length=getattr(sql_type, "length", None) if kind in (Kind.TEXT, Kind.BYTES) else None,
@@ -54,7 +54,7 @@ def _default(found: Mapping[str, Any]) -> str | None:
     return str(default) if default else None  # some dialects say "" for none
 
 
-def _is_optional(found: Mapping[str, Any]) -> bool:
+def _has_default(found: Mapping[str, Any]) -> bool:
     if found.get("default") is not None or found.get("identity") or found.get("computed"):
         return True
     return found.get("autoincrement") is True
@@ -68,9 +68,9 @@ def kind_of_sql(sql_type: Any) -> Kind:
     """The kind of a reflected type; OTHER where none fits (arrays, enums of other packages, geometry ...)."""
     import sqlalchemy.types as st
 
-    named = _BY_NAME.get(_visit_name(sql_type))
-    if named is not None:
-        return named
+    kind = _BY_NAME.get(_visit_name(sql_type))
+    if kind is not None:
+        return kind
     if isinstance(sql_type, st.DateTime):
         return Kind.DATETIMETZ if sql_type.timezone else Kind.DATETIME
     by_base: tuple[tuple[type, Kind], ...] = (
@@ -85,16 +85,13 @@ def kind_of_sql(sql_type: Any) -> Kind:
         (st._Binary, Kind.BYTES),  # base of BINARY and VARBINARY, which LargeBinary is not
         (st.String, Kind.TEXT),
     )
-    for base, kind in by_base:
-        if isinstance(sql_type, base):
-            return kind
-    return Kind.OTHER
+    return next((kind for base, kind in by_base if isinstance(sql_type, base)), Kind.OTHER)
 
 
 def generic_type(column: Column, *, in_key: bool) -> Any:
     """A type that most databases have.
 
-    Where there is none: a timedelta is a number of seconds, a UUID its text, JSON a text.
+    Kinds that most databases lack: a timedelta becomes a number of seconds, a UUID and JSON a text.
     """
     import sqlalchemy as sa
 
@@ -119,3 +116,12 @@ def generic_type(column: Column, *, in_key: bool) -> Any:
         Kind.JSON: sa.Text(),
     }
     return fixed[column.kind or Kind.TEXT]
+
+
+def declared_type(words: str) -> Any:
+    """A type whose SQL is given word for word."""
+    from sqlalchemy.types import UserDefinedType
+
+    # Made by type(): the base is generic in SQLAlchemy 2 and is not in 1.4.
+    body = {"cache_ok": True, "get_col_spec": lambda _self, **_options: words}
+    return type("DeclaredType", (UserDefinedType,), body)()

@@ -391,7 +391,7 @@ def test_merge_takes_a_unique_index_as_key(database: TestDatabase) -> None:
 def test_merge_is_refused_where_it_is_not_known(database: TestDatabase) -> None:
     with (
         database.hook(write_disposition="merge", primary_key="id") as hook,
-        pytest.raises(SinkError, match="write_disposition='merge': not known for this database; write 'append'"),
+        pytest.raises(SinkError, match="write_disposition='merge' is not supported on this database: write 'append'"),
     ):
         hook.open(SPEC)
 

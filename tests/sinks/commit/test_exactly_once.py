@@ -90,14 +90,14 @@ def when_blocked(database: TestDatabase, hook: Any, action: Callable[[], object]
         action()
 
     if database.name == "sqlite":
-        writer = hook._database.backend
-        asked = writer.is_locked
+        session = hook._database.backend.session
+        is_locked = session.is_locked
 
         def noticing(error: BaseException) -> bool:
-            busy.set()  # the writer asks this when it has found the file locked
-            return bool(asked(error))
+            busy.set()  # the session asks this when it has found the file locked
+            return bool(is_locked(error))
 
-        writer.is_locked = noticing
+        session.is_locked = noticing
     thread = threading.Thread(target=wait_and_act)
     thread.start()
     return thread
@@ -292,15 +292,15 @@ def test_reader_of_a_sqlite_file_makes_a_commit_wait_and_not_fail(sqlite: Sqlite
         reader.execute("SELECT * FROM scores").fetchone()
         cursor = reader.execute("SELECT * FROM scores")
         cursor.fetchone()
-        writer = hook._database.backend
-        asked = writer.is_locked
+        session = hook._database.backend.session
+        is_locked = session.is_locked
 
         def let_go(error: BaseException) -> bool:
             busy.append(str(error))
             cursor.close()
-            return bool(asked(error))
+            return bool(is_locked(error))
 
-        writer.is_locked = let_go
+        session.is_locked = let_go
         hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE)
         reader.close()
 

@@ -64,9 +64,9 @@ def test_names_of_columns_are_those_of_the_whole_table(database: TestDatabase) -
         opened = hook.destination().database
         with opened.session() as connection:
             for table in (name, f"{name}__dead_letters", "airflow_parallel_ledger"):
-                shape = opened.backend.reflect(connection, table, database.schema)
-                assert opened.backend.column_names(connection, table, database.schema) == set(shape.by_name)
-            assert opened.backend.column_names(connection, "absent", database.schema) is None
+                shape = opened.backend.catalog.reflect(connection, table, database.schema)
+                assert opened.backend.catalog.column_names(connection, table, database.schema) == set(shape.by_name)
+            assert opened.backend.catalog.column_names(connection, "absent", database.schema) is None
 
 
 @pytest.mark.parametrize("database", ["postgres", "postgres-psycopg2"], indirect=True)
@@ -77,7 +77,7 @@ def test_the_catalogue_of_postgresql_says_what_sqlalchemy_says(
 ) -> None:
     import sqlalchemy as sa
 
-    from airflow_parallel_provider.sql.backends.base import Backend
+    from airflow_parallel_provider.sql.backends.catalog import Catalog
 
     table = "ta\"b'l%e"
     database.execute(ddl.replace("{}", database.place(table)))
@@ -86,14 +86,14 @@ def test_the_catalogue_of_postgresql_says_what_sqlalchemy_says(
         if not named:
             connection.exec_driver_sql(f'SET LOCAL search_path = "{database.schema}"')
         place = database.schema if named else None
-        inspector, writer = sa.inspect(connection), opened.backend
-        primary, uniques = Backend.unique_keys(writer, inspector, table, place)
-        own_primary, own_uniques = writer.unique_keys(inspector, table, place)
+        inspector, catalog = sa.inspect(connection), opened.backend.catalog
+        primary, uniques = Catalog.unique_keys(catalog, inspector, table, place)
+        own_primary, own_uniques = catalog.unique_keys(inspector, table, place)
         assert own_primary == list(primary)
         # To SQLAlchemy a unique constraint is a constraint and an index.
         assert {tuple(names) for names in own_uniques} == {tuple(names) for names in uniques}
-        assert writer.column_names(connection, table, place) == Backend.column_names(writer, connection, table, place)
-        assert writer.column_names(connection, table, "no such schema") is None
+        assert catalog.column_names(connection, table, place) == Catalog.column_names(catalog, connection, table, place)
+        assert catalog.column_names(connection, table, "no such schema") is None
     opened.close()
 
 
@@ -105,7 +105,7 @@ def test_keys_on_a_server_that_knows_no_included_columns(database: PostgresDatab
     opened = database.hook().destination().database
     with opened.session() as connection:
         connection.dialect.server_version_info = (10, 23)
-        found = opened.backend.unique_keys(sa.inspect(connection), "scores", database.schema)
+        found = opened.backend.catalog.unique_keys(sa.inspect(connection), "scores", database.schema)
     opened.close()
 
     assert found == (["b", "a"], [["a"]])

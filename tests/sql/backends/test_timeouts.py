@@ -1,4 +1,4 @@
-"""Time limits that databases without a writer of their own are given."""
+"""Time limits that databases without a backend of their own are given."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SinkError
-from airflow_parallel_provider.sql.backends.base import Backend
-from airflow_parallel_provider.sql.backends.timeouts import is_transient, set_limits
+from airflow_parallel_provider.sql.backends.error_classifier import has_transient_code
+from airflow_parallel_provider.sql.backends.session import Session
+from airflow_parallel_provider.sql.backends.timeouts import set_limits
 from tests.support.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
@@ -20,10 +21,8 @@ POSTGRES = pytest.mark.parametrize("database", ["postgres-generic"], indirect=Tr
 
 @POSTGRES
 def test_limits_are_set_in_the_session_and_outlive_a_rollback(database: TestDatabase) -> None:
-    writer = Backend(7.5, 99)
-    writer.dialect = "postgresql"
     with contextlib.closing(database.raw()) as raw:
-        writer.configure(raw)
+        Session("postgresql", 7.5, 99).configure(raw)
         raw.rollback()
         with raw.cursor() as cursor:
             found = [cursor.execute(f"SHOW {name}").fetchone()[0] for name in ("lock_timeout", "statement_timeout")]
@@ -122,4 +121,4 @@ ORACLE_FAILS_OVER = (54, 60, 1033, 1034, 1089, 1090, 3113, 3114, 3135, 8177, 125
     ],
 )
 def test_locks_and_fail_overs_may_pass(dialect: str, args: tuple[Any, ...], passes: bool) -> None:
-    assert is_transient(Exception(*args), dialect) is passes
+    assert has_transient_code(Exception(*args), dialect) is passes

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
-from airflow_parallel_provider.sql.backends.mysql import MysqlBackend
-from airflow_parallel_provider.sql.backends.sqlite import SqliteBackend
+from airflow_parallel_provider.sql.backends.mysql.error_classifier import MysqlErrorClassifier
+from airflow_parallel_provider.sql.backends.sqlite.error_classifier import SqliteErrorClassifier
 from tests.support.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow
@@ -87,7 +87,7 @@ def test_what_may_pass_in_sqlite(code: int, passing: bool) -> None:
     error: Any = sqlite3.OperationalError("what it says")
     error.sqlite_errorcode = code
 
-    assert SqliteBackend(1, 1).is_transient(error) is passing
+    assert SqliteErrorClassifier("sqlite").is_transient(error) is passing
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_what_may_pass_in_sqlite(code: int, passing: bool) -> None:
 )
 def test_what_may_pass_in_duckdb(name: str, passing: bool) -> None:
     duckdb = pytest.importorskip("duckdb")
-    from airflow_parallel_provider.sql.backends.duckdb.backend import DuckBackend
+    from airflow_parallel_provider.sql.backends.duckdb.error_classifier import DuckErrorClassifier
 
-    assert DuckBackend(1, 1).is_transient(getattr(duckdb, name)("what it says")) is passing
+    assert DuckErrorClassifier("duckdb").is_transient(getattr(duckdb, name)("what it says")) is passing
 
 
 @pytest.mark.parametrize(
@@ -144,4 +144,4 @@ def test_what_may_pass_in_mysql(name: str, passing: bool) -> None:
 
     error = connector.DatabaseError("what it says", errno=getattr(errorcode, name))
 
-    assert MysqlBackend(1, 1).is_transient(error) is passing
+    assert MysqlErrorClassifier("mysql").is_transient(error) is passing

@@ -1,7 +1,8 @@
-"""DuckDB for SQLAlchemy: as much as the ledger needs.
+"""A SQLAlchemy dialect of DuckDB: as much as the ledger needs.
 
-The dialect that others publish is a PostgreSQL in disguise that no longer works with SQLAlchemy 2.1, and DuckDB's own
-``cursor()`` is another connection with a transaction of its own. So: plain SQL, and cursors that share the connection.
+The published dialect (duckdb-engine) derives from PostgreSQL's and does not work with SQLAlchemy 2.1. DuckDB's own
+``cursor()`` is another connection with a transaction of its own. So this dialect writes standard SQL, and its cursors
+share the connection.
 """
 
 from __future__ import annotations
@@ -15,59 +16,59 @@ from sqlalchemy.types import LargeBinary
 
 CHUNK = "airflow_parallel_chunk"
 """The Arrow table that a statement scans."""
-_MOST_KEPT = 50
-_SEEN = "it is this one"
+_MOST_PARSED = 50
+_MARKER = "found by the name of a variable"
 
 
 class DuckConnection:
-    """A DuckDB connection with the manners of the DB-API: one transaction for all its cursors, plain tuples."""
+    """A DuckDB connection that behaves as the DB-API says: one transaction for all its cursors, rows as tuples."""
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
         self.busy = False
         """Whether a transaction is open. Without one every statement commits by itself."""
         self._parsed: dict[str, Any] = {}
-        self._finds_variables = False
+        self._scans_variables = False
 
-    def parsed(self, sql: str) -> Any:
-        """A statement that is run again and again, for ``raw.execute``: parsing takes a sixth of a small INSERT."""
+    def parse(self, sql: str) -> Any:
+        """A parsed statement for ``raw.execute``, kept for the next time: parsing takes a sixth of a small INSERT."""
         statement = self._parsed.get(sql)
         if statement is None:
-            if len(self._parsed) >= _MOST_KEPT:
+            if len(self._parsed) >= _MOST_PARSED:
                 self._parsed.clear()
             (statement,) = self.raw.extract_statements(sql)
             self._parsed[sql] = statement
         return statement
 
-    def look_around(self) -> None:
-        """Find out whether DuckDB finds an Arrow table by the name of a variable.
+    def detect_variable_scan(self) -> None:
+        """Find out whether DuckDB can scan an Arrow table by the name of a Python variable.
 
-        That takes a millisecond less than registering it, which makes a view. A setting of the connection
+        That takes a millisecond less than registering the table, which creates a view. A setting of the connection
         (``python_enable_replacements``, ``enable_external_access``) may forbid it.
         """
         import pyarrow as pa
 
-        airflow_parallel_chunk = pa.table({"c0": [_SEEN]})  # noqa: F841  # DuckDB finds it
+        airflow_parallel_chunk = pa.table({"c0": [_MARKER]})  # noqa: F841  # DuckDB finds it
         try:
             found = self.raw.execute(f"SELECT * FROM {CHUNK}").fetchall()  # noqa: S608
-        except Exception:  # noqa: BLE001  # whatever the reason, there is the other way
+        except Exception:  # noqa: BLE001  # whatever the reason, register() works
             found = None
-        self._finds_variables = found == [(_SEEN,)]
+        self._scans_variables = found == [(_MARKER,)]
 
     def scan(self, sql: str, table: Any) -> None:
         """Run a statement that reads :data:`CHUNK`.
 
         :param table: what it reads, an Arrow table.
         """
-        if self._finds_variables:
+        if self._scans_variables:
             airflow_parallel_chunk = table  # noqa: F841  # DuckDB finds it
-            self.raw.execute(self.parsed(sql))
+            self.raw.execute(self.parse(sql))
             return
         self.raw.register(CHUNK, table)
         try:
-            self.raw.execute(self.parsed(sql))
+            self.raw.execute(self.parse(sql))
         finally:
-            with contextlib.suppress(Exception):  # a transaction that was broken off takes no more; the next one will
+            with contextlib.suppress(Exception):  # an aborted transaction accepts nothing more; the next one does
                 self.raw.unregister(CHUNK)
 
     def begin(self) -> None:
@@ -88,20 +89,20 @@ class DuckConnection:
             self.raw.execute("ROLLBACK")
 
     def cursor(self) -> DuckCursor:
-        """A cursor on this very connection."""
+        """A cursor on this connection."""
         return DuckCursor(self.raw)
 
     def interrupt(self) -> None:
-        """Break off the running statement, from another thread."""
+        """Stop the running statement. Called from another thread."""
         self.raw.interrupt()
 
     def close(self) -> None:
-        """Let go."""
+        """Close the connection."""
         self.raw.close()
 
 
 class DuckCursor:
-    """Reads each result at once: a connection has one result at a time."""
+    """Fetches each result at once: a connection has one result at a time."""
 
     arraysize = 1
 
@@ -117,36 +118,36 @@ class DuckCursor:
         self.description, self.rowcount = self._raw.description, -1
         self._rows = self._raw.fetchall() if self.description else []
         if self.description and [column[0] for column in self.description] == ["Count"]:
-            # What INSERT, UPDATE and DELETE answer; a query of ours never calls a column that.
+            # The result of INSERT, UPDATE and DELETE; no query of ours has a column of this name.
             self.rowcount = self._rows[0][0] if self._rows else 0
             self.description, self._rows = None, []
 
     def executemany(self, statement: str, parameters: Any) -> None:
-        """Run it for each."""
+        """Run a statement once for each set of parameters."""
         for each in parameters:
             self.execute(statement, each)
 
     def fetchone(self) -> tuple[Any, ...] | None:
-        """The next row."""
+        """The next row, or None."""
         return self._rows.pop(0) if self._rows else None
 
     def fetchmany(self, size: int = 1) -> list[tuple[Any, ...]]:
-        """The next rows."""
+        """At most ``size`` of the next rows."""
         taken, self._rows = self._rows[:size], self._rows[size:]
         return taken
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """The rest."""
+        """The remaining rows."""
         taken, self._rows = self._rows, []
         return taken
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 class _Compiler(SQLCompiler):
     def for_update_clause(self, select: Any, **_options: Any) -> str:  # noqa: ARG002
-        return ""  # a row that somebody else changes meanwhile makes the later transaction fail instead
+        return ""  # of two transactions that change a row the later one fails
 
 
 class _Bytes(LargeBinary):
@@ -155,7 +156,7 @@ class _Bytes(LargeBinary):
 
 
 class DuckDialect(DefaultDialect):
-    """ANSI SQL with question marks."""
+    """Standard SQL with question marks as parameters."""
 
     name = "duckdb"
     driver = "duckdb"
@@ -167,7 +168,7 @@ class DuckDialect(DefaultDialect):
 
     @classmethod
     def import_dbapi(cls) -> Any:
-        """The driver, for its errors."""
+        """The driver, for its classes of errors."""
         import duckdb
 
         return duckdb
@@ -175,7 +176,7 @@ class DuckDialect(DefaultDialect):
     dbapi = import_dbapi  # type: ignore[assignment]  # SQLAlchemy 1.4 asks by this name
 
     def has_table(self, connection: Any, table_name: str, schema: str | None = None, **_options: Any) -> bool:
-        """Whether there is such a table."""
+        """Whether a table exists."""
         found = connection.exec_driver_sql(
             "SELECT count(*) AS n FROM duckdb_tables() WHERE database_name = current_database() "
             "AND lower(table_name) = lower(?) AND schema_name = coalesce(?, current_schema())",
@@ -187,9 +188,9 @@ class DuckDialect(DefaultDialect):
         return "main"
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        """Roll back."""
+        """Roll back the transaction."""
         dbapi_connection.rollback()
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        """Commit."""
+        """Commit the transaction."""
         dbapi_connection.commit()

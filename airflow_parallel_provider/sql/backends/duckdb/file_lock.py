@@ -1,4 +1,4 @@
-"""A DuckDB file belongs to one process at a time. Which error says that another one has it, and who that is."""
+"""A DuckDB file belongs to one process at a time: which error says that another process has it, and which process."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _REFUSED = "Could not set lock on file"
 _HOLDER = re.compile(r"Conflicting lock is held in (.+?\(PID \d+\))")
 
 
-def holder_of(error: BaseException) -> str | None:
-    """Who has the file that could not be opened.
+def lock_holder(error: BaseException) -> str | None:
+    """The process that holds the file that could not be opened.
 
-    :return: program and process id as DuckDB gives them, or "another process" where it does not know; None when the
-        error is another one.
+    :return: program and process id as DuckDB gives them, or "another process" where it does not know; None for any
+        other error.
     """
     driver = type(error).__module__.partition(".")[0]
     if driver not in ("duckdb", "_duckdb") or _REFUSED not in str(error):

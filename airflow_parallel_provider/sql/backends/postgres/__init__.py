@@ -1,1 +1,1 @@
-"""TODO"""
+"""PostgreSQL, with psycopg 3 and psycopg 2."""

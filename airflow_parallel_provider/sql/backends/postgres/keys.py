@@ -1,11 +1,11 @@
-"""Which rows of a chunk that is merged have the same key, as the table's unique index sees it."""
+"""Which rows of a chunk have the same key in a merge, as the table's unique index sees it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sql.backends.quoting import any_missing, column_list, place_of, quote
+from airflow_parallel_provider.sql.backends.quoting import any_is_null, column_list, quote, quote_shape
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.values.table_shape import TableShape
@@ -20,15 +20,15 @@ SELECT EXISTS (
 """``UNIQUE NULLS NOT DISTINCT``, which servers before version 15 do not know."""
 
 
-def nulls_are_equal_in(cursor: Any, shape: TableShape, key: Sequence[str], number: str) -> str:
-    """What a key is compared by, as a list of SQL expressions.
+def key_expressions(cursor: Any, shape: TableShape, key: Sequence[str], number: str) -> str:
+    """What equal keys have in common, as a list of SQL expressions.
 
-    :param number: a column with another value in each row.
+    :param number: a column with another value in each row: keys with a NULL are not equal, unless the index says so.
     """
     by = column_list(key)
     if not any(shape.by_name[name].nullable for name in key):
         return by
-    cursor.execute(_NULLS_ARE_EQUAL, (place_of(shape), sorted(key)))
+    cursor.execute(_NULLS_ARE_EQUAL, (quote_shape(shape), sorted(key)))
     if cursor.fetchone()[0]:
         return by
-    return f"{by}, CASE WHEN {any_missing(list(map(quote, key)))} THEN {quote(number)} END"
+    return f"{by}, CASE WHEN {any_is_null(list(map(quote, key)))} THEN {quote(number)} END"

@@ -1,4 +1,4 @@
-"""PostgreSQL through psycopg 2, which is what Airflow's hook uses as long as SQLAlchemy is 1.4: COPY as text."""
+"""PostgreSQL through psycopg 2, which Airflow's hook uses with SQLAlchemy 1.4: COPY as text."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sql.backends.base import Backend, Rows
 from airflow_parallel_provider.sql.backends.postgres.backend import PostgresBackend
+from airflow_parallel_provider.sql.backends.postgres.row_writer import PostgresRowWriter
+from airflow_parallel_provider.sql.backends.postgres.session import PostgresSession
 from airflow_parallel_provider.sql.backends.quoting import column_list
+from airflow_parallel_provider.sql.backends.row_writer import Rows, RowWriter
+from airflow_parallel_provider.sql.backends.session import driver_connection
 from airflow_parallel_provider.values.convert import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.engine import Connection
 
     from airflow_parallel_provider.values.convert import Converter
 
@@ -40,30 +45,27 @@ _TEXTS: Mapping[type, Callable[[Any], str]] = {
     bytes: lambda value: "\\\\x" + value.hex(),
     timedelta: _interval,
 }
-"""Values whose ``str`` is not what COPY reads."""
+"""Types of values whose ``str`` is not what COPY reads."""
 
 
-class Psycopg2Backend(PostgresBackend):
-    """Writes to PostgreSQL on the psycopg 2 connection itself."""
+class Psycopg2Session(PostgresSession):
+    """Connections of psycopg 2."""
 
-    arrow_kinds = frozenset()
-    rows_ahead: int | None = None  # all rows become one text first
-
-    claim = Backend.claim  # text needs no types
-
-    def json_adapter(self) -> Converter:
-        """JSON is a text here."""
-        return to_json
-
-    def plain_results(self, raw: Any) -> None:
-        """Tuples as results, and the encoding that :meth:`copy` writes."""
+    def _set_result_type(self, raw: Any) -> None:
+        """Tuples as results; and the encoding that the row writer uses."""
         raw.cursor_factory = importlib.import_module("psycopg2.extensions").cursor
         raw.set_client_encoding("UTF8")
 
-    def copy(self, raw: Any, target: str, names: Sequence[str], rows: Rows) -> None:
+
+class Psycopg2RowWriter(PostgresRowWriter):
+    """COPY as text."""
+
+    claim = RowWriter.claim  # text needs no types
+
+    def _copy_rows(self, connection: Connection, target: str, names: Sequence[str], rows: Rows) -> None:
         """COPY rows as text; rows with arrays and the like as INSERTs, whose values psycopg 2 knows how to write."""
-        rows = list(rows)  # they are gone through twice
-        with raw.cursor() as cursor:
+        rows = list(rows)  # two passes
+        with driver_connection(connection).cursor() as cursor:
             if any(list in kinds or dict in kinds for kinds in (set(map(type, row)) for row in rows)):
                 # Doubled, because this one statement does have parameters.
                 head = f"INSERT INTO {target} ({column_list(names)}) VALUES ".replace("%", "%%")  # noqa: S608  # quoted
@@ -71,6 +73,20 @@ class Psycopg2Backend(PostgresBackend):
                 extras.execute_values(cursor, head + "%s", rows, page_size=_ROWS_PER_STATEMENT)
                 return
             lines = ("\t".join([_TEXTS.get(type(value), str)(value) for value in row]) for row in rows)
-            # Encoded here: a text that cannot be would end the COPY from within, and the server would hide why.
+            # Encoded here: a text that cannot be encoded would end the COPY from within, and the server would hide why.
             stream = io.BytesIO(("\n".join(lines) + "\n").encode())
             cursor.copy_expert(f"COPY {target} ({column_list(names)}) FROM STDIN", stream, size=1 << 20)
+
+
+class Psycopg2Backend(PostgresBackend):
+    """PostgreSQL, on the psycopg 2 connection itself."""
+
+    session_class = Psycopg2Session
+    rows_class = Psycopg2RowWriter
+
+    arrow_kinds = frozenset()
+    rows_ahead: int | None = None  # all rows become one text first
+
+    def _json_adapter(self) -> Converter:
+        """Psycopg 2 takes JSON as text."""
+        return to_json

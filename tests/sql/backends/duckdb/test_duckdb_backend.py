@@ -200,13 +200,13 @@ def test_chunk_is_found_whatever_the_connection_forbids(
     elif hindrance != "none":
         database.execute(f"CREATE TABLE {CHUNK} (c0 BIGINT, c1 VARCHAR)", f"INSERT INTO {CHUNK} VALUES (7, 'wrong')")
     ways: list[bool] = []
-    look = DuckConnection.look_around
+    detect = DuckConnection.detect_variable_scan
 
-    def looking(connection: DuckConnection) -> None:
-        look(connection)
-        ways.append(connection._finds_variables)
+    def recording(connection: DuckConnection) -> None:
+        detect(connection)
+        ways.append(connection._scans_variables)
 
-    monkeypatch.setattr(DuckConnection, "look_around", looking)
+    monkeypatch.setattr(DuckConnection, "detect_variable_scan", recording)
     with database.opened() as hook:
         for number in range(2):
             hook.write_chunk(f"{number:08d}", rows_of(number, SIZE), first_position=number * SIZE)

@@ -1,0 +1,61 @@
+"""MySQL and MariaDB: the driver's connection and INSERTs of many rows.
+
+These servers lose data silently in several ways. The backend switches them off, or checks before: a session outside
+strict mode truncates texts and invents numbers, DECIMAL rounds with no more than a note (see ``fit``), MyISAM ignores
+ROLLBACK, and a plain CREATE TABLE commits. LOAD DATA LOCAL would be three times faster, but even in strict mode it
+drops duplicates and truncates values with no more than a warning, so it is not used.
+
+Times have no zone here: an instant is stored in UTC, and the session's time zone is UTC. NaN becomes NULL, infinity is
+refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from airflow_parallel_provider.sql.backends.base import Backend
+from airflow_parallel_provider.sql.backends.mysql.catalog import MysqlCatalog
+from airflow_parallel_provider.sql.backends.mysql.error_classifier import MysqlErrorClassifier
+from airflow_parallel_provider.sql.backends.mysql.row_writer import MysqlRowWriter
+from airflow_parallel_provider.sql.backends.mysql.session import MysqlSession
+from airflow_parallel_provider.sql.backends.mysql.table_ddl import MysqlTableDdl
+from airflow_parallel_provider.values.convert import ConversionError, to_json
+from airflow_parallel_provider.values.kinds import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_parallel_provider.values.convert import Converter
+
+
+def _finite(value: float) -> float | None:
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        raise ConversionError("an infinite float")
+    return value
+
+
+class MysqlBackend(Backend):
+    """MySQL or MariaDB, with mysqlclient, mysql-connector-python or PyMySQL."""
+
+    session_class = MysqlSession
+    catalog_class = MysqlCatalog
+    ddl_class = MysqlTableDdl
+    rows_class = MysqlRowWriter
+    errors_class = MysqlErrorClassifier
+
+    merges = True
+    folds_case = True
+    longest_name = 64
+    refused_in_names = re.compile("[%`\n\v\f\r\x1c-\x1e\x85\u2028\u2029\U00010000-\U0010ffff]")
+    """The drivers substitute values for ``%s`` wherever it stands. SQLAlchemy reads a backtick back as two, and a line
+    end as the end of a definition. The servers know no characters beyond the basic plane in names."""
+    adapters: Mapping[Kind, Converter] = {
+        Kind.FLOAT: _finite,
+        Kind.JSON: to_json,
+        Kind.TIME: lambda value: value.isoformat(timespec="microseconds"),
+        Kind.UUID: str,
+    }
