@@ -26,7 +26,7 @@ def key_columns(given: object) -> tuple[str, ...]:
     return listed
 
 
-def check_name(name: str, value: object) -> None:
+def check_declared_name(name: str, value: object) -> None:
     """Refuse what can be the name of nothing.
 
     :raises PlanError: naming the field.

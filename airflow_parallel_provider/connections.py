@@ -1,4 +1,4 @@
-"""Airflow connections: looking one up, and copying one with its templates resolved."""
+"""Airflow connections: looking one up, and copying one for threads that must not call Airflow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from airflow_parallel_provider.errors import PlanError
 
 
 def get_connection(conn_id: str, field: str) -> Any:
-    """An Airflow connection, as a task finds it. Main thread only.
+    """Look an Airflow connection up, as a task does. Main thread only.
 
-    :param field: the argument that named it, for errors.
-    :raises PlanError: when there is none of that name.
+    :param field: the argument that named it, for error texts.
+    :raises PlanError: when there is no connection of that id.
     """
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
     from airflow.sdk import BaseHook
@@ -23,13 +23,13 @@ def get_connection(conn_id: str, field: str) -> Any:
         raise PlanError(
             field,
             conn_id,
-            f"Airflow knows no such connection; add it (airflow connections add {conn_id} ...) "
+            f"there is no such connection in Airflow: add it (airflow connections add {conn_id} ...) "
             f"or set AIRFLOW_CONN_{conn_id.upper()}",
         ) from None
 
 
 def resolved_copy(connection: Any) -> Any:
-    """A copy of a connection whose ``extra`` is parsed already: each parse would report its secrets to Airflow."""
+    """A copy of a connection whose ``extra`` is parsed already: Airflow's own parsing reports its secrets each time."""
     from airflow.sdk import Connection as AirflowConnection
 
     extra = copy.deepcopy(connection.extra_dejson)

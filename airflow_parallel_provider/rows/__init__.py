@@ -1,1 +1,1 @@
-"""What rows are before a database sees them: blocks, Arrow tables, data frames, type inference, fitting, rejects."""
+"""Rows before a database sees them: blocks, Arrow tables, data frames, type inference, conversion, rejected rows."""

@@ -1,7 +1,7 @@
-"""The rows of an Arrow table, which become Python objects only when somebody looks at them.
+"""The rows of an Arrow table, which become Python objects only when they are needed.
 
-A writer that can send the table as it is (:attr:`Writer.arrow_kinds`) never does, where every column of the table is of
-an Arrow type that its column takes without loss.
+A backend that can send the table as it is (``Backend.arrow_kinds``) does not need them, where the type of every Arrow
+column is one that the table's column takes without loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _INTEGERS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 _UNSIGNED = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64}
-_TAKES: dict[Kind, frozenset[str]] = {
+_ARROW_TYPES: dict[Kind, frozenset[str]] = {
     Kind.BOOL: frozenset({"bool"}),
     Kind.FLOAT: frozenset({"float", "double"}),
     Kind.TEXT: frozenset({"string", "large_string"}),
@@ -30,27 +30,28 @@ _TAKES: dict[Kind, frozenset[str]] = {
 
 
 class ArrowRows(Sequence[tuple[Any, ...]]):
-    """Rows of a table.
+    """The rows of an Arrow table, as a sequence of tuples.
 
     :param table: an Arrow table or batch.
-    :param make: makes the rows, where Arrow would make other objects of them than what the table was made from does.
+    :param to_rows: converts the rows, where the table comes from a data frame whose own conversion yields other objects
+        than Arrow's.
     """
 
-    def __init__(self, table: Any, make: Callable[[], list[tuple[Any, ...]]] | None = None) -> None:
+    def __init__(self, table: Any, to_rows: Callable[[], list[tuple[Any, ...]]] | None = None) -> None:
         self.table = table
-        self._make = make
+        self._to_rows = to_rows
         self._rows: list[tuple[Any, ...]] | None = None
 
     @property
-    def seen(self) -> bool:
-        """Whether the rows have been turned into Python objects."""
+    def materialized(self) -> bool:
+        """Whether the rows have been converted to Python objects."""
         return self._rows is not None
 
-    def _made(self) -> list[tuple[Any, ...]]:
-        if self._rows is None and self._make is not None:
-            self._rows = self._make()
+    def _materialize(self) -> list[tuple[Any, ...]]:
+        if self._rows is None and self._to_rows is not None:
+            self._rows = self._to_rows()
         elif self._rows is None:
-            columns = [_values(self.table.column(at), name) for at, name in enumerate(self.table.schema.names)]
+            columns = [_python_values(self.table.column(at), name) for at, name in enumerate(self.table.schema.names)]
             self._rows = list(zip(*columns, strict=True))
         return self._rows
 
@@ -59,55 +60,55 @@ class ArrowRows(Sequence[tuple[Any, ...]]):
         return int(self.table.num_rows)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        """Row by row, as tuples."""
-        return iter(self._made())
+        """Iterate over the rows, as tuples."""
+        return iter(self._materialize())
 
     def __getitem__(self, at: Any) -> Any:
-        """A row, or a list of some."""
-        return self._made()[at]
+        """One row, or a list of rows for a slice."""
+        return self._materialize()[at]
 
-    def with_text(self, name: str, text: str) -> ArrowRows:
-        """The same rows with a column that holds one text."""
+    def append_text_column(self, name: str, text: str) -> ArrowRows:
+        """The same rows with a further column that holds one text."""
         import pyarrow as pa
 
-        marked = as_table(self.table).append_column(name, pa.repeat(pa.scalar(text), len(self)))
-        return ArrowRows(marked, lambda: [(*row, text) for row in self._made()])
+        extended = as_table(self.table).append_column(name, pa.repeat(pa.scalar(text), len(self)))
+        return ArrowRows(extended, lambda: [(*row, text) for row in self._materialize()])
 
 
-def _values(column: Any, name: str) -> list[Any]:
+def _python_values(column: Any, name: str) -> list[Any]:
     try:
         found: list[Any] = column.to_pylist()
-    except (ValueError, OverflowError):  # whose text may be the value
+    except (ValueError, OverflowError):  # its text may be the value
         raise SchemaMismatch(
-            f"column {name!r} of an Arrow table ({column.type}) has a value that Python has no object for, such as a "
+            f"column {name!r} of an Arrow table ({column.type}) has a value that Python cannot represent, such as a "
             "day before the year 1: cast the column in a stage"
         ) from None
     return found
 
 
 def as_table(table: Any) -> Any:
-    """A batch as a table."""
+    """An Arrow table, from a table or a batch."""
     import pyarrow as pa
 
     return pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
 
 
 def append_row_numbers(table: Any, name: str) -> Any:
-    """A table with a further column: the number of each row."""
+    """A table with a further column, the number of each row."""
     import pyarrow as pa
 
     return table.append_column(name, pa.array(range(table.num_rows), pa.int64()))
 
 
 def with_row_numbers(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
-    """Rows with their number at the end; those of an Arrow table that nobody has looked at stay that."""
-    if isinstance(rows, ArrowRows) and not rows.seen:
+    """Rows with their number at the end; rows of an Arrow table stay in Arrow unless they were materialized."""
+    if isinstance(rows, ArrowRows) and not rows.materialized:
         return ArrowRows(append_row_numbers(as_table(rows.table), ""))
     return ((*row, at) for at, row in enumerate(rows))
 
 
-def joined(parts: Sequence[Any]) -> ArrowRows | None:
-    """Rows of several tables with the same schema as those of one; None when they are not that."""
+def concat(parts: Sequence[Any]) -> ArrowRows | None:
+    """The rows of several Arrow tables as those of one; None when some are not of Arrow, or schemas differ."""
     if not parts or not all(isinstance(part, ArrowRows) for part in parts):
         return None
     if len(parts) == 1:
@@ -120,29 +121,29 @@ def joined(parts: Sequence[Any]) -> ArrowRows | None:
     return ArrowRows(whole, lambda: list(chain.from_iterable(parts)))
 
 
-def takes(column: TableColumn, arrow: Any) -> bool:
-    """Whether a column takes every value of an Arrow type as it is: nothing to convert, to refuse or to round."""
+def takes_without_loss(column: TableColumn, arrow: Any) -> bool:
+    """Whether a column takes every value of an Arrow type as it is: none to convert, to refuse or to round."""
     name = str(arrow)
     if column.kind is Kind.INT:
-        return _takes_integers(column, name)
+        return _holds_integers(column, name)
     if column.kind is Kind.DECIMAL:
-        return name.startswith("decimal128") and _takes_digits(column, arrow.precision, arrow.scale)
+        return name.startswith("decimal128") and _holds_decimals(column, arrow.precision, arrow.scale)
     if column.kind in (Kind.DATETIME, Kind.DATETIMETZ):
-        in_range = name.startswith("timestamp") and arrow.unit in ("s", "ms", "us")
-        return in_range and (arrow.tz is not None) == (column.kind is Kind.DATETIMETZ)
-    return name in _TAKES.get(column.kind, frozenset())
+        exact = name.startswith("timestamp") and arrow.unit in ("s", "ms", "us")
+        return exact and (arrow.tz is not None) == (column.kind is Kind.DATETIMETZ)
+    return name in _ARROW_TYPES.get(column.kind, frozenset())
 
 
-def _takes_integers(column: TableColumn, name: str) -> bool:
+def _holds_integers(column: TableColumn, name: str) -> bool:
     if column.unsigned:
         return _UNSIGNED.get(name, 65) <= column.bits
     return _INTEGERS.get(name, 65) <= column.bits or _UNSIGNED.get(name, 65) < column.bits
 
 
-def _takes_digits(column: TableColumn, precision: int, scale: int) -> bool:
+def _holds_decimals(column: TableColumn, precision: int, scale: int) -> bool:
     if scale < 0 or column.digits is not None:
         return False
     if column.precision is None:
         return True
-    room = column.scale or 0
-    return scale <= room and precision - scale <= column.precision - room
+    column_scale = column.scale or 0
+    return scale <= column_scale and precision - scale <= column.precision - column_scale

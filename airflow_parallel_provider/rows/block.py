@@ -1,7 +1,7 @@
-"""Rows of any shape -> one block of column names and tuples.
+"""Rows of any shape as one block: column names and tuples.
 
-This is on the path of every row, so the common shapes (all dicts with the same keys, all tuples) are checked and turned
-over by C code (``map``, ``itemgetter``); only mixtures are walked row by row.
+Every row passes here. So C code (``map``, ``itemgetter``) checks and converts the common shapes (all dicts with the
+same keys, all tuples); only mixtures are converted row by row.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from operator import attrgetter, countOf, itemgetter
 from typing import Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
-from airflow_parallel_provider.rows.arrow_rows import ArrowRows, joined
+from airflow_parallel_provider.rows.arrow_rows import ArrowRows, concat
 from airflow_parallel_provider.rows.frames import arrow_of
-from airflow_parallel_provider.values.annotations import field_names, keeps_more
+from airflow_parallel_provider.values.annotations import field_names, has_extra_fields
 
 _TABLE_LIBRARIES = frozenset({"pandas", "polars", "pyarrow"})
 
@@ -27,29 +27,29 @@ class Block:
     names: tuple[str, ...]
     rows: list[tuple[Any, ...]] | ArrowRows
     sources: tuple[Any, ...] = field(default=(), compare=False, repr=False)
-    """Classes, Arrow tables and data frames that the rows came from, which say more about columns than values do."""
+    """Classes, Arrow tables and data frames that the rows come from: they say more about columns than values do."""
     unchecked: bool = False
-    """Nobody has looked yet whether all rows are tuples, and as long as the first one."""
+    """It is not checked yet that all rows are tuples, and as long as the first one."""
 
     def column(self, number: int) -> Iterator[Any]:
         """The values of one column.
 
-        Not ``zip(*rows)``, which makes an iterator object per row: so many that the garbage collector starts, and walks
-        over all rows that exist. That took longer than sending them to SQLite.
+        Not ``zip(*rows)``, which creates an iterator object per row: so many that the garbage collector starts, and
+        visits all rows that exist. That took longer than sending them to SQLite.
         """
         return map(itemgetter(number), self.rows)
 
-    def part(self, start: int, stop: int) -> Block:
-        """Some of the rows.
+    def slice(self, start: int, stop: int) -> Block:
+        """Some of the rows, as a block.
 
-        :raises NonUniformRows: when they do not look as the first row did.
+        :raises NonUniformRows: when the block is unchecked and some of these rows differ from its first row.
         """
         rows, width = self.rows[start:stop], len(self.names)
         if self.unchecked and not (countOf(map(type, rows), tuple) == countOf(map(len, rows), width) == len(rows)):
             raise NonUniformRows
         return Block(self.names, rows)
 
-    def replaced(self, columns: Mapping[int, Iterable[Any]]) -> list[tuple[Any, ...]]:
+    def with_columns(self, columns: Mapping[int, Iterable[Any]]) -> list[tuple[Any, ...]]:
         """The rows with some columns replaced."""
         if not columns:
             return self.rows if isinstance(self.rows, list) else list(self.rows)
@@ -57,27 +57,31 @@ class Block:
 
 
 class NonUniformRows(Exception):
-    """Rows that nobody had looked at are not all tuples of one length: they must be looked at before anything else."""
+    """The rows of an unchecked block are not all tuples of one length: they need :func:`to_block`."""
 
 
-def unchecked_block(rows: Sequence[Any], names: tuple[str, ...] | None, least: int) -> Block | None:
-    """Rows that are all alike by all appearances, to be looked at when they are sent; None for any others.
+NumberedRow = tuple[Any, "int | None"]
+"""A row, and its number in the chunk; None for a row of a data frame or an Arrow table."""
 
-    :param least: with so few rows there is nothing to gain.
+
+def unchecked_block(rows: Sequence[Any], names: tuple[str, ...] | None, more_than: int) -> Block | None:
+    """A block of tuples of which only the first is checked now, the others when they are sent; None for other rows.
+
+    :param more_than: with no more rows than this, the check later saves nothing.
     """
-    if names is None or type(rows) is not list or len(rows) <= least:
+    if names is None or type(rows) is not list or len(rows) <= more_than:
         return None
     first = rows[0]
     return Block(names, rows, unchecked=True) if type(first) is tuple and len(first) == len(names) else None
 
 
 def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None, *, arrow: bool = False) -> Block:
-    """Turn a chunk's rows into a block.
+    """The rows of a chunk as a block.
 
     :param rows: dicts, tuples or lists (these need ``declared``), named tuples, dataclass, attrs or pydantic objects,
-        pandas or polars frames, Arrow tables or batches; also mixed. Keys that some rows lack are None there.
+        pandas or polars frames, Arrow tables or batches; also mixed. A row has None for a key that only others have.
     :param declared: column names for rows that have none.
-    :param arrow: whether data frames become Arrow tables, because somebody can take those as they are.
+    :param arrow: whether data frames become Arrow tables, because the backend can take those as they are.
     :raises SchemaMismatch: for a row that has no columns, or not as many as declared.
     """
     if len(rows) > 1 and countOf(map(type, rows), type(rows[0])) == len(rows):
@@ -85,16 +89,16 @@ def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None, *, ar
     blocks = []
     start = 0
     for kind, group in groupby(rows, type):
-        same = list(group)
-        blocks.append(_block_of(kind, same, declared, start, arrow=arrow))
-        start += len(same)
+        alike = list(group)
+        blocks.append(_block_of(kind, alike, declared, start, arrow=arrow))
+        start += len(alike)
     if len(blocks) == 1:
         return blocks[0]
     return _merge([block for block in blocks if block.rows])
 
 
 def enumerate_rows(rows: Sequence[Any]) -> Iterator[tuple[Any, int | None]]:
-    """Each row with its number in the chunk; of a DataFrame or an Arrow table its rows, as dicts without a number."""
+    """Each row with its number in the chunk; for a data frame or an Arrow table its rows, as dicts without a number."""
     tables = {kind for kind in set(map(type, rows)) if _is_table(kind)}
     for at, row in enumerate(rows):
         if type(row) in tables:
@@ -113,11 +117,11 @@ def _block_of(kind: type, rows: list[Any], declared: tuple[str, ...] | None, sta
         return _from_dicts(rows)
     if _is_table(kind):
         return _merge([_from_table(table, kind, arrow=arrow) for table in rows])
-    if keeps_more(kind):
+    if has_extra_fields(kind):
         return replace(_from_dicts(list(map(dict, rows))), sources=(kind,))
     names = field_names(kind)
     if names is not None:
-        return Block(names, list(map(_getter(names), rows)), (kind,))
+        return Block(names, list(map(_attribute_getter(names), rows)), (kind,))
     if issubclass(kind, (tuple, list)):
         return _from_sequences(rows, getattr(kind, "_fields", declared), start)
     if issubclass(kind, Mapping):
@@ -132,23 +136,23 @@ def _from_dicts(rows: list[dict[Any, Any]]) -> Block:
     names = tuple(rows[0])
     if names and countOf(map(len, rows), len(names)) == len(rows):
         try:
-            return Block(_texts(names), list(map(_item_getter(names), rows)))
+            return Block(_checked_names(names), list(map(_item_getter(names), rows)))
         except KeyError:
-            pass  # as many keys, but not the same ones
+            pass  # equally many keys, but not the same ones
     union = tuple(dict.fromkeys(chain.from_iterable(rows)))
-    return Block(_texts(union), [tuple(map(row.get, union)) for row in rows])
+    return Block(_checked_names(union), [tuple(map(row.get, union)) for row in rows])
 
 
-def _texts(names: Iterable[Any]) -> tuple[str, ...]:
-    texts = tuple(names)
-    for name in texts:
+def _checked_names(names: Iterable[Any]) -> tuple[str, ...]:
+    checked = tuple(names)
+    for name in checked:
         if type(name) is not str:
             if isinstance(name, str):
-                return tuple(str.__str__(n) if isinstance(n, str) else n for n in texts)
+                return tuple(str.__str__(n) if isinstance(n, str) else n for n in checked)
             raise SchemaMismatch(
                 f"a row has a key of type {type(name).__qualname__}: column names are texts, make it a str in a stage"
             )
-    return texts
+    return checked
 
 
 def _item_getter(names: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
@@ -158,7 +162,7 @@ def _item_getter(names: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
     return itemgetter(*names)
 
 
-def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+def _attribute_getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     if len(names) == 1:
         only = attrgetter(names[0])
         return lambda row: (only(row),)
@@ -190,9 +194,9 @@ def _from_table(table: Any, kind: type, *, arrow: bool) -> Block:
             raise SchemaMismatch(
                 f"a row of type {kind.__qualname__} is not a table: return a DataFrame (series.to_frame()) or dicts"
             )
-        return _from_frame(table, _unique(_texts(table.columns)), lambda: _rows_of_pandas(table), library)
+        return _from_frame(table, _unique(_checked_names(table.columns)), lambda: _rows_of_pandas(table), library)
     if root == "polars" and hasattr(table, "rows"):
-        return _from_frame(table, _texts(table.columns), table.rows, library)
+        return _from_frame(table, _checked_names(table.columns), table.rows, library)
     if (root == "pyarrow" and hasattr(table, "column_names")) or hasattr(table, "schema"):
         names = _unique(table.schema.names)
         return Block(names, ArrowRows(table) if names else [], (table,))
@@ -202,14 +206,15 @@ def _from_table(table: Any, kind: type, *, arrow: bool) -> Block:
 
 
 def _from_frame(
-    frame: Any, names: tuple[str, ...], make: Callable[[], list[tuple[Any, ...]]], library: str | None
+    frame: Any, names: tuple[str, ...], to_rows: Callable[[], list[tuple[Any, ...]]], library: str | None
 ) -> Block:
-    """A frame's rows.
+    """The rows of a data frame.
 
-    :param library: that can make an Arrow table of it; None: not wanted.
+    :param to_rows: converts the frame to tuples.
+    :param library: ``pandas`` or ``polars``, to convert the frame to Arrow where that is possible; None: never.
     """
     table = arrow_of(frame, library) if library and names else None
-    return Block(names, make() if table is None else ArrowRows(table, make), (frame,))
+    return Block(names, to_rows() if table is None else ArrowRows(table, to_rows), (frame,))
 
 
 def _rows_of_pandas(frame: Any) -> list[tuple[Any, ...]]:
@@ -217,8 +222,8 @@ def _rows_of_pandas(frame: Any) -> list[tuple[Any, ...]]:
     for number in range(len(frame.columns)):
         series = frame.iloc[:, number]
         values = series.tolist()
-        if series.hasnans:  # pandas writes "missing" as NaN, NaT or NA, also into integer columns
-            values = [None if gone else value for value, gone in zip(values, series.isna().tolist(), strict=True)]
+        if series.hasnans:  # pandas marks a missing value with NaN, NaT or NA, also in integer columns
+            values = [None if missing else value for value, missing in zip(values, series.isna().tolist(), strict=True)]
         columns.append(values)
     return list(zip(*columns, strict=True))
 
@@ -227,7 +232,7 @@ def _unique(names: Iterable[str]) -> tuple[str, ...]:
     listed = tuple(names)
     if len(set(listed)) != len(listed):
         twice = next(name for name in listed if listed.count(name) > 1)
-        raise SchemaMismatch(f"column {twice!r} is in the table twice: rename one of the two in a stage")
+        raise SchemaMismatch(f"the table has two columns {twice!r}: rename one of them in a stage")
     return listed
 
 
@@ -236,17 +241,14 @@ def _merge(blocks: list[Block]) -> Block:
         return Block((), [])
     sources = tuple(chain.from_iterable(block.sources for block in blocks))
     if all(block.names == blocks[0].names for block in blocks):
-        whole = joined([block.rows for block in blocks])
+        whole = concat([block.rows for block in blocks])
         if whole is not None:
             return Block(blocks[0].names, whole, sources[:1])
         return Block(blocks[0].names, list(chain.from_iterable(block.rows for block in blocks)), sources)
     union = tuple(dict.fromkeys(chain.from_iterable(block.names for block in blocks)))
     rows: list[tuple[Any, ...]] = []
     for block in blocks:
-        place = {name: number for number, name in enumerate(block.names)}
-        order = [place.get(name, -1) for name in union]
+        numbers = {name: number for number, name in enumerate(block.names)}
+        order = [numbers.get(name, -1) for name in union]
         rows.extend(tuple(row[i] if i >= 0 else None for i in order) for row in block.rows)
     return Block(union, rows, sources)
-
-
-NumberedRow = tuple[Any, "int | None"]

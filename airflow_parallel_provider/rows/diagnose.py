@@ -1,11 +1,11 @@
-"""Which value made the database refuse a chunk. Looked for only after it has refused, so good chunks pay nothing."""
+"""Which value made the database refuse a chunk. Runs only after a refusal, so good chunks pay nothing."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.rows.fit import plain_column
-from airflow_parallel_provider.values.convert import limits_of
+from airflow_parallel_provider.values.convert import integer_range
 from airflow_parallel_provider.values.kinds import Kind
 
 if TYPE_CHECKING:
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.values.table_shape import TableColumn, TableShape
 
 
-def diagnose(block: Block, shape: TableShape, where: str, *, takes_nul: bool) -> str | None:
-    """Name the first column and row that cannot be stored, why, and what to do; None when all look storable.
+def diagnose(block: Block, shape: TableShape, context: str, *, takes_nul: bool) -> str | None:
+    """Name the first column and row that cannot be stored, why, and the cure; None when no value looks wrong.
 
     The text never holds a value.
+
+    :param context: which chunk, for the text.
+    :param takes_nul: whether the database can store a NUL character in a text.
     """
     for number, name in enumerate(block.names):
         column = shape.by_name.get(name)
@@ -24,30 +27,31 @@ def diagnose(block: Block, shape: TableShape, where: str, *, takes_nul: bool) ->
             continue
         values, _ = plain_column(block, number)
         for row, value in enumerate(values or block.column(number)):
-            trouble = _trouble(value, column, takes_nul=takes_nul)
-            if trouble is not None:
-                found, cure = trouble
-                place = f"table {shape.display_name!r}, column {name!r} ({column.type_name()})"
-                return f"{place} cannot take {found} ({where}, row {row}): {cure}"
+            problem = _problem(value, column, takes_nul=takes_nul)
+            if problem is not None:
+                found, cure = problem
+                target = f"table {shape.display_name!r}, column {name!r} ({column.type_name()})"
+                return f"{target} cannot take {found} ({context}, row {row}): {cure}"
     return None
 
 
-def _trouble(value: Any, column: TableColumn, *, takes_nul: bool) -> tuple[str, str] | None:
+def _problem(value: Any, column: TableColumn, *, takes_nul: bool) -> tuple[str, str] | None:
+    """What is wrong with a value, and the cure."""
     if value is None:
         if column.nullable or column.has_default:
             return None
         return "None (it is NOT NULL)", "return a value for every row, or drop the item in a stage"
     if isinstance(value, int):
-        return _trouble_of_int(value, column)
+        return _problem_of_int(value, column)
     if isinstance(value, str):
-        return _trouble_of_text(value, column, takes_nul=takes_nul)
+        return _problem_of_text(value, column, takes_nul=takes_nul)
     if isinstance(value, bytes) and column.length is not None and len(value) > column.length:
         return f"more than {column.length} bytes", "widen the column, or cut the value in a stage"
     return None
 
 
-def _trouble_of_int(value: int, column: TableColumn) -> tuple[str, str] | None:
-    least, most = limits_of(column.bits, unsigned=column.unsigned)
+def _problem_of_int(value: int, column: TableColumn) -> tuple[str, str] | None:
+    least, most = integer_range(column.bits, unsigned=column.unsigned)
     if column.kind is not Kind.INT or least <= value <= most:
         return None
     return (
@@ -56,9 +60,9 @@ def _trouble_of_int(value: int, column: TableColumn) -> tuple[str, str] | None:
     )
 
 
-def _trouble_of_text(value: str, column: TableColumn, *, takes_nul: bool) -> tuple[str, str] | None:
+def _problem_of_text(value: str, column: TableColumn, *, takes_nul: bool) -> tuple[str, str] | None:
     if not takes_nul and "\x00" in value:
-        return "a text with a NUL character", "take it out in a stage"
+        return "a text with a NUL character", "remove it in a stage"
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,8 @@
 """Data frames of pandas and polars as Arrow tables, where that changes no value.
 
-None where it could: then the frame goes row by row. Types of Arrow that a column of the table does not take as they are
-(categories, lists, nanoseconds of polars) are found out where those columns are known:
-:func:`~airflow_parallel_provider.rows.arrow_rows.takes`.
+Where it could change one, the frame goes row by row. Whether a column of the database's table takes an Arrow type as it
+is (it does not take categories, lists, nanoseconds of polars) is checked where the table is known:
+:func:`~airflow_parallel_provider.rows.arrow_rows.takes_without_loss`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _EXACT = frozenset(
         "datetime64[s]", "datetime64[ms]", "datetime64[us]", "timedelta64[us]", "str", "string",
     }
 )  # fmt: skip
-"""Types of pandas that are one type of Arrow, value by value."""
+"""Types of pandas that correspond to one Arrow type, value by value."""
 
 
 def arrow_of(frame: Any, library: str) -> Any:
-    """A frame as an Arrow table; None when it has to go row by row, or there is no Arrow.
+    """A frame as an Arrow table; None when it has to go row by row, or pyarrow is not installed.
 
     :param library: ``pandas`` or ``polars``.
     """
@@ -31,7 +31,7 @@ def arrow_of(frame: Any, library: str) -> Any:
     try:
         return _of_pandas(frame, pa) if library == "pandas" else _of_polars(frame)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return None  # a value that is not what its column says
+        return None  # a value that is not of its column's type
 
 
 def _of_pandas(frame: Any, pa: Any) -> Any:
@@ -47,7 +47,7 @@ def _of_pandas(frame: Any, pa: Any) -> Any:
 def _is_exact(series: Any) -> bool:
     dtype = series.dtype
     name = str(dtype)
-    if name == "object":
+    if name == "object":  # texts are, in older pandas
         from pandas.api.types import infer_dtype
 
         return bool(infer_dtype(series, skipna=True) == "string")

@@ -1,4 +1,4 @@
-"""One row that a database or a check refused, and where it came from."""
+"""A row that the database or ``validate`` has rejected, and which item it comes from."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """One row that is not written."""
+    """One row that is not written to the table."""
 
     row: Any
-    """As the last stage returned it; of a table, a dict."""
+    """As the last stage returned it; a dict if it was a row of a data frame or an Arrow table."""
     at: int | None
-    """Which of the chunk's rows it is; None: a row of a table."""
+    """Number of the row in the chunk; None for a row of a data frame or an Arrow table."""
     rejected_by: Literal["validate", "table"]
-    """Who refused it."""
+    """``table``: the database, or a conversion for it."""
     reason: str
-    """For the table of rejected rows: may name values."""
+    """For the table of rejected rows; may contain values."""
     cause: str
-    """For reports and logs: names none, and is the same for rows that were refused for the same reason."""
+    """For reports and logs: contains no values, and is the same for all rows with the same reason."""
 
 
 def position_of(reject: RejectedRow, positions: Sequence[int]) -> int | None:
-    """Position of its item in the source, where known."""
+    """Position of the row's item in the source, where known.
+
+    :param positions: of the items of the chunk's rows.
+    """
     return None if reject.at is None or reject.at >= len(positions) else positions[reject.at]

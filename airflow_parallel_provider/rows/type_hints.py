@@ -1,7 +1,7 @@
-"""What the rows of a chunk say about their columns beyond their values: annotations, Arrow schemas, dtypes.
+"""Types of columns from annotations, Arrow schemas and dtypes, which say more than the values of one chunk.
 
-A column that holds nothing but None in the first chunk has a type nevertheless, and one that happens to hold only small
-numbers there has the right one.
+They give a type to a column that holds only None in the first chunk, and the right type to one that happens to hold
+only small numbers there.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _RANKS = {"pyarrow": 1, "pandas": 2, "polars": 2}
-"""Who is believed: annotations before Arrow before data frames."""
-_BY_NAME: Mapping[str, Kind] = {
+"""Which source counts first: annotations (0) before Arrow before data frames."""
+_KIND_OF_TYPE_NAME: Mapping[str, Kind] = {
     **dict.fromkeys(("bool", "boolean"), Kind.BOOL),
     **dict.fromkeys(("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"), Kind.INT),
     **dict.fromkeys(("uint64", "int128", "uint128"), Kind.HUGEINT),
@@ -29,27 +29,27 @@ _BY_NAME: Mapping[str, Kind] = {
     **dict.fromkeys(("duration", "timedelta64"), Kind.TIMEDELTA),
     **dict.fromkeys(("list", "large_list", "fixed_size_list", "array", "struct"), Kind.JSON),
 }
-"""Types of Arrow, pandas and polars, in small letters and without what stands in brackets."""
+"""Names of types of Arrow, pandas and polars, in lower case and without parameters."""
 _MOST_DIGITS = 38
-"""A decimal of more is left without a bound: not every database has so many."""
+"""A decimal of more digits gets no bound: not every database has so many."""
 
 
 def hinted_columns(sources: Iterable[Any]) -> dict[str, Column]:
-    """A column for each name that somebody says something about.
+    """A column for each name that a source gives a type.
 
     :param sources: classes of the row objects, Arrow tables and data frames.
     """
-    said: dict[str, dict[int, list[Column]]] = {}
+    hints: dict[str, dict[int, list[Column]]] = {}
     for source in sources:
         rank = 0 if isinstance(source, type) else _RANKS[_library(source)]
-        told = columns_of_class(source) if isinstance(source, type) else _columns_of_table(source)
-        for name, column in told.items():
-            said.setdefault(name, {}).setdefault(rank, []).append(column)
-    best = {name: _agreed(by_rank[min(by_rank)]) for name, by_rank in said.items()}
+        columns = columns_of_class(source) if isinstance(source, type) else _columns_of_table(source)
+        for name, column in columns.items():
+            hints.setdefault(name, {}).setdefault(rank, []).append(column)
+    best = {name: _common_column(by_rank[min(by_rank)]) for name, by_rank in hints.items()}
     return {name: column for name, column in best.items() if column is not None}
 
 
-def _agreed(columns: list[Column]) -> Column | None:
+def _common_column(columns: list[Column]) -> Column | None:
     first = columns[0]
     if all(column == first for column in columns):
         return first
@@ -64,53 +64,53 @@ def _library(table: Any) -> str:
 def _columns_of_table(table: Any) -> dict[str, Column]:
     if _library(table) == "pandas":
         dtypes: Iterable[tuple[str, Any]] = zip(table.columns, table.dtypes, strict=True)
-        found = {name: _of_pandas(dtype) for name, dtype in dtypes}
+        found = {name: _column_of_pandas(dtype) for name, dtype in dtypes}
     elif _library(table) == "polars":
-        found = {name: _of_polars(dtype) for name, dtype in table.schema.items()}
+        found = {name: _column_of_polars(dtype) for name, dtype in table.schema.items()}
     else:
-        found = {field.name: _of_arrow(field.type) for field in table.schema}
+        found = {field.name: _column_of_arrow(field.type) for field in table.schema}
     return {name: replace(column, name=name) for name, column in found.items() if column is not None}
 
 
-def _of_arrow(arrow: Any) -> Column | None:
-    if hasattr(arrow, "index_type"):  # a dictionary
-        return _of_arrow(arrow.value_type)
+def _column_of_arrow(arrow: Any) -> Column | None:
+    if hasattr(arrow, "index_type"):  # a dictionary type
+        return _column_of_arrow(arrow.value_type)
     if hasattr(arrow, "scale"):
-        return _decimal(arrow.precision, arrow.scale)
+        return _decimal_column(arrow.precision, arrow.scale)
     name = str(arrow).partition("[")[0].partition("<")[0].partition("(")[0]
     if name == "timestamp":
         return Column("", Kind.DATETIME if arrow.tz is None else Kind.DATETIMETZ)
-    return _named(name)
+    return _column_by_name(name)
 
 
-def _of_pandas(dtype: Any) -> Column | None:
+def _column_of_pandas(dtype: Any) -> Column | None:
     arrow = getattr(dtype, "pyarrow_dtype", None)
     if arrow is not None:
-        return _of_arrow(arrow)
+        return _column_of_arrow(arrow)
     categories = getattr(dtype, "categories", None)
     if categories is not None:
-        return _of_pandas(categories.dtype)
+        return _column_of_pandas(categories.dtype)
     name = str(dtype).partition("[")[0].lower()
     if name == "datetime64":
         return Column("", Kind.DATETIME if getattr(dtype, "tz", None) is None else Kind.DATETIMETZ)
-    return _named(name)
+    return _column_by_name(name)
 
 
-def _of_polars(dtype: Any) -> Column | None:
+def _column_of_polars(dtype: Any) -> Column | None:
     name = str(dtype).partition("(")[0].lower()
     if name == "decimal":
-        return _decimal(dtype.precision, dtype.scale)
+        return _decimal_column(dtype.precision, dtype.scale)
     if name == "datetime":
         return Column("", Kind.DATETIME if dtype.time_zone is None else Kind.DATETIMETZ)
-    return _named(name)
+    return _column_by_name(name)
 
 
-def _decimal(precision: int | None, scale: int | None) -> Column:
+def _decimal_column(precision: int | None, scale: int | None) -> Column:
     if precision is None or precision > _MOST_DIGITS or not 0 <= (scale or 0) <= precision:
         return Column("", Kind.DECIMAL)
     return Column("", Kind.DECIMAL, precision=precision, scale=scale or 0)
 
 
-def _named(name: str) -> Column | None:
-    kind = _BY_NAME.get(name)
+def _column_by_name(name: str) -> Column | None:
+    kind = _KIND_OF_TYPE_NAME.get(name)
     return None if kind is None else Column("", kind)

@@ -1,4 +1,4 @@
-"""``SinkTable(validate=...)``: which rows are good, before the table sees them."""
+"""``SinkTable(validate=...)``: which rows are valid, before any row is sent to the database."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 _BOOLS = frozenset({"bool", "bool_"})
-"""Also those of NumPy, which its numbers give when they are compared: ``row["price"] > 0``."""
+"""Also NumPy's, the result of a comparison of its numbers: ``row["price"] > 0``."""
 
 
-class Refused(Exception):
-    """A row is not good.
+class RowRefused(Exception):
+    """A row is not valid.
 
-    :param reason: for the table of rejected rows.
-    :param cause: for logs, without a value.
+    :param reason: for the table of rejected rows; may contain values.
+    :param cause: for reports and logs, without values.
     """
 
     def __init__(self, reason: str, cause: str) -> None:
@@ -31,9 +31,9 @@ class Refused(Exception):
 
 
 def check_validate(validate: object) -> None:
-    """Refuse what can validate nothing.
+    """Refuse a value of ``validate`` that is neither a function nor a pydantic model.
 
-    :raises PlanError: saying what to give.
+    :raises PlanError: naming the cure.
     """
     cure = "give a function of a row (raise, or return a reason, to reject it) or a pydantic model"
     if validate is None or _is_model(validate):
@@ -45,25 +45,25 @@ def check_validate(validate: object) -> None:
 def validate_rows(
     validate: Any, rows: Sequence[Any], names: tuple[str, ...] | None
 ) -> tuple[list[Any], list[int | None], list[RejectedRow]]:
-    """The good rows, their numbers in the chunk, and the others.
+    """The valid rows, their numbers in the chunk, and the rejected rows.
 
-    :param names: of the columns of rows that have none.
+    :param names: columns of rows that have no names of their own.
     """
     from airflow_parallel_provider.rows.block import enumerate_rows
     from airflow_parallel_provider.rows.reject import RejectedRow
 
     check = _model_check(validate, names) if _is_model(validate) else _function_check(validate)
-    good: list[Any] = []
-    numbers: list[int | None] = []  # not pairs: so many of them would wake the garbage collector
-    bad: list[RejectedRow] = []
+    valid: list[Any] = []
+    numbers: list[int | None] = []  # not pairs: so many objects would start the garbage collector
+    rejected: list[RejectedRow] = []
     for row, at in enumerate_rows(rows):
         try:
-            good.append(check(row))
-        except Refused as refused:
-            bad.append(RejectedRow(row, at, "validate", refused.reason, refused.cause))
+            valid.append(check(row))
+        except RowRefused as error:
+            rejected.append(RejectedRow(row, at, "validate", error.reason, error.cause))
         else:
             numbers.append(at)
-    return good, numbers, bad
+    return valid, numbers, rejected
 
 
 def _is_model(validate: object) -> bool:
@@ -75,43 +75,20 @@ def _function_check(validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     def check(row: Any) -> Any:
         try:
-            answer = validate(row)
-        except Exception as error:  # noqa: BLE001  # whatever an author's function raises is why the row is refused
-            raise Refused(f"{type(error).__name__}: {error}", f"{type(error).__name__} ({_place(error)})") from None
-        if answer is None or answer is True:
+            result = validate(row)
+        except Exception as error:  # noqa: BLE001  # any error of the function rejects the row
+            raise _refused_by_error(error) from None
+        if result is None or result is True:
             return row
-        if type(answer).__name__ in _BOOLS:
-            if answer:
+        if type(result).__name__ in _BOOLS:
+            if result:
                 return row
-            raise Refused(f"{name} returned False", f"refused by {name}")
-        if isinstance(answer, str):
-            raise Refused(answer, f"refused by {name}")
-        return answer
+            raise RowRefused(f"{name} returned False", f"refused by {name}")
+        if isinstance(result, str):
+            raise RowRefused(result, f"refused by {name}")
+        return result
 
     return check
-
-
-def _place(error: Exception) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{PurePath(last.filename).name}:{last.lineno}"
-
-
-def _named(row: Sequence[Any], names: Sequence[str] | None) -> dict[str, Any]:
-    if names is None:
-        raise SchemaMismatch(
-            f"a row is a {type(row).__qualname__} of {len(row)} values without names: name them with "
-            "SinkTable(columns=[...]), or return dicts"
-        )
-    if len(row) != len(names):
-        reason = f"{len(row)} values, but there are {len(names)} columns ({', '.join(names)})"
-        raise Refused(reason, reason)
-    return dict(zip(names, row, strict=True))
-
-
-def _field(error: Mapping[str, Any], model: Any) -> Any:
-    """Where an error is, without a key that the row brought: those are further down, or in place of a field."""
-    place = error["loc"]
-    return place[0] if place and error["type"] != "extra_forbidden" else model.__name__
 
 
 def _model_check(model: Any, names: tuple[str, ...] | None) -> Callable[[Any], Any]:
@@ -119,15 +96,43 @@ def _model_check(model: Any, names: tuple[str, ...] | None) -> Callable[[Any], A
 
     def check(row: Any) -> Any:
         if isinstance(row, (tuple, list)):
-            row = _named(row, getattr(row, "_fields", names))
+            row = _as_dict(row, getattr(row, "_fields", names))
         try:
             return model.model_validate(row, from_attributes=not isinstance(row, Mapping)).model_dump()
         except ValidationError as error:
             found = error.errors(include_input=False, include_url=False, include_context=False)
-        except Exception as error:  # noqa: BLE001  # a validator of the model's own may raise anything
-            raise Refused(f"{type(error).__name__}: {error}", f"{type(error).__name__} ({_place(error)})") from None
+        except Exception as error:  # noqa: BLE001  # a validator of the model may raise anything
+            raise _refused_by_error(error) from None
         reason = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found)
         fields = {f"{_field(each, model)}: {each['type']}" for each in found}
-        raise Refused(reason, "ValidationError " + ", ".join(sorted(fields)[:5]))
+        raise RowRefused(reason, "ValidationError " + ", ".join(sorted(fields)[:5]))
 
     return check
+
+
+def _refused_by_error(error: Exception) -> RowRefused:
+    name = type(error).__name__
+    return RowRefused(f"{name}: {error}", f"{name} ({_raised_at(error)})")
+
+
+def _raised_at(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{PurePath(last.filename).name}:{last.lineno}"
+
+
+def _as_dict(row: Sequence[Any], names: Sequence[str] | None) -> dict[str, Any]:
+    if names is None:
+        raise SchemaMismatch(
+            f"a row is a {type(row).__qualname__} of {len(row)} values without names: name them with "
+            "SinkTable(columns=[...]), or return dicts"
+        )
+    if len(row) != len(names):
+        reason = f"{len(row)} values, but there are {len(names)} columns ({', '.join(names)})"
+        raise RowRefused(reason, reason)
+    return dict(zip(names, row, strict=True))
+
+
+def _field(error: Mapping[str, Any], model: Any) -> Any:
+    """The field of an error: the rest of its location, and an unexpected field, may be keys of the row."""
+    location = error["loc"]
+    return location[0] if location and error["type"] != "extra_forbidden" else model.__name__

@@ -1,1 +1,1 @@
-"""One SQL database: connection, DDL, errors, and one backend per product."""
+"""A connection to an SQL database: opening it, creating tables, its errors, and one backend per database."""

@@ -1,7 +1,7 @@
 """One connection to the database behind an Airflow connection, opened by that connection's own hook.
 
-:func:`resolved_hook` runs on the main thread and is the only place that talks to Airflow. :class:`Database` runs on the
-sink thread and never does: the hook it is given answers every ``get_connection`` with the connection that was resolved.
+Only :func:`resolved_hook` calls Airflow, on the main thread. :class:`Database` runs on the sink thread and never does:
+its hook returns the resolved connection from every ``get_connection``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sql.backends.base import Backend
 
 DUCKDB = "paralleldb"
-"""A dialect of our own, under a name that no other package has: see ``writers/duck_dialect.py``."""
+"""The provider's own dialect, under a name that no other package uses: see ``backends/duckdb/dialect.py``."""
 
 _DIALECTS: Mapping[str, str] = {
     "sqlite3": "sqlite",
@@ -38,32 +38,32 @@ _DIALECTS: Mapping[str, str] = {
     "duckdb": DUCKDB,
     "_duckdb": DUCKDB,
 }
-"""Top module of a driver's connection -> SQLAlchemy dialect. What a hook says of itself may be wrong: the URL and the
-connection of one and the same hook can belong to different drivers."""
+"""Top module of a driver's connection -> SQLAlchemy dialect. A hook's URL does not decide: the URL and the connection
+of one hook can belong to different drivers."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-"""Seconds between two tries to open a file that another process has."""
+"""Seconds between two tries to open a file that another process holds."""
 
 
 def resolved_hook(conn_id: str, connection: Any = None, *, field: str = "SinkTable.conn_id") -> Any:
-    """The database hook of an Airflow connection, which will not ask Airflow again.
+    """The database hook of an Airflow connection, which does not call Airflow again.
 
-    :param connection: an Airflow ``Connection`` that is already at hand; None looks ``conn_id`` up.
-    :param field: the argument that named it, for errors.
+    :param connection: a resolved Airflow ``Connection``; None looks ``conn_id`` up.
+    :param field: the argument that named it, for error texts.
     :raises PlanError: when there is no such connection, or it is not one of an SQL database.
 
-    Known limitation: hooks that fetch a token for each new connection (AWS IAM, Azure) look a second connection up by
+    Known limitation: hooks that fetch a token for each new connection (AWS IAM, Azure) look up a second connection
     themselves, on the thread that connects.
     """
     if connection is None:
         connection = get_connection(conn_id, field)
-    quiet = resolved_copy(connection)
+    resolved = resolved_copy(connection)
     hook = _hook_of(connection, conn_id, field)
     if not callable(getattr(hook, "get_uri", None)) or not callable(getattr(hook, "get_sqlalchemy_engine", None)):
-        raise PlanError(field, conn_id, f"its type {connection.conn_type!r} is not an SQL database; name one that is")
-    # On the instance, so that nothing else in this process is changed.
-    hook.get_connection = lambda _conn_id=None: quiet
-    hook._connection = quiet  # where DbApiHook keeps it once it was looked up
+        raise PlanError(field, conn_id, f"its type {connection.conn_type!r} is not an SQL database: name one that is")
+    # On the instance, so that nothing else in this process changes.
+    hook.get_connection = lambda _conn_id=None: resolved
+    hook._connection = resolved  # where DbApiHook caches it
     return hook
 
 
@@ -76,12 +76,19 @@ def _hook_of(connection: Any, conn_id: str, field: str) -> Any:
         raise PlanError(
             field,
             conn_id,
-            f"no hook for its type {connection.conn_type!r} ({error}); install the provider package of that database",
+            f"there is no hook for its type {connection.conn_type!r} ({error}): install the provider package of that "
+            "database",
         ) from None
 
 
 class Database:
-    """A connection that is opened when needed and replaced when broken. Belongs to one thread."""
+    """A connection that is opened when needed and replaced when broken. Belongs to one thread.
+
+    :param hook: what :func:`resolved_hook` returns.
+    :param conn_id: for error texts.
+    :param lock_timeout: seconds to wait for a lock that another transaction holds.
+    :param statement_timeout: seconds that one statement may take.
+    """
 
     def __init__(self, hook: Any, conn_id: str, *, lock_timeout: float, statement_timeout: float) -> None:
         self._hook = hook
@@ -95,14 +102,14 @@ class Database:
 
     @property
     def backend(self) -> Backend:
-        """The backend; connects first if need be."""
+        """The backend of the database; connects first if necessary."""
         if self._backend is None:
             self.connection()
         assert self._backend is not None
         return self._backend
 
     def connection(self) -> Connection:
-        """The connection, a new one if there is none.
+        """The connection; opens one if there is none.
 
         :raises SinkError: when the database cannot be reached.
         """
@@ -116,9 +123,9 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """The connection, for reading and for DDL; ends the transaction that reading opens.
+        """The connection, for reading and for DDL; rolls back the transaction that reading opens.
 
-        :raises SinkError: for any error of the database, in words of its own.
+        :raises SinkError: for any error of the database, without values of rows in its text.
         """
         try:
             connection = self.connection()
@@ -135,7 +142,7 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """A writing transaction: committed at the end, rolled back on any error.
 
-        :raises SinkError: for any error of the database, in words of its own.
+        :raises SinkError: as :meth:`session`.
         """
         with self.session() as connection:
             self.backend.session.begin(connection)
@@ -152,20 +159,20 @@ class Database:
             other.close()
 
     def invalidate(self) -> None:
-        """Roll back and let go of the connection, whatever state it is in."""
+        """Roll back and close the connection, whatever state it is in; the next use opens a new one."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
         try:
             connection.rollback()
             connection.invalidate()
-        except Exception:  # noqa: BLE001  # it is broken, that is why it is let go
+        except Exception:  # noqa: BLE001  # it may be broken: that is why it is closed
             connection.invalidate()
         finally:
             connection.close()
 
     def rollback(self) -> None:
-        """Undo the transaction; a connection that cannot even do that is let go."""
+        """Roll back the transaction; close a connection that cannot do that."""
         if self._connection is None:
             return
         try:
@@ -174,24 +181,24 @@ class Database:
             self.invalidate()
 
     def interrupt(self) -> None:
-        """Break off what the connection is doing. The only method that may be called from another thread."""
+        """Stop what the connection is doing. The only method that may be called from another thread."""
         self._stopped.set()
         raw, backend = self._raw, self._backend
         if raw is not None and backend is not None:
             backend.session.interrupt(raw, self._hook.get_conn)
 
     def is_driver_error(self, error: BaseException) -> bool:
-        """Whether an error comes from the database or its driver, and not from a mistake in the program."""
+        """Whether an error comes from the database or its driver, and not from the program."""
         import sqlalchemy as sa
 
         if isinstance(error, (sa.exc.DBAPIError, OverflowError, UnicodeError)):
-            return True  # drivers report an integer or a text they cannot send with Python's own errors
+            return True  # drivers raise Python's own errors for an integer or a text that they cannot send
         dbapi = None if self._engine is None else self._engine.dialect.dbapi
         base = getattr(dbapi, "Error", None)
         return base is not None and isinstance(error, base)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close the connection and the engine."""
         self.invalidate()
         if self._engine is not None:
             self._engine.dispose()
@@ -203,19 +210,19 @@ class Database:
 
         raw = self._open_raw()
         driver = type(raw).__module__.partition(".")[0]
-        # Without user, password and host: a URL that is printed somewhere gives nothing away.
-        known = _DIALECTS.get(driver)
-        if known == DUCKDB:
+        # Without user, password and host: a printed URL then reveals nothing.
+        name = _DIALECTS.get(driver)
+        if name == DUCKDB:
             sa.dialects.registry.register(
                 DUCKDB, "airflow_parallel_provider.sql.backends.duckdb.dialect", "DuckDialect"
             )
-        url = sa.engine.make_url(f"{known}://" if known else self._hook_url())
+        url = sa.engine.make_url(f"{name}://" if name else self._hook_url())
         dialect = url.get_backend_name()
         self._backend = backend_class(dialect, driver)(dialect, *self._limits)
-        waiting = [raw]
+        unused = [raw]
 
         def creator() -> Any:
-            self._raw = self.backend.session.wrap(waiting.pop() if waiting else self._open_raw())
+            self._raw = self.backend.session.wrap(unused.pop() if unused else self._open_raw())
             self.backend.session.configure(self._raw)
             return self._raw
 
@@ -231,7 +238,7 @@ class Database:
             return self._hook.get_uri()
 
     def _open_raw(self) -> Any:
-        """A driver connection. A file that another process has is waited for, as a lock is."""
+        """A driver connection. Waits for a file that another process holds, as for a lock."""
         deadline = time.monotonic() + self._limits[0]
         pause = _FIRST_PAUSE
         while True:
@@ -243,14 +250,14 @@ class Database:
                     raise self._unreachable(error) from None
             if time.monotonic() + pause > deadline or self._wait(pause):
                 raise Unreachable(
-                    f"conn_id={self._conn_id!r}: {holder} has the DuckDB file open and has not let go of it; only one "
-                    "process at a time can. End it (an earlier attempt of this task? a shell?) or wait for its end, "
-                    "and run the task again: nothing is lost or doubled"
+                    f"conn_id={self._conn_id!r}: {holder} still has the DuckDB file open, and only one process at a "
+                    "time can open it. End that process (an earlier attempt of this task? a shell?) or wait for its "
+                    "end, and run the task again: nothing is lost or doubled"
                 )
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _wait(self, seconds: float) -> bool:
-        """Pause; whether :meth:`interrupt` has ended it."""
+        """Pause. Returns whether :meth:`interrupt` has ended the pause."""
         return self._stopped.wait(seconds)
 
     def _unreachable(self, error: Exception) -> SinkError:
@@ -258,5 +265,5 @@ class Database:
             return error
         return Unreachable(
             f"conn_id={self._conn_id!r}: cannot connect ({type(error).__name__}: {error}): "
-            "check host, port, login and database of the Airflow connection (a SQLite file's path is its host)"
+            "check host, port, login and database of the Airflow connection (the path of a SQLite file is its host)"
         )

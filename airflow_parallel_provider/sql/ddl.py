@@ -1,4 +1,7 @@
-"""Tables and columns are made in a transaction of their own, by whoever comes first."""
+"""Creating tables and adding columns while other attempts may do the same: the first one creates, the others go on.
+
+Each statement has a transaction of its own.
+"""
 
 from __future__ import annotations
 
@@ -15,85 +18,91 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sql.backends.base import Backend
     from airflow_parallel_provider.values.table_shape import TableShape
 
-TRIES = 10
-"""How often a table or a column is made: each attempt that begins may drop a staging table without a chunk, once."""
+MAX_TRIES = 10
+"""Each new attempt of a load may drop a staging table that has no chunk, once: then the table is created again."""
 
 
 def create_table(connection: Connection, table: Any, backend: Backend) -> None:
-    """Create a table in a transaction of its own, unless somebody else is faster."""
+    """Create a table, unless another attempt has.
+
+    :param table: a ``sqlalchemy.Table``.
+    """
     schema = None if table.schema is None else str(table.schema)
     make_table(connection, str(table.name), schema, backend, lambda: table.create(connection, checkfirst=False))
 
 
 def add_column(connection: Connection, shape: TableShape, name: str, sql_type: Any, backend: Backend) -> None:
-    """Add a column in a transaction of its own, unless somebody else is faster.
+    """Add a column, unless another attempt has.
 
-    Nothing is done, and nothing said, when the table is gone: it may be a staging table that was dropped since it was
-    looked at. Look at it again.
+    Does nothing when the table no longer exists: a staging table may have been dropped since it was reflected. The
+    caller reflects it again.
 
     :raises SinkError: when the database refuses the column.
     """
     import sqlalchemy as sa
 
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         try:
             backend.session.begin(connection)
             backend.ddl.add_column(connection, shape, name, sql_type)
             backend.session.commit(connection)
         except sa.exc.DBAPIError as error:
-            there = _after(error, connection, shape.name, shape.schema, backend)
-            if there is None or name in there.by_name:
+            current = _reflect_after(error, connection, shape.name, shape.schema, backend)
+            if current is None or name in current.by_name:
                 return
             if is_transient(error, backend):
-                raise  # as below
-            reason = backend.errors.explain(error)  # or the table has been made anew since
+                raise  # the caller tries the chunk again
+            reason = backend.errors.explain(
+                error
+            )  # tried again: the table may have been dropped and created in between
         else:
             return
     raise SinkError(
-        f"cannot add column {name!r} to table {shape.display_name!r} ({reason}): check the rights of the login, or add it "
-        "yourself"
+        f"cannot add column {name!r} to table {shape.display_name!r} ({reason}): check the rights of the login, or add "
+        "the column yourself"
     )
 
 
 def make_table(
-    connection: Connection, name: str, schema: str | None, backend: Backend, make: Callable[[], object]
+    connection: Connection, name: str, schema: str | None, backend: Backend, create: Callable[[], object]
 ) -> None:
-    """Have a table made in a transaction of its own, unless somebody else is faster.
+    """Create a table by calling a function, unless another attempt has created it.
 
-    :raises SinkError: when the database refuses it.
+    :param create: creates the table, on the connection.
+    :raises SinkError: when the database refuses the table.
     """
     import sqlalchemy as sa
 
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         try:
             backend.session.begin(connection)
-            make()
+            create()
             backend.session.commit(connection)
         except sa.exc.DBAPIError as error:
-            if _after(error, connection, name, schema, backend) is not None:
+            if _reflect_after(error, connection, name, schema, backend) is not None:
                 return
             if is_transient(error, backend):
-                raise  # whoever waits for this chunk may try again
-            reason = backend.errors.explain(
-                error
-            )  # or who was faster has dropped it again: a staging table without a chunk
+                raise  # the caller tries the chunk again
+            reason = backend.errors.explain(error)  # tried again: another attempt may have created and dropped it
         else:
             return
     raise SinkError(
         f"cannot create table {name!r} ({reason}): check the rights of the login and that the schema exists, or create "
-        "the table beforehand"
+        "the table yourself"
     )
 
 
-def _after(error: Any, connection: Connection, name: str, schema: str | None, backend: Backend) -> TableShape | None:
-    """The table as it is after a statement that failed.
+def _reflect_after(
+    error: Any, connection: Connection, name: str, schema: str | None, backend: Backend
+) -> TableShape | None:
+    """The table as it is after a statement that failed; None when it does not exist.
 
-    :raises sqlalchemy.exc.DBAPIError: that error, when the connection is lost: to look would connect anew, in vain
+    :raises sqlalchemy.exc.DBAPIError: that error, when the connection is lost: reflection would connect again, in vain
         while the server is down.
     """
     if connection.invalidated:
         raise error
     connection.rollback()
-    there = backend.catalog.reflect(connection, name, schema)
+    current = backend.catalog.reflect(connection, name, schema)
     connection.rollback()
-    return there
+    return current

@@ -1,4 +1,4 @@
-"""Errors of a database that the provider tells apart."""
+"""Errors of a database that have a class of their own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from airflow_parallel_provider.errors import SinkError
 
 
 class TransientSinkError(SinkError):
-    """Another transaction, or the connection, was in the way: the same may succeed when it is tried again."""
+    """Another transaction or the connection has caused it: the same may succeed on another try."""
 
 
 class Unreachable(SinkError):
-    """The database does not answer; it may later."""
+    """The database cannot be reached now; it may be later."""

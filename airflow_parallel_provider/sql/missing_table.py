@@ -1,33 +1,34 @@
-"""Which errors say that a table or a column is not there: another attempt may have dropped it meanwhile."""
+"""Which errors say that a table or a column does not exist: another attempt may have dropped it in the meantime."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
-_POSTGRES_ABSENT = {"42P01", "42703"}
-_MYSQL_ABSENT = {1146, 1054}
-_SQLITE_ABSENT = re.compile(r"no such table|table .* has no column named ", re.DOTALL)
-_DUCKDB_ABSENT = {"CatalogException", "BinderException"}
+from airflow_parallel_provider.sql.backends.error_classifier import driver_error
+
+_POSTGRES_MISSING = {"42P01", "42703"}
+_MYSQL_MISSING = {1146, 1054}
+_SQLITE_MISSING = re.compile(r"no such table|table .* has no column named ", re.DOTALL)
+_DUCKDB_MISSING = {"CatalogException", "BinderException"}
 
 
 def is_missing_table(error: BaseException) -> bool:
-    """Whether an error says that there is no such table or column; False also for drivers that are not known here."""
-    cause: Any = getattr(error, "orig", None) or error
+    """Whether an error says that there is no such table or column; False for drivers that are not known here."""
+    cause = driver_error(error)
     driver = type(cause).__module__.partition(".")[0]
     if driver == "sqlite3":
-        return bool(_SQLITE_ABSENT.match(str(cause)))
+        return bool(_SQLITE_MISSING.match(str(cause)))
     if driver in ("psycopg", "psycopg2"):
-        return bool(_POSTGRES_ABSENT & {getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)})
+        return bool(_POSTGRES_MISSING & {getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)})
     if driver in ("duckdb", "_duckdb"):
-        return type(cause).__name__ in _DUCKDB_ABSENT
+        return type(cause).__name__ in _DUCKDB_MISSING
     if driver in ("mysql", "MySQLdb", "pymysql"):
-        return (getattr(cause, "errno", None) or next(iter(cause.args), None)) in _MYSQL_ABSENT
+        return (getattr(cause, "errno", None) or next(iter(cause.args), None)) in _MYSQL_MISSING
     return False
 
 
 def missing_table_message(table: str) -> str:
-    """What to say of a table that was there."""
+    """The error text for a table that existed before."""
     return (
-        f"table {table!r} is gone: somebody has dropped it during the load. Discard the load to write all of it again"
+        f"table {table!r} no longer exists: it was dropped during the load. Discard the load to write all of it again"
     )

@@ -1,4 +1,4 @@
-"""Names of tables and columns that a database takes."""
+"""Which names of tables and columns a database accepts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sql.backends.base import Backend
 
 
-def check_name(name: str, what: str, backend: Backend) -> None:
-    """Refuse a name that the database cannot have, or would cut.
+def check_identifier(name: str, what: str, backend: Backend) -> None:
+    """Refuse a name that the database does not accept, or would cut off.
 
-    :raises SchemaMismatch: saying what to do.
+    :param what: the object that has the name, for error texts.
+    :raises SchemaMismatch: naming the cure.
     """
     try:
         length = len(name.encode())
@@ -26,8 +27,10 @@ def check_name(name: str, what: str, backend: Backend) -> None:
     refused = backend.refused_in_names and backend.refused_in_names.search(name)
     if refused:
         raise SchemaMismatch(
-            f"{what} has the name {name!r}, but this database takes no {refused[0]!r} there: rename it"
+            f"{what} has the name {name!r}, but names in this database cannot contain {refused[0]!r}: rename it"
         )
     longest = backend.longest_name
     if longest is not None and length > longest:
-        raise SchemaMismatch(f"{what} has the name {name!r} of {length} bytes, but only {longest} are kept: shorten it")
+        raise SchemaMismatch(
+            f"{what} has the name {name!r} of {length} bytes, but this database keeps only {longest}: shorten it"
+        )

@@ -1,1 +1,1 @@
-"""What one value is: kinds, column types, conversions, and how typed JSON keeps a value."""
+"""One value: kinds and column types, conversions, typed JSON, and the items of the provider's own sources."""

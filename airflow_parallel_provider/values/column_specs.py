@@ -1,4 +1,4 @@
-"""Column types as an author spells them."""
+"""Column types as an author writes them in ``columns=``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _ALIASES = {
     "dict": Kind.JSON, "list": Kind.JSON,
 }  # fmt: skip
 
-_STORABLE = [kind.value for kind in Kind if kind not in (Kind.NULL, Kind.OTHER)]
+_TYPE_NAMES = [kind.value for kind in Kind if kind not in (Kind.NULL, Kind.OTHER)]
 
-_SPELLED = re.compile(r"([a-z]+)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?")
+_TYPE_TEXT = re.compile(r"([a-z]+)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?")
 
 
 def declared_columns(given: object, field: str) -> tuple[Column, ...] | None:
@@ -30,50 +30,51 @@ def declared_columns(given: object, field: str) -> tuple[Column, ...] | None:
     A type is a Python type (``int``, ``float | None``, ``Decimal``, ``datetime``, ``dict`` ...) or its name
     (``"int"``, ``"datetimetz"``, ``"decimal(18,4)"``, ``"text(20)"``).
 
+    :param field: the argument, for error texts.
     :raises PlanError: when it is none of those.
     """
     if given is None:
         return None
     if isinstance(given, type):
-        from airflow_parallel_provider.values.annotations import declared_class
+        from airflow_parallel_provider.values.annotations import columns_of_declared_class
 
-        return declared_class(given, field)
+        return columns_of_declared_class(given, field)
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise PlanError(field, given, "give a mapping of column name to type, a class, or a list of column names")
-    pairs: list[Column]
+    columns: list[Column]
     if isinstance(given, Mapping):
-        pairs = [_declared(name, spelled, field) for name, spelled in given.items()]
+        columns = [_declared_column(name, given_type, field) for name, given_type in given.items()]
     else:
-        pairs = [item if isinstance(item, Column) else _declared(item, None, field) for item in given]
-    if not pairs:
+        columns = [item if isinstance(item, Column) else _declared_column(item, None, field) for item in given]
+    if not columns:
         raise PlanError(field, given, "name at least one column, or leave it out to take the columns from the rows")
     seen: set[str] = set()
-    for column in pairs:
+    for column in columns:
         if column.name in seen:
             raise PlanError(field, column.name, "this column is named twice; name it once")
         seen.add(column.name)
-    return tuple(pairs)
+    return tuple(columns)
 
 
-def _declared(name: object, spelled: object, field: str) -> Column:
+def _declared_column(name: object, given_type: object, field: str) -> Column:
     if not isinstance(name, str) or not name:
         raise PlanError(field, name, "a column's name is a text that is not empty")
-    if spelled is None:
+    if given_type is None:
         return Column(name)
     try:
-        return replace(parse_type(spelled), name=name)
+        return replace(parse_type(given_type), name=name)
     except ValueError as error:
-        raise PlanError(f"{field}[{name!r}]", spelled, str(error)) from None
+        raise PlanError(f"{field}[{name!r}]", given_type, str(error)) from None
 
 
-def parse_type(spelled: object) -> Column:
-    """A nameless column of the type an author wrote.
+def parse_type(given_type: object) -> Column:
+    """A column without a name, of a type as an author writes it: a Python type or its name.
 
     :raises ValueError: its text is the cure.
     """
-    if isinstance(spelled, str):
-        return _parse_spelled(spelled)
-    bare = _without_none(spelled)
+    if isinstance(given_type, str):
+        return _parse_text(given_type)
+    bare = _without_none(given_type)
     if isinstance(bare, type) and bare is not type(None) and bare in KIND_OF_TYPE:
         return Column("", KIND_OF_TYPE[bare])
     raise ValueError(f"write one of the types {', '.join(t.__name__ for t in KIND_OF_TYPE if t is not type(None))}"
@@ -88,12 +89,12 @@ def _without_none(annotation: Any) -> Any:
     return typing.get_origin(annotation) or annotation
 
 
-def _parse_spelled(spelled: str) -> Column:
-    match = _SPELLED.fullmatch(spelled.strip().lower())
+def _parse_text(text: str) -> Column:
+    match = _TYPE_TEXT.fullmatch(text.strip().lower())
     name = match.group(1) if match else ""
-    kind = _ALIASES.get(name) or (Kind(name) if name in _STORABLE else None)
+    kind = _ALIASES.get(name) or (Kind(name) if name in _TYPE_NAMES else None)
     if match is None or kind is None:
-        raise ValueError(f"write one of {', '.join(_STORABLE)}; decimal(18,4) and text(20) take numbers")
+        raise ValueError(f"write one of {', '.join(_TYPE_NAMES)}; decimal(18,4) and text(20) take numbers")
     first, second = (int(number) if number else None for number in match.group(2, 3))
     if first is None:
         return Column("", kind)

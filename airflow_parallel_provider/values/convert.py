@@ -1,4 +1,4 @@
-"""A plain value -> what a column of a certain kind takes, without losing anything.
+"""Conversion of a plain value into a value of a column's kind, without loss.
 
 The rule: a value is written when reading it back can give the same value, else it is refused with the reason. So
 ``3.0`` fits an integer column and ``3.5`` does not, a UUID fits a text column, ``"12"`` does not fit an integer column.
@@ -20,15 +20,16 @@ from airflow_parallel_provider.values.plain import plain
 Converter = Callable[[Any], Any]
 
 
-class ConversionError(ValueError):  # a reason that never leaves this package; people see SchemaMismatch
-    """Why a value does not fit; the text never holds the value."""
+class ConversionError(ValueError):  # a caller of the package only sees SchemaMismatch
+    """A value does not fit a column. The text is the reason, and never holds the value."""
 
 
-_MANY_DIGITS = 100
+_MOST_DIGITS = 100
+"""An integer of more digits is refused before Python computes it."""
 
 
-def same(value: Any) -> Any:
-    """The value as it is. Columns whose values all take this way are not touched at all."""
+def unchanged(value: Any) -> Any:
+    """The value itself. A column whose values all use this converter is not converted at all."""
     return value
 
 
@@ -51,7 +52,7 @@ def _int_from_decimal(value: Decimal) -> int | None:
         return None
     if not value.is_finite():
         raise ConversionError("an infinite Decimal")
-    if value.adjusted() > _MANY_DIGITS:  # int(Decimal("1E+999999999")) would not come back
+    if value.adjusted() > _MOST_DIGITS:  # int(Decimal("1E+999999999")) would not return
         raise ConversionError("an integer beyond 64 bit")
     if value == value.to_integral_value():
         return int(value)
@@ -106,12 +107,12 @@ def _aware_from_date(value: date) -> datetime:
 
 
 def to_naive(value: datetime) -> datetime:
-    """What a column without a time zone takes: an aware value in UTC, a naive one as it is."""
+    """A value for a column without a time zone: an aware one in UTC, a naive one unchanged."""
     return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
 
 
 def to_aware(value: datetime) -> datetime:
-    """What a column with a time zone takes: a naive value is meant in UTC."""
+    """A value for a column with a time zone, in UTC: so is a naive one."""
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
@@ -121,7 +122,7 @@ def _naive_time(value: time) -> time:
     return value
 
 
-def _shifted(shift: Callable[[datetime], datetime]) -> Converter:
+def _without_overflow(shift: Callable[[datetime], datetime]) -> Converter:
     def convert(value: datetime) -> datetime:
         try:
             return shift(value)
@@ -131,7 +132,7 @@ def _shifted(shift: Callable[[datetime], datetime]) -> Converter:
     return convert
 
 
-def _parsed(parse: Converter, what: str) -> Converter:
+def _parser(parse: Converter, what: str) -> Converter:
     def parse_text(value: str) -> Any:
         try:
             return parse(value)
@@ -144,9 +145,9 @@ def _parsed(parse: Converter, what: str) -> Converter:
 def to_json(value: Any) -> str:
     """A dict, list or scalar as JSON text.
 
-    Keys that are numbers, truth values or None become texts, as the standard library does it.
+    Keys that are numbers, booleans or None become texts, as in the standard library.
 
-    :raises Unfit: for what JSON does not have (NaN, bytes, a set, keys of other kinds ...).
+    :raises ConversionError: for values that JSON does not have (NaN, bytes, a set, keys of other types ...).
     """
     try:
         return json.dumps(value, default=_json_default, allow_nan=False, ensure_ascii=False)
@@ -155,7 +156,7 @@ def to_json(value: Any) -> str:
     except RecursionError:
         raise ConversionError("a structure nested too deeply for JSON, or one that contains itself") from None
     except (TypeError, ValueError) as error:
-        # Both texts name types at most: "Out of range float values are not JSON compliant" may end with the value.
+        # Not the text of the error: "Out of range float values are not JSON compliant" may end with the value.
         if isinstance(error, TypeError):
             raise ConversionError("a dict with keys that are neither texts nor numbers") from None
         reason = (
@@ -172,48 +173,48 @@ def _json_default(value: Any) -> Any:
 
 
 CONVERTERS: Final[Mapping[Kind, Mapping[type, Converter]]] = {
-    Kind.BOOL: {bool: same, int: _bool_from_int},
+    Kind.BOOL: {bool: unchanged, int: _bool_from_int},
     Kind.INT: {
-        int: same, bool: int, float: _int_from_float, Decimal: _int_from_decimal, timedelta: _int_from_timedelta,
+        int: unchanged, bool: int, float: _int_from_float, Decimal: _int_from_decimal, timedelta: _int_from_timedelta,
     },
     Kind.FLOAT: {
-        float: same, int: _float_from_int, Decimal: _float_from_decimal, timedelta: _float_from_timedelta,
+        float: unchanged, int: _float_from_int, Decimal: _float_from_decimal, timedelta: _float_from_timedelta,
     },
     Kind.DECIMAL: {
-        Decimal: same, int: Decimal, float: _decimal_from_float, timedelta: _decimal_from_timedelta,
+        Decimal: unchanged, int: Decimal, float: _decimal_from_float, timedelta: _decimal_from_timedelta,
     },
     Kind.TEXT: {
-        str: same, int: str, float: repr, Decimal: str, UUID: str, date: _iso, datetime: _iso, time: _iso,
+        str: unchanged, int: str, float: repr, Decimal: str, UUID: str, date: _iso, datetime: _iso, time: _iso,
         dict: to_json, list: to_json,
     },
-    Kind.BYTES: {bytes: same},
-    Kind.DATE: {date: same, str: _parsed(date.fromisoformat, "an ISO date")},
+    Kind.BYTES: {bytes: unchanged},
+    Kind.DATE: {date: unchanged, str: _parser(date.fromisoformat, "an ISO date")},
     Kind.DATETIME: {
-        datetime: _shifted(to_naive), date: _datetime_from_date,
-        str: _parsed(lambda text: to_naive(datetime.fromisoformat(text)), "an ISO date and time"),
+        datetime: _without_overflow(to_naive), date: _datetime_from_date,
+        str: _parser(lambda text: to_naive(datetime.fromisoformat(text)), "an ISO date and time"),
     },
     Kind.DATETIMETZ: {
-        datetime: _shifted(to_aware), date: _aware_from_date,
-        str: _parsed(lambda text: to_aware(datetime.fromisoformat(text)), "an ISO date and time"),
+        datetime: _without_overflow(to_aware), date: _aware_from_date,
+        str: _parser(lambda text: to_aware(datetime.fromisoformat(text)), "an ISO date and time"),
     },
     Kind.TIME: {
-        time: _naive_time, str: _parsed(lambda text: _naive_time(time.fromisoformat(text)), "an ISO time of day"),
+        time: _naive_time, str: _parser(lambda text: _naive_time(time.fromisoformat(text)), "an ISO time of day"),
     },
-    Kind.TIMEDELTA: {timedelta: same},
-    Kind.UUID: {UUID: same, str: _parsed(UUID, "a UUID")},
-    Kind.JSON: {dict: same, list: same, bool: same, int: same, float: same, str: same},
+    Kind.TIMEDELTA: {timedelta: unchanged},
+    Kind.UUID: {UUID: unchanged, str: _parser(UUID, "a UUID")},
+    Kind.JSON: {dict: unchanged, list: unchanged, bool: unchanged, int: unchanged, float: unchanged, str: unchanged},
 }  # fmt: skip
-"""Column kind -> plain type of the value -> how it becomes a value of that kind. What is not here does not fit."""
+"""Column kind -> plain type of the value -> its converter. A type that is not here does not fit the kind."""
 
 
-def limits_of(bits: int, *, unsigned: bool) -> tuple[int, int]:
-    """Least and greatest integer of so many bits."""
+def integer_range(bits: int, *, unsigned: bool) -> tuple[int, int]:
+    """Least and greatest integer of a number of bits."""
     return (0, (1 << bits) - 1) if unsigned else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
 def within_bits(bits: int, *, unsigned: bool) -> Converter:
-    """Refuse an integer that a column of so many bits does not hold."""
-    least, most = limits_of(bits, unsigned=unsigned)
+    """A converter that refuses an integer beyond a number of bits."""
+    least, most = integer_range(bits, unsigned=unsigned)
 
     def check(value: int) -> int:
         if least <= value <= most:
@@ -224,7 +225,7 @@ def within_bits(bits: int, *, unsigned: bool) -> Converter:
 
 
 def within_digits(precision: int, scale: int) -> Converter:
-    """Refuse a Decimal that a column of so many digits would round (MySQL and MariaDB round with a note only)."""
+    """A converter that refuses a Decimal that a column would round (MySQL and MariaDB do, with no more than a note)."""
 
     def check(value: Decimal) -> Decimal:
         significant = _significant(value)
@@ -240,7 +241,7 @@ def within_digits(precision: int, scale: int) -> Converter:
 
 
 def within_significant(digits: int) -> Converter:
-    """Refuse a Decimal of which a column would keep the first digits only."""
+    """A converter that refuses a Decimal of which a column would keep only the first digits."""
 
     def check(value: Decimal) -> Decimal:
         if _significant(value) > digits:
@@ -251,7 +252,7 @@ def within_significant(digits: int) -> Converter:
 
 
 def _significant(value: Decimal) -> int:
-    """Number of digits that count. Never calculates: the arithmetic of Decimal rounds to the context's 28 digits."""
+    """Number of significant digits. Without arithmetic, which would round to the 28 digits of the context."""
     _, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
         raise ConversionError("a Decimal that is not a finite number")

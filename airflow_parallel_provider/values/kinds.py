@@ -1,7 +1,7 @@
-"""What a value is and what a column holds, independent of any database.
+"""Kinds of values and the columns that hold them, independent of any database.
 
-A *kind* is a class of values that every backend stores in one way. Values are first reduced to a handful of plain
-Python types (:func:`plain`), so that everything above has to know only those.
+A *kind* is a class of values that each backend stores in one way. Values are first reduced to a few plain Python types
+(:func:`~airflow_parallel_provider.values.plain.plain`), so that the rest of the code knows only those.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Kind(StrEnum):
     JSON = "json"
     """A dict or a list."""
     NULL = "null"
-    """Nothing but None so far."""
+    """Only None so far."""
     OTHER = "other"
-    """A column type of the database that none of the above describes; values go through as they are."""
+    """A column type of the database that none of the above describes; its values are not converted."""
 
 
 KIND_OF_TYPE: Mapping[type, Kind] = {
@@ -60,7 +60,8 @@ KIND_OF_TYPE: Mapping[type, Kind] = {
     dict: Kind.JSON,
     list: Kind.JSON,
 }
-"""The plain types. Everything :func:`plain` returns has one of these, or cannot be stored."""
+"""Plain type -> kind. A value of another type, after :func:`~airflow_parallel_provider.values.plain.plain`, cannot be
+stored."""
 
 _NUMBERS = frozenset({Kind.INT, Kind.HUGEINT, Kind.FLOAT, Kind.DECIMAL})
 
@@ -76,19 +77,19 @@ _COMMON: tuple[tuple[Kind, frozenset[Kind]], ...] = (
     # Not bool: as text it could be 'True', 'true', 't' or '1'.
     (Kind.TEXT, _NUMBERS | _TIMES | {Kind.TEXT, Kind.UUID, Kind.TIME}),
 )
-"""Kinds found together in one column -> the first kind in this list that takes them all."""
+"""Kind of column, and the kinds of values that it holds without loss; the first that holds all of them is chosen."""
 
 _WITH_JSON = frozenset({Kind.JSON, Kind.TEXT, Kind.INT, Kind.HUGEINT, Kind.FLOAT, Kind.BOOL})
 
 
 def common_kind(kinds: frozenset[Kind]) -> Kind | None:
     """The narrowest kind of column that takes values of all these kinds; None when there is none."""
-    some = kinds - {Kind.NULL}
-    if len(some) <= 1:
-        return next(iter(some), Kind.NULL)
-    if Kind.JSON in some and some <= _WITH_JSON:
+    present = kinds - {Kind.NULL}
+    if len(present) <= 1:
+        return next(iter(present), Kind.NULL)
+    if Kind.JSON in present and present <= _WITH_JSON:
         return Kind.JSON
-    return next((kind for kind, takes in _COMMON if some <= takes), None)
+    return next((kind for kind, accepted in _COMMON if present <= accepted), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Column:
     """Digits after the point, for decimals."""
 
     def type_name(self) -> str:
-        """The type as an author would write it; empty when it is to be inferred."""
+        """The type as an author writes it; empty when it is to be inferred."""
         if self.kind is None:
             return ""
         numbers = [str(n) for n in (self.length, self.precision, self.scale) if n is not None]

@@ -1,4 +1,4 @@
-"""Values of NumPy, pandas and others as plain Python values."""
+"""Values of NumPy, pandas and other libraries as plain Python values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from airflow_parallel_provider.values.kinds import KIND_OF_TYPE
 
 
 def plain(value: Any) -> Any:
-    """Reduce a value to one of the plain types; a value that is none of them comes back as it is.
+    """Reduce a value to one of the plain types (:data:`~airflow_parallel_provider.values.kinds.KIND_OF_TYPE`).
 
-    Enum members become their value, NumPy and pandas scalars what they stand for (NaT and NA: None), subclasses their
-    base, tuples lists, mappings dicts, byte buffers bytes.
+    Enum members become their value, scalars of NumPy and pandas the Python value that they represent (NaT and NA:
+    None), subclasses their base, tuples lists, mappings dicts, byte buffers bytes. Any other value is returned as
+    it is.
     """
     kind = type(value)
     if kind in KIND_OF_TYPE:
@@ -36,7 +37,7 @@ def _plain_numpy(value: Any) -> Any:
     if name == "ndarray":
         return value.tolist()
     if name in ("datetime64", "timedelta64"):
-        # .item() of nanoseconds is an int: through microseconds it is a datetime. NaT becomes None.
+        # .item() of nanoseconds is an int, of microseconds a datetime. NaT becomes None.
         value = value.astype(f"{name}[us]")
     item = value.item() if hasattr(value, "item") else value
     return item if type(item) is type(value) else plain(item)  # a longdouble stays a longdouble
@@ -54,14 +55,14 @@ def _plain_pandas(value: Any) -> Any:
 
 
 def _plain_subclass(value: Any) -> Any:
-    for base, rebased in _REBASED:
+    for base, to_base in _BASES:
         if isinstance(value, base):
-            return rebased(value)
+            return to_base(value)
     return value
 
 
 def _plain_timedelta(value: timedelta) -> timedelta:
-    # pendulum's Duration gives `days` and `seconds` another meaning for negative values; the base's own do not lie.
+    # pendulum's Duration gives `days` and `seconds` another meaning for negative values: use the fields of the base.
     parts = (field.__get__(value) for field in (timedelta.days, timedelta.seconds, timedelta.microseconds))
     return timedelta(*parts)
 
@@ -78,12 +79,12 @@ def _plain_time(value: time) -> time:
     return time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
 
 
-_REBASED: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
-    (datetime, _plain_datetime),  # before date, its base; pendulum.DateTime is what Airflow hands out
+_BASES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (datetime, _plain_datetime),  # before date, its base; Airflow's own times are pendulum.DateTime
     (date, _plain_date),
     (timedelta, _plain_timedelta),
     (time, _plain_time),
-    (str, str.__str__),  # the text itself, whatever the subclass shows of it
+    (str, str.__str__),  # the text itself, whatever the subclass's own __str__ says
     (int, int),
     (float, float),
     ((bytes, bytearray, memoryview), bytes),

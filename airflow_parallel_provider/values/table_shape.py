@@ -1,8 +1,9 @@
-"""The shape of a table: what the database says its columns are."""
+"""The shape of an existing table: its columns and keys, as the database's catalog has them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from airflow_parallel_provider.values.kinds import Column, Kind
@@ -10,43 +11,43 @@ from airflow_parallel_provider.values.kinds import Column, Kind
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """One column of a table that exists."""
+    """One column of an existing table."""
 
     name: str
     kind: Kind
     sql_type: Any
-    """SQLAlchemy type, as reflected."""
+    """SQLAlchemy type as reflected, or the type as SQL where the backend reads the catalog itself."""
     nullable: bool = True
     has_default: bool = False
-    """The database fills it in when a row leaves it out (default, identity, computed)."""
+    """The database fills the column when a row does not have it (default, identity, computed)."""
     bits: int = 64
-    """For integers."""
+    """Width of an integer."""
     unsigned: bool = False
     length: int | None = None
     precision: int | None = None
     scale: int | None = None
     digits: int | None = None
-    """Significant digits the column keeps, where it rounds what has more."""
+    """Significant digits that the column keeps, where it rounds a number that has more."""
     computed: bool = False
-    """The database works it out and takes no value."""
+    """The database computes the value and accepts none."""
     identity: bool = False
-    """The database gives it numbers of its own without a default (identity, AUTO_INCREMENT)."""
+    """The database numbers the column without a default (identity, AUTO_INCREMENT)."""
     default: str | None = None
     """The default as SQL."""
     case_insensitive: bool = False
-    """Texts may be equal that are not the same; from the writers that must know."""
+    """Texts that differ may be equal as keys. Only set by backends that need to know."""
 
     def type_name(self) -> str:
-        """The type, for people."""
+        """The type as an error text shows it."""
         if self.kind is Kind.OTHER:
             return str(self.sql_type)
         column = Column(self.name, self.kind, self.length, self.precision, self.scale)
         return column.type_name() if self.bits == 64 else f"{self.bits}-bit {self.kind}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TableShape:
-    """A table that exists."""
+    """An existing table."""
 
     name: str
     schema: str | None
@@ -54,13 +55,13 @@ class TableShape:
     unique_keys: tuple[frozenset[str], ...] = ()
     """Primary key and unique constraints over plain columns."""
     primary_key: tuple[str, ...] = ()
-    by_name: dict[str, TableColumn] = field(init=False, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        """Index the columns."""
-        object.__setattr__(self, "by_name", {column.name: column for column in self.columns})
+    @cached_property
+    def by_name(self) -> dict[str, TableColumn]:
+        """The columns by name."""
+        return {column.name: column for column in self.columns}
 
     @property
     def display_name(self) -> str:
-        """Name for people."""
+        """The name as an error text shows it, with the schema."""
         return f"{self.schema}.{self.name}" if self.schema else self.name

@@ -1,8 +1,10 @@
-"""Values as JSON that can be turned back into the same values, without ever running code that the text names.
+"""Values as JSON that can be read back as the same values, without running code that the text names.
 
-What JSON has is written as it is. Everything else becomes ``{"$type": name, "value": ...}``; a dict that has a key
-``$type`` itself, or keys that are no texts, is written as a list of pairs. Objects of other classes can be written
+A type that JSON has is written as itself. Every other value becomes ``{"$type": name, "value": ...}``. A dict that has
+a key ``$type``, or keys that are not texts, is written as a list of pairs. Objects of other classes can be written
 (their fields or their text, for people to read) but not read back: :class:`Opaque` stands for them.
+
+The tags are stored in tables. A tag or a form that was written once must stay readable.
 """
 
 from __future__ import annotations
@@ -22,15 +24,15 @@ from airflow_parallel_provider.values.items import Message, SourceFile
 from airflow_parallel_provider.values.plain import plain
 
 TAG = "$type"
-_AS_IT_IS = frozenset({type(None), bool, int, str})
+_UNTAGGED = frozenset({type(None), bool, int, str})
 _DEEPEST = 100
-_TEXT = 1000
-"""Characters kept of the text of an object that cannot be read back."""
+_MOST_TEXT = 1000
+"""Most characters of the text of an object that cannot be read back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """Stands for a value that was written for people only."""
+    """Stands for a value that was written for people to read."""
 
     kind: str
     """``module:Class`` of the value."""
@@ -41,25 +43,24 @@ class Opaque:
 def dumps(value: Any, cap: int) -> tuple[str, bool]:
     """A value as ASCII text of at most ``cap`` characters, and whether :func:`loads` gives the same value back.
 
-    A value that is longer is cut: its place is taken by the beginning of the text.
+    A longer text is cut: only its beginning is kept, as text.
     """
     encoder = _Encoder()
     try:
         text = json.dumps(encoder.encode(value, 0), allow_nan=False)
-    except Exception as error:  # noqa: BLE001  # a broken __repr__ or property of an item must not lose the dead letter
+    except Exception as error:  # noqa: BLE001  # the dead letter is more important than a broken __repr__ or property
         text, encoder.exact = json.dumps({TAG: "unreadable", "value": type(error).__name__}), False
     if len(text) <= cap:
         return text, encoder.exact
     short = json.dumps({TAG: "cut", "length": len(text), "value": ""})
-    room = max(cap - len(short), 0)
-    head = text[:room]
+    head = text[: max(cap - len(short), 0)]
     while len(wrapped := json.dumps({TAG: "cut", "length": len(text), "value": head})) > cap and head:
         head = head[: len(head) - max(1, (len(wrapped) - cap) // 2)]  # quotes in the head cost two characters
     return wrapped, False
 
 
 def loads(text: str) -> Any:
-    """The value a text stands for; what was not exact comes back as :class:`Opaque`."""
+    """The value of a text; what was written for people to read becomes :class:`Opaque`."""
     return _decode(json.loads(text))
 
 
@@ -72,15 +73,15 @@ class _Encoder:
             self.exact = False
             return {TAG: "deeper", "value": type(value).__qualname__}
         kind = type(value)
-        if kind in _AS_IT_IS or (kind is float and math.isfinite(value)):
+        if kind in _UNTAGGED or (kind is float and math.isfinite(value)):
             return value
         if kind is list:
             return [self.encode(item, depth + 1) for item in value]
         if kind is dict:
             return self._encode_dict(value, depth)
-        writer = _WRITERS.get(kind)
-        if writer is not None:
-            return {TAG: kind.__name__, "value": self.encode(writer(value), depth + 1)}
+        to_json = _TO_JSON.get(kind)
+        if to_json is not None:
+            return {TAG: kind.__name__, "value": self.encode(to_json(value), depth + 1)}
         return self._encode_other(value, kind, depth)
 
     def _encode_dict(self, value: dict[Any, Any], depth: int) -> Any:
@@ -91,7 +92,7 @@ class _Encoder:
 
     def _encode_other(self, value: Any, kind: type, depth: int) -> Any:
         reduced = value if isinstance(value, (Enum, tuple, Mapping)) else plain(value)
-        if type(reduced) is not kind:  # NumPy, pandas and pendulum values: the plain value does the same
+        if type(reduced) is not kind:  # a value of NumPy, pandas or pendulum: its plain value is equivalent
             return self.encode(reduced, depth + 1)
         if kind in _SOURCE_ITEMS:
             return {
@@ -113,13 +114,14 @@ class _Encoder:
             return self._encode_dict(dict(value), depth)
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self.encode(item, depth + 1) for item in value]
-        return repr(value)[:_TEXT]
+        return repr(value)[:_MOST_TEXT]
 
 
 _SOURCE_ITEMS = (SourceFile, Message)
-"""Items of our own sources. A message is acknowledged with the letter about it, so the letter is all there is of it."""
+"""Items of the provider's own sources. A message is acknowledged once its dead letter is committed: then the dead
+letter is the only copy of the message."""
 
-_WRITERS: Mapping[type, Callable[[Any], Any]] = {
+_TO_JSON: Mapping[type, Callable[[Any], Any]] = {
     tuple: list,
     set: lambda value: sorted(value, key=repr),
     frozenset: lambda value: sorted(value, key=repr),
@@ -134,7 +136,7 @@ _WRITERS: Mapping[type, Callable[[Any], Any]] = {
     datetime: datetime.isoformat,
     timedelta: lambda value: [value.days, value.seconds, value.microseconds],
 }
-_READERS: Mapping[str, Callable[[Any], Any]] = {
+_FROM_JSON: Mapping[str, Callable[[Any], Any]] = {
     "tuple": tuple,
     "set": set,
     "frozenset": frozenset,
@@ -162,7 +164,7 @@ def _decode(value: Any) -> Any:
     if TAG not in value:
         return {key: _decode(item) for key, item in value.items()}
     kind, content = str(value[TAG]), _decode(value.get("value"))
-    reader = _READERS.get(kind)
-    if reader is not None:
-        return reader(content)
+    from_json = _FROM_JSON.get(kind)
+    if from_json is not None:
+        return from_json(content)
     return Opaque(value.get("class", kind), content)

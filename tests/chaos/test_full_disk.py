@@ -92,7 +92,9 @@ def _on_small_disk(server: Server, stack: ExitStack, megabytes: int) -> tuple[Te
 def test_full_disk_fails_by_that_name_and_the_retry_goes_on(place: tuple[TestDatabase, SmallDisk]) -> None:
     database, disk = place
 
-    with pytest.raises(SinkError, match=r"chunk 0\d+ could not .* no room left on its disk: .*: make room") as caught:
+    with pytest.raises(
+        SinkError, match=r"chunk 0\d+ could not .* the database's disk is full: .*: make room"
+    ) as caught:
         attempt(database, 1, lock_timeout=1)
     assert not is_terminal(caught.value)
     disk.grow(PLENTY)
@@ -111,7 +113,7 @@ def test_disk_that_is_too_small_for_a_copy_leaves_the_old_rows(place: tuple[Test
     )
     options: dict[str, Any] = {"write_disposition": "replace", "chunks": 8}
 
-    with pytest.raises(SinkError, match="no room left on its disk") as caught:
+    with pytest.raises(SinkError, match="the database's disk is full") as caught:
         attempt(database, 1, **options)
     assert not is_terminal(caught.value)
     assert len(database.ledger()) == 8
@@ -137,6 +139,6 @@ def test_file_that_may_not_grow_any_more(backend: str, tmp_path: Path) -> None:
             said.write_text(f"terminal: {is_terminal(error)}, {error}")
 
     assert Child(limited).wait() == 0
-    assert re.match(r"terminal: False, .* (disk I/O error|no room left on its disk)", said.read_text())
+    assert re.match(r"terminal: False, .* (disk I/O error|the database's disk is full)", said.read_text())
 
     check_retry(database)

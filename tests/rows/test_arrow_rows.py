@@ -60,7 +60,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     def made(_self: ArrowRows) -> None:
         raise AssertionError("the table was turned into Python rows")
 
-    monkeypatch.setattr(ArrowRows, "_made", made)
+    monkeypatch.setattr(ArrowRows, "_materialize", made)
     return monkeypatch
 
 

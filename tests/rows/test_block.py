@@ -131,7 +131,7 @@ def test_row_without_columns_is_named(rows: list[Any], declared: tuple[str, ...]
 def test_table_with_a_column_twice_is_refused() -> None:
     pd = pytest.importorskip("pandas")
 
-    with pytest.raises(SchemaMismatch, match="column 'a' is in the table twice"):
+    with pytest.raises(SchemaMismatch, match="the table has two columns 'a'"):
         to_block([pd.DataFrame([[1, 2]], columns=["a", "a"])])
     with pytest.raises(SchemaMismatch, match=r"a row of type Series is not a table: .*series.to_frame"):
         to_block([pd.Series([1])])

@@ -119,7 +119,7 @@ def polars_frames(draw: st.DrawFn, *, mixed: bool) -> Any:
 def test_rows_are_those_of_the_careful_way(database: TestDatabase, frames: Any, mixed: bool) -> None:
     """Two tables, one of which is written row by row; every example is a chunk of both."""
     looked: list[int] = []
-    made = ArrowRows._made
+    made = ArrowRows._materialize
     numbers = itertools.count()
 
     def written(hook: Any, frame: Any, number: int) -> list[list[str]]:
@@ -149,7 +149,7 @@ def test_rows_are_those_of_the_careful_way(database: TestDatabase, frames: Any, 
             assert len(by_hand) == 2 * len(frame)
             assert mixed or not looked or not number  # the first chunk makes the table, which may take a look
 
-        patch.setattr(ArrowRows, "_made", lambda rows: looked.append(1) or made(rows))
+        patch.setattr(ArrowRows, "_materialize", lambda rows: looked.append(1) or made(rows))
         check()
 
 

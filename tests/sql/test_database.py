@@ -42,7 +42,7 @@ def test_missing_connection_is_named_before_anything_starts() -> None:
     sink = SinkTable("scores", conn_id="nowhere")
 
     with pytest.raises(
-        PlanError, match=r"SinkTable.conn_id='nowhere': Airflow knows no such connection; .*AIRFLOW_CONN_"
+        PlanError, match=r"SinkTable.conn_id='nowhere': there is no such connection in Airflow: .*AIRFLOW_CONN_"
     ):
         sink.prepare(SPEC)
 
@@ -50,8 +50,8 @@ def test_missing_connection_is_named_before_anything_starts() -> None:
 @pytest.mark.parametrize(
     ("parts", "complaint"),
     [
-        ({"conn_type": "nonsense"}, "no hook for its type 'nonsense'.*install the provider package"),
-        ({"conn_type": "package_index"}, "its type 'package_index' is not an SQL database; name one that is"),
+        ({"conn_type": "nonsense"}, "there is no hook for its type 'nonsense'.*install the provider package"),
+        ({"conn_type": "package_index"}, "its type 'package_index' is not an SQL database: name one that is"),
     ],
 )
 def test_connection_that_is_no_database_is_refused(parts: dict[str, Any], complaint: str) -> None:

@@ -29,7 +29,7 @@ from airflow_parallel_provider.rows.block import NonUniformRows
 from airflow_parallel_provider.sinks.commit.recovery import Recovery
 from airflow_parallel_provider.sinks.ledger.entry_table import ChunkKey
 from airflow_parallel_provider.sinks.ledger.loads import OPEN
-from airflow_parallel_provider.sql.disk_full import NO_ROOM
+from airflow_parallel_provider.sql.disk_full import DISK_FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +133,7 @@ class ChunkCommitter:
                 return found
             log.warning("%s: %s; trying again", chunk.name, reason)
             if time.monotonic() + pause > deadline or self.stopped.wait(pause):
-                cure = _FREE_SPACE if reason.startswith(NO_ROOM) else _WAIT_FOR_IT
+                cure = _FREE_SPACE if reason.startswith(DISK_FULL) else _WAIT_FOR_IT
                 raise SinkError(
                     f"{chunk.name} could not be committed within {self.retry_seconds:g} s ({reason}): {cure} and run "
                     "the task again: nothing is lost or doubled"

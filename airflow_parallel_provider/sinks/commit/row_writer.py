@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
-from airflow_parallel_provider.rows.arrow_rows import ArrowRows, takes
+from airflow_parallel_provider.rows.arrow_rows import ArrowRows, takes_without_loss
 from airflow_parallel_provider.rows.block import Block, to_block, unchecked_block
-from airflow_parallel_provider.rows.fit import RowSlices, check_names, fit_block
+from airflow_parallel_provider.rows.fit import RowSlices, check_columns, fit_block
 from airflow_parallel_provider.sinks.commit.target_checks import missing_key
-from airflow_parallel_provider.values.annotations import written_as_annotated
+from airflow_parallel_provider.values.annotations import dumps_as_annotated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ class RowWriter:
             if block is not None:
                 return block
         block = to_block(rows, names, arrow=bool(self._backend.arrow_kinds))
-        if written_as_annotated(self._spec.validate):  # the rows are dicts that the model has dumped
+        if dumps_as_annotated(self._spec.validate):  # the rows are dicts that the model has dumped
             block = Block(block.names, block.rows, (*block.sources, self._spec.validate))
         load_column = self._spec.load_id_column
         if load_column is None or not block.rows:
@@ -56,7 +56,7 @@ class RowWriter:
                 "the load: name another one as load_column"
             )
         if isinstance(block.rows, ArrowRows):
-            rows_with_id = block.rows.with_text(load_column, self._load)
+            rows_with_id = block.rows.append_text_column(load_column, self._load)
             source = rows_with_id.table.select([load_column])
             return Block((*block.names, load_column), rows_with_id, (*block.sources, source))
         return Block((*block.names, load_column), [(*row, self._load) for row in block.rows], block.sources)
@@ -82,22 +82,22 @@ class RowWriter:
             if name not in block.names and not shape.by_name[name].has_default:
                 raise missing_key(name, shape.display_name, where)
         if self._goes_as_arrow(block, shape):
-            check_names(block, shape, where)
+            check_columns(block, shape, where)
             return block.rows
         size = self._backend.rows_ahead
         if size is None:
             return fit_block(block, shape, self._backend.adapters, where)
-        check_names(block, shape, where)  # before anything is sent
+        check_columns(block, shape, where)  # before anything is sent
         return RowSlices(block, shape, self._backend.adapters, where, size)
 
     def _goes_as_arrow(self, block: Block, shape: TableShape) -> bool:
         """Whether the backend gets the Arrow table itself, because no value of it needs to be looked at."""
         rows = block.rows
-        if not isinstance(rows, ArrowRows) or rows.seen:
+        if not isinstance(rows, ArrowRows) or rows.materialized:
             return False
         columns = [shape.by_name.get(name) for name in block.names]
         return all(
-            column is not None and column.kind in self._backend.arrow_kinds and takes(column, field.type)
+            column is not None and column.kind in self._backend.arrow_kinds and takes_without_loss(column, field.type)
             for column, field in zip(columns, rows.table.schema, strict=True)
         )
 

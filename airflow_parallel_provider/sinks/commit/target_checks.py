@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import SchemaMismatch
-from airflow_parallel_provider.sql.names import check_name
+from airflow_parallel_provider.sql.names import check_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def check_columns(columns: Sequence[Column], spec: TableSpec, backend: Backend, 
         if name not in names:
             raise missing_key(name, table, where)
     for name in names:
-        check_name(name, f"a column of table {table!r}", backend)
+        check_identifier(name, f"a column of table {table!r}", backend)
     folded: dict[str, str] = {}
     for name in names:
         other = folded.setdefault(name.casefold(), name)

@@ -9,7 +9,7 @@ from airflow_parallel_provider.rows.block import Block
 from airflow_parallel_provider.rows.infer import infer_columns
 from airflow_parallel_provider.sinks.commit.target_checks import check_columns, check_shape
 from airflow_parallel_provider.sql.backends.core_tables import core_table
-from airflow_parallel_provider.sql.ddl import TRIES, add_column, create_table, make_table
+from airflow_parallel_provider.sql.ddl import MAX_TRIES, add_column, create_table, make_table
 from airflow_parallel_provider.sql.missing_table import missing_table_message
 from airflow_parallel_provider.values.kinds import Column, Kind
 
@@ -84,7 +84,7 @@ class TargetTable:
         :return: None if its columns are not known yet.
         :raises LoadMismatch: if it existed, and no longer does.
         """
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             shape = self.reflect(connection)
             if shape is None:
                 if self._existed and not self.is_staging:  # a staging table may be dropped as stale

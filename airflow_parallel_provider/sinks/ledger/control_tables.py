@@ -12,7 +12,7 @@ from airflow_parallel_provider.sinks.ledger.loads import LoadsTable
 from airflow_parallel_provider.sinks.ledger.messages import MessageTable
 from airflow_parallel_provider.sinks.ledger.rejected_rows import RejectedTable
 from airflow_parallel_provider.sql.ddl import add_column, create_table
-from airflow_parallel_provider.sql.names import check_name
+from airflow_parallel_provider.sql.names import check_identifier
 from airflow_parallel_provider.values.table_shape import TableShape
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def ensure_table(database: Database, table: Any, field: str) -> None:
     """
     connection, backend = database.connection(), database.backend
     name, schema = str(table.name), None if table.schema is None else str(table.schema)
-    check_name(name, f"SinkTable.{field}", backend)
+    check_identifier(name, f"SinkTable.{field}", backend)
     found = backend.catalog.column_names(connection, name, schema)
     connection.rollback()
     if found is None:

@@ -10,7 +10,7 @@ from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables,
 from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterTable
 from airflow_parallel_provider.sinks.ledger.loads import LoadsTable
 from airflow_parallel_provider.sinks.ledger.rejected_rows import RejectedTable
-from airflow_parallel_provider.sql.names import check_name
+from airflow_parallel_provider.sql.names import check_identifier
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.ledger.control_tables import DeadLetterStore
@@ -23,7 +23,7 @@ def open_control_tables(destination: Destination) -> ControlTables:
     :raises UnsafeTable: if a table of that name is something else, or takes no part in transactions.
     """
     spec, database = destination.spec, destination.database
-    check_name(spec.table, "SinkTable.table", database.backend)
+    check_identifier(spec.table, "SinkTable.table", database.backend)
     options = database.backend.ddl.table_options()
     ledger = ChunkLedger(spec.ledger_table, spec.schema, options)
     ensure_table(database, ledger.loads, "ledger_table")

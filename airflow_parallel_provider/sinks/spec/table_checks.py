@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from airflow_parallel_provider.checks import check_name
+from airflow_parallel_provider.checks import check_declared_name
 from airflow_parallel_provider.errors import PlanError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def check_names(names: Mapping[str, object]) -> None:
     :param names: names by the field that gives them.
     """
     for field, name in names.items():
-        check_name(field, name)
+        check_declared_name(field, name)
     table = names["table"]
     if "schema" not in names and isinstance(table, str) and _DOTTED.fullmatch(table):
         schema, _, name = table.rpartition(".")
@@ -62,7 +62,7 @@ def check_load_column(load_column: object, name: str | None, columns: Iterable[s
     :param columns: names of the declared columns and of the key.
     """
     if load_column is not None:
-        check_name("load_column", load_column)
+        check_declared_name("load_column", load_column)
     if name is not None and name in columns:
         raise PlanError("SinkTable.load_column", name, "primary_key and columns have it too; give it another name")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.values.items import SourceFile, storage_path, version_of
+from airflow_parallel_provider.values.items import SourceFile, storage_path, file_version
 
 
 def list_files(pattern: str, conn_id: str | None) -> tuple[SourceFile, ...]:
@@ -24,7 +24,7 @@ def list_files(pattern: str, conn_id: str | None) -> tuple[SourceFile, ...]:
         raise SourceError(f"files {pattern}: cannot be listed ({type(error).__name__}: {error})") from error
     conn_id = conn_id or getattr(place, "conn_id", None)
     return tuple(
-        SourceFile(system.unstrip_protocol(name), int(info.get("size") or 0), version_of(info), conn_id)
+        SourceFile(system.unstrip_protocol(name), int(info.get("size") or 0), file_version(info), conn_id)
         for name, info in sorted(found.items())
         if info.get("type") == "file"
     )

@@ -363,7 +363,7 @@ def test_no_row_is_rejected_because_the_table_is_gone(database: TestDatabase, mo
     monkeypatch.setattr(ChunkCommitter, "_attempt_row_by_row", drop_first)
     with (
         database.opened(max_rejected=100, columns={"id": int, "price": float}) as hook,
-        pytest.raises(SinkError, match=r"scores' is gone: somebody has dropped it"),
+        pytest.raises(SinkError, match=r"scores' no longer exists: it was dropped"),
     ):
         hook.write_chunk("00000000", prices(1.5, "no number", 2.5))
 

@@ -449,7 +449,7 @@ def test_declaration_is_checked(options: dict[str, Any], field: str) -> None:
 
 
 def test_missing_connection_says_so() -> None:
-    with pytest.raises(PlanError, match=r"HttpPagesSource\.conn_id='absent': Airflow knows no such connection"):
+    with pytest.raises(PlanError, match=r"HttpPagesSource\.conn_id='absent': there is no such connection in Airflow"):
         HttpPagesSource("/v1", conn_id="absent").prepare()
 
 

@@ -82,7 +82,7 @@ def _arrow_table(shape: TableShape, names: Sequence[str], rows: Rows) -> Any:
     """The chunk as an Arrow table with columns c0, c1, ..."""
     import pyarrow as pa
 
-    if isinstance(rows, ArrowRows) and not rows.seen:
+    if isinstance(rows, ArrowRows) and not rows.materialized:
         return as_table(rows.table).rename_columns([f"c{at}" for at in range(len(names))])
     fixed = {
         Kind.BOOL: pa.bool_(), Kind.FLOAT: pa.float64(), Kind.TEXT: pa.string(), Kind.BYTES: pa.binary(),

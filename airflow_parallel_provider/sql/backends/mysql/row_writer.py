@@ -50,8 +50,9 @@ class MysqlRowWriter(RowWriter):
             if error_number(error) != _OUT_OF_RANGE:
                 raise
             raise SchemaMismatch(
-                f"table {shape.display_name!r}: a row has another ({', '.join(key)}) than the row of the table that has "
-                "the same values in another unique index: correct it in a stage, or merge by the columns of that index"
+                f"table {shape.display_name!r}: a row has another ({', '.join(key)}) than the row of the table that "
+                "has the same values in another unique index: correct it in a stage, or merge by the columns of that "
+                "index"
             ) from None
 
     def _insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, tail: str) -> None:

@@ -1,6 +1,6 @@
 """COPY ... (FORMAT CSV) of an Arrow table.
 
-Arrow quotes every text, also an empty one, and no missing value: PostgreSQL tells them apart by that.
+Arrow quotes every text, also an empty one, but no missing value: so PostgreSQL can distinguish the two.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ from airflow_parallel_provider.values.kinds import Kind
 CSV_KINDS = frozenset(
     {Kind.BOOL, Kind.INT, Kind.FLOAT, Kind.DECIMAL, Kind.TEXT, Kind.DATE, Kind.DATETIME, Kind.DATETIMETZ, Kind.TIME}
 )
-"""What Arrow writes as PostgreSQL reads it: not bytes, whose bytes it would write as they are, nor spans of time."""
+"""Kinds that Arrow writes as PostgreSQL reads them. Not bytes, which Arrow writes raw, and not spans of time."""
 
 
-def copy_csv(raw: Any, target: str, listed: str, table: Any) -> None:
-    """COPY a table that :func:`~airflow_parallel_provider.rows.arrow_rows.takes` has found fit.
+def copy_csv(raw: Any, target: str, columns: str, table: Any) -> None:
+    """COPY an Arrow table.
 
     :param raw: connection of psycopg 3.
-    :param target: the table as SQL.
-    :param listed: its columns as SQL, in the order of the Arrow table's.
+    :param target: the database's table as SQL.
+    :param columns: its columns as SQL, in the order of the Arrow table's.
+    :param table: of types that the columns take
+        (:func:`~airflow_parallel_provider.rows.arrow_rows.takes_without_loss`).
     """
     from pyarrow import csv
 
     options = csv.WriteOptions(include_header=False, quoting_style="needed")
-    with raw.cursor() as cursor, cursor.copy(f"COPY {target} ({listed}) FROM STDIN (FORMAT CSV, NULL '')") as copy:
-        csv.write_csv(_readable(as_table(table)), _Pipe(copy), options)
+    with raw.cursor() as cursor, cursor.copy(f"COPY {target} ({columns}) FROM STDIN (FORMAT CSV, NULL '')") as copy:
+        csv.write_csv(_for_csv(as_table(table)), _Pipe(copy), options)
 
 
 class _Pipe:
-    """As much of a file as Arrow asks for."""
+    """The part of a file's interface that Arrow uses."""
 
     closed = False
 
@@ -39,18 +41,18 @@ class _Pipe:
         self._copy = copy
 
     def write(self, data: Any) -> None:
-        """Send."""
+        """Send data to the server."""
         self._copy.write(bytes(data))
 
     def flush(self) -> None:
-        """Nothing is held."""
+        """Nothing to flush."""
 
     def close(self) -> None:
-        """The COPY is ended by who began it."""
+        """The caller ends the COPY."""
 
 
-def _readable(table: Any) -> Any:
-    """With instants in UTC, which need no table of zones to be written, and all floats at the width of the column."""
+def _for_csv(table: Any) -> Any:
+    """Instants in UTC, so that Arrow needs no time zone data to write them, and all floats as wide as the column."""
     import pyarrow as pa
 
     fields = []
@@ -59,6 +61,6 @@ def _readable(table: Any) -> Any:
         if pa.types.is_timestamp(arrow) and arrow.tz is not None:
             arrow = pa.timestamp(arrow.unit, "UTC")
         elif pa.types.is_float32(arrow):
-            arrow = pa.float64()  # else 0.1 of 32 bit is written as 0.1, which is another number in a column of 64 bit
+            arrow = pa.float64()  # or 0.1 of 32 bit is written as 0.1, which is another number in 64 bit
         fields.append(pa.field(field.name, arrow))
     return table.cast(pa.schema(fields))

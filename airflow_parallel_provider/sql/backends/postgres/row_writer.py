@@ -106,7 +106,7 @@ class PostgresRowWriter(RowWriter):
             cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{_MERGE_TABLE}")
 
     def _copy(self, connection: Connection, target: str, names: Sequence[str], rows: Rows) -> None:
-        if isinstance(rows, ArrowRows) and not rows.seen:
+        if isinstance(rows, ArrowRows) and not rows.materialized:
             copy_csv(driver_connection(connection), target, column_list(names), rows.table)
         else:
             self._copy_rows(connection, target, names, rows)
