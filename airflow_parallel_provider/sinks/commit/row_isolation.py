@@ -84,7 +84,7 @@ class RowIsolation:
 
     def _refusal_of(self, part: Sequence[NumberedRow], names: tuple[str, ...]) -> str | None:
         """Write a part; return why it was refused, or None."""
-        self.database.backend.rows.prepare_next_write(self.connection)
+        self.database.backend.dml.prepare_next_write(self.connection)
         self._set_savepoint()
         block = None
         try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
     from airflow_parallel_provider.sql.backends.base import Backend
-    from airflow_parallel_provider.sql.backends.row_writer import Rows
+    from airflow_parallel_provider.sql.backends.row_dml import Rows
     from airflow_parallel_provider.values.table_shape import TableShape
 
 
@@ -108,13 +108,13 @@ class RowWriter:
         backend, names = self._backend, block.names
 
         def execute(connection: Connection, insert: Any, row: dict[str, Any]) -> None:
-            backend.rows.claim(connection, insert, row, shape if block.rows else None, names)
+            backend.dml.claim(connection, insert, row, shape if block.rows else None, names)
 
         return execute
 
     def write(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
         """Write rows that fit, in the transaction that is open."""
         if self._spec.write_disposition == "merge":
-            self._backend.rows.merge(connection, shape, names, rows, self._spec.key)
+            self._backend.dml.merge(connection, shape, names, rows, self._spec.key)
         else:
-            self._backend.rows.insert(connection, shape, names, rows)
+            self._backend.dml.insert(connection, shape, names, rows)

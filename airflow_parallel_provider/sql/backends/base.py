@@ -7,7 +7,7 @@ database, subclass those whose general way is wrong or slow there, and name them
     ├── session       Session: set a driver connection up, begin, commit, interrupt
     ├── catalog       Catalog: read which columns and keys a table has
     ├── ddl           TableDdl: column types; create, alter, rename, empty and drop tables
-    ├── rows          RowWriter: write the ledger's claim and the rows
+    ├── dml           RowDml: write the ledger's claim and the rows
     └── errors        ErrorClassifier: which errors may pass, and what may be said of an error
 
     Backend           SQLAlchemy Core executemany: right everywhere, fast nowhere
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sql.backends.catalog import Catalog
 from airflow_parallel_provider.sql.backends.error_classifier import ErrorClassifier
-from airflow_parallel_provider.sql.backends.row_writer import RowWriter
+from airflow_parallel_provider.sql.backends.row_dml import RowDml
 from airflow_parallel_provider.sql.backends.session import Session
 from airflow_parallel_provider.sql.backends.table_ddl import TableDdl
 
@@ -54,11 +54,11 @@ class Backend:
     session_class: type[Session] = Session
     catalog_class: type[Catalog] = Catalog
     ddl_class: type[TableDdl] = TableDdl
-    rows_class: type[RowWriter] = RowWriter
+    dml_class: type[RowDml] = RowDml
     errors_class: type[ErrorClassifier] = ErrorClassifier
 
     merges = False
-    """Whether the row writer has :meth:`~airflow_parallel_provider.sql.backends.row_writer.RowWriter.merge`."""
+    """Whether :attr:`dml` has :meth:`~airflow_parallel_provider.sql.backends.row_dml.RowDml.merge`."""
     folds_case = False
     """Whether column names that differ only in case are the same column."""
     savepoints = True
@@ -74,7 +74,7 @@ class Backend:
     adapters: Mapping[Kind, Converter] = {}
     """Kind of column -> the last conversion of its values before the driver takes them."""
     arrow_kinds: frozenset[Kind] = frozenset()
-    """Kinds of columns that the row writer can fill from an Arrow table as it is (``ArrowRows``)."""
+    """Kinds of columns that :attr:`dml` can fill from an Arrow table as it is (``ArrowRows``)."""
     rows_ahead: int | None = None
     """How many rows are converted at a time, while the server works on those before; None: all before the first one."""
 
@@ -82,7 +82,7 @@ class Backend:
         self.session = self.session_class(dialect, lock_timeout, statement_timeout)
         self.catalog = self.catalog_class()
         self.ddl = self.ddl_class(self.catalog)
-        self.rows = self.rows_class()
+        self.dml = self.dml_class()
         self.errors = self.errors_class(dialect)
 
     def check_disposition(self, disposition: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_parallel_provider.sql.backends.base import Backend
 from airflow_parallel_provider.sql.backends.duckdb.catalog import DuckCatalog
 from airflow_parallel_provider.sql.backends.duckdb.error_classifier import DuckErrorClassifier
-from airflow_parallel_provider.sql.backends.duckdb.row_writer import DuckRowWriter
+from airflow_parallel_provider.sql.backends.duckdb.row_dml import DuckRowDml
 from airflow_parallel_provider.sql.backends.duckdb.session import DuckSession
 from airflow_parallel_provider.sql.backends.duckdb.table_ddl import DuckTableDdl
 from airflow_parallel_provider.values.convert import to_json, within_bits
@@ -36,7 +36,7 @@ class DuckBackend(Backend):
     session_class = DuckSession
     catalog_class = DuckCatalog
     ddl_class = DuckTableDdl
-    rows_class = DuckRowWriter
+    dml_class = DuckRowDml
     errors_class = DuckErrorClassifier
 
     merges = True

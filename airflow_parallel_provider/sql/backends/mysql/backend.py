@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from airflow_parallel_provider.sql.backends.base import Backend
 from airflow_parallel_provider.sql.backends.mysql.catalog import MysqlCatalog
 from airflow_parallel_provider.sql.backends.mysql.error_classifier import MysqlErrorClassifier
-from airflow_parallel_provider.sql.backends.mysql.row_writer import MysqlRowWriter
+from airflow_parallel_provider.sql.backends.mysql.row_dml import MysqlRowDml
 from airflow_parallel_provider.sql.backends.mysql.session import MysqlSession
 from airflow_parallel_provider.sql.backends.mysql.table_ddl import MysqlTableDdl
 from airflow_parallel_provider.values.convert import ConversionError, to_json
@@ -44,7 +44,7 @@ class MysqlBackend(Backend):
     session_class = MysqlSession
     catalog_class = MysqlCatalog
     ddl_class = MysqlTableDdl
-    rows_class = MysqlRowWriter
+    dml_class = MysqlRowDml
     errors_class = MysqlErrorClassifier
 
     merges = True

@@ -11,7 +11,7 @@ from airflow_parallel_provider.sql.backends.base import Backend
 from airflow_parallel_provider.sql.backends.postgres.catalog import PostgresCatalog
 from airflow_parallel_provider.sql.backends.postgres.copy_csv import CSV_KINDS
 from airflow_parallel_provider.sql.backends.postgres.error_classifier import PostgresErrorClassifier
-from airflow_parallel_provider.sql.backends.postgres.row_writer import PostgresRowWriter
+from airflow_parallel_provider.sql.backends.postgres.row_dml import PostgresRowDml
 from airflow_parallel_provider.sql.backends.postgres.session import PostgresSession
 from airflow_parallel_provider.sql.backends.postgres.table_ddl import PostgresTableDdl
 from airflow_parallel_provider.values.convert import to_json
@@ -27,7 +27,7 @@ class PostgresBackend(Backend):
     session_class = PostgresSession
     catalog_class = PostgresCatalog
     ddl_class = PostgresTableDdl
-    rows_class = PostgresRowWriter
+    dml_class = PostgresRowDml
     errors_class = PostgresErrorClassifier
 
     merges = True

@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.sql.backends.postgres.backend import PostgresBackend
-from airflow_parallel_provider.sql.backends.postgres.row_writer import PostgresRowWriter
+from airflow_parallel_provider.sql.backends.postgres.row_dml import PostgresRowDml
 from airflow_parallel_provider.sql.backends.postgres.session import PostgresSession
 from airflow_parallel_provider.sql.backends.quoting import column_list
-from airflow_parallel_provider.sql.backends.row_writer import Rows, RowWriter
+from airflow_parallel_provider.sql.backends.row_dml import RowDml, Rows
 from airflow_parallel_provider.sql.backends.session import driver_connection
 from airflow_parallel_provider.values.convert import to_json
 
@@ -52,15 +52,15 @@ class Psycopg2Session(PostgresSession):
     """Connections of psycopg 2."""
 
     def _set_result_type(self, raw: Any) -> None:
-        """Tuples as results; and the encoding that the row writer uses."""
+        """Tuples as results; and the encoding in which :class:`Psycopg2RowDml` writes."""
         raw.cursor_factory = importlib.import_module("psycopg2.extensions").cursor
         raw.set_client_encoding("UTF8")
 
 
-class Psycopg2RowWriter(PostgresRowWriter):
+class Psycopg2RowDml(PostgresRowDml):
     """COPY as text."""
 
-    claim = RowWriter.claim  # text needs no types
+    claim = RowDml.claim  # text needs no types
 
     def _copy_rows(self, connection: Connection, target: str, names: Sequence[str], rows: Rows) -> None:
         """COPY rows as text; rows with arrays and the like as INSERTs, whose values psycopg 2 knows how to write."""
@@ -82,7 +82,7 @@ class Psycopg2Backend(PostgresBackend):
     """PostgreSQL, on the psycopg 2 connection itself."""
 
     session_class = Psycopg2Session
-    rows_class = Psycopg2RowWriter
+    dml_class = Psycopg2RowDml
 
     arrow_kinds = frozenset()
     rows_ahead: int | None = None  # all rows become one text first

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.sql.backends.base import Backend
 from airflow_parallel_provider.sql.backends.sqlite.catalog import SqliteCatalog
 from airflow_parallel_provider.sql.backends.sqlite.error_classifier import SqliteErrorClassifier
-from airflow_parallel_provider.sql.backends.sqlite.row_writer import SqliteRowWriter
+from airflow_parallel_provider.sql.backends.sqlite.row_dml import SqliteRowDml
 from airflow_parallel_provider.sql.backends.sqlite.session import SqliteSession
 from airflow_parallel_provider.sql.backends.sqlite.table_ddl import SqliteTableDdl
 from airflow_parallel_provider.values.convert import to_json
@@ -43,7 +43,7 @@ class SqliteBackend(Backend):
     session_class = SqliteSession
     catalog_class = SqliteCatalog
     ddl_class = SqliteTableDdl
-    rows_class = SqliteRowWriter
+    dml_class = SqliteRowDml
     errors_class = SqliteErrorClassifier
 
     merges = True

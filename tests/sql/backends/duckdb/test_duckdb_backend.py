@@ -113,9 +113,7 @@ def test_file_that_is_not_let_go_is_an_error_that_says_who_has_it_and_the_retry_
 
     with (
         database.hook(lock_timeout=0.1) as hook,
-        pytest.raises(
-            SinkError, match=rf"\(PID {first.pid}\) still has the DuckDB file open.*only one.*run the task"
-        ),
+        pytest.raises(SinkError, match=rf"\(PID {first.pid}\) still has the DuckDB file open.*only one.*run the task"),
     ):
         hook.open(SECOND)
 

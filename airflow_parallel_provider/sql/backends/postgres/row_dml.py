@@ -16,7 +16,7 @@ from airflow_parallel_provider.sql.backends.postgres.copy_binary import send_row
 from airflow_parallel_provider.sql.backends.postgres.copy_csv import copy_csv
 from airflow_parallel_provider.sql.backends.postgres.keys import key_expressions
 from airflow_parallel_provider.sql.backends.quoting import column_list, on_conflict, quote, quote_shape
-from airflow_parallel_provider.sql.backends.row_writer import Rows, RowWriter
+from airflow_parallel_provider.sql.backends.row_dml import RowDml, Rows
 from airflow_parallel_provider.sql.backends.session import driver_connection
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _MERGE_TABLE = '"parallel_stage"'
 """The temporary table of a merge."""
 
 
-class PostgresRowWriter(RowWriter):
+class PostgresRowDml(RowDml):
     """On a connection of psycopg 3."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.sql.backends.mysql.error_classifier import error_number
 from airflow_parallel_provider.sql.backends.mysql.quoting import quote
-from airflow_parallel_provider.sql.backends.row_writer import Rows, RowWriter
+from airflow_parallel_provider.sql.backends.row_dml import RowDml, Rows
 from airflow_parallel_provider.sql.backends.session import driver_connection
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _ROWS_PER_STATEMENT = 1_000
 _OUT_OF_RANGE = 1690
 
 
-class MysqlRowWriter(RowWriter):
+class MysqlRowDml(RowDml):
     """On the driver's own cursor."""
 
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.sql.backends.quoting import column_list, on_conflict, quote_shape
-from airflow_parallel_provider.sql.backends.row_writer import Rows, RowWriter
+from airflow_parallel_provider.sql.backends.row_dml import RowDml, Rows
 from airflow_parallel_provider.sql.backends.session import driver_connection
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.values.table_shape import TableShape
 
 
-class SqliteRowWriter(RowWriter):
+class SqliteRowDml(RowDml):
     """``executemany`` of the ``sqlite3`` module."""
 
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:

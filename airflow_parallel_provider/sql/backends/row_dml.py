@@ -1,4 +1,4 @@
-"""Writing rows: the ledger's claim, and the rows of a chunk."""
+"""The statements that write rows: the ledger's claim, and the rows of a chunk."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.values.table_shape import TableShape
 
 Rows = Iterable[tuple[Any, ...]]
-"""Rows as a row writer takes them; it iterates over them once."""
+"""Rows to be written; they are iterated over once."""
 
 
-class RowWriter:
+class RowDml:
     """Writes in the transaction that is open, with SQLAlchemy Core."""
 
     def claim(

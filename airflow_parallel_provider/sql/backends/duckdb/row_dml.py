@@ -9,7 +9,7 @@ from airflow_parallel_provider.rows.arrow_rows import ArrowRows, append_row_numb
 from airflow_parallel_provider.sql.backends.duckdb.dialect import CHUNK
 from airflow_parallel_provider.sql.backends.duckdb.keys import collated
 from airflow_parallel_provider.sql.backends.quoting import any_is_null, column_list, on_conflict, quote_shape
-from airflow_parallel_provider.sql.backends.row_writer import Rows, RowWriter
+from airflow_parallel_provider.sql.backends.row_dml import RowDml, Rows
 from airflow_parallel_provider.sql.backends.session import driver_connection
 from airflow_parallel_provider.values.kinds import Kind
 
@@ -24,7 +24,7 @@ _ROW_NUMBER = "n"
 """Column of a chunk with the number of each row."""
 
 
-class DuckRowWriter(RowWriter):
+class DuckRowDml(RowDml):
     """On :class:`~airflow_parallel_provider.sql.backends.duckdb.dialect.DuckConnection`."""
 
     def __init__(self) -> None:
