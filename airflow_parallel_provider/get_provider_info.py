@@ -1,11 +1,11 @@
-"""What this distribution adds to Airflow. Airflow reads it in every process, so nothing is imported here."""
+"""The provider's metadata for Airflow. Airflow reads it in every process, so this module imports nothing else."""
 
 from __future__ import annotations
 
 from typing import Any
 
 _NAME = "Parallel pipelines"
-_CONFIG = "Defaults and limits of a deployment for all pipelines that run inside tasks."
+_CONFIG = "A deployment's defaults and limits for all pipelines that run inside tasks."
 
 
 def _option(kind: str, default: str | None, example: str | None, description: str) -> dict[str, Any]:
@@ -24,41 +24,41 @@ _OPTIONS = {
         "0",
         "8",
         "Most worker processes of one task, all its stages together (each stage keeps at least one). "
-        "0: no limit beside the CPUs that the task may use.",
+        "0: no limit besides the CPUs that the task may use.",
     ),
     "memory_limit": _option(
         "integer",
         "0",
         "4000000000",
-        "Bytes of resident memory of a task and its workers from 85 % of which its source is slowed, where the "
-        "author gives no limit. 0: not watched.",
+        "Limit in bytes for the resident memory of a task and its workers, where the author sets none; from 85 % of it "
+        "the source is slowed. 0: no limit.",
     ),
     "push_interval": _option(
         "float",
         "2.0",
         "5",
-        "Seconds between two live snapshots of a running pipeline in XCom, at least. After the first minute it is "
-        "never less than 5.",
+        "Least seconds between two live snapshots of a running pipeline in XCom. After the first minute it is never "
+        "less than 5.",
     ),
     "table_url": _option(
         "string",
         "",
         "https://console.example.com/{conn_id}/{schema}/{table}",
-        'Address at which people can look at a table, with {conn_id}, {schema} and {table}; the links "Sink table" '
-        'and "Dead letters" of a task lead there. Empty: no links.',
+        'Address of a page that shows a table, with {conn_id}, {schema} and {table}; the links "Sink table" and '
+        '"Dead letters" of a task lead there. Empty: no links.',
     ),
     "iframe_tab": _option(
         "boolean",
         "False",
         None,
         "Show the Pipeline tab of a task instance a second time, in a frame: for deployments where the script of a "
-        "plugin may not run in Airflow's own page.",
+        "plugin may not run on Airflow's own page.",
     ),
 }
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The answer to the entry point ``apache_airflow_provider``, as ``provider_info.schema.json`` wants it."""
+    """The metadata in the form of ``provider_info.schema.json``, for the entry point ``apache_airflow_provider``."""
     return {
         "package-name": "airflow-parallel-provider",
         "name": _NAME,

@@ -1,7 +1,7 @@
 """Everything that differs between Airflow 3.1, 3.2 and 3.3. No other file of the package may ask for a version.
 
-What can be found by looking is found by looking (an attribute that is there or not); a version number is compared only
-where a behaviour changed under the same name.
+Where an attribute tells the version, the code checks for the attribute. It compares a version number only where a
+behavior changed under the same name.
 """
 
 from __future__ import annotations
@@ -17,32 +17,38 @@ if TYPE_CHECKING:
 
 
 WORKER_VARIABLES: Final = {"_AIRFLOW_PROCESS_CONTEXT": "client"}
-"""Set in worker processes. A task inherits ``server`` here from its scheduler, and takes no notice; a worker would look
-for connections in Airflow's database, which it may not open: on 3.1 it then finds not even those in its environment."""
+"""Set in worker processes. A task inherits ``server`` from its scheduler and ignores it. A worker would look for
+connections in Airflow's database, which it may not open; on 3.1 it then does not even find those in its environment."""
 
 
 TASK_RUNNER: Final = "airflow.sdk.execution_time.task_runner"
-"""The module that holds the task's line to its supervisor, under the name :data:`COMMS`."""
+"""The module that holds the task's comms with its supervisor, under the name :data:`COMMS`."""
 COMMS: Final = "SUPERVISOR_COMMS"
 
-_ASKING: Final = (TASK_RUNNER, "airflow.sdk.execution_time.supervisor", "airflow.sdk:BaseHook", "airflow.sdk:Variable")
+_REQUEST_MODULES: Final = (
+    TASK_RUNNER,
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk:BaseHook",
+    "airflow.sdk:Variable",
+)
+"""What Airflow's modules import with their first request."""
 
 
-def worth_preloading(wanted: frozenset[str]) -> tuple[str, ...]:
-    """Of the modules that stages want those of Airflow, with what these import when they first ask it something.
+def worth_preloading(imported: frozenset[str]) -> tuple[str, ...]:
+    """The Airflow modules among those that stages import, with what these import at their first request.
 
-    Importing Airflow takes seconds of CPU: once for all workers of a task, or once for each.
+    Importing Airflow takes seconds of CPU: preloaded, once for all workers of a task instead of once for each.
     """
-    ours = sorted(each for each in wanted if each.partition(":")[0].partition(".")[0] == "airflow")
-    return (*ours, *_ASKING) if ours else ()
+    ours = sorted(each for each in imported if each.partition(":")[0].partition(".")[0] == "airflow")
+    return (*ours, *_REQUEST_MODULES) if ours else ()
 
 
-def line_error_facts(error: Exception) -> tuple[Any, str]:
-    """What can travel of an error that the line to the supervisor raised."""
+def comms_error_facts(error: Exception) -> tuple[Any, str]:
+    """The parts of an error of the supervisor comms that can be sent to a worker process."""
     return getattr(error, "error", None), f"{type(error).__name__}: {error}"
 
 
-def line_error(facts: tuple[Any, str]) -> Exception:
+def comms_error(facts: tuple[Any, str]) -> Exception:
     """The error again, in a worker process."""
     from airflow.sdk.exceptions import AirflowRuntimeError
 
@@ -51,7 +57,7 @@ def line_error(facts: tuple[Any, str]) -> Exception:
 
 
 class StateStore(Protocol):
-    """The part of the task state store we use."""
+    """The part of the task state store that this package uses."""
 
     def set(self, key: str, value: Any) -> None:
         """Write or overwrite one value."""
@@ -72,7 +78,7 @@ def fail_exception() -> type[Exception]:
 
 
 def task_timeout() -> type[BaseException]:
-    """What Airflow raises in the main thread when ``execution_timeout`` is over."""
+    """What Airflow raises in the main thread after ``execution_timeout``."""
     from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
     found: type[BaseException] = AirflowTaskTimeout
@@ -80,20 +86,20 @@ def task_timeout() -> type[BaseException]:
 
 
 def connection_text(connection: Any) -> str:
-    """A connection in the form that ``AIRFLOW_CONN_<ID>`` takes; JSON where it can, a URI mangles nested extras."""
+    """A connection as a value of ``AIRFLOW_CONN_<ID>``; JSON where possible, since a URI mangles nested extras."""
     as_json = getattr(connection, "as_json", None)
     return str(as_json() if callable(as_json) else connection.get_uri())
 
 
 def masked(text: str) -> str:
-    """The text with the secrets that Airflow knows of as ``***``."""
+    """The text with ``***`` in place of the secrets that Airflow knows."""
     from airflow.sdk._shared.secrets_masker import redact
 
     return str(redact(text))
 
 
 def mask(msg: Any) -> bool:
-    """When ``msg`` asks the supervisor to mask a secret, have it masked there and in this process, and say so."""
+    """Mask a secret here and in the supervisor, if ``msg`` is a request to mask one; return whether it is."""
     if type(msg).__name__ != "MaskSecret":
         return False
     from airflow.sdk.log import mask_secret
@@ -103,14 +109,14 @@ def mask(msg: Any) -> bool:
 
 
 def stats() -> Any:
-    """What takes Airflow's own counters, gauges and timings; it moved twice."""
+    """Airflow's interface for counters, gauges and timings; it moved twice."""
     from airflow.providers.common.compat.sdk import Stats
 
     return Stats
 
 
 def is_asset(outlet: object) -> bool:
-    """Whether an outlet is an asset itself: an alias has no event of its own."""
+    """Whether an outlet is an asset itself; an alias has no event of its own."""
     from airflow.sdk import Asset
 
     return isinstance(outlet, Asset)
@@ -125,7 +131,7 @@ def option(section: str, name: str) -> str | None:
 
 
 def in_a_task() -> bool:
-    """Whether there is a line to a supervisor that can be asked."""
+    """Whether this process can send requests to a supervisor."""
     return getattr(task_runner_module(), COMMS, None) is not None
 
 
@@ -137,21 +143,21 @@ def find_connection(conn_id: str) -> Any:
 
 
 def task_runner_module() -> ModuleType | None:
-    """The module that holds the task's line to its supervisor; None outside a task."""
+    """The module that holds the task's comms with its supervisor; None outside a task."""
     return sys.modules.get(TASK_RUNNER)
 
 
 def has_supervisor_process() -> bool:
-    """Whether a supervisor in a process of its own looks after this task; not so in ``dags test``."""
+    """Whether a supervisor in its own process watches this task; in ``dags test`` there is none."""
     comms = getattr(task_runner_module(), COMMS, None)
-    comms = getattr(comms, "line", comms)  # a pipeline that ran in this task before has shared it out, see .comms
+    comms = getattr(comms, "comms", comms)  # an earlier pipeline of this task has shared them, see .shared_comms
     return comms is not None and not type(comms).__name__.startswith("InProcess")
 
 
 def wanted_arguments(
     function: Callable[..., Any], args: Sequence[Any], available: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Of the ``available`` keyword arguments those that ``function`` asks for, beside the positional ``args``."""
+    """Those of the ``available`` keyword arguments that ``function`` takes, in addition to the positional ``args``."""
     from airflow.providers.common.compat.sdk import KeywordParameters
 
     wanted: Mapping[str, Any] = KeywordParameters.determine(function, args, available).unpacking()
@@ -159,14 +165,14 @@ def wanted_arguments(
 
 
 def is_upstream_value(value: object) -> bool:
-    """Whether an argument stands for the output of another task, known only at run time."""
+    """Whether an argument is the output of another task, known only at run time."""
     from airflow.providers.common.compat.sdk import XComArg
 
     return isinstance(value, XComArg)
 
 
 def is_lazy_sequence(value: object) -> bool:
-    """Whether each access to ``value`` asks Airflow: the collected output of mapped tasks, or a map or zip over it."""
+    """Whether each access to ``value`` is a request to Airflow: the output of mapped tasks, or a map or zip over it."""
     from collections.abc import Sequence
 
     return isinstance(value, Sequence) and type(value).__module__.startswith(("airflow.sdk.", "airflow.models."))

@@ -1,4 +1,4 @@
-"""Airflow connections for worker processes: looked up before anything starts, handed over in memory."""
+"""Airflow connections for worker processes: looked up before anything starts, passed on in memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_connections(connections: object) -> tuple[str, ...]:
 def declared_connections(connections: Iterable[str]) -> dict[str, str]:
     """The connections by id, each as the text that ``AIRFLOW_CONN_<ID>`` takes.
 
-    The look-up also tells Airflow to mask their secrets in the task log, whoever prints them.
+    With the look-up Airflow also begins to mask their secrets in the task log, whatever code prints them.
 
     :raises PlanError: when a connection is not defined.
     """
@@ -42,18 +42,18 @@ def declared_connections(connections: Iterable[str]) -> dict[str, str]:
             connection = _compat.find_connection(conn_id)
         except Exception as error:
             name = f"AIRFLOW_CONN_{conn_id.upper()}"
-            cure = f"Airflow cannot give us this connection ({error}); add it in Admin > Connections, or set {name}"
+            cure = f"Airflow cannot provide this connection ({error}); add it in Admin > Connections, or set {name}"
             raise PlanError("connections", conn_id, cure) from error
         found[conn_id] = _compat.connection_text(connection)
     return found
 
 
 def worker_environment(declared: Mapping[str, str]) -> dict[str, str]:
-    """Variables of worker processes, and only of these: they make the connections known there.
+    """Environment variables for worker processes only, which define the connections there.
 
-    Airflow looks into ``AIRFLOW_CONN_<ID>`` first, so a hook in a worker finds them without a word to Airflow. They are
-    never put into the environment of the task process, which every child it ever starts would inherit and anybody could
-    read in ``/proc``.
+    Airflow looks into ``AIRFLOW_CONN_<ID>`` first, so a hook in a worker finds them without a request to Airflow. The
+    variables are never put into the environment of the task process: every child of it would inherit them, and other
+    processes of the user could read them in ``/proc``.
     """
     return {
         **_compat.WORKER_VARIABLES,

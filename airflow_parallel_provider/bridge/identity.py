@@ -1,4 +1,4 @@
-"""Which load a try of a task belongs to: a retry goes on with it, a Clear begins another one."""
+"""Which load a try of a task belongs to: a retry continues it, a Clear begins another one."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 _READABLE = 160
-"""Most characters of a load key that are there for people; with the digest it stays under 200."""
+"""Most characters of the readable part of a load key; with the digest the key stays under 200."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
     """Names one try of one task instance, and the load it works on.
 
-    A *generation* is what lies between two Clears. It is known by two values that Airflow keeps through every automatic
-    retry and changes with every Clear:
+    A *generation* is the tries between two Clears. It is identified by two values that Airflow keeps through every
+    automatic retry and changes with every Clear:
 
     * ``max_tries`` of the task instance: set once from ``retries``, raised by a Clear to the tries made so far plus
-      ``retries``. It is compared as it is and nothing is subtracted from it, so that somebody who edits ``retries``
-      between two tries does not start a second load by accident.
-    * the start of the DAG run: a run that was deleted and made again under the same id, ``airflow dags test`` called
-      twice and a Clear of a finished run have another one.
+      ``retries``. It is compared as it is and nothing is subtracted from it, so that an edit of ``retries`` between
+      two tries does not start a second load by accident.
+    * the start of the DAG run: it differs for a run that was deleted and created again under the same id, for a second
+      ``airflow dags test``, and after a Clear of a finished run.
 
-    ``ti.id`` is no use: it changes with every try.
+    ``ti.id`` does not help: it changes with every try.
 
     What it does not do: tell a Clear from a retry where ``retries`` was lowered by exactly the number of tries made, in
-    a run that was still going on.
+    a run that was still running.
     """
 
     dag_id: str
@@ -43,7 +43,7 @@ class RunIdentity:
     attempt: int
     """Airflow's try number, from 1."""
     generation: str
-    """The same text for every try that belongs together."""
+    """The same text for all tries that belong together."""
 
     @classmethod
     def from_context(cls, context: Context | Mapping[str, Any]) -> Self:
@@ -68,7 +68,7 @@ class RunIdentity:
 
     @property
     def family(self) -> str:
-        """The same without the generation: what this task instance's loads have in common through all Clears."""
+        """The same without the generation: what the loads of this task instance share across all Clears."""
         return self._named()
 
     def _named(self, *more: str) -> str:

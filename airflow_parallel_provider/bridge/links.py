@@ -1,4 +1,4 @@
-"""Links beside a task: to the table its rows go to, and to the table of its dead letters."""
+"""Links on the page of a task: to the table its rows go to, and to the table of its dead letters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def table_url(template: str, place: Mapping[str, str]) -> str:
-    """The address of a table; empty where there is no template, or where it names what is not known."""
+    """The address of a table; empty where there is no template, or where the template has an unknown name."""
     try:
         return template.format_map({name: quote(value, safe="") for name, value in place.items()})
     except (KeyError, IndexError, ValueError):
@@ -22,7 +22,7 @@ def table_url(template: str, place: Mapping[str, str]) -> str:
 
 
 class _TableLink(BaseOperatorLink):
-    """Computed in the task, when it has ended; the template is the deployment's ``[parallel_pipeline] table_url``."""
+    """Computed in the task when it ends; the template is the deployment's ``[parallel_pipeline] table_url``."""
 
     field = "table"
 
@@ -38,14 +38,14 @@ class _TableLink(BaseOperatorLink):
 
 
 class SinkTableLink(_TableLink):
-    """Where the rows are."""
+    """The table with the rows."""
 
     name = "Sink table"
     field = "table"
 
 
 class DeadLettersLink(_TableLink):
-    """Where the items are that could not be processed."""
+    """The table with the items that could not be processed."""
 
     name = "Dead letters"
     field = "dead_letters"

@@ -1,4 +1,4 @@
-"""What a deployment decides for all pipelines: the section ``[parallel_pipeline]`` of Airflow's configuration."""
+"""A deployment's settings for all pipelines: the section ``[parallel_pipeline]`` of Airflow's configuration."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ SECTION: Final = "parallel_pipeline"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)  # no workers: the class tells the defaults
+@dataclass(frozen=True)  # without slots=True: read() takes the defaults from the class
 class Settings:
     """The options as values; ``get_provider_info`` documents them."""
 
     max_processes: int = 0
-    """Most worker processes of one task; 0: no limit of the deployment's."""
+    """Most worker processes of one task; 0: the deployment sets no limit."""
     memory_limit: int = 0
-    """Bytes for a task and its workers where the author gives none; 0: not watched."""
+    """Bytes for a task and its workers where the author sets no limit; 0: no limit."""
     push_interval: float = 2.0
     """Seconds between two live snapshots."""
     table_url: str = ""
-    """Template of the address at which a table can be looked at."""
+    """Template of the address of a page that shows a table."""
 
     @classmethod
     def read(cls) -> Settings:
         """Read the section.
 
-        :raises PlanError: for a value that cannot be right, naming the option.
+        :raises PlanError: for an invalid value, naming the option.
         """
         return cls(
             max_processes=_number("max_processes", cls.max_processes, 0, 10_000),
@@ -45,7 +45,7 @@ class Settings:
         )
 
     def apply(self, pipeline: Pipeline) -> None:
-        """Keep a pipeline within the limits; what was changed is logged."""
+        """Keep a pipeline within the limits, and log what that changes."""
         if pipeline.memory_limit is None and self.memory_limit:
             pipeline.memory_limit = self.memory_limit
         if self.max_processes:
@@ -53,13 +53,13 @@ class Settings:
 
 
 def capped(stages: list[Stage], most: int) -> list[Stage]:
-    """The stages with at most ``most`` worker processes together, at least one each."""
+    """The stages with at most ``most`` worker processes in total, at least one each."""
     processes = [stage for stage in stages if stage.kind == "process"]
-    wanted = sum(stage.worker_range[1] for stage in processes)
-    if wanted <= most:
+    declared = sum(stage.worker_range[1] for stage in processes)
+    if declared <= most:
         return stages
     share = max(1, most // len(processes))
-    log.info("The deployment allows %d worker processes per task, %d for each stage at most", most, share)
+    log.info("The deployment allows %d worker processes per task, so at most %d for each stage", most, share)
     return [_at_most(stage, share) if stage.kind == "process" else stage for stage in stages]
 
 

@@ -1,6 +1,6 @@
-"""What a stage may know of the task it runs in: the same in threads, worker processes and coroutines.
+"""Facts about the running task for its stages: the same in threads, worker processes and coroutines.
 
-Imports no Airflow: a worker process that only wants to know its run id must not pay seconds for that.
+Imports no Airflow: a worker process that only needs the run id must not spend seconds on that import.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TaskInfo:
     map_index: int = -1
     """-1 for a task that is not mapped."""
     try_number: int = 1
-    """Airflow's, from 1."""
+    """Airflow's try number, from 1."""
     logical_date: datetime | None = None
     """None for a run that has none (triggered by hand or by an asset)."""
     data_interval_start: datetime | None = None
@@ -44,7 +44,7 @@ class TaskInfo:
     params: Mapping[str, Any] = field(default_factory=dict)
     """The run's params, as plain values."""
     load_key: str = ""
-    """Which load of the sink this try works on."""
+    """Key of the load that this try works on."""
 
     @classmethod
     def from_context(cls, context: Context | Mapping[str, Any], load_key: str = "") -> Self:
@@ -76,18 +76,18 @@ _current: TaskInfo | None = None
 
 
 def get_task_info() -> TaskInfo:
-    """The task whose pipeline is running: from any thread of the task, and from every worker process.
+    """The task whose pipeline is running. Works in any thread of the task and in every worker process.
 
-    :raises LookupError: when no pipeline runs inside a task here; a test calls :func:`task_info_is` first.
+    :raises LookupError: outside a pipeline that runs in a task; a test uses :func:`task_info_is`.
     """
     if _current is None:
-        raise LookupError("no pipeline runs inside a task here; in a test use `with task_info_is(TaskInfo(...)):`")
+        raise LookupError("no pipeline of a task runs here; in a test use `with task_info_is(TaskInfo(...)):`")
     return _current
 
 
 @contextlib.contextmanager
 def task_info_is(info: TaskInfo) -> Iterator[None]:
-    """Inside the block :func:`get_task_info` gives ``info``, on every thread; for tests of stage functions."""
+    """Make :func:`get_task_info` return ``info`` inside the block, on every thread; for tests of stage functions."""
     global _current
     before, _current = _current, info
     try:
@@ -97,7 +97,7 @@ def task_info_is(info: TaskInfo) -> Iterator[None]:
 
 
 def keep_task_info(info: TaskInfo) -> None:
-    """From now on :func:`get_task_info` gives ``info``; in a worker process, which serves one task only."""
+    """Make :func:`get_task_info` return ``info`` from now on; for worker processes, which serve one task only."""
     global _current
     _current = info
 
@@ -121,9 +121,9 @@ _declared: dict[str, str] = {}
 
 
 def get_connection_info(conn_id: str) -> ConnectionInfo:
-    """A connection that the operator declares in ``connections=[...]``, without any import of Airflow.
+    """A connection that the operator declares in ``connections=[...]``, without importing Airflow.
 
-    For code that talks to a service by itself; hooks find declared connections as they always do.
+    For code that uses no Airflow hook; hooks find declared connections as usual.
 
     :raises LookupError: when it is not declared.
     """
@@ -144,7 +144,7 @@ def get_connection_info(conn_id: str) -> ConnectionInfo:
 
 @contextlib.contextmanager
 def connections_are(declared: Mapping[str, str]) -> Iterator[None]:
-    """Inside the block these connections can be had in this process."""
+    """Make :func:`get_connection_info` find these connections in this process inside the block."""
     before = dict(_declared)
     _declared.update(declared)
     try:
@@ -155,5 +155,5 @@ def connections_are(declared: Mapping[str, str]) -> Iterator[None]:
 
 
 def _utc(moment: Any) -> datetime | None:
-    """A standard ``datetime``: those of pendulum would have to be imported in every worker."""
+    """A standard ``datetime``: for one of pendulum every worker would have to import pendulum."""
     return None if moment is None else datetime.fromtimestamp(moment.timestamp(), UTC)

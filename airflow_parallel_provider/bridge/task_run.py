@@ -1,4 +1,4 @@
-"""One try of a pipeline task, from the context it is given to the value it returns."""
+"""One try of a pipeline task, from the context of ``execute`` to its return value."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_parallel_provider.bridge import _compat
 from airflow_parallel_provider.bridge.connections import declared_connections, worker_environment
 from airflow_parallel_provider.bridge.identity import RunIdentity
-from airflow_parallel_provider.bridge.in_worker import AirflowInWorker, answer
-from airflow_parallel_provider.bridge.metrics import OBSERVE_EVERY, LiveMetrics
-from airflow_parallel_provider.bridge.publisher import Publisher
+from airflow_parallel_provider.bridge.publishing.live_metrics import OBSERVE_EVERY, LiveMetrics
+from airflow_parallel_provider.bridge.publishing.publisher import Publisher
+from airflow_parallel_provider.bridge.publishing.telemetry import Telemetry, fill_outlets
 from airflow_parallel_provider.bridge.settings import Settings
-from airflow_parallel_provider.bridge.supervisor_lock import shared_with_threads
+from airflow_parallel_provider.bridge.supervisor.shared_comms import shared_with_threads
+from airflow_parallel_provider.bridge.supervisor.worker_requests import AirflowInWorker, handle_request
 from airflow_parallel_provider.bridge.task_info import TaskInfo, connections_are, task_info_is
-from airflow_parallel_provider.bridge.telemetry import Telemetry, fill_outlets
 from airflow_parallel_provider.engine.plan.worker_hooks import WorkerHooks
 from airflow_parallel_provider.errors import PlanError, RunFailed, TerminalError
 from airflow_parallel_provider.monitoring.summary import REPORT_KEY, summary_of
@@ -35,22 +35,25 @@ log = logging.getLogger(__name__)
 class SupervisorWatch:
     """Stops a run whose supervisor has died.
 
-    Nobody else would: the task process is not told, goes on for as long as it has work, and after some minutes without
-    a heartbeat Airflow starts the next try beside it.
+    The task process gets no signal of that. Without this class it would continue as long as it has work, and after some
+    minutes without a heartbeat Airflow would start the next try while it still runs.
     """
 
     def __init__(self, stop: StopToken) -> None:
         self._stop = stop
         self._supervisor = os.getppid() if _compat.has_supervisor_process() else None
 
-    def look(self) -> None:
-        """Look once; main thread only."""
+    def check(self) -> None:
+        """Stop the run if the supervisor has died; main thread only."""
         if self._supervisor is not None and os.getppid() != self._supervisor:
-            self._stop.stop("the supervisor of this task is gone")
+            self._stop.stop("the supervisor of this task has died")
 
 
 class Observers:
-    """All that follow one run: the live metrics, the deployment's monitoring, the watch over the supervisor."""
+    """Everything that follows one run: live metrics, the deployment's monitoring, the check of the supervisor.
+
+    :param on_outcome: called once with the outcome of the run, before anything is raised.
+    """
 
     def __init__(
         self,
@@ -60,29 +63,29 @@ class Observers:
         watch: SupervisorWatch,
         *,
         facts: Mapping[str, Any],
-        tell: Callable[[Mapping[str, Any]], object] | None = None,
+        on_outcome: Callable[[Mapping[str, Any]], object] | None = None,
     ) -> None:
         self._facts = facts
         self._publisher = publisher
         self._metrics = metrics
         self._telemetry = telemetry
         self._watch = watch
-        self._tell = tell
+        self._on_outcome = on_outcome
         self._last: Mapping[str, Any] = {}
 
     def begin(self) -> None:
-        """The run is about to begin."""
+        """Called before the run begins."""
         self._telemetry.begin()
 
     def observe(self, snapshot: dict[str, Any]) -> None:
-        """Take what the engine tells every second."""
+        """Take the engine's snapshot of every second."""
         self._last = snapshot
-        self._watch.look()
+        self._watch.check()
         self._metrics.observe(snapshot)
         self._telemetry.observe(snapshot)
 
     def failed(self, error: BaseException) -> None:
-        """Leave the report where people look; XCom first: a task that is being killed may not get further."""
+        """Publish the report of a failed run; XCom first, since a task that is being killed may not get further."""
         report = error.report if isinstance(error, RunFailed) else None
         if report is None:
             self.end(None, "failed")
@@ -92,22 +95,22 @@ class Observers:
         log.error("\n%s", report)
 
     def hurry(self) -> None:
-        """The time of the task is over."""
+        """Wait only briefly for the last writes: ``execution_timeout`` has passed."""
         self._publisher.hurried = True
 
     def end(self, outcome: Mapping[str, Any] | None, state: str) -> None:
-        """Tell everybody what the run has come to.
+        """Pass the outcome of the run on.
 
-        :param outcome: the report; None where there is none, then the last snapshot has to do.
+        :param outcome: the report as a dict; None where there is none, then the last snapshot takes its place.
         """
-        if self._tell is not None:
-            self._tell(outcome or {**self._last, "state": state})
+        if self._on_outcome is not None:
+            self._on_outcome(outcome or {**self._last, "state": state})
         self._metrics.end(outcome, state)
         self._telemetry.end(outcome, state)
 
 
 class PipelineFactory(Protocol):
-    """Makes the pipeline once the run is known; what it is given are arguments of ``Pipeline``."""
+    """Builds the pipeline of a run; its parameters are arguments of ``Pipeline``."""
 
     def __call__(
         self,
@@ -122,7 +125,7 @@ class PipelineFactory(Protocol):
     ) -> Pipeline:
         """Build it.
 
-        :raises PlanError: when a rendered value does not fit.
+        :raises PlanError: for an invalid rendered value.
         """
 
 
@@ -133,18 +136,18 @@ def run_in_task(
     *,
     connections: Iterable[str] = (),
     load_key: str | None = None,
-    tell: Callable[[Mapping[str, Any]], object] | None = None,
+    on_outcome: Callable[[Mapping[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
     """Run a pipeline inside the running task, on its main thread, and return the summary for XCom.
 
-    :param context: the context that ``execute`` was given.
-    :param build: makes the pipeline.
+    :param context: the context of ``execute``.
+    :param build: builds the pipeline.
     :param stop: set by ``on_kill``.
     :param connections: ids of connections that worker processes may use.
     :param load_key: the author's own name of the load; None: one load per task instance and generation.
-    :param tell: is given the figures when the run has ended, in whatever way, before anything is raised.
+    :param on_outcome: called with the outcome when the run has ended, in whatever way, before anything is raised.
     :raises AirflowFailException: for an error that a retry cannot cure.
-    :raises RunFailed: for any other end without success; Airflow retries it as the task says.
+    :raises RunFailed: for any other end without success; Airflow retries the task as it is configured.
     """
     identity = RunIdentity.from_context(context)
     key = load_key or identity.load_key
@@ -170,47 +173,47 @@ def run_in_task(
     publisher = Publisher(context)
     metrics = LiveMetrics(publisher, identity, facts, push_every=settings.push_interval)
     telemetry, watch = Telemetry(pipeline, identity), SupervisorWatch(stop)
-    followers = Observers(publisher, metrics, telemetry, watch, facts=facts, tell=tell)
+    observers = Observers(publisher, metrics, telemetry, watch, facts=facts, on_outcome=on_outcome)
     report: RunReport | None = None
     try:
         with shared_with_threads(), task_info_is(info), connections_are(declared), publisher.at_work(stop):
-            report = _followed(pipeline, stop, followers)
-            followers.end(report.as_dict(), "success")
+            report = _run_observed(pipeline, stop, observers)
+            observers.end(report.as_dict(), "success")
     except _compat.task_timeout():
-        if report is None:  # else the work was done in time
+        if report is None:  # otherwise the work was done in time
             raise
-        log.warning("Not everybody has been told of the end of the run: execution_timeout is over")
+        log.warning("The end of the run may not be published everywhere: execution_timeout has passed")
     fill_outlets(context, report.as_dict(), facts)
     log.info("\n%s", report)
     return summary_of(report, facts)
 
 
-def _followed(pipeline: Pipeline, stop: StopToken, followers: Observers) -> RunReport:
-    """Run the pipeline; everybody who follows it hears of it when it fails."""
-    followers.begin()
+def _run_observed(pipeline: Pipeline, stop: StopToken, observers: Observers) -> RunReport:
+    """Run the pipeline; pass a failure on to the observers, and raise it so that Airflow retries only what can help."""
+    observers.begin()
     try:
-        return pipeline.run(stop=stop, observe=followers.observe, observe_every=OBSERVE_EVERY)
-    except BaseException as error:  # execution_timeout is no Exception; everything is already down when it gets here
-        _told(followers, error)
+        return pipeline.run(stop=stop, observe=observers.observe, observe_every=OBSERVE_EVERY)
+    except BaseException as error:  # execution_timeout is no Exception; the run is already torn down at this point
+        _pass_failure(observers, error)
         if is_terminal(error):
             raise _no_retry(error) from error
         raise
 
 
-def _told(followers: Observers, error: BaseException) -> None:
-    """Have everybody hear of it; why the run failed counts more than that its time is over meanwhile."""
+def _pass_failure(observers: Observers, error: BaseException) -> None:
+    """Pass a failure on. A timeout meanwhile must not replace the error: it says why the run failed."""
     try:
-        followers.failed(error)
+        observers.failed(error)
     except _compat.task_timeout():
-        followers.hurry()
-        log.warning("Not everybody has been told of the end of the run: execution_timeout is over")
+        observers.hurry()
+        log.warning("The end of the run may not be published everywhere: execution_timeout has passed")
 
 
 def worker_hooks(info: TaskInfo) -> WorkerHooks:
-    """What worker processes are given of Airflow: see :mod:`.in_worker`."""
+    """The parts of Airflow that work in worker processes, see :mod:`.supervisor.worker_requests`."""
     return WorkerHooks(
         on_start=AirflowInWorker(info),
-        handle_request=answer if _compat.in_a_task() else None,
+        handle_request=handle_request if _compat.in_a_task() else None,
         preload=_compat.worth_preloading,
         redact=_compat.masked,
     )
@@ -221,7 +224,7 @@ def _no_retry(error: BaseException) -> Exception:
 
 
 def is_terminal(error: BaseException | None) -> bool:
-    """Whether the error, or what caused it, can never succeed by trying again."""
+    """Whether the error, or one of its causes, is one that a retry can never cure."""
     while error is not None:
         if isinstance(error, (TerminalError, PlanError)):
             return True
@@ -235,6 +238,6 @@ def _describe(pipeline: Pipeline) -> str | None:
 
 
 def _dead_letters(pipeline: Pipeline) -> dict[str, str] | None:
-    """Where somebody finds them: table and connection."""
+    """Table and connection of the dead letters."""
     table = getattr(pipeline.sink, "dead_letter_table", None)
     return None if table is None else {"table": table, "conn_id": str(getattr(pipeline.sink, "conn_id", ""))}

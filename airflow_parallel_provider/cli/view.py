@@ -124,7 +124,7 @@ def headline(snapshot: Snapshot, progress: Progress) -> str:
     if left is not None and not snapshot.get("final"):
         parts.append(f"about {format_duration(left, estimate=True)} left")
     if snapshot["items_skipped"]:
-        parts.append(f"{snapshot['items_skipped']:,} were already in")
+        parts.append(f"{snapshot['items_skipped']:,} already committed")
     if snapshot["items_dead_lettered"]:
         parts.append(f"{snapshot['items_dead_lettered']:,} failed")
     return ", ".join(parts)

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class CallSource(Source):
-    """The items that a call of a function gives.
+    """The items that a call of a function returns or yields.
 
     A plain function is called once, on the task's main thread before anything starts, so it may use hooks and
     Variables freely. The body of a generator function runs on the source's thread, item by item.
 
-    :param given: the arguments that the author gave, without what Airflow adds; they are part of the identity, so a
-        retry that is given other ones is refused.
+    :param given: the author's arguments, without those that Airflow adds. They are part of the identity, so a retry
+        with other arguments is rejected.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class CallSource(Source):
         self._items: IterableSource | None = None
 
     def prepare(self) -> None:
-        """Call a plain function.
+        """Call the function, unless it is a generator function.
 
         :raises PlanError: when it does not return items.
         """
@@ -57,7 +57,7 @@ class CallSource(Source):
         return arguments.rendered_source(items)
 
     def identity(self) -> str:
-        """Name of the function, a digest of its arguments and, where it returned a list, what identifies the list."""
+        """Name of the function, a digest of its arguments and, where it returned a list, the identity of the list."""
         function = self._call[0]
         parts = [f"function {function.__qualname__}", _digest(self._given)]
         if self._items is not None and not callable(self._items.origin):
@@ -70,7 +70,7 @@ class CallSource(Source):
         :raises TypeError: when it is not known.
         """
         if self._items is None:
-            raise TypeError("the function was not called yet")
+            raise TypeError("the function has not been called yet")
         return len(self._items)
 
     def __iter__(self) -> Iterator[Any]:
@@ -82,7 +82,7 @@ class CallSource(Source):
 
 
 def _digest(given: object) -> str:
-    """Short text that changes with the arguments; empty where they have no stable text."""
+    """A short text that changes with the arguments; empty where JSON cannot represent them."""
     try:
         text = json.dumps(given, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError):
@@ -109,8 +109,8 @@ class _ParallelPipelineDecoratedOperator(DecoratedOperator, ParallelPipelineOper
         super().__init__(python_callable=python_callable, kwargs_to_upstream={"source": ()}, **kwargs)
 
     def _run_source(self, context: Context | Mapping[str, Any]) -> CallSource:
-        args = [arguments.materialised(value) for value in self.op_args]
-        given = {name: arguments.materialised(value) for name, value in self.op_kwargs.items()}
+        args = [arguments.materialized(value) for value in self.op_args]
+        given = {name: arguments.materialized(value) for name, value in self.op_kwargs.items()}
         kwargs = _compat.wanted_arguments(self.python_callable, args, {**context, **given})
         return CallSource(self.python_callable, args, kwargs, [args, given])
 
@@ -131,14 +131,13 @@ def parallel_pipeline_task(python_callable: Callable[..., Any] | None = None, **
 
         pages(list_urls())
 
-    The function takes what it is called with in the DAG file, also the output of other tasks, and by name what Airflow
-    knows (``ds``, ``params``, ``ti``, ...). It yields the items or returns a list of them.
+    The function takes the arguments of its call in the DAG file, also the output of other tasks, and by name the values
+    of Airflow's context (``ds``, ``params``, ``ti``, ...). It yields the items or returns a list of them.
 
-    :param kwargs: everything that :class:`ParallelPipelineOperator` takes but ``source``, and the arguments of
-        ``@task``.
-    :raises PlanError: when the DAG is parsed, for anything that can be seen then.
+    :param kwargs: all arguments of :class:`ParallelPipelineOperator` but ``source``, and the arguments of ``@task``.
+    :raises PlanError: when the DAG is parsed, for every error that is visible then.
     """
-    # Airflow would infer it from what the function returns, which is not what the task returns.
+    # Airflow would infer it from the function's return type, which is not that of the task.
     kwargs.setdefault("multiple_outputs", False)
     return task_decorator_factory(
         python_callable=python_callable,

@@ -1,4 +1,4 @@
-"""What the stage that limits a run would gain from more workers, said while the run goes on."""
+"""A forecast for a running pipeline: what more workers in the stage that limits it would gain."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LEAST_CALLS = 20
-"""Calls of the stage below which nothing is predicted: their durations say little."""
+"""With fewer calls of the stage there is no forecast: their durations say little."""
 
 
 def forecast(snapshot: Mapping[str, Any]) -> dict[str, Any] | None:
     """Simulate the run with twice the workers in the stage that limits it, and as it is.
 
     The two simulations are compared with each other, not with the clock, so that what the simulation does not know
-    (start-up, a database that is slow for all) weighs on both. Takes some 50 ms of CPU.
+    (start-up, a database that is slow for all) affects both. Takes some 50 ms of CPU.
 
     :return: ``stage``, ``workers``, ``more_workers``, ``gain`` (share of the time that would be saved) and ``limit``
-        (the stage that would limit then); None where the source or the sink limits, where a stage of processes
-        has all CPUs already, or where too little is known.
+        (the stage that would limit then); None where the source or the sink limits the run, where a process stage
+        already uses all CPUs, or where too little is known.
     """
     stage = next((each for each in snapshot.get("stages", ()) if each["name"] == snapshot.get("bottleneck")), None)
     if stage is None or stage["kind"] == "inline" or stage.get("calls", 0) < LEAST_CALLS:

@@ -1,4 +1,4 @@
-"""Figures over time, for charts, in bounded space."""
+"""Metrics over time, for charts, in bounded space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STAGE_COLUMNS = (
     *QUANTILES,
 )
 _GAUGES = frozenset({"rss_bytes", "queue_now", "workers_now", *QUANTILES})
-"""Of two neighbours the larger one is kept; the other columns only grow, so the later one says it all."""
+"""Of two neighbors the larger one is kept. The other columns only grow, so the later one is kept."""
 
 
 def items_done(snapshot: Mapping[str, Any]) -> int:
@@ -41,7 +41,7 @@ class History:
         return len(self._series)
 
     def add(self, snapshot: Mapping[str, Any]) -> None:
-        """Keep the figures of ``snapshot``, unless the last sample is too near."""
+        """Keep the metrics of ``snapshot``, unless the last sample is too recent."""
         seconds = round(float(snapshot.get("seconds") or 0.0), 1)
         if not self._series.takes(seconds):
             return
@@ -50,12 +50,12 @@ class History:
         for stage in snapshot.get("stages", ()):
             if stage["name"] not in self._stages:
                 self._stages.append(stage["name"])
-            figures = {**stage, **_recent_quantiles(stage)}
-            values.update({(stage["name"], name): _number(figures.get(name)) for name in STAGE_COLUMNS})
+            metrics = {**stage, **_recent_quantiles(stage)}
+            values.update({(stage["name"], name): _number(metrics.get(name)) for name in STAGE_COLUMNS})
         self._series.add(seconds, values)
 
     def halve(self) -> None:
-        """Make one sample of each two neighbours; the last sample stays as it is."""
+        """Merge each two neighboring samples into one; the last sample stays as it is."""
         self._series.halve()
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,12 +67,12 @@ class History:
 
 
 def _recent_quantiles(stage: Mapping[str, Any]) -> dict[str, float]:
-    """Milliseconds of the calls that ended since the look before; 0 where none ended, no call takes that."""
+    """Milliseconds of the calls that ended since the snapshot before; 0 where none ended, since no call takes 0."""
     return dict(zip(QUANTILES, stage.get("recent_ms") or (0, 0, 0), strict=False))
 
 
 def _number(value: object) -> float:
-    """Three or four digits of what is small, whole numbers above: enough for a chart."""
+    """Three or four digits for small numbers, whole numbers above: enough for a chart."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return 0
     if isinstance(value, int) or abs(value) >= 1000:

@@ -1,4 +1,4 @@
-"""Makes anything fit for an XCom: plain JSON of a bounded size."""
+"""Converts any value to plain JSON of a bounded size, for XCom."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 from typing import Any
 
 TEXT_LIMIT = 500
-"""Characters of one text."""
+"""Most characters of one text."""
 
 
 def to_json_value(value: Any, text_limit: int = TEXT_LIMIT) -> Any:
-    """A copy of ``value`` made of dicts with text keys, lists, texts, numbers, bools and None only.
+    """A copy of ``value`` made only of dicts with text keys, lists, texts, numbers, bools and None.
 
     NaN and the infinities become None: Airflow accepts them in ``xcom_push`` and then fails the task when its HTTP
-    client writes the JSON, after all work is done. Anything else becomes its text. Long texts are cut.
+    client writes the JSON, after all work is done. Any other value becomes its text. Long texts are cut.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -30,7 +30,7 @@ def to_json_value(value: Any, text_limit: int = TEXT_LIMIT) -> Any:
 
 
 def cut(text: str, limit: int) -> str:
-    """At most ``limit`` characters. Characters that UTF-8 cannot hold are replaced: a file name may bring some."""
+    """At most ``limit`` characters; replaces characters that UTF-8 cannot encode, which a file name may contain."""
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return text.encode("utf-8", "replace").decode("utf-8")
 

@@ -1,4 +1,4 @@
-"""How a run is getting on, for people: rate, time left and a line for the task log."""
+"""Progress of a run: its rate, the time left and a line for the task log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _WINDOW = 30.0
-"""Seconds the rate is taken over: short enough to show a change, long enough not to jump."""
+"""Seconds that the rate is taken over: short enough to show a change, long enough not to jump."""
 
 
 class Progress:
@@ -22,7 +22,7 @@ class Progress:
         self._seen: deque[tuple[float, int]] = deque()
 
     def add(self, snapshot: Mapping[str, Any]) -> None:
-        """Note where the run stands."""
+        """Take the next snapshot."""
         at = float(snapshot.get("seconds") or 0.0)
         self._seen.append((at, items_done(snapshot)))
         while len(self._seen) > 2 and at - self._seen[0][0] > _WINDOW:
@@ -37,7 +37,7 @@ class Progress:
         return (done_last - done_first) / (last - first) if last > first else 0.0
 
     def seconds_left(self, snapshot: Mapping[str, Any]) -> float | None:
-        """Seconds until all items are done at this rate; None where their number or the rate is not known."""
+        """Seconds until all items are done at this rate; None where their number or the rate is unknown."""
         total = snapshot.get("items_total")
         if total is None or self.rate <= 0:
             return None
@@ -53,7 +53,7 @@ class Progress:
         if (left := self.seconds_left(snapshot)) is not None:
             parts.append(f"about {format_duration(left, estimate=True)} left")
         if skipped := snapshot.get("items_skipped"):
-            parts.append(f"{_grouped(skipped)} were already in")
+            parts.append(f"{_grouped(skipped)} already committed")
         if failed := snapshot.get("items_dead_lettered"):
             parts.append(f"{_grouped(failed)} failed")
         return ", ".join(parts) + _queues(snapshot)

@@ -1,4 +1,4 @@
-"""What a task leaves behind: the value it returns, small enough to be looked at."""
+"""The return value of a task: a report small enough to read in XCom."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CAUSES, _STAGES = 10, 30
 
 
 def summary_of(report: RunReport, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The report as plain JSON of a few kilobytes: all figures, the ten most frequent causes, short samples, no curves.
+    """The report as plain JSON of a few kilobytes: all counts, the ten most frequent causes, short samples, no series.
 
-    :param facts: values that stand before the report's own (load key, sink, attempt).
+    :param facts: values that come before the report's own (load key, sink, attempt).
     """
     full = report.as_dict()
-    full.pop("series", None)  # a curve is nothing to look at in an XCom
+    full.pop("series", None)  # a time series is unreadable in an XCom
     short = {**full, "failures": full["failures"][:_CAUSES], "stages": full["stages"][:_STAGES]}
     plain: dict[str, Any] = to_json_value({**facts, **short}, text_limit=300)
     return plain

@@ -1,4 +1,4 @@
-"""What an author may write as ``source`` and as numbers, when the DAG is parsed and when it runs."""
+"""Checks of an operator's arguments, when the DAG is parsed, and their values once templates are rendered."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from airflow_parallel_provider.errors import PlanError
 
 
 class FunctionSource(IterableSource):
-    """A function as source, in a form that Airflow's renderer lets alone.
+    """A function as source, in a form that Airflow's renderer leaves alone.
 
-    Airflow *calls* a template field that can be called, with arguments of its own, and writes a complaint into the task
-    log when it cannot tell whether one is empty.
+    Airflow *calls* a template field that is callable, with its own arguments, and logs a complaint when it cannot tell
+    whether a field is empty.
     """
 
     def __bool__(self) -> bool:
@@ -27,26 +27,26 @@ class FunctionSource(IterableSource):
 
 
 def is_known(value: object) -> bool:
-    """Whether the value is already what the run will see: neither a template nor the output of another task."""
+    """Whether the run will use the value as it is: it is neither a template nor the output of another task."""
     return not is_template(value) and not _compat.is_upstream_value(value)
 
 
 def declared_source(source: Any) -> Any:
-    """Check a source when the DAG is parsed; return what the operator keeps.
+    """Check a source when the DAG is parsed; return the form of it that the operator keeps.
 
-    :raises PlanError: when it can be seen already that this source cannot work, or not twice.
+    :raises PlanError: for a source that cannot work, or not a second time.
     """
     if not is_known(source) or isinstance(source, (Source, list, dict)):
         return source
     if isinstance(source, str):
         raise PlanError("source", source, "a text is not a source of items; give a list, e.g. [text], or a template")
     if isinstance(source, type):
-        raise PlanError("source", source, f"this is the class; give an instance: {source.__name__}(...)")
+        raise PlanError("source", source, f"this is a class; give an instance: {source.__name__}(...)")
     if isinstance(source, Iterator) or inspect.isasyncgen(source) or inspect.iscoroutine(source):
-        cure = "it can be gone through only once, and a retry needs it again: give the function, without parentheses"
+        cure = "it can be iterated only once, and a retry needs it again: give the function, without parentheses"
         raise PlanError("source", source, cure)
     if isinstance(source, (set, frozenset)):
-        cure = "a set has no order, and a retry must find the items in the same places: give sorted(...) of it"
+        cure = "a set has no order, and a retry must find the items in the same order: give sorted(...) of it"
         raise PlanError("source", source, cure)
     if not callable(source):
         return source
@@ -61,7 +61,7 @@ def check_function(function: Any) -> None:
     :raises PlanError: for coroutine functions.
     """
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise PlanError("source", function, 'give a plain function; coroutines belong into a Stage(kind="async")')
+        raise PlanError("source", function, 'give a plain function; coroutines belong in a Stage(kind="async")')
 
 
 def _check_callable_without_arguments(function: Any) -> None:
@@ -77,28 +77,28 @@ def _check_callable_without_arguments(function: Any) -> None:
 
 
 def rendered_source(source: Any) -> Any:
-    """The source of a run, after Airflow has rendered the template fields. Main thread only: it may ask Airflow.
+    """The source of a run, after Airflow has rendered the template fields. Main thread only: it may call Airflow.
 
-    :raises PlanError: when rendering gave something that is not a source.
+    :raises PlanError: when the rendered value is not a source.
     """
     if source is None:
-        raise PlanError("source", None, "the upstream task returned nothing; have it return the list of items")
+        raise PlanError("source", None, "the upstream task returned nothing; let it return the list of items")
     if isinstance(source, str):
         source = _parsed(source)
     if isinstance(source, dict):
         return list(source.items())
     if type(source) is list:
-        return [materialised(item) for item in source]
-    return materialised(source)
+        return [materialized(item) for item in source]
+    return materialized(source)
 
 
-def materialised(value: Any) -> Any:
-    """A list in the place of a sequence that would ask Airflow for each item, from the source's own thread."""
+def materialized(value: Any) -> Any:
+    """A list in place of a sequence that would request each item from Airflow, from the source's own thread."""
     return list(value) if _compat.is_lazy_sequence(value) else value
 
 
 def _parsed(text: str) -> Any:
-    """A list or dict that was rendered to text, as Jinja does unless native rendering is on."""
+    """The list or dict in a rendered text; Jinja renders to text unless native rendering is on."""
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(text)
@@ -111,7 +111,7 @@ def _parsed(text: str) -> Any:
 
 
 STAND_INS: Final[dict[str, Any]] = {"chunk_size": 1, "tolerance": 0, "max_in_flight": None, "timeout": None}
-"""Numbers of a pipeline that may be templates, and what is checked in their place as long as they are not rendered."""
+"""Numbers of a pipeline that may be templates, with the values that are checked until the templates are rendered."""
 
 
 def declared_numbers(task: object) -> dict[str, Any]:
@@ -123,22 +123,22 @@ def declared_numbers(task: object) -> dict[str, Any]:
 def rendered_numbers(task: object) -> dict[str, Any]:
     """The numbers that a task's pipeline runs with, once Airflow has rendered the template fields.
 
-    :raises PlanError: when one of them was rendered to a text that is no number.
+    :raises PlanError: when one of them was rendered to a text that is not a number.
     """
     given = {name: getattr(task, name) for name in STAND_INS if hasattr(task, name)}
     return {name: rendered_number(name, value, optional=STAND_INS[name] is None) for name, value in given.items()}
 
 
 def rendered_stages(task: Any, context: Any) -> list[Stage]:
-    """The stages of a task with numbers in place of their templates. Main thread only: it may ask Airflow.
+    """The stages of a task with numbers in place of their templates. Main thread only: it may call Airflow.
 
-    :raises PlanError: when a template renders to what its field cannot be.
+    :raises PlanError: when a template renders to an invalid value of its field.
     """
     return [stage.rendered(lambda template: task.render_template(template, context)) for stage in task.stages]
 
 
 def transform_stages(transform: Any) -> list[Stage]:
-    """The stages of ``transform=`` of a ready operator: none, the stage given, or one of the function given."""
+    """The stages for ``transform=``: none, the given stage, or one stage with the given function."""
     if transform is None:
         return []
     return [transform if isinstance(transform, Stage) else Stage(transform)]

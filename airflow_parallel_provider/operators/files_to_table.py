@@ -1,4 +1,4 @@
-"""Files of any storage into a table."""
+"""The operator that loads files of any storage into a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FilesToTableOperator(ParallelPipelineOperator):
-    """Files of any storage into a table, each file's rows exactly once.
+    """Load files of any storage into a table, each file's rows exactly once.
 
     ::
 
@@ -34,18 +34,18 @@ class FilesToTableOperator(ParallelPipelineOperator):
 
     :param files: a path with a pattern, or a ``FilesSource`` whose items are files. (templated)
     :param sink: a ``SinkTable``, or any other sink. (templated)
-    :param format: ``"csv"``, ``"jsonl"``, ``"json"``, ``"parquet"``, or ``"auto"``: by each file's name, of which
-        ``.gz`` and the like are left aside. Rows of CSV are dicts of texts; those of Parquet are Arrow tables.
-    :param transform: a function of one row that returns a row, ``DROP``, or yields any number; a ``Stage`` where it
-        wants more than threads. None: rows are taken as they are.
+    :param format: ``"csv"``, ``"jsonl"``, ``"json"``, ``"parquet"``, or ``"auto"``: by each file's name, without
+        ``.gz`` and the like. Rows of CSV are dicts of texts; those of Parquet are Arrow tables.
+    :param transform: a function of one row that returns a row or ``DROP``, or yields any number of rows; a ``Stage``
+        where it needs more than threads. None: rows stay as they are.
     :param encoding: of text files.
-    :param csv_options: as ``csv.DictReader`` takes them.
-    :param workers: files that are read at a time. (templated)
+    :param csv_options: options of ``csv.DictReader``.
+    :param workers: files that are read at the same time. (templated)
     :param chunk_size: files per transaction. (templated)
-    :param kwargs: everything else that :class:`ParallelPipelineOperator` takes but ``source`` and ``stages``.
-    :raises PlanError: when the DAG is parsed, for anything that can be seen then.
+    :param kwargs: all other arguments of :class:`ParallelPipelineOperator` but ``source`` and ``stages``.
+    :raises PlanError: when the DAG is parsed, for every error that is visible then.
 
-    Known limitation: the rows of ``chunk_size`` files are in memory at once. For single files of many gigabytes take
+    Known limitation: the rows of ``chunk_size`` files are in memory at once. For single files of many gigabytes use
     ``FilesSource(..., items="line")`` or ``items="row_group"`` as the source of a :class:`ParallelPipelineOperator`.
     """
 
@@ -76,5 +76,5 @@ def _checked_csv_options(options: Mapping[str, Any]) -> dict[str, Any]:
     try:
         csv_reader((), options)
     except (TypeError, ValueError, AttributeError) as error:
-        raise PlanError("csv_options", options, f"give what csv.DictReader takes ({error})") from None
+        raise PlanError("csv_options", options, f"give options of csv.DictReader ({error})") from None
     return dict(options)

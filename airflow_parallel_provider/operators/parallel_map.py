@@ -1,4 +1,4 @@
-"""Items through one function into a sink."""
+"""The operator that runs items through one function into a sink."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ParallelMapOperator(ParallelPipelineOperator):
-    """Items through one function into a sink: the whole of most jobs.
+    """Run items through one function into a sink.
 
     ::
 
@@ -28,16 +28,17 @@ class ParallelMapOperator(ParallelPipelineOperator):
             sink=SinkTable("prices", conn_id="warehouse"),
         )
 
-    :param items: as ``source`` of :class:`ParallelPipelineOperator`. (templated, as ``source``)
-    :param function: takes one item (with ``batch_size`` a list) and returns a row, ``DROP``, or yields any number.
+    :param items: ``source`` of :class:`ParallelPipelineOperator`. (templated, as ``source``)
+    :param function: takes one item (with ``batch_size`` a list of items) and returns a row or ``DROP``, or yields any
+        number of rows.
     :param sink: where the rows go. (templated)
-    :param workers: as those of :class:`Stage`, like the following ones. (templated)
+    :param workers: as in :class:`Stage`, like the following arguments. (templated)
     :param kind: ``"thread"``, ``"process"``, ``"async"`` or ``"inline"``.
     :param batch_size: items per call. (templated)
-    :param retry: how often a failed call is made again.
+    :param retry: how often a failed call is retried; None: never.
     :param item_timeout: seconds one call may take. (templated)
-    :param kwargs: everything else that :class:`ParallelPipelineOperator` takes but ``source`` and ``stages``.
-    :raises PlanError: when the DAG is parsed, for anything that can be seen then.
+    :param kwargs: all other arguments of :class:`ParallelPipelineOperator` but ``source`` and ``stages``.
+    :raises PlanError: when the DAG is parsed, for every error that is visible then.
     """
 
     def __init__(

@@ -24,19 +24,20 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.interfaces.sink import Sink
     from airflow_parallel_provider.engine.plan.stage import Stage
 
-_ASKED_TO_END = "Airflow asked the task to end (marked, cleared, timed out, or its worker shuts down)"
+KILLED = "Airflow asked the task to end (marked, cleared, timed out, or its worker shuts down)"
+"""Reason of a stop request by ``on_kill``."""
 
 
 class ParallelPipelineOperator(BaseOperator):
-    """Read items, take them through stages of threads, processes and coroutines, commit the rows: all in one task.
+    """Read items, run them through stages of threads, processes and coroutines, commit the rows: all in one task.
 
-    The plan is checked when the DAG file is parsed; an error there names the argument, the value and what to write
-    instead. A retry goes on where the try before ended: chunks that a sink with a ledger holds already are skipped. A
-    Clear starts over. The task's return value is a small summary; live figures are in the XCom ``pipeline_metrics``,
-    and the report of a try that failed in ``pipeline_report``.
+    The plan is checked when the DAG file is parsed; an error there names the argument, the value and the cure. A retry
+    continues where the try before ended: it skips the chunks that the sink's ledger already holds. A Clear starts over.
+    The task returns a small summary. Live metrics are in the XCom ``pipeline_metrics``, and the report of a failed try
+    is in ``pipeline_report``.
 
     :param source: where items come from: a function (also a generator function) without arguments, a list, another
-        iterable that can be gone through twice, a ``Source``, the output of an upstream task
+        iterable that can be iterated twice, a ``Source``, the output of an upstream task
         (``source=list_days.output``) or a template that renders to a list. A dict gives its (key, value) pairs.
         A retry must find the same items in the same order. (templated)
     :param stages: the ``Stage`` objects in order. Numbers in them may be templates: ``workers``, ``batch_size``, ...
@@ -45,26 +46,25 @@ class ParallelPipelineOperator(BaseOperator):
     :param chunk_size: items per chunk: the unit of commit and of resume. (templated)
     :param ordered: rows arrive at the sink in source order.
     :param tolerance: how many items may fail; an int counts items, a float is a fraction. (templated)
-    :param max_in_flight: most items that are read but not committed; default: four chunks, more of fast, light ones.
-        (templated)
-    :param timeout: seconds the pipeline may take; None: no limit of its own (``execution_timeout`` works as always).
-        (templated)
-    :param connections: ids of Airflow connections that are looked up once, before anything starts, so that one that is
-        missing fails the task at once; hooks in worker processes then find them without asking Airflow, and
-        :func:`get_connection_info` gives them without any import of Airflow. Connections that are not declared, and
-        Variables, work in all kinds of stages too: each look-up asks Airflow, some 20 ms.
-    :param load_key: a name of your own for the load, instead of one per task instance and Clear, at most 200
-        characters. Whoever runs a load of this name again, also after a Clear, goes on with it; when it is complete
-        there is nothing left to do. (templated)
-    :raises PlanError: when the DAG is parsed, for anything that can be seen then.
+    :param max_in_flight: most items that are read but not committed; default: four chunks, more if items are fast and
+        small. (templated)
+    :param timeout: seconds the pipeline may take; None: no limit besides ``execution_timeout``. (templated)
+    :param connections: ids of Airflow connections that are looked up once, before anything starts, so that a missing
+        one fails the task at once. Hooks in worker processes then find them without a request to Airflow, and
+        :func:`get_connection_info` returns them without importing Airflow. Connections that are not declared, and
+        Variables, also work in all kinds of stages; each look-up is a request to Airflow of some 20 ms.
+    :param load_key: your own name for the load, instead of one per task instance and Clear, at most 200 characters.
+        Another run with this name, also after a Clear, continues the load; it has nothing to do once the load is
+        complete. (templated)
+    :raises PlanError: when the DAG is parsed, for every error that is visible then.
     :raises AirflowFailException: at run time, for errors that a retry cannot cure.
-    :raises RunFailed: at run time, for any other end without success; Airflow retries it as the task says.
+    :raises RunFailed: at run time, for any other end without success; Airflow retries the task as it is configured.
 
-    What it does not do: share work between machines; use dynamic task mapping (``.partial().expand()``) for that, each
-    mapped pipeline is a load of its own.
+    What it does not do: share work between machines. Use dynamic task mapping (``.partial().expand()``) for that; each
+    mapped pipeline is a separate load.
 
-    Known limitation: a Clear starts over, but takes nothing out of a table that an earlier load has appended to. Where
-    a Clear must not bring rows twice, write ``SinkTable(on_rerun="replace")``, merge on a primary key, or name the load
+    Known limitation: a Clear starts over, but removes nothing from a table that an earlier load has appended to. Where
+    a Clear must not add rows twice, use ``SinkTable(on_rerun="replace")``, merge on a primary key, or name the load
     with ``load_key``.
     """
 
@@ -78,14 +78,14 @@ class ParallelPipelineOperator(BaseOperator):
         "load_key",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"source": "json"}
-    # Sources, functions and sinks may hold what cannot be copied; nothing here changes them.
+    # Sources, functions and sinks may hold objects that cannot be copied; nothing here changes them.
     shallow_copy_attrs: Sequence[str] = ("source", "stages", "sink")
     operator_extra_links = (SinkTableLink(), DeadLettersLink())
     ui_color: str = "#dcebe4"
 
     _stop: StopToken | None = None
-    _asked_to_end: bool = False
-    _figures: Mapping[str, Any] | None = None
+    _killed: bool = False
+    _outcome: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class ParallelPipelineOperator(BaseOperator):
         self._check_plan()
 
     def _check_plan(self) -> None:
-        """Build what can be built now; what is known only at run time is stood in for by something harmless."""
+        """Build the pipeline once, with harmless placeholders for the values that are known only at run time."""
         pipeline = self._build(
             source=self.source if arguments.is_known(self.source) else (),
             stages=self.stages,
@@ -130,10 +130,10 @@ class ParallelPipelineOperator(BaseOperator):
         return Pipeline(source, stages, self.sink, ordered=self.ordered, name=self.task_id, **run)
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
-        """Render the template fields; source and sink as copies: mapped tasks share what the DAG file made.
+        """Render the template fields; source and sink as copies, since mapped tasks share those of the DAG file.
 
-        A sink is rendered by its own ``rendered`` method or, without one, in the fields that its ``template_fields``
-        names, as Airflow does with any object.
+        A sink is rendered by its own ``rendered`` method. Without one, the fields in its ``template_fields`` are
+        rendered, as Airflow does with any object.
         """
         env = jinja_env or self.get_template_env()
         self.sink = copy.copy(self.sink)
@@ -149,8 +149,8 @@ class ParallelPipelineOperator(BaseOperator):
         from airflow_parallel_provider.bridge.task_run import run_in_task
 
         stop = self._stop = StopToken()
-        if self._asked_to_end:
-            stop.stop(_ASKED_TO_END)
+        if self._killed:
+            stop.stop(KILLED)
 
         def build(**run: Any) -> Pipeline:
             return self._build(
@@ -161,26 +161,26 @@ class ParallelPipelineOperator(BaseOperator):
             )
 
         return run_in_task(
-            context, build, stop, connections=self.connections, load_key=self.load_key, tell=self._remember
+            context, build, stop, connections=self.connections, load_key=self.load_key, on_outcome=self._keep_outcome
         )
 
-    def _remember(self, figures: Mapping[str, Any]) -> None:
-        self._figures = figures
+    def _keep_outcome(self, outcome: Mapping[str, Any]) -> None:
+        self._outcome = outcome
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - as OpenLineage calls it
-        """The tables that were read and written, with their columns and how many rows came; for OpenLineage.
+        """The tables that were read and written, with their columns and row counts; for OpenLineage.
 
-        It asks for this when the task has failed, too.
+        OpenLineage also calls this when the task has failed.
         """
-        from airflow_parallel_provider.bridge.lineage import lineage_of
+        from airflow_parallel_provider.bridge.publishing.lineage import lineage_of
 
-        return lineage_of(self.source, self.sink, self._figures)
+        return lineage_of(self.source, self.sink, self._outcome)
 
     def _run_source(self, context: Context | Mapping[str, Any]) -> Any:  # noqa: ARG002 - the decorator's needs it
         return arguments.rendered_source(self.source)
 
     def on_kill(self) -> None:
-        """Ask the run to end; it is :meth:`execute`, which goes on meanwhile, that notices, cleans up and raises."""
-        self._asked_to_end = True
+        """Request the run to stop; :meth:`execute`, which is still running, notices that, cleans up and raises."""
+        self._killed = True
         if self._stop is not None:
-            self._stop.stop(_ASKED_TO_END)
+            self._stop.stop(KILLED)

@@ -1,4 +1,4 @@
-"""The operator that takes dead letters through the stages again."""
+"""The operator that replays dead letters."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from airflow_parallel_provider.bridge.connections import check_connections
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.pipeline import Pipeline
 from airflow_parallel_provider.operators import _arguments as arguments
+from airflow_parallel_provider.operators.parallel_pipeline import KILLED
 from airflow_parallel_provider.sinks.replay import Replay, check_replayable
 
 if TYPE_CHECKING:
@@ -28,39 +29,37 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ASKED_TO_END = "Airflow asked the task to end (marked, cleared, timed out, or its worker shuts down)"
-
 
 class ReplayDeadLettersOperator(BaseOperator):
-    """Take the unresolved dead letters of a table through the (mended) stages again, each exactly once.
+    """Run the unresolved dead letters of a table through the (repaired) stages again, each exactly once.
 
-    Each item enters at the stage that gave it up, as the value that stage was given. Its rows and the mark that the
-    letter is resolved are one transaction: a replay that is killed at any moment is gone on with by its retry, or by
-    the next run, and two replays at a time cannot both have a letter. What fails again is a new dead letter of the same
-    load, with its own cause; the old one is resolved.
+    Each item enters at the stage where it failed, as the value that this stage was given. Its rows and the mark that
+    the dead letter is resolved are one transaction. So the retry of a killed replay, or the next run, continues it, and
+    two replays at the same time never process the same dead letter. An item that fails again becomes a new dead letter
+    of the same load, with its own cause; the old one is resolved.
 
     The task returns ``waiting``, ``replayed``, ``failed_again``, ``not_replayable``, ``rows``, ``rows_rejected`` and,
     by stage, the summaries of the runs.
 
     :param sink: the ``SinkTable`` of the load. (templated)
-    :param stages: the stages of the pipeline, all of them, with the names they had then. Numbers may be templates.
-    :param load_key: only letters of this load; None: of all loads into the table. (templated)
-    :param chunk_size: letters per transaction. (templated)
-    :param tolerance: how many letters may fail again; an int counts, a float is a fraction. With 0 the first one fails
-        the task and its chunk changes nothing; with 1.0 whatever can get through does. (templated)
-    :param allow_pickle: also replay items that only have a pickle (``SinkTable(dead_letter_pickle=True)``). Whoever may
-        write to the table can then run code in this task.
-    :param timeout: seconds the replay of one stage may take; None: no limit of its own. (templated)
-    :param connections: ids of Airflow connections that hooks in process workers may use.
-    :raises PlanError: when the DAG is parsed, for anything that can be seen then.
-    :raises AirflowFailException: at run time, for errors that a retry cannot cure, such as letters of a stage that is
-        not among ``stages``.
+    :param stages: all stages of the pipeline, with the names they had in the load. Numbers may be templates.
+    :param load_key: replay only dead letters of this load; None: of all loads into the table. (templated)
+    :param chunk_size: dead letters per transaction. (templated)
+    :param tolerance: how many items may fail again; an int counts them, a float is a fraction. With 0 the first failure
+        fails the task and its chunk changes nothing; with 1.0 every item that succeeds is committed. (templated)
+    :param allow_pickle: also replay items that only have a pickle (``SinkTable(dead_letter_pickle=True)``). Any user
+        who may write to the table can then run code in this task.
+    :param timeout: seconds the replay of one stage may take; None: no limit besides ``execution_timeout``. (templated)
+    :param connections: ids of Airflow connections that hooks in worker processes may use.
+    :raises PlanError: when the DAG is parsed, for every error that is visible then.
+    :raises AirflowFailException: at run time, for errors that a retry cannot cure, such as dead letters of a stage that
+        is not in ``stages``.
     :raises RunFailed: at run time, for any other end without success.
 
-    What it does not do: replay an item that was not kept as it was (too long, or of a class that JSON cannot give back
-    and without a pickle). Those are counted in the log and stay as they are.
+    What it does not do: replay an item that was not stored whole (too long, or of a class that JSON cannot restore, and
+    without a pickle). Such dead letters are counted in the log and stay unresolved.
 
-    Known limitation: with ``load_column`` the rows carry the id of the replay's load, not of the first one.
+    Known limitation: with ``load_column`` the rows carry the id of the replay's load, not of the first load.
     """
 
     template_fields: Sequence[str] = ("sink", "load_key", "chunk_size", "tolerance", "timeout")
@@ -68,8 +67,8 @@ class ReplayDeadLettersOperator(BaseOperator):
     ui_color: str = "#f0e0d0"
 
     _stop: StopToken | None = None
-    _asked_to_end: bool = False
-    _ended: tuple[Mapping[str, Any], ...] = ()
+    _killed: bool = False
+    _outcomes: tuple[Mapping[str, Any], ...] = ()
 
     def __init__(
         self,
@@ -102,19 +101,19 @@ class ReplayDeadLettersOperator(BaseOperator):
         pipeline.check_picklable()
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
-        """Render the template fields; the sink as a copy, since mapped tasks share the one that the DAG file made."""
+        """Render the template fields; the sink as a copy, since mapped tasks share the one of the DAG file."""
         self.sink = copy.copy(self.sink)
         super().render_template_fields(context, jinja_env)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Replay what waits, stage by stage, and return what became of it."""
+        """Replay the unresolved dead letters, stage by stage, and return the counts."""
         self._stop = StopToken()
-        if self._asked_to_end:
-            self._stop.stop(_ASKED_TO_END)
-        self._ended = ()
+        if self._killed:
+            self._stop.stop(KILLED)
+        self._outcomes = ()
         waiting = self._waiting()
         runs = {}
-        # The last stage first: what fails again further down must not be taken up once more in this replay.
+        # The last stage first: an item that fails again in a later stage must not be replayed twice in this run.
         for number, stage in reversed(list(enumerate(self.stages))):
             if waiting.get(stage.name, (0, 0))[1]:
                 runs[stage.name] = self._replay(context, number, stage.name)
@@ -129,23 +128,24 @@ class ReplayDeadLettersOperator(BaseOperator):
             waiting = hook.dead_letters_waiting(self.load_key)
         unknown = sorted(waiting.keys() - {stage.name for stage in self.stages})
         if unknown:
+            names = ", ".join(stage.name for stage in self.stages)
             raise _compat.fail_exception()(
-                f"dead letters of {self.sink.display_name} were given up by {', '.join(map(repr, unknown))}, but the stages "
-                f"are {', '.join(stage.name for stage in self.stages)}: name them as they were named then"
+                f"dead letters of {self.sink.display_name} come from {', '.join(map(repr, unknown))}, but the stages "
+                f"are {names}: give the stages the names they had in the load"
             )
-        kept = sum(whole for _, whole in waiting.values())
-        if kept < sum(count for count, _ in waiting.values()):
+        replayable = sum(whole for _, whole in waiting.values())
+        if replayable < sum(count for count, _ in waiting.values()):
             log.warning(
-                "%d dead letters did not keep their item as it was (too long, or of a class that is not kept): they "
-                "stay unresolved",
-                sum(count for count, _ in waiting.values()) - kept,
+                "%d dead letters stay unresolved: their items were not stored whole (too long, or of a class that JSON "
+                "cannot restore)",
+                sum(count for count, _ in waiting.values()) - replayable,
             )
         return waiting
 
     def _replay(self, context: Context, number: int, stage: str) -> dict[str, Any]:
         from airflow_parallel_provider.bridge.task_run import run_in_task
 
-        # A key of its own for each try: which letters are left says what is left to do, not the ledger.
+        # A separate key for each try: the unresolved dead letters say what is left to do, not the ledger.
         key = f"replay-{uuid4().hex}/{stage}"[:200]
         replay = Replay(self.sink, stage, own=key, load_key=self.load_key, allow_pickle=self.allow_pickle)
 
@@ -160,28 +160,30 @@ class ReplayDeadLettersOperator(BaseOperator):
             )
 
         assert self._stop is not None, "made by execute"
-        return run_in_task(context, build, self._stop, connections=self.connections, load_key=key, tell=self._remember)
+        return run_in_task(
+            context, build, self._stop, connections=self.connections, load_key=key, on_outcome=self._add_outcome
+        )
 
-    def _remember(self, figures: Mapping[str, Any]) -> None:
-        self._ended = (*self._ended, figures)
+    def _add_outcome(self, outcome: Mapping[str, Any]) -> None:
+        self._outcomes = (*self._outcomes, outcome)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - as OpenLineage calls it
-        """The table of dead letters and the table itself, with how many rows came; for OpenLineage."""
-        from airflow_parallel_provider.bridge.lineage import added_up, lineage_of
+        """The table of dead letters as input, the sink's table as output, with the row counts; for OpenLineage."""
+        from airflow_parallel_provider.bridge.publishing.lineage import lineage_of, sum_of_runs
 
-        letters = _Letters(str(self.sink.dead_letter_table), self.sink.conn_id, self.sink.schema)
-        return lineage_of(letters, self.sink, added_up(self._ended))
+        table = _DeadLetterTable(str(self.sink.dead_letter_table), self.sink.conn_id, self.sink.schema)
+        return lineage_of(table, self.sink, sum_of_runs(self._outcomes))
 
     def on_kill(self) -> None:
-        """Ask the run to end; :meth:`execute` notices, cleans up and raises."""
-        self._asked_to_end = True
+        """Request the run to stop; :meth:`execute` notices that, cleans up and raises."""
+        self._killed = True
         if self._stop is not None:
-            self._stop.stop(_ASKED_TO_END)
+            self._stop.stop(KILLED)
 
 
 @dataclass(frozen=True, slots=True)
-class _Letters:
-    """The table of dead letters as the source that it is, for lineage."""
+class _DeadLetterTable:
+    """The table of dead letters, as the source of a replay, for lineage."""
 
     table: str
     conn_id: str

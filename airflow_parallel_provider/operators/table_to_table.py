@@ -1,4 +1,4 @@
-"""The rows of one table into another."""
+"""The operator that copies the rows of one table into another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TableToTableOperator(ParallelPipelineOperator):
-    """The rows of a table into another one, in any two databases, each row exactly once.
+    """Copy the rows of a table into another one, in any two databases, each row exactly once.
 
     ::
 
@@ -29,10 +29,10 @@ class TableToTableOperator(ParallelPipelineOperator):
 
     :param source: a ``SqlSource``. (templated)
     :param sink: a ``SinkTable``, or any other sink. (templated)
-    :param transform: as for :class:`FilesToTableOperator`.
+    :param transform: as in :class:`FilesToTableOperator`.
     :param chunk_size: rows per transaction. (templated)
-    :param kwargs: everything else that :class:`ParallelPipelineOperator` takes but ``stages``.
-    :raises PlanError: when the DAG is parsed, for anything that can be seen then.
+    :param kwargs: all other arguments of :class:`ParallelPipelineOperator` but ``stages``.
+    :raises PlanError: when the DAG is parsed, for every error that is visible then.
     """
 
     def __init__(

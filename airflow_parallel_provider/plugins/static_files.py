@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "static"
 
 
 class _Files(StaticFiles):
-    """Static files that a browser asks for again after an upgrade: the check against the ETag costs a millisecond."""
+    """Static files that a browser requests again after an upgrade: the check against the ETag costs a millisecond."""
 
     def file_response(self, *args: Any, **options: Any) -> Response:
         response = super().file_response(*args, **options)
@@ -22,7 +22,7 @@ class _Files(StaticFiles):
 
 
 def create_app() -> FastAPI:
-    """The app that Airflow mounts. It has no data and so needs no access check."""
+    """The app that Airflow mounts. It has no data, so it needs no access check."""
     app = FastAPI(title="Parallel pipelines", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", _Files(directory=FOLDER), name="static")
     return app

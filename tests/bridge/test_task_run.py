@@ -166,7 +166,7 @@ def test_figures_are_told_before_anything_is_raised(
 
     with pytest.raises((SinkFailed, AirflowTaskTimeout)):
         sink = ListSink() if report == "torn down" else broken
-        run_in_task(context_of(), factory(sink=sink), StopToken(), tell=told.append)
+        run_in_task(context_of(), factory(sink=sink), StopToken(), on_outcome=told.append)
 
     (figures,) = told
     assert (figures["state"], figures["items_read"]) == ("failed", 25)
@@ -274,13 +274,13 @@ def test_run_ends_when_its_supervisor_is_gone(supervised: bool, stopped: bool, m
     stop = StopToken()
     watch = SupervisorWatch(stop)
 
-    watch.look()
+    watch.check()
     assert not stop.is_set
     parent.return_value = 1
-    watch.look()
+    watch.check()
 
     assert stop.is_set is stopped
-    assert stop.reason == ("the supervisor of this task is gone" if stopped else "")
+    assert stop.reason == ("the supervisor of this task has died" if stopped else "")
 
 
 # -- connections ----------------------------------------------------------------------------------

@@ -68,4 +68,4 @@ def test_chunks_that_were_already_in_are_said() -> None:
     now = snapshot(1.0, committed=0, items_skipped=2_000, items_total=4_000)
     progress.add(now)
 
-    assert progress.line(now) == "2 000 of 4 000 items (50 %), 0/s, 2 000 were already in; waiting: score 3/64"
+    assert progress.line(now) == "2 000 of 4 000 items (50 %), 0/s, 2 000 already committed; waiting: score 3/64"

@@ -58,7 +58,7 @@ def run(task: ParallelPipelineOperator, context: dict[str, Any]) -> dict[str, An
         pytest.param({"source": {3, 1}}, r"source=\{1, 3\}: a set has no order.*sorted", id="set"),
         pytest.param({"source": "s3://bucket/days"}, r"source='s3://bucket/days': a text is not a source", id="text"),
         pytest.param({"source": lambda day: [day]}, r"source=.*without arguments.*functools.partial", id="arguments"),
-        pytest.param({"source": Source}, r"source=.*this is the class; give an instance", id="class"),
+        pytest.param({"source": Source}, r"source=.*this is a class; give an instance", id="class"),
         pytest.param({"source": 7}, r"source=7: give an iterable", id="number"),
         pytest.param({"stages": [add_one]}, r"stages\[0\]=.*Stage\(function\)", id="bare function"),
         pytest.param({"stages": Stage(add_one)}, r"stages=.*give a list", id="one stage"),

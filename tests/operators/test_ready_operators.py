@@ -256,7 +256,7 @@ def test_items_may_come_from_upstream() -> None:
         (lambda: FilesToTableOperator(task_id="a", files="/x/*", format="xml", sink=ListSink()), "format='xml'"),
         (
             lambda: FilesToTableOperator(task_id="a", files="/x/*", csv_options={"sep": ";"}, sink=ListSink()),
-            "csv_options=.*give what csv.DictReader takes",
+            "csv_options=.*give options of csv.DictReader",
         ),
         (lambda: TableToTableOperator(task_id="a", source="orders", sink=ListSink()), "source='orders': give a SqlS"),
         (lambda: ParallelMapOperator(task_id="a", items=[], function=7, sink=ListSink()), r"Stage\.function=7"),

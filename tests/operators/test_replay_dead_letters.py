@@ -219,7 +219,7 @@ def test_letters_of_a_stage_that_is_gone_are_told(
 ) -> None:
     load()
 
-    with pytest.raises(AirflowFailException, match=r"of t were given up by 'check', but the stages are read:"):
+    with pytest.raises(AirflowFailException, match=r"of t come from 'check', but the stages are read:"):
         replay(context_of(), stages=[Stage(read_mended, name="read")])
 
 

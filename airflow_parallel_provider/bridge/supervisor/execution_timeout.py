@@ -1,4 +1,4 @@
-"""Keeps Airflow's ``execution_timeout`` from striking in the middle of a conversation with Airflow."""
+"""Keeps Airflow's ``execution_timeout`` from interrupting a request to the supervisor."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def timeout_postponed(seconds: float = 3.0) -> Iterator[None]:
-    """Let a SIGALRM that comes inside the block take effect at its end, or ``seconds`` after it came.
+    """Postpone a SIGALRM that arrives inside the block to its end, but by ``seconds`` at most.
 
     Airflow raises ``execution_timeout`` from a SIGALRM handler. Raised between a request to the supervisor and its
-    answer, it leaves the answer in the socket, and since answers are not matched with requests everything the task asks
-    afterwards gets the answer to the question before. An answer takes some 20 ms, so a time-out is late by that much;
-    if Airflow does not answer at all, the time-out wins after ``seconds``.
+    response, it leaves the response in the socket. Responses are not matched with requests, so every later request of
+    the task would get the response to the one before. A response takes some 20 ms, so a timeout is late by that much.
+    If Airflow does not respond at all, the timeout is raised after ``seconds``.
 
-    Outside the main thread, where handlers cannot be changed and none run, it does nothing.
+    Outside the main thread it does nothing: handlers cannot be changed there, and none run there.
     """
     handler = signal.getsignal(signal.SIGALRM) if threading.current_thread() is threading.main_thread() else None
     if not callable(handler):
         yield
         return
-    came = False
-    struck = False
+    postponed = False
+    raised = False
 
     def postpone(number: int, frame: FrameType | None) -> None:
-        nonlocal came, struck
-        if came:
-            struck = True
+        nonlocal postponed, raised
+        if postponed:
+            raised = True
             handler(number, frame)
-        came = True
+        postponed = True
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
     signal.signal(signal.SIGALRM, postpone)
@@ -43,7 +43,7 @@ def timeout_postponed(seconds: float = 3.0) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGALRM, handler)
-        if came:
+        if postponed:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            if not struck:
+            if not raised:
                 handler(signal.SIGALRM, None)

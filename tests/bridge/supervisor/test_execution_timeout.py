@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_parallel_provider.bridge.execution_timeout import timeout_postponed
-from airflow_parallel_provider.bridge.supervisor_lock import LockedComms
+from airflow_parallel_provider.bridge.supervisor.execution_timeout import timeout_postponed
+from airflow_parallel_provider.bridge.supervisor.shared_comms import LockedComms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""What a run tells the deployment's monitoring: StatsD or OpenTelemetry metrics, and one span per stage.
+"""Metrics of a run for the deployment's monitoring (StatsD or OpenTelemetry), and one span per stage.
 
-Few names and few tags, so that a monitoring system can keep them: nothing here is told per item, per worker or per
-run id. All of it happens on the task's main thread, and nothing of it can fail the task.
+There are few names and few tags, so that a monitoring system can keep them: no metric per item, worker or run id. All
+of it runs on the task's main thread, and none of it can fail the task.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "parallel_pipeline"
 GAUGES_EVERY: Final = 10.0
-"""Seconds between two sets of gauges while a run goes on."""
+"""Seconds between two sets of gauges during a run."""
 
 _FATES: Final = ("committed", "filtered", "dead_lettered", "skipped", "unfinished")
 _STAGE_COUNTS: Final = ("failed", "retried", "timed_out", "workers_lost")
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 class Telemetry:
     """Follows one run. Main thread only; never raises.
 
-    :param stats: takes counters, gauges and timings as Airflow's own ``Stats`` does.
-    :param clock: seconds; only tests give another one.
+    :param stats: takes counters, gauges and timings; None: Airflow's own ``Stats``.
+    :param clock: returns seconds; only tests replace it.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Telemetry:
                 self._spans[name] = tracer.start_span(f"{PREFIX}.stage {name}", attributes=attributes)
 
     def observe(self, snapshot: Mapping[str, Any]) -> None:
-        """Tell gauges when it is time."""
+        """Send the gauges when they are due."""
         if snapshot.get("final") or self._clock() < self._due:
             return
         self._due = self._clock() + GAUGES_EVERY
@@ -73,32 +73,32 @@ class Telemetry:
                 self._gauge("stage.workers", stage.get("workers_now"), stage=stage["name"])
 
     def end(self, outcome: Mapping[str, Any] | None, state: str) -> None:
-        """Tell what the run has come to, and close the spans."""
-        told = outcome or {}
+        """Send the final counts, and close the spans."""
+        counts = outcome or {}
         with _quietly():
-            self._close_spans(told, state)
+            self._close_spans(counts, state)
         with _quietly():
             self._count("runs", 1, state=state)
-            self._send().timing(f"{PREFIX}.duration", 1000 * float(told.get("seconds") or 0), tags=self._tags)
+            self._send().timing(f"{PREFIX}.duration", 1000 * float(counts.get("seconds") or 0), tags=self._tags)
             for fate in _FATES:
-                self._count("items", told.get(f"items_{fate}"), fate=fate)
-            self._count("rows", told.get("rows_committed"))
-            self._count("chunks", told.get("chunks_committed"))
-            for stage in told.get("stages", ()):
+                self._count("items", counts.get(f"items_{fate}"), fate=fate)
+            self._count("rows", counts.get("rows_committed"))
+            self._count("chunks", counts.get("chunks_committed"))
+            for stage in counts.get("stages", ()):
                 for what in _STAGE_COUNTS:
                     self._count(f"stage.{what}", stage.get(what), stage=stage["name"])
                 self._gauge("stage.busy_fraction", stage.get("busy_fraction"), stage=stage["name"])
 
-    def _close_spans(self, told: Mapping[str, Any], state: str) -> None:
+    def _close_spans(self, outcome: Mapping[str, Any], state: str) -> None:
         from opentelemetry.trace import Status, StatusCode
 
         spans, self._spans = self._spans, {}
-        figures = {stage["name"]: stage for stage in told.get("stages", ())}
+        stages = {stage["name"]: stage for stage in outcome.get("stages", ())}
         for name, span in spans.items():
-            stage = figures.get(name, {})
+            stage = stages.get(name, {})
             names = ("workers", "items_in", "items_out", *_STAGE_COUNTS, "busy_fraction", "p50_ms", "p99_ms")
             span.set_attributes({f"{PREFIX}.{each}": stage[each] for each in names if stage.get(each) is not None})
-            span.set_attribute(f"{PREFIX}.bottleneck", told.get("bottleneck") == name)
+            span.set_attribute(f"{PREFIX}.bottleneck", outcome.get("bottleneck") == name)
             if state != "success":
                 span.set_status(Status(StatusCode.ERROR, state))
             span.end()
@@ -125,24 +125,24 @@ class Telemetry:
 def _quietly() -> Iterator[None]:
     try:
         yield
-    except Exception:  # figures about the work are not the work
-        log.debug("Monitoring could not be told", exc_info=True)
+    except Exception:  # monitoring never fails a task
+        log.debug("Monitoring could not be reached", exc_info=True)
 
 
 def fill_outlets(context: Mapping[str, Any], outcome: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Write what was loaded into the events of the task's asset outlets: whoever is triggered by one can read it.
+    """Write what was loaded into the events of the task's asset outlets, where the DAGs they trigger can read it.
 
-    What the author has written there already stays.
+    Values that the author has written there stay as they are.
     """
     events = context.get("outlet_events")
     outlets = getattr(getattr(context.get("ti"), "task", None), "outlets", None) or ()
     if events is None:
         return
     names = ("rows_committed", "items_committed", "items_dead_lettered", "items_skipped", "seconds")
-    told = {"load_key": facts["load_key"], "sink": facts["sink"], **{each: outcome.get(each) for each in names}}
+    values = {"load_key": facts["load_key"], "sink": facts["sink"], **{each: outcome.get(each) for each in names}}
     for outlet in outlets:
         with _quietly():
             if _compat.is_asset(outlet):
                 extra = events[outlet].extra
-                for name, value in told.items():
+                for name, value in values.items():
                     extra.setdefault(name, value)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_parallel_provider.bridge.identity import RunIdentity
-from airflow_parallel_provider.bridge.metrics import SIZE_LIMIT, LiveMetrics, fit
-from airflow_parallel_provider.bridge.publisher import Publisher
+from airflow_parallel_provider.bridge.publishing.live_metrics import SIZE_LIMIT, LiveMetrics, fit
+from airflow_parallel_provider.bridge.publishing.publisher import Publisher
 from airflow_parallel_provider.monitoring.history import History
 from airflow_parallel_provider.monitoring.json_values import json_size, to_json_value
 from tests.support.airflow_doubles import FakeStateStore, FakeTaskInstance, snapshot

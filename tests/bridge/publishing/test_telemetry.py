@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from airflow_parallel_provider import DROP, ListSink, Pipeline, Stage, StopToken
 from airflow_parallel_provider.bridge.identity import RunIdentity
+from airflow_parallel_provider.bridge.publishing.telemetry import GAUGES_EVERY, Telemetry
 from airflow_parallel_provider.bridge.settings import Settings, capped
 from airflow_parallel_provider.bridge.task_run import run_in_task
-from airflow_parallel_provider.bridge.telemetry import GAUGES_EVERY, Telemetry
 from airflow_parallel_provider.errors import PlanError, RunFailed
 from tests.support.airflow_doubles import snapshot
 

@@ -1,4 +1,4 @@
-"""What a pipeline tells OpenLineage: the tables it read and wrote, their columns, how many rows; once per run."""
+"""Lineage of a run for OpenLineage: the tables it read and wrote, their columns, how many rows; once per run."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ COUNTS: Final = (
 )
 _CAUSES: Final = 10
 _DEADLINE: Final = 3.0
-"""Seconds a database may take to tell the columns of a table; the OpenLineage provider waits ten for everything."""
+"""Seconds a database may take to list the columns of a table; the OpenLineage provider waits ten for everything."""
 
 log = logging.getLogger(__name__)
 
 
-def lineage_of(source: Any, sink: Any, figures: Mapping[str, Any] | None) -> Any:
+def lineage_of(source: Any, sink: Any, outcome: Mapping[str, Any] | None) -> Any:
     """An ``OperatorLineage``; None where the OpenLineage provider is not installed or nothing is known.
 
-    One statement for each table, whatever the writer does chunk by chunk.
+    Each table is named once, however many chunks the sink commits.
 
-    :param source: the operator's; a source with ``table`` and ``conn_id`` is an input.
-    :param sink: the operator's; a sink with ``table`` and ``conn_id`` is the output, and its table of dead letters
-        another one where this run has written some.
-    :param figures: the run's, as of its end, however it ended; None where it did not get so far.
+    :param source: the operator's source; one with ``table`` and ``conn_id`` is an input.
+    :param sink: the operator's sink; one with ``table`` and ``conn_id`` is the output, and its table of dead letters
+        is a second output where this run has written some.
+    :param outcome: the run's report or last snapshot as a dict, however it ended; None where the run did not start.
     """
     try:
         from airflow.providers.openlineage.extractors import OperatorLineage
 
-        from airflow_parallel_provider.bridge.lineage_facet import ParallelPipelineRunFacet
+        from airflow_parallel_provider.bridge.publishing.lineage_facet import ParallelPipelineRunFacet
     except ImportError:
         return None
-    told = figures or {}
+    counts = outcome or {}
     inputs = [_input(source)] if _is_table(source) else []
-    outputs = _outputs(sink, told) if _is_table(sink) else []
-    facets = {RUN_FACET: ParallelPipelineRunFacet(**_account(told))} if told else {}
+    outputs = _outputs(sink, counts) if _is_table(sink) else []
+    facets = {RUN_FACET: ParallelPipelineRunFacet(**_facet_fields(counts))} if counts else {}
     if not inputs and not outputs and not facets:
         return None
     return OperatorLineage(inputs=inputs, outputs=outputs, run_facets=facets)
 
 
-def added_up(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The figures of several runs of one task as those of one; None for none."""
+def sum_of_runs(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The outcomes of several runs of one task as one outcome; None for none."""
     if not runs:
         return None
     counts = {name: sum(int(each.get(name) or 0) for each in runs) for name in COUNTS}
@@ -64,34 +64,36 @@ def _is_table(end: Any) -> bool:
 def _input(source: Any) -> Any:
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
-    return Dataset(*_place(source, source.table), facets=_schema(source, look=True))
+    return Dataset(*_name_of(source, source.table), facets=_schema(source, reflect=True))
 
 
-def _outputs(sink: Any, told: Mapping[str, Any]) -> list[Any]:
+def _outputs(sink: Any, outcome: Mapping[str, Any]) -> list[Any]:
     from airflow.providers.common.compat.openlineage.facet import OutputDataset
 
-    facets = _schema(sink, look=bool(told.get("rows_committed")))
-    outputs = [OutputDataset(*_place(sink, sink.table), facets=facets, outputFacets=_rows(told, "rows_committed"))]
-    letters = getattr(sink, "dead_letter_table", None)
-    if letters and told.get("items_dead_lettered"):
-        outputs.append(OutputDataset(*_place(sink, letters), outputFacets=_rows(told, "items_dead_lettered")))
+    facets = _schema(sink, reflect=bool(outcome.get("rows_committed")))
+    rows = _row_count(outcome, "rows_committed")
+    outputs = [OutputDataset(*_name_of(sink, sink.table), facets=facets, outputFacets=rows)]
+    dead_letters = getattr(sink, "dead_letter_table", None)
+    if dead_letters and outcome.get("items_dead_lettered"):
+        rows = _row_count(outcome, "items_dead_lettered")
+        outputs.append(OutputDataset(*_name_of(sink, dead_letters), outputFacets=rows))
     return outputs
 
 
-def _rows(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _row_count(outcome: Mapping[str, Any], name: str) -> dict[str, Any]:
     from airflow.providers.common.compat.openlineage.facet import OutputStatisticsOutputDatasetFacet
 
-    rows = told.get(name)
+    rows = outcome.get(name)
     return {} if rows is None else {"outputStatistics": OutputStatisticsOutputDatasetFacet(rowCount=int(rows))}
 
 
-def _place(end: Any, table: str) -> tuple[str, str]:
-    """Namespace and name of a table, as OpenLineage's naming rules want them."""
+def _name_of(end: Any, table: str) -> tuple[str, str]:
+    """Namespace and name of a table, as OpenLineage's naming rules prescribe."""
     try:
         connection = _compat.find_connection(end.conn_id)
         hook = connection.get_hook()
         info = hook.get_openlineage_database_info(connection)
-    except Exception:  # a hook that knows no lineage: the connection's own fields must do
+    except Exception:  # the hook does not support lineage: the fields of the connection have to suffice
         log.debug("No lineage from the hook of %s", end.conn_id, exc_info=True)
         info = None
     if info is None:
@@ -104,17 +106,17 @@ def _place(end: Any, table: str) -> tuple[str, str]:
 def _default_schema(hook: Any) -> str | None:
     try:
         found: str | None = hook.get_openlineage_default_schema()
-    except Exception:  # noqa: BLE001 - it may have to ask the database
+    except Exception:  # noqa: BLE001 - it may have to query the database
         return None
     return found
 
 
-def _schema(end: Any, *, look: bool) -> dict[str, Any]:
-    """The columns that the author has declared; else, with ``look``, those that the table has."""
+def _schema(end: Any, *, reflect: bool) -> dict[str, Any]:
+    """The columns that the author has declared; else, with ``reflect``, those that the table has."""
     from airflow.providers.common.compat.openlineage.facet import SchemaDatasetFacet, SchemaDatasetFacetFields
 
     columns: Any = getattr(end, "declared_columns", None)
-    if not columns and look:
+    if not columns and reflect:
         columns = _columns_of_table(end)
     if not columns:
         return {}
@@ -132,17 +134,17 @@ def _columns_of_table(end: Any) -> tuple[Any, ...]:
             shape = database.backend.catalog.reflect(database.connection(), end.table, getattr(end, "schema", None))
         finally:
             database.close()
-    except Exception:  # lineage is not the work
-        log.debug("The columns of %s cannot be had", end.table, exc_info=True)
+    except Exception:  # lineage never fails a task
+        log.debug("The columns of %s cannot be read", end.table, exc_info=True)
         return ()
-    wanted = getattr(end, "columns", None)  # of a source: the names it reads
-    return () if shape is None else tuple(each for each in shape.columns if not wanted or each.name in wanted)
+    names = getattr(end, "columns", None)  # of a source: the columns it reads
+    return () if shape is None else tuple(each for each in shape.columns if not names or each.name in names)
 
 
-def _account(told: Mapping[str, Any]) -> dict[str, Any]:
+def _facet_fields(outcome: Mapping[str, Any]) -> dict[str, Any]:
     failures = [
         {"stage": str(each.get("stage")), "cause": str(each.get("cause"))[:200], "count": int(each.get("count") or 0)}
-        for each in list(told.get("failures") or ())[:_CAUSES]
+        for each in list(outcome.get("failures") or ())[:_CAUSES]
     ]
-    counts = {name: int(told[name]) for name in COUNTS if told.get(name) is not None}
-    return {"state": str(told.get("state")), "counts": counts, "failures": failures}
+    counts = {name: int(outcome[name]) for name in COUNTS if outcome.get(name) is not None}
+    return {"state": str(outcome.get("state")), "counts": counts, "failures": failures}

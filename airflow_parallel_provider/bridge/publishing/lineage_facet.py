@@ -1,4 +1,4 @@
-"""The facet of a run in OpenLineage. Importable where OpenLineage is installed; a module of its own because of that."""
+"""The facet of a run in OpenLineage, in its own module: it can be imported only where OpenLineage is installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.providers.common.compat.openlineage.facet import RunFacet
 
 @attr.define
 class ParallelPipelineRunFacet(RunFacet):  # type: ignore[misc]  # OpenLineage's classes have no types here
-    """How a run ended, what became of its items, and why some failed: causes, never the items themselves."""
+    """How a run ended, what happened to its items, and why some failed: causes, never the items themselves."""
 
     state: str
     counts: dict[str, int]

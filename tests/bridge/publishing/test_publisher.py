@@ -16,12 +16,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
 from airflow_parallel_provider import ListSink, Pipeline, Stage, StopToken
-from airflow_parallel_provider.bridge import publisher as module
 from airflow_parallel_provider.bridge.identity import RunIdentity
-from airflow_parallel_provider.bridge.metrics import LiveMetrics
-from airflow_parallel_provider.bridge.publisher import Publisher
+from airflow_parallel_provider.bridge.publishing import publisher as module
+from airflow_parallel_provider.bridge.publishing.live_metrics import LiveMetrics
+from airflow_parallel_provider.bridge.publishing.publisher import Publisher
+from airflow_parallel_provider.bridge.publishing.telemetry import Telemetry
 from airflow_parallel_provider.bridge.task_run import run_in_task
-from airflow_parallel_provider.bridge.telemetry import Telemetry
 from airflow_parallel_provider.errors import RunStopped
 from tests.support.airflow_doubles import FakeStateStore, FakeTaskInstance, snapshot
 from tests.support.sync import WAIT_SECONDS, Gate, in_background
@@ -64,7 +64,7 @@ class SlowTaskInstance(FakeTaskInstance):
 def slow(context_of: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """A context whose line does not answer before the end of the test."""
     importlib.import_module("airflow.settings")  # sets logging up; later it would take caplog's handler away
-    monkeypatch.setattr(module, "HURRY", 0.1)
+    monkeypatch.setattr(module, "HURRIED_SECONDS", 0.1)
     context = {**context_of(), "ti": SlowTaskInstance()}
     yield context
     context["ti"].gate.open()
@@ -146,7 +146,7 @@ def test_stop_is_heard_while_a_push_waits_for_its_answer(
     assert slow["ti"].waits == 1, "it ended without the answer"
     assert publishing(), "somebody else still waits for it"
     assert slow["ti"].pushed == []
-    assert "The last figures are not written" in caplog.text
+    assert "The last metrics are not written" in caplog.text
 
 
 def test_execution_timeout_is_on_time_while_a_push_waits_for_its_answer(slow: dict[str, Any]) -> None:
@@ -172,7 +172,7 @@ def test_run_that_has_ended_well_waits_for_its_last_figures(slow_at_the_end: dic
 def test_run_that_has_ended_well_does_not_wait_for_ever(
     slow_at_the_end: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "LAST_WRITES_SECONDS", 0.1)
 
     summary = run_in_task(slow_at_the_end, short, StopToken())
 
@@ -202,7 +202,7 @@ def test_run_that_has_ended_well_stays_so_when_its_time_is_over_while_it_waits(
 
     assert summary["state"] == "success"
     assert slow_at_the_end["ti"].waits == 1
-    assert "execution_timeout is over" in caplog.text
+    assert "execution_timeout has passed" in caplog.text
 
 
 def test_run_that_has_failed_says_why_when_its_time_is_over_while_it_waits(
@@ -217,7 +217,7 @@ def test_run_that_has_failed_says_why_when_its_time_is_over_while_it_waits(
         run_in_task(slow_at_the_end, failing, StopToken())
 
     assert slow_at_the_end["ti"].waits == 1
-    assert "execution_timeout is over" in caplog.text
+    assert "execution_timeout has passed" in caplog.text
 
 
 def test_run_that_has_ended_well_stays_so_when_its_time_is_over_while_others_are_told(
@@ -228,7 +228,7 @@ def test_run_that_has_ended_well_stays_so_when_its_time_is_over_while_others_are
     summary = run_in_task(context_of(), short, StopToken())
 
     assert summary["state"] == "success"
-    assert "execution_timeout is over" in caplog.text
+    assert "execution_timeout has passed" in caplog.text
 
 
 def test_run_that_has_failed_says_why_when_its_time_is_over_while_others_are_told(
@@ -240,13 +240,13 @@ def test_run_that_has_failed_says_why_when_its_time_is_over_while_others_are_tol
     with pytest.raises(AirflowFailException, match="no such thing"):
         run_in_task(slow_at_the_end, failing, StopToken())
 
-    assert "execution_timeout is over" in caplog.text
-    assert "Airflow has not answered for" in caplog.text
+    assert "execution_timeout has passed" in caplog.text
+    assert "no response from Airflow for" in caplog.text
 
 
 def test_what_was_given_up_is_not_written_later(slow: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The next try may have begun by then, with figures of its own."""
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "LAST_WRITES_SECONDS", 0.05)
     publisher = Publisher(slow)
     with publisher.at_work(StopToken()):
         publisher.push("one", {})

@@ -1,4 +1,4 @@
-"""Live metrics: what the engine tells every second becomes an XCom every few seconds and a log line now and then."""
+"""Live metrics: turns the engine's snapshot of every second into an XCom every few seconds and a log line every ten."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from airflow_parallel_provider.bridge.identity import RunIdentity
-    from airflow_parallel_provider.bridge.publisher import Publisher
+    from airflow_parallel_provider.bridge.publishing.publisher import Publisher
 
 METRICS_KEY: Final = "pipeline_metrics"
-"""XCom key of the snapshot; on Airflow 3.3 and later also, with ``/try-<n>`` behind it, key in the task state store."""
+"""XCom key of the snapshot; on Airflow 3.3 and later, with ``/try-<n>`` added, also its key in the task state store."""
 SIZE_LIMIT: Final = 30_000
-"""Bytes of one snapshot as JSON: it is written every few seconds and read by every open page."""
+"""Most bytes of one snapshot as JSON: it is written every few seconds and read by every open page."""
 OBSERVE_EVERY: Final = 1.0
 """Seconds between two calls of :meth:`LiveMetrics.observe`."""
-_FAST, _SLOW, _FAST_FOR, _LOG_EVERY, _LOOK_AHEAD_EVERY = 2.0, 5.0, 60.0, 10.0, 30.0
+_FAST, _SLOW, _FAST_FOR, _LOG_EVERY, _FORECAST_EVERY = 2.0, 5.0, 60.0, 10.0, 30.0
 _STORE_EVERY = 10.0
-"""The task state store is for tries that are over: whoever watches a run looks at the XCom."""
+"""The task state store serves tries that have ended; a page that follows a running try reads the XCom."""
 _PAUSE_PER_SECOND, _SLOWEST = 20, 300.0
-"""An API server that takes its time is given more: the line to it is there for what workers ask, and for the heartbeat,
-nineteen twentieths of the time at least."""
+"""A slow API server gets longer pauses: for at least 19 of 20 seconds the supervisor comms are free for the requests of
+workers and for the heartbeat."""
 _WORKERS, _DECISIONS = 24, 40
-"""Workers and changes of their number in one snapshot; the report has more."""
+"""Most workers, and most changes of their number, in one snapshot; the report has more."""
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,11 @@ log = logging.getLogger(__name__)
 class LiveMetrics:
     """Follows one run. All methods run on the task's main thread.
 
-    :param publisher: writes values where people see them; never raises.
-    :param identity: which try this is.
+    :param publisher: writes the snapshots to Airflow; never raises.
+    :param identity: the try.
     :param facts: further plain values for each snapshot (where the rows go, the load key).
-    :param clock: seconds; only tests give another one.
-    :param push_every: seconds between two snapshots at least.
+    :param clock: returns seconds; only tests replace it.
+    :param push_every: least seconds between two snapshots.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class LiveMetrics:
         self._began = clock()
         self._logged = self._began
         self._stored = -math.inf
-        self._published = -math.inf  # the first snapshot goes out at once: a page that is open shows that it has begun
+        self._published = -math.inf  # the first snapshot goes out at once, so that an open page shows the start
         self._history = History()
         self._progress = Progress()
         self._last: Mapping[str, Any] = {}
         self._ended = False
         self._cost = 0.0
-        self._outlook: dict[str, Any] | None = None
-        self._looked_ahead = self._began
+        self._forecast: dict[str, Any] | None = None
+        self._forecast_at = self._began
 
     def observe(self, snapshot: Mapping[str, Any]) -> None:
-        """Take a snapshot of the engine; publish and log when it is time."""
+        """Take a snapshot of the engine; publish and log it when that is due."""
         with self._counted():
             self._observe(snapshot)
 
@@ -82,7 +82,7 @@ class LiveMetrics:
         self._last = snapshot
         self._progress.add(snapshot)
         if snapshot.get("final"):
-            return  # end() publishes it, once the state is known
+            return  # end() publishes it with the final state
         self._history.add(snapshot)
         now = self._clock()
         usual = _FAST if now - self._began < _FAST_FOR else _SLOW
@@ -95,10 +95,10 @@ class LiveMetrics:
             log.info("%s", self._progress.line(snapshot))
 
     def end(self, outcome: Mapping[str, Any] | None, state: str) -> None:
-        """Publish the last snapshot; only the first call does anything.
+        """Publish the last snapshot; only the first call has an effect.
 
-        :param outcome: the report as a dict; None where the run was torn down before there was one.
-        :param state: how it ended; a report's own state wins.
+        :param outcome: the report as a dict; None where the run ended without a report.
+        :param state: how the run ended; the state of a report takes precedence.
         """
         if self._ended:
             return
@@ -108,11 +108,11 @@ class LiveMetrics:
                 last = {**self._last, "state": state, **(outcome or {})}
                 self._history.add(last)
                 self._publish(last, final=True)
-        except Exception:  # figures about the work are not the work (the engine guards observe() in the same way)
+        except Exception:  # metrics never fail a run (the engine guards observe() in the same way)
             log.warning("The last metrics could not be written", exc_info=True)
 
     def _publish(self, snapshot: Mapping[str, Any], *, final: bool) -> None:
-        self._look_ahead(snapshot, final=final)
+        self._update_forecast(snapshot, final=final)
         value = {
             "format": 1,
             "final": final,
@@ -120,7 +120,7 @@ class LiveMetrics:
             "updated_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "recent_items_per_second": round(self._progress.rate, 1),
             "seconds_left": None if final else self._progress.seconds_left(snapshot),
-            "outlook": self._outlook,
+            "outlook": self._forecast,
             "metrics_cpu_seconds": round(self._cost + self._publisher.cpu_seconds, 3),
             **self._facts,
             **{name: each for name, each in snapshot.items() if name not in ("final", "series")},
@@ -134,18 +134,18 @@ class LiveMetrics:
             key = f"{METRICS_KEY}/try-{self._identity.attempt}"
             self._publisher.store(key, without_items(bounded), last=final)
 
-    def _look_ahead(self, snapshot: Mapping[str, Any], *, final: bool) -> None:
-        if not final and self._clock() - self._looked_ahead < _LOOK_AHEAD_EVERY:
+    def _update_forecast(self, snapshot: Mapping[str, Any], *, final: bool) -> None:
+        if not final and self._clock() - self._forecast_at < _FORECAST_EVERY:
             return
-        self._looked_ahead = self._clock()
+        self._forecast_at = self._clock()
         try:
-            self._outlook = forecast(snapshot)
-        except Exception:  # a prediction is the last thing a run may fail from
-            log.debug("No outlook", exc_info=True)
+            self._forecast = forecast(snapshot)
+        except Exception:  # a forecast never fails a run
+            log.debug("The forecast failed", exc_info=True)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
-        """Add up the CPU time that all this takes: it is in the snapshot, for everybody to see."""
+        """Add the CPU time of the block to the cost of the metrics, which each snapshot shows."""
         began = time.thread_time()
         try:
             yield
@@ -156,8 +156,8 @@ class LiveMetrics:
 def without_items(value: dict[str, Any]) -> dict[str, Any]:
     """``value`` without the samples of failed items.
 
-    The task state store may be read by everybody who may see task instances. Items are data, and data in XComs is for
-    those who may read XComs.
+    All users who may see task instances may read the task state store. Items are data, so only users who may read XComs
+    may see them.
     """
     failures = []
     for cause in value.get("failures", ()):
@@ -170,7 +170,8 @@ def without_items(value: dict[str, Any]) -> dict[str, Any]:
 def fit(value: Mapping[str, Any], history: History, limit: int = SIZE_LIMIT) -> dict[str, Any]:
     """``value`` with the history as plain JSON of at most ``limit`` bytes.
 
-    What gives way first is the resolution of the history, then texts, then the rarer causes; the figures come last.
+    To fit, it first lowers the resolution of the history, then cuts texts, then drops the rarer causes. It never drops
+    the numbers of the run.
     """
     plain: dict[str, Any] = to_json_value(dict(value))
     while json_size({**plain, "history": history.as_dict()}) > limit and len(history) > 8:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_parallel_provider.bridge import _compat
-from airflow_parallel_provider.bridge.supervisor_lock import LockedComms, shared_with_threads
+from airflow_parallel_provider.bridge.supervisor.shared_comms import LockedComms, shared_with_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

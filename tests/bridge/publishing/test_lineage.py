@@ -13,8 +13,8 @@ import pytest
 from openlineage.client.serde import Serde
 
 from airflow_parallel_provider import ListSink, ParallelPipelineOperator, SinkTable, SqlSource
-from airflow_parallel_provider.bridge.lineage import added_up, lineage_of
 from airflow_parallel_provider.bridge.links import DeadLettersLink, SinkTableLink, table_url
+from airflow_parallel_provider.bridge.publishing.lineage import lineage_of, sum_of_runs
 
 pytestmark = pytest.mark.airflow
 
@@ -33,7 +33,7 @@ def operator(sink: Any, source: Any = (1, 2)) -> Any:
 
 def test_table_is_told_with_columns_and_rows() -> None:
     task = operator(SinkTable("orders", conn_id="warehouse", schema="shop", columns=COLUMNS))
-    task._remember({"rows_committed": 42})
+    task._keep_outcome({"rows_committed": 42})
 
     told = task.get_openlineage_facets_on_complete(None)
 
@@ -110,11 +110,11 @@ def test_columns_that_nobody_declared_are_those_of_the_table(tmp_path: Path, mon
 def test_several_runs_of_a_replay_are_added_up() -> None:
     runs = [{"state": "success", "rows_committed": 3, "failures": [{"count": 1}]}, {"state": "failed"}]
 
-    told = added_up(runs)
+    told = sum_of_runs(runs)
 
     assert told is not None
     assert (told["rows_committed"], told["state"], len(told["failures"])) == (3, "failed", 1)
-    assert added_up([]) is None
+    assert sum_of_runs([]) is None
 
 
 def test_source_that_is_a_table_is_an_input() -> None:

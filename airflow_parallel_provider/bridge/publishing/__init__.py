@@ -1,0 +1,1 @@
+"""What a run publishes: live metrics in XCom, metrics and spans for monitoring, lineage."""

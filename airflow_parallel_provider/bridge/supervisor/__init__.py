@@ -1,0 +1,1 @@
+"""Requests to the task's supervisor: from all threads of the task, and from its worker processes."""
