@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.values.items import SourceFile, storage_path, file_version
+from airflow_parallel_provider.values.items import SourceFile, file_version, storage_path
 
 
 def list_files(pattern: str, conn_id: str | None) -> tuple[SourceFile, ...]:
