@@ -27,21 +27,21 @@ def key_columns(given: object) -> tuple[str, ...]:
 
 
 def check_declared_name(name: str, value: object) -> None:
-    """Refuse what can be the name of nothing.
+    """Refuse what cannot be a name in a database.
 
     :raises PlanError: naming the field.
     """
     if not isinstance(value, str) or not value.strip():
         raise PlanError(f"SinkTable.{name}", value, "give a name: a text that is not empty")
-    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
         raise PlanError(f"SinkTable.{name}", value, "a name holds neither NUL nor halves of surrogate pairs")
 
 
 def check_text(field: str, value: object, *, optional: bool = False) -> None:
-    """Refuse what is not a text with something in it.
+    """Refuse what is not a text, or an empty one.
 
     :param field: with the name of its class.
-    :param optional: None is right, too.
+    :param optional: None is allowed.
     :raises PlanError: naming the field.
     """
     if value is None and optional:
@@ -56,8 +56,8 @@ def check_whole(
     """Refuse what is not a whole number within bounds.
 
     :param field: with the name of its class.
-    :param unit: what is counted, for the error.
-    :param optional: None is right, too.
+    :param unit: what is counted, for the error text.
+    :param optional: None is allowed.
     :raises PlanError: naming the field.
     """
     if value is None and optional:
@@ -81,8 +81,8 @@ def check_positive(field: str, value: object, *, unit: str = "seconds", optional
     """Refuse what is not a finite number above 0.
 
     :param field: with the name of its class.
-    :param unit: of the number, for the error.
-    :param optional: None is right, too.
+    :param unit: of the number, for the error text.
+    :param optional: None is allowed.
     :raises PlanError: naming the field.
     """
     if value is None and optional:
@@ -112,9 +112,9 @@ def _or_none(optional: bool) -> str:
 
 
 def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse what is not one of the words.
+    """Refuse what is not one of the choices.
 
-    :raises PlanError: naming the field and the words.
+    :raises PlanError: naming the field and the choices.
     """
     if value not in choices:
         raise PlanError(field, value, f"write {' or '.join(map(repr, choices))}")
@@ -139,5 +139,5 @@ def check_mapping(field: str, value: object) -> None:
 
 
 def name_of(function: Callable[..., Any] | None) -> str | None:
-    """What a function is called, for an identity: never its address."""
+    """The name of a function, for an identity: never its address."""
     return None if function is None else getattr(function, "__qualname__", type(function).__qualname__)

@@ -1,29 +1,29 @@
-"""Every error of the package, at a glance.
+"""All errors of the package.
 
 ::
 
     ParallelError
     ├── PlanError (ValueError)         the pipeline as declared cannot run; known before anything starts
     │   └── NotPicklable               a function or a global it uses cannot travel to a worker process
-    ├── RunFailed                      a run ended without success; ``.report`` says what happened
+    ├── RunFailed                      a run ended without success; ``.report`` is its report
     │   ├── ToleranceExceeded          more items failed than ``tolerance`` allows
     │   ├── SourceFailed               the source raised
     │   ├── SinkFailed                 the sink raised, or a chunk could not be committed
     │   ├── SetupFailed                a stage's ``setup`` kept failing, or did not end in time
-    │   ├── WorkersExhausted           a stage ran out of workers it may replace
+    │   ├── WorkersExhausted           a stage lost more workers than it may replace
     │   ├── WrongReturn                a stage's function returned what a stage may not return
-    │   └── RunStopped                 somebody asked the run to stop; ``.reason`` says who
+    │   └── RunStopped                 the run was asked to stop; ``.reason`` says why
     ├── ItemError                      why one item failed; a run counts these, it does not raise them
     │   ├── ItemTimeout                one call took longer than the stage's ``timeout``
     │   └── WorkerLost                 the worker died without answering (exit code or signal is kept)
-    ├── SourceError                    what a source reads from cannot be read
+    ├── SourceError                    the database, server or files of a source cannot be read
     └── SinkError
-        ├── LoadMismatch (terminal)    this load was begun with another chunk size or source
+        ├── LoadMismatch (terminal)    this load began with another chunk size or source
         ├── SchemaMismatch (terminal)  the rows do not fit the table
-        ├── RowsRejected (terminal)    more rows were rejected than may be
+        ├── RowsRejected (terminal)    more rows were rejected than the load may have
         └── UnsafeTable (terminal)     the table cannot take part in a transaction
 
-*Terminal* errors can never succeed by trying again; *transient* ones may. Every error survives pickling.
+After a *terminal* error another attempt cannot succeed; after a *transient* one it may. Every error survives pickling.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class TerminalError(Exception):
-    """Mixin: trying again cannot help. ``Retry`` never repeats a call that raised one."""
+    """Mixin: another attempt cannot succeed. ``Retry`` never repeats a call that raised one."""
 
 
 class TransientError(Exception):
@@ -67,7 +67,7 @@ class PlanError(ParallelError, ValueError):
         return f"{self.field}={shown}: {self.cure}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The value may be the very thing that cannot be pickled: its text is enough on the other side.
+        # The value may be what cannot be pickled: its text is enough on the other side.
         return type(self)._restore, (self.field, repr(self.value), self.cure)
 
     @classmethod
@@ -92,7 +92,7 @@ class RunFailed(ParallelError):
     """A run ended without success.
 
     :param message: one sentence, then the causes with their counts.
-    :param report: the full account; ``None`` only where the run ended before it began.
+    :param report: of the run; None only where the run failed before it started.
     """
 
     def __init__(self, message: str, report: RunReport | None = None) -> None:
@@ -129,7 +129,7 @@ class WrongReturn(RunFailed, TerminalError):
 
 
 class RunStopped(RunFailed):
-    """The run was asked to stop. ``reason`` says by whom and why."""
+    """The run was asked to stop; ``reason`` says why."""
 
     def __init__(self, message: str, report: RunReport | None = None, reason: str = "") -> None:
         super().__init__(message, report)
@@ -150,15 +150,15 @@ class WorkerLost(ItemError, TransientError):
 
 
 class SourceError(ParallelError):
-    """What a source reads from cannot be read: a database, a server or a file that does not answer as it should."""
+    """The database, server or file of a source cannot be read, or does not answer as it should."""
 
 
 class SinkError(ParallelError):
-    """Something is wrong with the table or its ledger."""
+    """A problem with the table of a sink or with its ledger."""
 
 
 class LoadMismatch(SinkError, TerminalError):
-    """This load was begun with another chunk size or source: its chunks would not be the same chunks."""
+    """This load began with another chunk size or source: its chunks would not be the same chunks."""
 
 
 class SchemaMismatch(SinkError, TerminalError):

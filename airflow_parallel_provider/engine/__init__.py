@@ -1,1 +1,1 @@
-"""The staged engine: pure Python, no Airflow, no database. See README.md beside this file for the way of the data."""
+"""The staged engine: pure Python, no Airflow, no database. README.md in this folder shows the way of the data."""

@@ -27,19 +27,19 @@ class Pipeline(PipelinePlan):
         waits until a chunk is complete before it cuts batches; keep chunks several batches long.
     :param tolerance: how many items may fail; an int counts items, a float is a fraction; 0 fails the run at the first.
     :param max_in_flight: most items that are read but not committed; at least ``chunk_size``; default: four chunks,
-        and up to 200,000 items while their functions are fast and they and their results light (64 MiB, estimated).
+        and up to 200,000 items while functions are fast and items and results light (64 MiB, estimated).
     :param timeout: seconds the whole run may take; None: no limit.
     :param load_key: names the load; a second run with the same key skips the chunks that the sink has committed.
-    :param attempt: which try of the load this is, from 1; only written down.
-    :param labels: for people: where the load comes from.
+    :param attempt: which try of the load this is, from 1; only stored.
+    :param labels: information for people about the origin of the load; only stored.
     :param name: shown in the report.
     :param worker_env: environment variables set inside worker processes only.
-    :param worker_hooks: what else worker processes are given; see :class:`.host.WorkerHooks`.
-    :param family: what this load and its predecessors have in common, where ``load_key`` tells them apart; None: the
-        load has no predecessors but those of the same ``load_key``. See ``SinkTable.on_rerun``.
-    :param generation: which of its family's loads it is: the same text for all tries that belong together.
-    :param memory_limit: bytes of resident memory of the task process and its workers together at which the source is
-        slowed (from 85 % on); None: not watched. A limit of one worker process is :attr:`Stage.memory_limit`.
+    :param worker_hooks: what the surroundings of the run add to worker processes; see :class:`.WorkerHooks`.
+    :param family: shared by this load and its predecessors with another ``load_key``; None: only loads of the same
+        ``load_key`` are its predecessors. See ``SinkTable.on_rerun``.
+    :param generation: which load of its family it is: the same text for all tries that belong together.
+    :param memory_limit: bytes of resident memory of the task process and its workers together; from 85 % on the source
+        is slowed. None: no limit. For one worker process see :attr:`Stage.memory_limit`.
     :raises PlanError: naming the field, the value and the cure.
     """
 
@@ -59,12 +59,12 @@ class Pipeline(PipelinePlan):
         observe: Observer | None = None,
         observe_every: float = 2.0,
     ) -> RunReport:
-        """Run it; block until it has ended.
+        """Run the pipeline and wait until it has ended.
 
-        :param stop: set it to have the run aborted; it then raises :class:`RunStopped` in less than five seconds.
+        :param stop: aborts the run when it is set; the run then raises :class:`RunStopped` in less than five seconds.
         :param observe: called on this thread with a snapshot (plain JSON, the keys of :meth:`RunReport.as_dict`) every
             ``observe_every`` seconds and once at the end.
-        :raises RunFailed: one of its subclasses when the run ended without success; ``.report`` is the full account.
+        :raises RunFailed: one of its subclasses when the run ended without success; ``.report`` is the full report.
         :raises PlanError: when there is no sink.
         """
         from airflow_parallel_provider.engine.run.run import Run
@@ -78,12 +78,12 @@ class Pipeline(PipelinePlan):
         return Run(self, self.sink, stop=stop, observe=observe, observe_every=observe_every).execute()
 
     def stream(self, *, stop: StopToken | None = None) -> Generator[Any, None, RunReport]:
-        """Iterate over the rows; for people who only want the parallelism.
+        """Iterate over the rows, without a sink.
 
         Rows come chunk by chunk, and one chunk may wait for the consumer: a slow consumer slows the pipeline. The run
-        starts with the first ``next`` and is stopped when the iteration is given up.
+        starts with the first ``next`` and stops when the iteration ends early.
 
-        :param stop: set it to have the run aborted.
+        :param stop: aborts the run when it is set.
         :return: as the generator's return value, the report.
         :raises PlanError: when the pipeline has a sink of its own.
         :raises RunFailed: as :meth:`run` does, after the rows that were committed before.
@@ -92,7 +92,7 @@ class Pipeline(PipelinePlan):
 
         if self.sink is not None:
             raise PlanError(
-                "Pipeline.sink", self.sink, "stream() hands the rows to you: leave the sink out, or use run()"
+                "Pipeline.sink", self.sink, "stream() yields the rows itself: leave the sink out, or use run()"
             )
         return stream_rows(self, stop=stop or StopToken())
 
@@ -100,7 +100,7 @@ class Pipeline(PipelinePlan):
     def simulate(
         report: RunReport, *, workers: Mapping[str, int] | None = None, machines: int = 1, cpus: int | None = None
     ) -> Prediction:
-        """Predict what a run that was measured would take with other numbers of workers.
+        """Predict how long a reported run would take with other numbers of workers.
 
         See :func:`airflow_parallel_provider.engine.analysis.simulate.simulate` for the method and its limits.
         """

@@ -1,4 +1,4 @@
-"""Parallel sub-tasks of one item, inside a stage's function; results in order."""
+"""Parallel sub-tasks of one item, inside a stage's function."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _Result = TypeVar("_Result")
 def sub_map(function: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int = 4) -> Iterator[_Result]:
     """Call ``function`` for each of ``items`` on ``workers`` threads; yield the results in the order of the items.
 
-    For use inside a stage's function, where one item falls into parts (pages of a document, objects in an image)::
+    For use inside a stage's function, where one item has several parts (pages of a document, objects in an image)::
 
         def enrich(order):
-            return {**order, "prices": list(sub_map(get_connection, order["articles"], workers=8))}
+            return {**order, "prices": list(sub_map(look_up, order["articles"], workers=8))}
 
-    At most twice ``workers`` sub-tasks are under way, so that ``items`` may be long. The first error ends it: sub-tasks
-    that have not begun are not begun, and the error says in a note which sub-task it came from.
+    At most twice ``workers`` sub-tasks are submitted at a time, so that ``items`` may be long. The first error ends it:
+    no further sub-task begins, and a note on the error names the sub-task that raised it.
 
     :raises PlanError: when ``workers`` is not a whole number from 1.
     """
@@ -34,15 +34,15 @@ def sub_map(function: Callable[[_Item], _Result], items: Iterable[_Item], *, wor
 
 def _results(function: Callable[[Any], Any], items: Iterator[Any], workers: int) -> Iterator[Any]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="parallel-subtask")
-    under_way: deque[Future[Any]] = deque()
+    submitted: deque[Future[Any]] = deque()
     try:
         for number in itertools.count():
-            for item in itertools.islice(items, 2 * workers - len(under_way)):
-                under_way.append(pool.submit(contextvars.copy_context().run, function, item))
-            if not under_way:
+            for item in itertools.islice(items, 2 * workers - len(submitted)):
+                submitted.append(pool.submit(contextvars.copy_context().run, function, item))
+            if not submitted:
                 return
             try:
-                result = under_way.popleft().result()
+                result = submitted.popleft().result()
             except BaseException as error:
                 error.add_note(f"in sub-task {number}")
                 raise

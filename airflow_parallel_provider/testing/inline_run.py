@@ -1,4 +1,4 @@
-"""One run on one thread: the engine's own parts, each called by the one before it instead of by a thread of its own."""
+"""A run on one thread: the parts of the engine, each called by the one before it instead of by its own thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_parallel_provider.errors import RunFailed, RunStopped
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an error is for whoever runs the test, not for the pipeline: Ctrl-C, ``pytest.fail``, a timeout."""
+    """Whether an error must end the test instead of an item: Ctrl-C, ``pytest.fail``, a timeout."""
     pytest = sys.modules.get("_pytest.outcomes")  # only where a test runs under pytest
     outcomes = () if pytest is None else (pytest.OutcomeException,)
     return isinstance(error, (KeyboardInterrupt, *outcomes))
@@ -77,7 +77,7 @@ class InlineRunState(RunState):
 
 
 class DirectSinkWriter(SinkWriter):
-    """Commits each chunk inside the call that says it is complete."""
+    """Commits each chunk inside the call that reports it complete."""
 
     def __init__(self, run: InlineRun) -> None:
         ordered = run.state.plan.ordered
@@ -102,7 +102,7 @@ class DirectSinkWriter(SinkWriter):
             raise ChannelBroken
 
     def skip(self, index: int) -> None:
-        """Pass over a chunk that is in."""
+        """Skip a chunk that is committed."""
         super().skip(index)
         self._guarded(self._commit_ready)
 
@@ -146,7 +146,7 @@ class DirectSinkWriter(SinkWriter):
 
 
 class _Guarded:
-    """A stage's code that lets an interrupt out: the engine counts whatever a call raises as that item's failure."""
+    """A stage's function that lets interrupts out: the engine counts any other error as the failure of an item."""
 
     def __init__(self, code: StageFunction, interrupt: Callable[[BaseException], None]) -> None:
         self._code = code

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What a report concludes from its numbers: the bottleneck, the serial estimate, a simulation with other workers."""

@@ -1,8 +1,8 @@
 """Which stage limits a run, and what to change.
 
-Operational analysis (Denning and Buzen, 1978): a stage with ``w`` workers that was busy for ``D`` seconds in all cannot
-let the run end before ``D / w`` seconds; the stage with the largest such bound is the bottleneck. Processes share the
-machine's CPUs, so their bound uses no more workers than there are CPUs.
+Operational analysis (Denning and Buzen, 1978): with a stage of ``w`` workers that were busy for ``D`` seconds in all,
+the run takes at least ``D / w`` seconds; the stage with the largest such bound is the bottleneck. Processes share the
+CPUs, so their bound uses no more workers than there are CPUs.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class BusyTime:
 
 def advise(busy_times: list[BusyTime], seconds: float) -> tuple[str | None, str]:
     """Name of the bottleneck and one sentence of advice, for a run whose workers worked for ``seconds``."""
-    ranked = sorted(busy_times, key=lambda load: load.bound(), reverse=True)
+    ranked = sorted(busy_times, key=lambda each: each.bound(), reverse=True)
     if not ranked or seconds <= 0 or ranked[0].busy <= 0:
         return None, ""
     top = ranked[0]
     used = min(1.0, top.bound() / seconds)
     share = f"{top.name} is busy {used:.0%} of the time"
     if used < 0.5:
-        return top.name, f"{share}: most of the run is start-up and hand-over, more workers would not help"
+        return top.name, f"{share}: most of the run is start-up and transport, so more workers would not help"
     return top.name, f"{share}; {_cure(top, ranked[1:])}"
 
 
@@ -53,9 +53,9 @@ def _cure(top: BusyTime, others: list[BusyTime]) -> str:
     if top.kind == "process" and top.workers >= cpus:
         return (
             f"its {top.workers} processes use all {cpus} CPUs of this task: make the function cheaper "
-            "(batch_size with vectorised code), give the task more CPUs, or shard it over mapped tasks"
+            "(batch_size with vectorized code), give the task more CPUs, or spread it over mapped tasks"
         )
     more = min(top.workers * 2, cpus) if top.kind == "process" else top.workers * 2
-    after = max([top.bound(more), *(load.bound() for load in others)])
-    limits = next((load.name for load in others if load.bound() >= after), top.name)
+    after = max([top.bound(more), *(each.bound() for each in others)])
+    limits = next((each.name for each in others if each.bound() >= after), top.name)
     return f"with workers={more} the run would take about {after:.1f} s, then {limits} limits"

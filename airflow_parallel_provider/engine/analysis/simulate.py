@@ -1,11 +1,11 @@
-"""What a run would have taken with other numbers of workers: a queueing simulation on the measured service times.
+"""How long a run would have taken with other numbers of workers: a queueing simulation on measured service times.
 
 A discrete-event simulation of a tandem line with finite buffers and blocking after service (Law, *Simulation Modeling
 and Analysis*, ch. 2): each stage has its workers and its bound, service times are drawn from the measured quantiles. A
 run of many items is simulated with fewer and scaled up.
 
-Known limitation: it does not know what the workers share outside of the CPUs (a database, a rate limit, the interpreter
-lock of Python threads that compute), and it predicts the steady part of a run, not its start.
+Known limitation: it knows nothing of what the workers share except the CPUs (a database, a rate limit, the interpreter
+lock of threads that compute), and it predicts the steady part of a run, not its start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SEED = 20_130_101  # the same prediction every time
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the simulation says."""
+    """The result of a simulation."""
 
     seconds: float
     """Duration of the whole run."""
@@ -67,10 +67,10 @@ class _Line:
 def simulate(
     report: RunReport, *, workers: Mapping[str, int] | None = None, machines: int = 1, cpus: int | None = None
 ) -> Prediction:
-    """Predict the duration of the run that ``report`` is of, with other workers.
+    """Predict the duration of the reported run with other numbers of workers.
 
     :param workers: number of workers by stage name; stages that are left out keep theirs.
-    :param machines: the items are shared out over so many machines of the same size.
+    :param machines: the items are spread over so many machines of the same size.
     :param cpus: CPUs of one machine; default: those of this task.
     :raises PlanError: for an unknown stage, a number below 1, or a report without measured calls.
     """
@@ -83,7 +83,7 @@ def simulate(
     check_whole("simulate(machines)", machines)
     stages = [stage for stage in report.stages if stage.calls]
     if not stages:
-        raise PlanError("simulate(report)", report.state, "the report has no measured calls to learn from")
+        raise PlanError("simulate(report)", report.state, "the report has no measured calls to simulate from")
     items = max(1, (report.items_read - report.items_skipped) // machines)
     tokens = min(items, MOST_TOKENS)
     lines = _lines(stages, wanted, tokens, report, cpus or usable_cpus())
@@ -101,9 +101,9 @@ def _lines(
     read = max(1, report.items_read - report.items_skipped)
     lines = []
     for stage in stages:
-        # A token stands for one item of the source: its share of the stage's calls, whatever the batches were.
+        # A token stands for one item of the source: its share of the stage's calls, for any batch size.
         scale = stage.calls / read
-        if stage.kind == "process":  # processes beyond the CPUs take turns
+        if stage.kind == "process":  # more processes than CPUs take turns
             scale *= max(1.0, processes / cpus) / max(1.0, measured / cpus)
         mean = stage.busy_seconds * 1000 / stage.calls
         shape = stage.service_ms or [mean]
@@ -115,18 +115,18 @@ def _lines(
 
 
 class _Simulation:
-    """The line at work."""
+    """The simulated line, event by event."""
 
     def __init__(self, lines: list[_Line], tokens: int) -> None:
         self._lines = lines
         self._left = tokens
         self._now = 0.0
         self._events: list[tuple[float, int, int]] = []  # end of a service: time, tie breaker, stage
-        self._dice = random.Random(_SEED)  # noqa: S311 - a simulation, no secret
+        self._dice = random.Random(_SEED)  # noqa: S311 - a simulation, not a secret
         self._number = 0
 
     def run(self) -> float:
-        """Let all tokens through; return when the last one leaves."""
+        """Move all tokens through the line; return the time when the last one leaves."""
         while True:
             moved = True
             while moved:
@@ -136,10 +136,10 @@ class _Simulation:
             if not self._events:
                 return self._now
             self._now, _, at = heapq.heappop(self._events)
-            self._lines[at].blocked += 1  # done, and keeps its worker until the next stage has room
+            self._lines[at].blocked += 1  # done; it keeps its worker until the next stage has room
 
     def _move(self, at: int) -> bool:
-        """Pass on what a stage has done and begin what can begin; whether anything moved."""
+        """Pass on finished items of a stage and begin the next ones; return whether anything moved."""
         line, last = self._lines[at], at + 1 == len(self._lines)
         passing = line.blocked if last else min(line.blocked, self._lines[at + 1].room - self._lines[at + 1].waiting)
         line.blocked -= passing

@@ -2,7 +2,7 @@
 
 An item's *key* is its position in its chunk. Where one call turns an item into several results, the key of each result
 is the item's key with the result's number appended. So sorting a chunk's rows by key puts them in source order,
-whatever the workers did (law 5), and the first number of a key is always the item that a result belongs to (law 1).
+whatever the workers did (law 3), and the first number of a key is always the item that a result belongs to (law 1).
 
 As long as every item has one result, the keys of neighbors are a ``range``: cutting, joining and counting a thousand of
 them costs as much as one.

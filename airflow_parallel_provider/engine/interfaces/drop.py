@@ -1,4 +1,4 @@
-"""Named singletons that travel between processes."""
+"""DROP: the result that filters an item."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Drop:
         return "DROP"
 
     def __reduce__(self) -> str:
-        # By name, so that ``is DROP`` holds on the other side of a process border.
+        # By name, so that ``is DROP`` also holds in another process.
         return "DROP"
 
 

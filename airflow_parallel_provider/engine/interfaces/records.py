@@ -1,4 +1,4 @@
-"""What a sink is given, and what it remembers: results of chunks, dead letters, the load."""
+"""What a sink receives and what it stores: results of chunks, dead letters, the load."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class DeadLetter:
     traceback: str
     """Traceback in the worker; empty when the worker died or was ended."""
     item: Any
-    """The value the stage was given (at a later stage not the source's item, but what became of it)."""
+    """The value that reached the stage: in the first stage the source's item, in a later one a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """All that came out of one chunk, in source order: what a sink commits in one transaction."""
+    """The results of one chunk, in source order: what a sink commits in one transaction."""
 
     chunk_id: str
     """Stable across tries; sorts in source order."""
@@ -36,7 +36,7 @@ class ChunkResult:
     first_position: int
     """Position of its first item in the source."""
     items: int
-    """How many items of the source it holds."""
+    """How many items of the source the chunk has."""
     items_filtered: int
     """How many of them ended without a row of their own."""
     rows: list[Any]
@@ -46,12 +46,12 @@ class ChunkResult:
     positions: Callable[[], Sequence[int]] | None = None
     """Gives, for each row, the position in the source of its item (of several, the first)."""
     message_ids: Sequence[str] = ()
-    """Of a queue: the ids of its messages. A sink that remembers them does so in the chunk's own transaction."""
+    """Of a queue: the ids of its messages. A sink that stores them does so in the chunk's own transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommittedChunk:
-    """What a ledger says of a chunk that has committed, in this try or an earlier one."""
+    """The ledger's entry of a chunk that has committed, in this try of the load or an earlier one."""
 
     chunk_id: str
     items: int
@@ -68,21 +68,21 @@ class LoadSpec:
     """
 
     load_key: str | None
-    """Names the load, at most 200 characters; None: the run cannot be resumed (a new key is made up)."""
+    """Names the load, at most 200 characters; None: the run cannot be resumed (a new key is generated)."""
     chunk_size: int
     """Items per chunk."""
     source: str
     """:meth:`Source.identity` of the source."""
     attempt: int = 1
-    """Which try this is, from 1; only written down, never part of a key."""
+    """Which try this is, from 1; only stored, never part of a key."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """For people: ``dag_id``, ``run_id``, ``task_id``, ``map_index``."""
+    """Information for people: ``dag_id``, ``run_id``, ``task_id``, ``map_index``."""
     family: str | None = None
-    """What all loads have in common that do the same work again (a task cleared in Airflow): a sink may resume or
-    replace what an earlier one of them has left. None: ``load_key``, the author's own name of the load."""
+    """Shared by all loads that do the same work again (a task cleared in Airflow): a sink may resume or replace what an
+    earlier one has left. None: ``load_key``, the author's own name of the load."""
     generation: str = ""
     """Which of the family's loads this is: the same text for every try that belongs together."""
     source_state: Mapping[str, Any] | None = None
     """:meth:`Source.get_state` of the source; kept by the first try of a load, never compared."""
     queue: str | None = None
-    """Names the queue whose messages are the items; the sink then remembers the ids of those it has committed."""
+    """Names the queue whose messages are the items; the sink then stores the ids of those it has committed."""

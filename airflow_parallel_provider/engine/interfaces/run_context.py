@@ -1,4 +1,4 @@
-"""What every part of a run may ask of the run it belongs to."""
+"""What every part of a run needs of the run it belongs to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RunContext(Protocol):
 
     @property
     def stop(self) -> StopToken:
-        """Set when the run is being torn down, for whatever reason."""
+        """Set when the run is being torn down, for any reason."""
 
     def fail(self, error: RunFailed) -> None:
         """End the run with this error, unless it is ending already."""

@@ -1,4 +1,4 @@
-"""Where chunk results are committed: the contract of a sink, and the two sinks that need no database."""
+"""Where chunk results are committed: the contract of a sink, and two sinks without a database."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from airflow_parallel_provider.errors import PlanError
 
 
 class SinkContext(Protocol):
-    """What a sink may ask its run, and tell it, while it commits."""
+    """What a sink may ask of its run, and report to it, while it commits."""
 
     def may_reject(self, rows: int) -> bool:
-        """Whether the run would stay within its tolerance if so many more rows were rejected."""
+        """Whether the run would stay within its tolerance if ``rows`` more rows were rejected."""
 
     def rejected(self, cause: str, rows: int, position: int | None) -> None:
-        """So many rows were rejected for this cause (a text without any value of a row), and that has committed."""
+        """Report rows that were rejected, once that has committed.
+
+        :param cause: a text without any value of a row.
+        :param position: in the source, of the first one's item.
+        """
 
 
 class Sink:
@@ -24,26 +28,26 @@ class Sink:
 
     ``prepare`` runs on the thread that called ``run`` (in Airflow the task's main thread, the only one that may talk to
     Airflow). All other methods run on the one sink thread, so a database connection opened in ``open`` never changes
-    threads. The order of calls is attach, prepare, open, commit*, finish and figures (only after success), close
-    (always). ``interrupt`` may come from any thread, while another call is going on.
+    threads. The order of calls is bind, prepare, open, source_state, commit*, finish and aggregate_values (only
+    after success), close (always). ``interrupt`` may come from any thread, during another call.
     """
 
     def bind(self, run: SinkContext) -> None:
-        """Told who its run is, for sinks that reject rows."""
+        """Give the sink its run; for sinks that reject rows."""
 
     def prepare(self, spec: LoadSpec) -> None:
-        """Resolve connections and check what can be checked. Raise to fail before anything starts."""
+        """Resolve connections and check what can be checked. An error here fails the run before it starts."""
 
     def open(self) -> Mapping[str, CommittedChunk]:
-        """Connect; return the chunks of this load that are already in, by chunk id. They will be skipped."""
+        """Connect; return the chunks of this load that are committed already, by chunk id. They will be skipped."""
         return {}
 
     def source_state(self) -> Mapping[str, Any] | None:
-        """Asked after ``open``: what the source froze when the chunks that are in were read; None: nothing is kept."""
+        """The stored :meth:`Source.get_state` of the try that committed the first chunk; None: there is none."""
         return None
 
     def known_messages(self) -> frozenset[str]:
-        """Asked after ``open`` for a load with a ``queue``: ids of messages that are in, by whatever load."""
+        """For a load with a ``queue``, after ``open``: ids of messages that are committed, by any load."""
         return frozenset()
 
     def commit(self, chunk: ChunkResult) -> int:
@@ -51,29 +55,29 @@ class Sink:
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Every chunk is in: seal the load."""
+        """Every chunk is committed: mark the load as complete."""
 
     def aggregate_values(self) -> Mapping[str, Any]:
-        """After ``finish``: figures over all rows of the load, plain JSON, for the report."""
+        """After ``finish``: the aggregates over all rows of the load, plain JSON, for the report."""
         return {}
 
     def close(self) -> None:
-        """Let go of everything. Called on every path."""
+        """Release everything. Always called."""
 
     def interrupt(self) -> None:
-        """The run is being torn down and a call has not come back: break it off. Called from another thread."""
+        """The run is being torn down: abort the call that is running. Called from another thread."""
 
     def describe(self) -> str:
-        """A short text for people: where the rows go."""
+        """A short text for people: the destination of the rows."""
         return type(self).__name__
 
     def __repr__(self) -> str:
-        # Part of a serialised DAG: an address in it would make a new DAG version with every parse.
+        # Part of a serialized DAG: an address in it would make a new DAG version with every parse.
         return self.describe()
 
 
 class WrappedSink(Sink):
-    """Another sink with something around it: all that a subclass does not change is the inner sink's."""
+    """A wrapper around another sink: every method that a subclass does not override is the inner sink's."""
 
     def __init__(self, inner: Sink) -> None:
         self.inner = inner
@@ -144,14 +148,14 @@ class ListSink(Sink):
 class CallableSink(Sink):
     """Calls a function with each chunk's list of rows.
 
-    Known limitation: there is no ledger, so a retry calls it again for chunks it has already seen (at least once).
+    Known limitation: there is no ledger, so a retry calls the function again for chunks it has seen (at least once).
     """
 
     def __init__(self, function: Callable[[list[Any]], object]) -> None:
         self.function = function
 
     def commit(self, chunk: ChunkResult) -> int:
-        """Hand the rows over; whatever the function returns is ignored."""
+        """Call the function with the rows; its result is ignored."""
         self.function(chunk.rows)
         return len(chunk.rows)
 
@@ -161,7 +165,7 @@ class CallableSink(Sink):
 
 
 def as_sink(target: object) -> Sink:
-    """Turn what an author wrote into a :class:`Sink`.
+    """Turn the ``sink`` argument of a pipeline into a :class:`Sink`.
 
     :raises PlanError: when it is neither a sink nor a function of a list of rows.
     """

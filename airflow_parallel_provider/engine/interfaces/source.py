@@ -1,4 +1,4 @@
-"""Where items come from: the contract of a source, and how plain iterables and functions become one."""
+"""Where items come from: the contract of a source, and the source of plain iterables and functions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Source:
-    """Something that yields items, the same ones in the same order each time it is asked.
+    """Yields items, the same ones in the same order at each iteration.
 
-    Resume rests on that: a chunk is known by the position of its items, so a source whose order changes between two
-    tries would skip the wrong ones. Subclass and implement :meth:`__iter__`; the engine iterates on its own thread.
+    Resume rests on that: a chunk is identified by the position of its items, so a source whose order changes between
+    two tries would skip the wrong ones. Subclass and implement :meth:`__iter__`; the engine iterates on its own thread.
     """
 
     def prepare(self) -> None:
@@ -27,7 +27,7 @@ class Source:
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether the items are all there already, so that reading one never waits; they are then read in bulk."""
+        """Whether all items are in memory, so that reading one never waits; they are then read in bulk."""
         return False
 
     def identity(self) -> str:
@@ -35,28 +35,28 @@ class Source:
         return type(self).__qualname__
 
     def get_state(self) -> Mapping[str, Any] | None:
-        """What the items depend on and this try has found (a listing, an upper bound), as plain JSON; None: nothing.
+        """What this try has found and the items depend on (a listing, an upper bound), as plain JSON; None: nothing.
 
-        Called after :meth:`prepare`, on the same thread. A sink with a ledger writes it down with the load and gives
-        it back to every later try, see :meth:`restore_state`.
+        Called after :meth:`prepare`, on the same thread. A sink with a ledger stores it with the load and gives it
+        back to every later try, see :meth:`restore_state`.
         """
         return None
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with what the try froze that committed the first chunk. Called before the items are read, if at all.
+        """Restore the state of the try that committed the first chunk. Called before the items are read, if at all.
 
-        :raises LoadMismatch: when those items are no longer to be had; say which.
+        :raises LoadMismatch: when those items do not exist any more; name them.
         """
 
     def wrap_sink(self, sink: Sink) -> Sink:
-        """The sink as the run is to see it; for sources that must hear of commits (a queue acknowledges then)."""
+        """The sink that the run uses; for sources that act on commits (a queue acknowledges then)."""
         return sink
 
     def interrupt(self) -> None:
-        """The run is being torn down: whoever waits for an item is to give up. Called from another thread."""
+        """The run is being torn down: stop waiting for an item. Called from another thread."""
 
     def __repr__(self) -> str:
-        # Part of a serialised DAG: an address in it would make a new DAG version with every parse.
+        # Part of a serialized DAG: an address in it would make a new DAG version with every parse.
         return self.identity()
 
     def __iter__(self) -> Iterator[Any]:
@@ -65,7 +65,7 @@ class Source:
 
 
 class WrappedSource(Source):
-    """Another source with something around it: all that a subclass does not change is the inner source's."""
+    """A wrapper around another source: every method that a subclass does not override is the inner source's."""
 
     def __init__(self, inner: Source) -> None:
         self.inner = inner
@@ -96,7 +96,7 @@ class WrappedSource(Source):
         self.inner.interrupt()
 
     def identity(self) -> str:
-        """Of the inner source: a load may go on with or without what is around it."""
+        """Of the inner source: a load may go on with or without the wrapper."""
         return self.inner.identity()
 
     def __len__(self) -> int:
@@ -163,14 +163,14 @@ class IterableSource(Source):
 def _preview(origin: Any, index: int) -> str:
     try:
         return repr(origin[index])
-    except (KeyError, IndexError, TypeError):  # a mapping, or something that only looks like a sequence
+    except (KeyError, IndexError, TypeError):  # a mapping, or another object without positions
         return ""
 
 
 def as_source(origin: object) -> Source:
-    """Turn what an author wrote into a :class:`Source`.
+    """Turn the ``source`` argument of a pipeline into a :class:`Source`.
 
-    :raises PlanError: when it is none of: iterable, function, Source.
+    :raises PlanError: when it is neither an iterable nor a function nor a Source.
     """
     if isinstance(origin, Source):
         return origin
@@ -181,7 +181,7 @@ def as_source(origin: object) -> Source:
 
 
 def source_length(source: Source) -> int | None:
-    """Number of items, or None where the source does not know before it ends."""
+    """Number of items, or None where the source does not know it before its end."""
     try:
         return len(source)  # type: ignore[arg-type]  # a Source may be Sized
     except TypeError:

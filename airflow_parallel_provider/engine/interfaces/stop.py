@@ -9,8 +9,8 @@ from collections.abc import Callable
 class StopToken:
     """Asks a run to stop, once, with a reason.
 
-    Safe to use from any thread and from a signal handler (Airflow calls ``on_kill`` in one). Setting it does not
-    interrupt anything by itself: the run notices and ends within its budget of five seconds.
+    Safe to use from any thread and from a signal handler (Airflow calls ``on_kill`` in one). It does not interrupt
+    anything by itself: the run notices it and ends within five seconds.
     """
 
     def __init__(self) -> None:
@@ -20,12 +20,12 @@ class StopToken:
 
     @property
     def is_set(self) -> bool:
-        """Whether somebody asked."""
+        """Whether the run has been asked to stop."""
         return self._event.is_set()
 
     @property
     def reason(self) -> str:
-        """Why; empty while nobody asked."""
+        """The reason; empty before :meth:`stop`."""
         return self._reason
 
     def stop(self, reason: str) -> None:
@@ -37,16 +37,16 @@ class StopToken:
             listener()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until somebody asks, or until ``seconds`` have passed; return :attr:`is_set`."""
+        """Wait for :meth:`stop`, at most ``seconds``; return :attr:`is_set`."""
         return self._event.wait(seconds)
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` when the token is set. It must be quick and must not take a lock (signal handlers)."""
+        """Call ``listener`` when the token is set: quick, without a lock, because it may run in a signal handler."""
         self._listeners.append(listener)
         if self.is_set:
             listener()
 
     def forget(self, listener: Callable[[], None]) -> None:
-        """Take a listener back."""
+        """Remove a listener."""
         if listener in self._listeners:
             self._listeners.remove(listener)

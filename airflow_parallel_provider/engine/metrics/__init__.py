@@ -1,1 +1,1 @@
-"""TODO"""
+"""Counting: times, failures, causes, rejections."""

@@ -1,4 +1,4 @@
-"""Failures counted by cause: ten thousand failures of three causes read as three lines (law 6)."""
+"""Failures counted by cause: ten thousand failures of three causes are three lines of a report (law 5)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from airflow_parallel_provider.engine.functions.outcome import CallFailure
 
 MAX_CAUSES = 200
-"""Distinct causes kept apart; further ones are counted together, so that a report stays small."""
+"""Most causes counted separately; further ones are counted together, so that a report stays small."""
 
 _NUMBERS = re.compile(r"\d+")
 _SHOWN = 200
@@ -39,7 +39,7 @@ class Causes:
         self.total = 0
 
     def add(self, stage: str, failure: CallFailure, *, position: int | None, item: object) -> None:
-        """Count one dead letter. Failures of one type raised at one place are one cause."""
+        """Count one dead letter. Failures of one type raised at one location are one cause."""
         key = (stage, failure.error, failure.location or _NUMBERS.sub("#", failure.message))
         with self._lock:
             self.total += 1
@@ -54,7 +54,7 @@ class Causes:
             self._causes[key] = Cause(stage, text, 1, _sample(failure, position, item))
 
     def add_rejected(self, cause: str, rows: int, position: int | None) -> None:
-        """Count rows that the sink has rejected. The table of rejected rows shows them, a report never does."""
+        """Count rows that the sink has rejected. A report never shows their values; the table of rejected rows does."""
         key = ("sink", cause, "")
         with self._lock:
             self.total += rows
@@ -64,14 +64,14 @@ class Causes:
             self._causes.setdefault(key, Cause("sink", cause, 0, sample)).count += rows
 
     def listed(self) -> list[Cause]:
-        """Most frequent first."""
+        """The causes, most frequent first."""
         with self._lock:
             copies = [Cause(each.stage, each.cause, each.count, each.sample) for each in self._causes.values()]
         return sorted(copies, key=lambda each: (-each.count, each.stage, each.cause))
 
 
 def cause_text(failure: CallFailure) -> str:
-    """One line: type, text and place."""
+    """One line: type, text and location."""
     message = " ".join(failure.message.split())
     if len(message) > _SHOWN:
         message = message[: _SHOWN - 3] + "..."

@@ -1,4 +1,4 @@
-"""What a stage did with its time: the numbers behind the report."""
+"""The counters of a stage: the numbers behind its part of the report."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _EACH_ABOVE_NS = 20_000
 _EACH_UP_TO = 64
 _TOGETHER = 2000
 _STEPS = 400
-"""Steps of the duration's logarithm: an eighth of a percent to either side, where the sketch itself allows one."""
+"""Steps of the duration's logarithm: an error of an eighth of a percent, where the sketch itself allows one percent."""
 
 
 class StageMetrics:
-    """Counters of one stage. One lock: they are touched once per hand, not once per item."""
+    """Counters of one stage. One lock is enough: they change once per dispatch, not once per item."""
 
     def __init__(self) -> None:
         from ddsketch import DDSketch  # mergeable quantile sketch (Masson, Rim, Lee: VLDB 2019), 1 % relative error
@@ -42,23 +42,23 @@ class StageMetrics:
         self._waiting = array("Q")
 
     def arrived(self, items: int) -> None:
-        """Items that reached the stage for the first time."""
+        """Count items that reached the stage for the first time."""
         with self.lock:
             self.items_in += items
 
     def waited(self, *, starved: float = 0.0, blocked: float = 0.0) -> None:
-        """Seconds a worker waited for input, or to hand on."""
+        """Count seconds in which a worker waited for input (starved) or for room further down (blocked)."""
         with self.lock:
             self.starved += starved
             self.blocked += blocked
 
     def computed(self, seconds: float) -> None:
-        """CPU seconds that calls took in this process."""
+        """Count CPU seconds of calls in this process."""
         with self.lock:
             self.call_cpu += seconds
 
     def called(self, nanoseconds: array[int]) -> float:
-        """Durations of calls that ended; return their sum in seconds."""
+        """Count the durations of calls that ended; return their sum in seconds."""
         seconds = sum(nanoseconds) / 1e9
         with self.lock:
             self.busy += seconds
@@ -83,14 +83,14 @@ class StageMetrics:
             self._fresh.add(sum(part) / len(part) / 1e6, len(part))
 
     def _add_together(self) -> None:
-        """Durations that are nearly the same go into the sketch as one: it takes 5 us for each, this 0.3."""
+        """Put nearly equal durations into the sketch as one value: 0.3 us for each instead of 5 us."""
         alike = Counter(int(math.log(each or 1) * _STEPS) for each in self._waiting)
         for step, count in alike.items():
             self._fresh.add(math.exp((step + 0.5) / _STEPS) / 1e6, count)
         del self._waiting[:]
 
     def deciles(self) -> list[float]:
-        """Milliseconds of one call at 0, 10, ..., 100 %; empty while nothing was called."""
+        """Milliseconds of one call at 0, 10, ..., 100 %; empty before the first call."""
         with self.lock:
             self._fold()
             if not self._sketch.count:
@@ -98,20 +98,20 @@ class StageMetrics:
             return [round(self._sketch.get_quantile_value(at / 10), 4) for at in range(11)]
 
     def quantiles(self) -> tuple[float | None, float | None, float | None]:
-        """Milliseconds of one call at 50, 95 and 99 %; None while nothing was called."""
+        """Milliseconds of one call at 50, 95 and 99 %; None before the first call."""
         with self.lock:
             self._fold()
             return _three_of(self._sketch)
 
     def recent_quantiles(self) -> tuple[float | None, float | None, float | None]:
-        """As :meth:`quantiles`, of the calls that ended since this was asked last."""
+        """As :meth:`quantiles`, of the calls that ended since the last call of this method."""
         with self.lock:
             self._fold()
             window, self._window = self._window, self._empty()
             return _three_of(window)
 
     def _fold(self) -> None:
-        """Durations go into one sketch as they come, and from there into the two that are asked."""
+        """Merge the newest durations into the two sketches that are read."""
         self._add_together()
         if self._fresh.count:
             self._sketch.merge(self._fresh)

@@ -1,4 +1,4 @@
-"""Figures over time in bounded space: when it is full, each two neighbours become one and their distance doubles."""
+"""Numbers over time in bounded space: a full series merges each two neighbors into one, and their distance doubles."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ POINTS = 120
 class Series(Generic[Name]):
     """Several columns of numbers that are sampled together.
 
-    :param is_gauge: whether a column goes up and down: of two neighbours the larger one is kept then. The others only
-        grow, so the later one says it all.
+    :param is_gauge: whether a column goes up and down: then the larger one of two neighbors is kept. Other columns only
+        grow, so the later one is kept.
     :param points: most samples, an even number.
     """
 
@@ -23,7 +23,7 @@ class Series(Generic[Name]):
         self.seconds: list[float] = []
         self.columns: dict[Name, list[float]] = {}
         self.distance = 0.0
-        """Seconds that have to pass between two samples."""
+        """Least seconds between two samples."""
         self._is_gauge = is_gauge
         self._points = points
 
@@ -31,11 +31,11 @@ class Series(Generic[Name]):
         return len(self.seconds)
 
     def takes(self, seconds: float) -> bool:
-        """Whether a sample at this time would be kept: the last one is far enough away."""
+        """Whether a sample at this time would be kept, because the last one is far enough away."""
         return not self.seconds or seconds - self.seconds[-1] >= self.distance
 
     def add(self, seconds: float, values: Mapping[Name, float]) -> None:
-        """Keep a sample, unless the last one is too near. A column is 0 where it has no value."""
+        """Keep a sample, unless the last one is too near. A column without a value gets 0."""
         if not self.takes(seconds):
             return
         if len(self.seconds) >= self._points:
@@ -47,7 +47,7 @@ class Series(Generic[Name]):
         self.seconds.append(seconds)
 
     def halve(self) -> None:
-        """Make one sample of each two neighbours; the last sample stays as it is."""
+        """Merge each two neighbors into one sample; the last sample stays as it is."""
         if len(self.seconds) < 2:
             return
         span = self.seconds[-1] - self.seconds[0]

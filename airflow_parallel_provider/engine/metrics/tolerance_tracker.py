@@ -10,7 +10,7 @@ from airflow_parallel_provider.errors import ToleranceExceeded
 
 
 class ToleranceTracker:
-    """Counts the items that were given up, in this try and earlier ones, and says when they are too many.
+    """Counts the items that were given up, in this try of the load and earlier ones, against the tolerance.
 
     Thread-safe: workers of all stages report to it.
     """

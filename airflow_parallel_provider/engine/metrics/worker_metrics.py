@@ -1,4 +1,4 @@
-"""What one worker did. Written by its worker's thread only, read by whoever makes a report."""
+"""The counters of one worker. Only the thread of the worker writes them; reports read them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_KEPT = 256
-"""Tallies a stage holds before it forgets those of ended workers that no report would show."""
+"""Workers a stage keeps counters of before it drops those of ended workers that no report would show."""
 
 MOST_SHOWN = 64
-"""Workers listed in a report; with more, those that failed or worked most."""
+"""Most workers listed in a report: those that failed or worked most."""
 
 
 @dataclass(slots=True)
@@ -48,13 +48,13 @@ class WorkerMetrics:
 
 
 def for_report(worker_metrics: list[WorkerMetrics]) -> list[dict[str, Any]]:
-    """The tallies for a report, in the order of stages and workers."""
+    """The counters for a report, in the order of stages and workers."""
     kept = _is_worth_showing(worker_metrics)
     return [metrics.as_dict() for metrics in worker_metrics if id(metrics) in kept]
 
 
 def prune(worker_metrics: list[WorkerMetrics]) -> list[WorkerMetrics]:
-    """Without those of ended workers that no report would show: short-lived workers come and go without end."""
+    """Drop ended workers that no report would show: the number of short-lived workers has no bound."""
     kept = _is_worth_showing(metrics for metrics in worker_metrics if metrics.ended)
     return [metrics for metrics in worker_metrics if not metrics.ended or id(metrics) in kept]
 

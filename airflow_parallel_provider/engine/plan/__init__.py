@@ -1,1 +1,1 @@
-"""TODO"""
+"""What an author declares, checked at construction."""

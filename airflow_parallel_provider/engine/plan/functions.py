@@ -1,4 +1,4 @@
-"""What can be seen of a function without calling it."""
+"""What a function is, found without calling it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling the function gives something to await."""
+    """Whether a call of the function returns an awaitable or an async generator."""
     target = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     return inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target)
 
@@ -21,5 +21,5 @@ def _name_of(function: Any) -> str:
 
 
 def has_process_method(function: Any) -> bool:
-    """Whether a stage is given as a class, or an instance of one, with a ``process`` method."""
+    """Whether a stage function is a class, or an instance of one, with a ``process`` method."""
     return not inspect.isroutine(function) and callable(getattr(function, "process", None))

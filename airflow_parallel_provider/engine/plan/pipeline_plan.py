@@ -17,8 +17,8 @@ from airflow_parallel_provider.engine.plan.worker_hooks import WorkerHooks
 from airflow_parallel_provider.errors import PlanError
 
 CHUNKS_IN_FLIGHT = 4
-"""Chunks that may be under way at once where ``max_in_flight`` is left out: one that fills, two that are worked on,
-one that commits."""
+"""Chunks that may be in flight at once where ``max_in_flight`` is left out: one that fills, two that are processed, one
+that commits."""
 
 
 class PipelinePlan:
@@ -79,7 +79,7 @@ class PipelinePlan:
 
     @property
     def load_spec(self) -> LoadSpec:
-        """What the sink is told about the load."""
+        """What the sink needs to know about the load."""
         source = self.source
         return LoadSpec(
             self.load_key,

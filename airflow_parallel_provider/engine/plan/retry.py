@@ -1,4 +1,4 @@
-"""How often a call is tried again, and how long to wait in between."""
+"""How often a failed call is made again, and the pauses between attempts."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Retry:
     """Repeat a failed call with growing pauses.
 
     A call is one item, or one batch in a stage with ``batch_size``. While a call waits for its next attempt its worker
-    serves others. What it does not do: it never repeats a :class:`~airflow_parallel_provider.errors.TerminalError`.
+    makes other calls. A :class:`~airflow_parallel_provider.errors.TerminalError` is never retried.
 
-    :param attempts: how often a call is made at most, the first one included; 1 means no retry.
+    :param attempts: most attempts, the first one included; 1 means no retry.
     :param backoff: seconds before the second attempt; doubles with each further one.
     :param max_backoff: seconds, upper bound of one pause.
-    :param jitter: draw each pause evenly from zero to its length, so that workers that failed together do not come
-        back together.
+    :param jitter: draw each pause evenly between zero and its length, so that calls that failed together are not
+        repeated together.
     :param on: exception type, tuple of types, or a predicate of the exception; None: everything but terminal errors
-        and errors that are no :class:`Exception` (``SystemExit``, ``KeyboardInterrupt``).
+        and errors that are not an :class:`Exception` (``SystemExit``, ``KeyboardInterrupt``).
     :raises PlanError: when a number is out of range.
     """
 
@@ -45,7 +45,7 @@ class Retry:
             raise PlanError("Retry.on", self.on, "give an exception type, a tuple of them, or a function of the error")
 
     def accepts(self, error: BaseException) -> bool:
-        """Whether a call that raised ``error`` may be tried again at all."""
+        """Whether a call that raised ``error`` may be made again."""
         if isinstance(error, TerminalError):
             return False
         if self.on is None:
@@ -56,7 +56,7 @@ class Retry:
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after attempt number ``attempt`` (from 1) failed."""
-        import tenacity  # 40 ms; only runs that do retry pay for it
+        import tenacity  # takes 40 ms, so only runs that retry import it
 
         kind = tenacity.wait_random_exponential if self.jitter else tenacity.wait_exponential
         wait = kind(multiplier=self.backoff, max=self.max_backoff)

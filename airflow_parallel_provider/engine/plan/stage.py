@@ -1,4 +1,4 @@
-"""A stage as its author declares it, and everything that can be checked before anything runs."""
+"""The declaration of a stage, and its checks."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Stage:
     returns any iterable of results (DROP in an item's place filters it); an Arrow table or DataFrame counts as one
     result that holds the rows of the whole batch.
 
-    What it does not do: share state between workers. Each worker has its own resource from ``setup``.
+    Workers share no state: each one has its own resource from ``setup``.
 
-    In an operator the numbers may be templates, ``workers="{{ params.workers }}"``; what they render to is checked when
-    the task starts.
+    In an operator the numbers may be templates, ``workers="{{ params.workers }}"``; their values are checked when the
+    task starts.
 
-    Known limitation: a thread cannot be killed. A thread call that passes ``timeout`` is given up and replaced, but its
-    thread goes on until it returns; use ``kind="process"`` where that matters.
+    Known limitation: a thread cannot be killed. A call in a thread that exceeds ``timeout`` is given up and another
+    worker takes over, but the thread goes on until the call returns; use ``kind="process"`` where that matters.
     """
 
     STAND_INS: ClassVar[dict[str, Any]] = {
@@ -54,7 +54,7 @@ class Stage:
         "worker_lifespan": None,
         "memory_limit": None,
     }
-    """What may be a template, and what is checked in its place as long as it is not rendered."""
+    """The fields that may be templates, each with the value that is checked in its place until it is rendered."""
 
     function: Any
     """A function, or a class (or instance) with a ``process`` method and optional ``setup`` and ``teardown``."""
@@ -62,7 +62,7 @@ class Stage:
     """Shown in reports and errors; default: the function's name."""
     kind: Kind = "thread"
     """``thread`` for waiting (I/O), ``process`` for computing, ``async`` for coroutine functions, ``inline`` for small
-    glue that runs, one call at a time, on whatever thread brings the item."""
+    functions that run, one call at a time, on the thread that brings the item."""
     workers: Workers | Template = AUTO
     """Threads, processes or (async) coroutines at a time; ``(min, max)`` adapts to the load within these bounds;
     ``"auto"`` adapts up to what the machine has (processes: the CPUs of this task)."""
@@ -75,19 +75,19 @@ class Stage:
     retry: Retry = field(default_factory=lambda: Retry(1))
     """How often a failed call is made again; default: not at all."""
     setup: Callable[[], Any] | None = None
-    """Called once in each worker; what it returns is the function's second argument."""
+    """Called once in each worker; its result is the function's second argument."""
     teardown: Callable[[Any], Any] | None = None
-    """Called once in each worker at its end, with what ``setup`` returned."""
+    """Called once at the end of each worker, with the result of ``setup``."""
     setup_timeout: float | Template = 300.0
     """Seconds ``setup`` may take before the worker is given up."""
     rate_limit: float | Template | None = None
-    """Items per second at most, of all its workers together; for outside services. None: no limit."""
+    """Most items per second, of all workers of the stage together; for outside services. None: no limit."""
     worker_lifespan: int | Template | None = None
-    """Calls after which a worker process is replaced (a cure for leaks). It goes on working until its successor is
-    ready, so it makes some more calls than this."""
+    """Calls after which a worker process is replaced (against leaks). It goes on until its successor is ready, so it
+    makes some more calls than this."""
     memory_limit: int | Template | None = None
-    """Bytes of resident memory one worker process may have: above it is replaced, between two calls if possible; a call
-    that is running then is ended and counts as failed."""
+    """Bytes of resident memory one worker process may have. A worker above it is replaced, between two calls where that
+    is possible; else its running call is ended and counts as failed."""
 
     def __post_init__(self) -> None:
         _check_function(self)
@@ -111,14 +111,14 @@ class Stage:
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """Names of the fields that are still to be rendered."""
+        """Names of the fields that are not rendered yet."""
         return tuple(name for name in self.STAND_INS if holds_template(getattr(self, name)))
 
     def rendered(self, render: Render) -> Stage:
-        """The stage with numbers in place of its templates; the same stage where it has none.
+        """The stage with values in place of its templates; the same stage where it has none.
 
         :param render: makes the text, or the value, of a template.
-        :raises PlanError: when one renders to what the field cannot be.
+        :raises PlanError: when a value does not fit its field.
         """
         made = {name: self._rendered_field(name, render(getattr(self, name))) for name in self.templates}
         return replace(self, **made) if made else self
@@ -146,7 +146,7 @@ class Stage:
     def worker_range(self) -> tuple[int, int]:
         """Least and most workers on this machine.
 
-        A number given is taken at its word. A range, and ``"auto"``, never has more processes than CPUs.
+        A number is used as it is. A range, and ``"auto"``, never gives more processes than CPUs.
         """
         if isinstance(self.workers, int):
             return self.workers, self.workers
@@ -172,9 +172,9 @@ def _check_function(stage: Stage) -> None:
     if has_process_method(function):
         for name in ("setup", "teardown"):
             if getattr(stage, name) is not None:
-                raise PlanError(f"Stage.{name}", getattr(stage, name), "a stage class brings its own; leave it out")
+                raise PlanError(f"Stage.{name}", getattr(stage, name), "a stage class has its own; leave it out")
         given = (function, "item") if isinstance(function, type) else ("item",)
-        _check_arguments(stage, function.process, given, "one argument beside self, the item")
+        _check_arguments(stage, function.process, given, "one argument after self, the item")
         return
     if isinstance(function, type) or not callable(function):
         cure = "give a function, or a class with a `process` method"
@@ -184,11 +184,11 @@ def _check_function(stage: Stage) -> None:
         if hook is not None and not callable(hook):
             raise PlanError(f"Stage.{name}", hook, "give a function")
     if stage.teardown is not None and stage.setup is None:
-        raise PlanError("Stage.teardown", stage.teardown, "it is called with what setup returned: give setup= too")
+        raise PlanError("Stage.teardown", stage.teardown, "it is called with the result of setup: give setup= too")
     if stage.setup is None:
         _check_arguments(stage, function, ("item",), "one argument, the item")
     else:
-        _check_arguments(stage, function, ("item", "resource"), "two arguments: the item, and what setup returned")
+        _check_arguments(stage, function, ("item", "resource"), "two arguments: the item, and the result of setup")
 
 
 def _check_arguments(stage: Stage, function: Any, given: tuple[object, ...], wanted: str) -> None:
@@ -222,7 +222,7 @@ def _check_workers(stage: Stage) -> None:
     workers = stage.workers
     cure = 'give "auto", a whole number from 1, or (min, max)'
     if isinstance(workers, list):
-        workers = tuple(workers)  # what JSON makes of a tuple
+        workers = tuple(workers)  # JSON turns a tuple into a list
         object.__setattr__(stage, "workers", workers)
     if workers == AUTO:
         return
@@ -252,14 +252,14 @@ def _check_kind(stage: Stage) -> None:
 
 
 DEFAULT_THREADS = 32
-"""Most threads of a stage that leaves the number to us: enough to hide waiting, polite to an outside service."""
+"""Most threads of a stage with ``workers="auto"``: enough to hide waiting, without flooding an outside service."""
 
 DEFAULT_COROUTINES = 100
-"""Coroutines of an async stage that leaves the number to us."""
+"""Coroutines of an async stage with ``workers="auto"``."""
 
 
 def default_workers(kind: str) -> int:
-    """Most workers of a stage of a kind that leaves the number to us."""
+    """Most workers of a stage of this kind with ``workers="auto"``."""
     if kind == "process":
         return cpus.usable_cpus()
     return {"thread": DEFAULT_THREADS, "async": DEFAULT_COROUTINES}.get(kind, 1)

@@ -1,4 +1,4 @@
-"""Texts that stand for a number which is known only when the run begins, and what becomes of them."""
+"""Templates: texts that Airflow renders to a number when the task starts."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ Render = Callable[[Any], Any]
 """Makes the value of a template."""
 
 NOTHING: Final = frozenset({"", "None", "null"})
-"""What a template that renders to nothing gives as text."""
+"""The texts of a template that renders to nothing."""
 
 
 def is_template(value: object) -> bool:
-    """Whether Airflow renders this text into something else at run time."""
+    """Whether this is a text that Airflow renders when the task starts."""
     return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def holds_template(value: object) -> bool:
-    """Whether this is a template, or a pair with one: ``(1, "{{ params.most }}")``."""
+    """Whether this is a template, or a pair that contains one: ``(1, "{{ params.most }}")``."""
     return any(map(is_template, value if isinstance(value, (tuple, list)) else (value,)))
 
 
 def rendered_number(field: str, value: Any, *, optional: bool = False) -> Any:
-    """``"500"`` as 500, ``"0.01"`` as 0.01; what is no text stays as it is.
+    """``"500"`` as 500, ``"0.01"`` as 0.01; any other value than a text stays as it is.
 
     :param field: for the error.
-    :param optional: whether the field may be left out; ``"None"`` and a text with nothing in it are then None.
-    :raises PlanError: when the text is no number.
+    :param optional: whether the field may be left out; ``"None"`` and an empty text are then None.
+    :raises PlanError: when the text is not a number.
     """
     if not isinstance(value, str):
         return value

@@ -1,4 +1,4 @@
-"""When failed items fail the run."""
+"""How many failed items fail the run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from airflow_parallel_provider.errors import PlanError
 class Tolerance:
     """How many items may fail: an int counts items, a float is a fraction of all items.
 
-    A fraction of a source of known length is a number of items from the start. Of an unknown length it is judged at the
-    end, and before that only once so many failed that the items read so far could not excuse them (at least
-    ``10 / fraction`` items are taken for granted, so that the first failure does not count as 100 %).
+    With a source of known length a fraction is a number of items from the start. With an unknown length it is checked
+    at the end, and during the run against the items read so far, or against ``10 / fraction`` items while fewer have
+    been read, so that the first failure does not count as 100 %.
 
     :raises PlanError: for anything but an int from 0 or a float from 0.0 to 1.0.
     """
@@ -29,11 +29,11 @@ class Tolerance:
         if isinstance(self.value, int):
             return failed > self.value
         if final or total is not None:
-            # 0.29 * 100 is 28.999999999999996: a hair more is no excuse for one item less
+            # 0.29 * 100 is 28.999999999999996, and 29 failures of 100 must be allowed
             return failed > self.value * (read if final or total is None else total) + 1e-9
-        granted = 10 / self.value if self.value else 0
-        return failed > self.value * max(read, granted)
+        assumed = 10 / self.value if self.value else 0
+        return failed > self.value * max(read, assumed)
 
     def __str__(self) -> str:
-        """As a person says it."""
+        """The tolerance as text."""
         return f"{self.value} items" if isinstance(self.value, int) else f"{self.value:.4%} of the items"

@@ -1,4 +1,4 @@
-"""What surrounds a run, and what it gives to the run's worker processes."""
+"""What the surroundings of a run add to its worker processes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WorkerHooks:
-    """What a run gives to its worker processes beside the functions. All of it may be left out.
+    """Functions that connect worker processes with the surroundings of the run (Airflow). All of them are optional.
 
-    :param begin: called once in the fork server, before it imports the stages' functions; every worker inherits what it
-        did. It travels by name or by value, as functions do. What it raises fails the run.
-    :param answer: answers what workers ask with :func:`airflow_parallel_provider.engine.ipc.requests.ask`.
-    :param preload: is given what the stages' functions will want (see :func:`.needs.imported_modules`) and says what the
-        fork server imports once, so that no worker pays for it; in the same notation. What cannot be imported is passed
-        over: the function that wants it will say so.
-    :param clean: takes out of a text what nobody may read; applied to all that workers print and log, and to the
-        causes, warnings and errors of the report.
+    :param on_start: called once in the fork server, before it imports the stages' functions; every worker inherits the
+        effect. It travels by name or by value, as functions do. An error in it fails the run.
+    :param handle_request: answers the requests of workers, see :func:`.ipc.requests.request`.
+    :param preload: takes the names of the modules that the stages' functions will import (see
+        :func:`.functions.import_scan.imported_modules`) and returns, in the same notation, what the fork server imports
+        once, so that no worker pays for it. A name that cannot be imported is ignored: the function that needs it
+        raises the error.
+    :param redact: removes secrets from a text; applied to everything that workers print and log, and to the causes,
+        warnings and errors of the report.
     """
 
     on_start: Callable[[], object] | None = None
@@ -27,4 +28,4 @@ class WorkerHooks:
 
 
 RequestHandler = Callable[[bytes], bytes]
-"""Gives the answer to a question; called on the desk's thread. What it raises is logged, the asker is told of none."""
+"""Answers a request, on the thread of the request server. An error in it is logged; the worker gets no answer."""

@@ -1,7 +1,7 @@
 """The control groups that hold this process, in both versions of the kernel's interface.
 
-In a container the group's files lie at the root of the mount; a service of systemd, or a process put into a group by
-hand, has its own below it, and every group above may set a tighter limit.
+In a container the group's files are at the root of the mount. A service of systemd, or a process that was moved into a
+group, has its own below it, and every group above may set a tighter limit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def own_groups(controller: str) -> list[Path]:
-    """Folders of the groups of this process that ``controller`` ("cpu", "memory") may be set for, without order."""
+    """Folders of the groups of this process that ``controller`` ("cpu", "memory") may be set for, in no order."""
     found: dict[Path, None] = {_MOUNT: None, _MOUNT / controller: None}
     for mount, path in _memberships(controller):
         for group in (path, *path.parents):
@@ -23,20 +23,20 @@ def own_groups(controller: str) -> list[Path]:
 
 
 def innermost_groups(controller: str) -> list[Path]:
-    """Folders of the groups that this process itself is in; then, as containers hide where that is, of the mounts."""
+    """Folders of the groups that this process is in; then the mounts, because containers hide the path of the group."""
     inside = [mount / str(path).lstrip("/") for mount, path in _memberships(controller)]
     return [folder for folder in (*inside, _MOUNT / controller, _MOUNT) if folder.is_dir()]
 
 
 def _memberships(controller: str) -> Iterator[tuple[Path, PurePosixPath]]:
-    """Where hierarchies are mounted, and the path of this process in each: ``man 7 cgroups``, /proc/[pid]/cgroup."""
+    """Mount points of the hierarchies, and the path of this process in each (``man 7 cgroups``, /proc/[pid]/cgroup)."""
     try:
         lines = _MEMBERSHIP.read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2, alone or beside version 1
+        if not controllers:  # version 2, alone or together with version 1
             yield _MOUNT, PurePosixPath(path)
             yield _MOUNT / "unified", PurePosixPath(path)
         elif controller in controllers.split(","):

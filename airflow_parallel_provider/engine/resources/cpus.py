@@ -1,4 +1,4 @@
-"""How many CPUs and how much memory this process may really use."""
+"""How many CPUs this process may use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_parallel_provider.engine.resources.cgroups import own_groups
 def usable_cpus() -> int:
     """CPUs this process may use: the smaller of its affinity and its cgroup quota, at least 1.
 
-    ``os.cpu_count()`` counts the machine's, which in a container is the wrong number.
+    ``os.cpu_count()`` counts the CPUs of the machine, which is wrong in a container.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()
@@ -20,7 +20,7 @@ def usable_cpus() -> int:
 
 
 def _cgroup_quota() -> float | None:
-    """The tightest one of all groups around this process; None: there is none."""
+    """The tightest quota of all groups around this process; None: there is none."""
     return min((quota for group in own_groups("cpu") if (quota := _quota_of(group))), default=None)
 
 

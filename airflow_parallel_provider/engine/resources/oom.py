@@ -1,4 +1,4 @@
-"""Whether the kernel's out-of-memory killer was at work."""
+"""Kills by the kernel's out-of-memory killer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ _KEY = "oom_kill"
 
 
 def kernel_kills() -> int:
-    """How often the kernel's out-of-memory killer has struck in this task's own control group; to be compared.
+    """How many processes of this task's own control group the kernel has killed for lack of memory.
 
-    The group of the victim counts every kill, whether its own limit, that of a group above or the machine's memory was
-    at its end. Only where no group tells it is the whole machine's number, to which others contribute.
+    A counter, to be compared with an earlier value. The group of the victim counts every kill, whether its own limit,
+    the limit of a group above or the memory of the machine was exhausted. Where no group has a counter it is the number
+    of the whole machine, to which other processes contribute.
     """
     files = [group / name for group in innermost_groups("memory") for name in ("memory.events", "memory.oom_control")]
-    return next((told for file in (*files, _MACHINE) if (told := _told_in(file)) is not None), 0)
+    return next((count for file in (*files, _MACHINE) if (count := _counter_in(file)) is not None), 0)
 
 
-def _told_in(file: Path) -> int | None:
+def _counter_in(file: Path) -> int | None:
     try:
         words = [line.split() for line in file.read_text().splitlines()]
     except OSError:

@@ -1,7 +1,7 @@
-"""What a run's processes hold in memory, and what is done about it.
+"""The memory of a run's processes: measured, and kept below the limits.
 
-The kernel's out-of-memory killer ends whole tasks and says nothing. So the source is slowed before it comes to that, a
-worker process over its stage's limit is replaced, and a worker the kernel did end is named as such.
+The kernel's out-of-memory killer ends whole tasks without a message. So the source is slowed before that happens, and a
+worker process over its stage's limit is replaced.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from airflow_parallel_provider.engine.workers.base import Worker
 from airflow_parallel_provider.engine.workers.process import ProcessWorker
 
 SAMPLE_SECONDS = 0.25
-"""Seconds between two looks where a limit is set; else memory is only looked at for the report."""
+"""Seconds between two samples where a limit is set; without one, memory is only sampled for the report."""
 
 SLOW_AT = 0.85
 RESUME_AT = 0.75
-"""Shares of the pipeline's limit at which the source is stopped and goes on."""
+"""Shares of the pipeline's limit at which the source pauses and goes on."""
 
 HARD = 1.25
-"""A worker this much over its limit is ended in the middle of a call; below it is replaced after its message."""
+"""A worker process over this multiple of its limit is ended in the middle of a call; below, it is replaced after its
+message."""
 
 
 class MemoryMonitor:
@@ -38,12 +39,12 @@ class MemoryMonitor:
         self._in_flight = in_flight
         self._slowed = False
 
-    def sample(self, slots: Iterable[object]) -> None:
-        """Take a sample, act on it."""
+    def sample(self, workers: Iterable[object]) -> None:
+        """Take a sample; slow the source or replace workers where a limit is near."""
         import psutil
 
         total, cpu = psutil.Process().memory_info().rss, 0.0
-        for worker in slots:
+        for worker in workers:
             if not isinstance(worker, ProcessWorker):
                 continue
             rss, used = _resident(worker.pid)
@@ -58,23 +59,23 @@ class MemoryMonitor:
         if self._limit is not None:
             self._throttle(total, self._limit)
 
-    def finish(self, slots: Iterable[Worker]) -> None:
-        """The workers of these workers were there at the end: count what each of them held at most, by the kernel.
+    def finish(self, workers: Iterable[Worker]) -> None:
+        """Count the peak of each of the last workers, as the kernel measured it.
 
-        A run can be over before the first look at its workers, or between two looks. Those that left since the last
-        look were not there at the same time as all the others.
+        A run can be over before the first sample, or between two samples. Workers that left since the last sample were
+        not there at the same time as all the others and are not counted.
         """
         import psutil
 
-        workers = sum(worker.metrics.peak_rss for worker in slots if not (worker.superseded or worker.retired))
-        self.peak = max(self.peak, psutil.Process().memory_info().rss + workers)
+        peaks = sum(worker.metrics.peak_rss for worker in workers if not (worker.superseded or worker.retired))
+        self.peak = max(self.peak, psutil.Process().memory_info().rss + peaks)
 
     def _throttle(self, total: int, limit: int) -> None:
         if not self._slowed and total > SLOW_AT * limit:
             self._slowed = True
             self._state.warn(
-                f"memory came close to memory_limit={limit:,} bytes: the source was slowed; smaller queue_size, "
-                "chunk_size or fewer workers would need less"
+                f"memory came close to memory_limit={limit:,} bytes: the source was slowed. A smaller queue_size or "
+                "chunk_size, or fewer workers, need less"
             )
         elif self._slowed and total < RESUME_AT * limit:
             self._slowed = False
@@ -82,7 +83,7 @@ class MemoryMonitor:
 
 
 def _resident(pid: int | None) -> tuple[int, float]:
-    """Resident bytes of a process and its CPU seconds; zeros when it is gone."""
+    """Resident bytes of a process and its CPU seconds; zeros when it does not exist any more."""
     import psutil
 
     if pid is None:

@@ -1,4 +1,4 @@
-"""Turning a run's counters into a report, at any moment of the run."""
+"""Makes a report of a run's counters, at any moment of the run."""
 
 from __future__ import annotations
 

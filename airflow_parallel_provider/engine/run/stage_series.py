@@ -1,4 +1,4 @@
-"""One stage's history: samples of its counts over time."""
+"""The history of the stages: samples of queue lengths and worker counts over time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAMPLE_EVERY = 0.25
 
 
 class StageSeries:
-    """How full each channel was and how many workers each stage had, over one run. Coordinator only."""
+    """Samples how full each channel is and how many workers each stage has. Coordinating thread only."""
 
     def __init__(self, stages: Collection[StageRun]) -> None:
         self._stages = [stage for stage in stages if stage.stage.kind != "inline"]
@@ -24,11 +24,11 @@ class StageSeries:
 
     @property
     def every(self) -> float:
-        """Seconds between samples, at this stage of the run."""
+        """Seconds between samples; grows with the length of the run."""
         return self._series.distance
 
     def sample(self, seconds: float) -> None:
-        """Look at all stages, unless it is too early."""
+        """Sample all stages, unless it is too early."""
         if not self._series.takes(seconds):
             return
         values: dict[tuple[str, str], float] = {}

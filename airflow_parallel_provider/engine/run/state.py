@@ -57,7 +57,7 @@ class RunState:
     def __init__(self, plan: PipelinePlan, stop_requested: StopToken) -> None:
         self.plan = plan
         self.stop_requested = stop_requested
-        self.stop = StopToken()  # set when the run is being torn down, for whatever reason
+        self.stop = StopToken()  # set when the run is being torn down, for any reason
         self.mailbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.clock = RunClock.start()
         self.causes = Causes()
@@ -73,7 +73,7 @@ class RunState:
         self.mailbox.put(lambda: self.fail(self.stopped_error()))
 
     def stopped_error(self) -> RunStopped:
-        """The error of a run that was asked to stop."""
+        """The error of a run that was asked to stop, with the reason."""
         return RunStopped(f"stopped: {self.stop_requested.reason}", None, self.stop_requested.reason)
 
     def fail(self, error: RunFailed) -> None:

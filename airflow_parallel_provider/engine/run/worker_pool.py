@@ -24,7 +24,7 @@ from airflow_parallel_provider.engine.workers.thread import ThreadWorker
 from airflow_parallel_provider.errors import WorkersExhausted
 
 FIRST_THREADS = 8
-"""Threads that a stage which leaves the number to us starts with."""
+"""Threads that a stage with ``workers="auto"`` starts with."""
 
 _NEVER = float("inf")
 
@@ -83,7 +83,7 @@ class WorkerPool:
                 continue
             low, high = stage.stage.worker_range
             count = self._first_workers(stage.stage, low, high)
-            if stage.stage.kind == "async":  # one loop; its workers are coroutines
+            if stage.stage.kind == "async":  # one event loop; its workers are coroutines
                 stage.set_workers(high)
                 self._add(stage)
                 continue
@@ -97,7 +97,7 @@ class WorkerPool:
             self._next_memory_sample = now
 
     def _first_workers(self, stage: Stage, low: int, high: int) -> int:
-        """A range starts at its least. "auto" starts where most stages end up, so that short runs need not grow."""
+        """A range starts at its minimum. "auto" starts where most stages end up, so that short runs need not grow."""
         if stage.workers != AUTO:
             return low
         if stage.kind != "process":
@@ -123,10 +123,10 @@ class WorkerPool:
     # -- while it runs ------------------------------------------------------------------------------------------------
 
     def check(self, now: float) -> None:
-        """Have every worker look at its deadlines, when one is due."""
+        """Let every worker check its deadlines, when one is due."""
         if now < self.next_check:
             return
-        self.next_check = _NEVER  # a worker that is added meanwhile sets it back
+        self.next_check = _NEVER  # a worker that is added during the loop sets it to 0
         dues = [worker.check(now) for worker in list(self._workers)]
         if now >= self._next_scaling:
             self._next_scaling = now + DECIDE_SECONDS
@@ -147,12 +147,12 @@ class WorkerPool:
 
     @functools.cached_property
     def _cpus(self) -> int:
-        """CPUs of this task. Not asked at each of ten looks per second: the answer is in a dozen files."""
+        """CPUs of this task. Cached: it takes a dozen files to find out, and scaling needs it ten times per second."""
         return usable_cpus()
 
     @property
     def _processes(self) -> int:
-        """How many worker processes there are to be: another stage may just have got some more."""
+        """How many worker processes there should be; another stage may just have been given more."""
         return sum(stage.workers for stage in self._stages if stage.stage.kind == "process")
 
     def _resize(self, stage: StageRun, count: int, reason: str, now: float) -> None:
@@ -178,7 +178,7 @@ class WorkerPool:
         self.context.mailbox.put(lambda: self._add(worker.stage, replaces=worker))
 
     def sample_memory(self) -> None:
-        """Take a sample of the memory of all processes, act on it."""
+        """Sample the memory of all processes; see :meth:`MemoryMonitor.sample`."""
         self._workers = [worker for worker in self._workers if worker.thread.is_alive()]
         self.memory.sample(self._workers)
 
@@ -188,7 +188,7 @@ class WorkerPool:
         self._workers.remove(worker)
         count = self._given_up[stage.index] = self._given_up.get(stage.index, 0) + 1
         name, limit = stage.stage.name, self._replacements(stage)
-        self.context.warn(f"stage {name}: calls passed their timeout and their threads were left behind")
+        self.context.warn(f"stage {name}: calls exceeded their timeout; their threads were left behind")
         if count > limit:
             text = f"stage {name}: {count} threads are stuck in calls that do not return; use kind='process'"
             self.context.fail(WorkersExhausted(text))
@@ -202,7 +202,7 @@ class WorkerPool:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def interrupt(self) -> None:
-        """The run is being torn down: wake every worker, end every process."""
+        """The run is being torn down: wake every worker, end every worker process."""
         for worker in self._workers:
             worker.interrupt()
         for stage in self._stages:
@@ -211,7 +211,7 @@ class WorkerPool:
         self.fork_servers.interrupt()
 
     def end(self, deadline: float) -> None:
-        """Wait for the workers until the deadline, tear the inline stages down, end the fork server."""
+        """Wait for the workers until the deadline, tear down the inline stages, end the fork server."""
         try:
             self._join(deadline)
         finally:

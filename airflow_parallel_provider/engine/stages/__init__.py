@@ -1,1 +1,1 @@
-"""TODO"""
+"""One stage of a running pipeline: its channel, its calls and their failures, its number of workers."""

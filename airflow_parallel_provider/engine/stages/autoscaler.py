@@ -1,9 +1,9 @@
-"""How many workers a stage has, while it runs.
+"""How many workers a stage has while it runs.
 
-A stage grows when calls wait in its channel while its workers are busy, and shrinks when they starve. Whether growing
-helped is judged by throughput, not by hope: more threads on one interpreter lock, or more processes than CPUs, finish
-no more calls per second, and then the stage steps back and leaves it at that for a while (hill climbing with a hold, as
-in the thread pool of .NET: Hellerstein, Morrison, Eilebrecht 2008, without its signal processing).
+A stage grows when calls wait in its channel while its workers are busy, and shrinks when they starve. Whether growth
+helped is decided by throughput: more threads on one interpreter lock, or more processes than CPUs, finish no more calls
+per second, and then the stage steps back and stays there for a while (hill climbing with a hold, as in the thread pool
+of .NET: Hellerstein, Morrison, Eilebrecht 2008, without its signal processing).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.stages.stage_run import StageRun
 
 DECIDE_SECONDS = 0.1
-"""Seconds between two looks: short, so that a stage of waiting threads is at its size within a second."""
+"""Seconds between two decisions: short, so that a stage of waiting threads has its size within a second."""
 
 HOLD_SECONDS = 2.0
-"""How long a stage that grew in vain is left alone; doubles each time."""
+"""How long a stage that grew in vain does not grow again, seconds; doubles each time."""
 
 MOST_DECISIONS = 200
 """Decisions kept for the report."""
@@ -55,9 +55,9 @@ class Decision:
 
 
 class Autoscaler:
-    """Decides for one stage.
+    """Decides on the number of workers of one stage.
 
-    :param low: least workers.
+    :param low: fewest workers.
     :param high: most workers.
     """
 
@@ -76,9 +76,9 @@ class Autoscaler:
         self._since: tuple[float, int] | None = None  # time and calls when the present workers began
 
     def decide(self, now: float, room: int) -> tuple[int, str] | None:
-        """The number of workers the stage should have from now on, and why; None to leave it.
+        """The number of workers the stage should have from now on, and the reason; None: no change.
 
-        :param room: how many workers more there may be at all (CPUs, for processes).
+        :param room: how many more workers there may be (limited by CPUs, for processes).
         """
         metrics, workers = self.stage.metrics, self.stage.workers
         with metrics.lock:
@@ -99,7 +99,7 @@ class Autoscaler:
         waiting = self.stage.channel.calls
         if waiting >= workers and busy_share > 0.6 and now >= self._hold_until and workers < self.high and room > 0:
             if calls - since[1] < 2 * workers:
-                return None  # too few calls have ended to know what these workers finish per second
+                return None  # too few calls have ended to know the rate of these workers
             self._trial = (workers, (calls - since[1]) / (now - since[0]))
             self._since = None
             self._trial_calls, self._trial_began, self._judged_from = calls, now, now
@@ -108,7 +108,7 @@ class Autoscaler:
         return None
 
     def _evaluate(self, now: float, calls: int, workers: int) -> tuple[int, str] | None:
-        """Has growing brought throughput?"""
+        """Decide whether growth has raised the throughput; step back if it has not."""
         assert self._trial is not None
         before, rate_before = self._trial
         if now - self._trial_began < _SETTLING:

@@ -1,9 +1,9 @@
-"""How many calls a worker takes at once.
+"""How many calls a worker takes at once: the size of a dispatch.
 
-Handing over one trivial call at a time costs more than the call; handing over a thousand long ones leaves the other
-workers idle at the end. The size aims at a target duration, grows at most twofold per step and is capped (an uncapped
-one runs away when durations are mixed: joblib issue 1220), and never exceeds a worker's fair share of what waits: the
-guided self-scheduling of Polychronopoulos and Kuck (1987), which hands out smaller and smaller pieces towards the end.
+A dispatch of one trivial call costs more than the call; one of a thousand long calls leaves the other workers idle at
+the end. The size aims at a target duration, grows at most twofold per step and is capped (without a cap it runs away
+when durations are mixed: joblib issue 1220). It never exceeds a worker's fair share of the waiting calls: the guided
+self-scheduling of Polychronopoulos and Kuck (1987), whose pieces become smaller towards the end.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import math
 
 CAP = 2000
-"""Most calls in one hand: bounds what is lost with a worker, and the memory of one message."""
+"""Most calls in one dispatch: bounds what is lost with a worker, and the memory of one message."""
 
 DISPATCH_BYTES = 8 << 20
-"""Estimated bytes of one hand: what is larger gains nothing from travelling together, and fills caches and memory."""
+"""Most estimated bytes of one dispatch: a larger one gains nothing, and fills caches and memory."""
 
 _WEIGHT = 0.2  # of the newest observation
 
 
 class DispatchSizer:
-    """Chooses the number of calls of one hand for one stage. Called under the stage's and channel's locks.
+    """Chooses the number of calls of one dispatch for one stage. Called under the locks of the stage and the channel.
 
-    :param target: seconds one hand should take.
+    :param target: seconds one dispatch should take.
     :param workers: how many share the work.
     """
 
@@ -35,7 +35,7 @@ class DispatchSizer:
         self._square = 0.0
 
     def observe(self, calls: int, seconds: float) -> None:
-        """A hand of ``calls`` calls took ``seconds``, its share of the hand-over included."""
+        """Note that a dispatch of ``calls`` calls took ``seconds`` seconds."""
         each = seconds / calls
         if self._mean is None:
             self._mean, self._square = each, each * each
@@ -49,9 +49,9 @@ class DispatchSizer:
         )
 
     def observe_bytes(self, calls: int, size: float) -> None:
-        """``calls`` calls and their results hold an estimated ``size`` bytes together."""
+        """Note that ``calls`` calls and their results hold an estimated ``size`` bytes together."""
         self.largest_call_bytes = max(self.largest_call_bytes, size / calls)
 
     def limit(self, waiting: int) -> int:
-        """Calls to take now, when ``waiting`` wait in the channel."""
+        """Most calls to take now, when ``waiting`` calls wait in the channel."""
         return max(1, min(self.size, math.ceil(waiting / (2 * self.workers))))

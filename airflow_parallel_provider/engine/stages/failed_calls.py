@@ -66,7 +66,7 @@ class FailedCalls:
         self._channel.requeue(call, pause)
 
     def _bisect(self, call: Bundle) -> None:
-        """Halve a batch that failed for good: repeated, this leaves exactly the guilty items alone."""
+        """Halve a batch that failed for good: repeated, this leaves exactly the failing items alone."""
         keys, values = call.keys[0], call.values[0]
         middle = len(values) // 2
         for part in (slice(None, middle), slice(middle, None)):
@@ -80,12 +80,12 @@ class FailedCalls:
         if self._stage.batched:
             key, value = key[0], value[0]
         value = _readable(value)
-        guilty = list(item_positions(key))
-        position = chunk.first_position + guilty[0]
+        positions = list(item_positions(key))
+        position = chunk.first_position + positions[0]
         dead_letter = DeadLetter(position, stage, cause_text(failure), call.attempt, failure.traceback, value)
         with chunk.lock:
-            items = len(set(guilty) - chunk.dead)  # another result of the same item may have failed before
-            chunk.dead.update(guilty)
+            items = len(set(positions) - chunk.dead)  # another result of the same item may have failed before
+            chunk.dead.update(positions)
             chunk.dead_letters.append(((*sort_key(key), self._index), dead_letter))
         with self._metrics.lock:
             self._metrics.failed += 1

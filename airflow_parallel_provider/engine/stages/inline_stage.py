@@ -1,4 +1,4 @@
-"""An inline stage: one call at a time, on whatever thread brings the items; no channel, no worker of its own."""
+"""An inline stage: one call at a time, on the thread that brings the items; without workers of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_parallel_provider.engine.stages.stage_run import StageRun
 
 
 class InlineStageRun(StageRun):
-    """Runs the calls inside :meth:`accept`. Retries wait there too, and stop waiting when the run stops."""
+    """Makes the calls inside :meth:`accept`. Retries wait there, too, until the run stops."""
 
     def __init__(
         self, index: int, stage: Stage, context: StageRunContext, in_flight: InFlightLimit, *, in_order: bool
@@ -59,7 +59,7 @@ class InlineStageRun(StageRun):
         while self._bound is None:
             try:
                 self._bound = self.function.bind()
-            except BaseException as error:  # noqa: BLE001 - whatever setup raises is told and tried again
+            except BaseException as error:  # noqa: BLE001 - any error of setup is reported, and setup called again
                 attempt += 1
                 setup_failed(self.stage.name, describe_error(error), attempt, self._context)
         return self._bound
@@ -69,7 +69,7 @@ class InlineStageRun(StageRun):
         self._page[LIMIT] = 1
 
     def teardown(self) -> None:
-        """Tear down, at the end of the run."""
+        """Call ``teardown``, at the end of the run."""
         if self._bound is None or self._bound.teardown is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""How often and when a failed ``setup`` is tried again."""
+"""How often and when a failed ``setup`` is called again."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from airflow_parallel_provider.engine.interfaces.run_context import RunContext
 from airflow_parallel_provider.errors import SetupFailed
 
 SETUP_ATTEMPTS = 3
-"""How often a worker's ``setup`` is tried before the run fails: a service that just starts gets a second chance."""
+"""Most attempts of a worker's ``setup`` before the run fails: a service that is just starting gets a second chance."""
 
 SETUP_PAUSE = 0.1
-"""Seconds, doubled with each attempt, before ``setup`` is tried again."""
+"""Pause before the next attempt of ``setup``, seconds; doubles with each attempt."""
 
 
 def setup_failed(stage: str, failure: CallFailure, attempt: int, context: RunContext) -> None:
-    """Wait before ``setup`` is tried again, or fail the run after the last attempt.
+    """Wait for the next attempt of ``setup``, or fail the run after the last one.
 
-    :raises ChannelBroken: when it will not be tried again.
+    :raises ChannelBroken: when there is no further attempt.
     """
     if attempt >= SETUP_ATTEMPTS:
         where = f" ({failure.location})" if failure.location else ""

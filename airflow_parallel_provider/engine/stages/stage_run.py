@@ -1,4 +1,4 @@
-"""One stage of a running pipeline: its channel, its counters, and what becomes of each call."""
+"""One stage of a running pipeline: its channel, its counters, and the settling of its calls."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ from airflow_parallel_provider.engine.stages.dispatch_size import DispatchSizer
 from airflow_parallel_provider.engine.stages.failed_calls import FailedCalls, StageRunContext
 
 TARGET_DISPATCH_SECONDS = {"process": 0.048, "thread": 0.002, "async": 0.0, "inline": 0.0}
-"""Aim for the duration of one hand. A process hand costs 0.3 ms of CPU on either side when all
-cores are busy, a thread hand 0.02 ms."""
-
+"""Target duration of one dispatch. One to a process costs 0.3 ms of CPU on either side when all cores are busy, one to
+a thread 0.02 ms."""
 
 WIDEST = 100_000
-"""Items an automatic bound may grow to: enough for two full hands per worker of the fastest functions."""
+"""Items an automatic bound may grow to: enough for two full dispatches per worker of the fastest functions."""
 
 LIGHT_BYTES = 64 << 20
 """Estimated bytes of the items and results that an automatic bound may grow to."""
@@ -88,7 +87,7 @@ class StageRun:
         self._router = router
 
     def set_workers(self, count: int) -> None:
-        """The stage has ``count`` workers from now on."""
+        """Note that the stage has ``count`` workers from now on."""
         self._worker_seconds = self.worker_seconds
         self._workers_since = time.monotonic()
         self.workers = count
@@ -97,13 +96,13 @@ class StageRun:
 
     @property
     def worker_seconds(self) -> float:
-        """Seconds its workers have been there, added up."""
+        """Lifetime of its workers so far, added up, seconds."""
         return self._worker_seconds + self.workers * (time.monotonic() - self._workers_since)
 
-    # -- what the flow asks for -------------------------------------------------------------------------------------
+    # -- called by the router ---------------------------------------------------------------------------------------
 
     def accept(self, bundle: Bundle) -> float:
-        """Queue calls; return the seconds spent waiting for room."""
+        """Put calls into the channel; return the seconds spent waiting for room."""
         return self.channel.put(bundle)
 
     def arrived(self, items: int) -> None:
@@ -114,23 +113,26 @@ class StageRun:
         """Nothing more will arrive."""
         self.channel.close()
 
-    # -- what its workers ask for -----------------------------------------------------------------------------------
+    # -- called by the workers --------------------------------------------------------------------------------------
 
     def get(self, *, block: bool = True) -> Dispatch | None:
-        """Calls for one worker; see :meth:`Channel.take`."""
+        """Take calls for one worker; see :meth:`Channel.get`."""
         return self.channel.get(self.dispatch_sizer.limit, block=block)
 
     def get_up_to(self, calls: int) -> Dispatch | None:
-        """Like :meth:`take`, with a limit of the worker's own."""
+        """Like :meth:`get`, with a limit of the worker's own."""
         return self.channel.get(lambda _: calls)
 
     def waited_for_work(self, seconds: float, metrics: WorkerMetrics) -> None:
-        """A worker had nothing to do for so many seconds."""
+        """Count seconds in which a worker had no calls to make."""
         self.metrics.waited(starved=seconds)
         metrics.starved += seconds
 
     def settle(self, dispatch: Dispatch, outcome: Outcome, metrics: WorkerMetrics) -> float:
-        """Deal with the answers to a hand; return the seconds spent waiting for room further down."""
+        """Pass on the results of a dispatch; return the seconds spent waiting for room further down.
+
+        On the hot path: called once per dispatch, and :meth:`_settle_bundle` once per bundle.
+        """
         seconds = self.metrics.called(outcome.nanoseconds)
         metrics.calls += len(outcome.nanoseconds)
         metrics.failed += len(outcome.failures)
@@ -164,7 +166,7 @@ class StageRun:
         return waited
 
     def _note_longest(self, dispatch: Dispatch, outcome: Outcome) -> None:
-        """Keep where the longest call was."""
+        """Keep the duration and the position of the longest call."""
         longest = max(outcome.nanoseconds, default=0)
         if longest <= self.longest_ns:
             return
@@ -178,7 +180,7 @@ class StageRun:
             at -= len(bundle.values)
 
     def _grow_channel(self) -> None:
-        """Automatic bounds follow the size of a hand: fast, light items may queue in numbers, others not."""
+        """Automatic bounds follow the size of a dispatch: many items may queue only while they are fast and light."""
         if self._automatic is None or self.dispatch_sizer.size == 1:
             return
         light = int(LIGHT_BYTES / self.dispatch_sizer.largest_call_bytes) * (self.batch_size or 1)
@@ -217,8 +219,6 @@ class StageRun:
                 keys.extend(child_keys(key, shape))
         return keys
 
-    # -- failures ---------------------------------------------------------------------------------------------------
-
     def new_worker_metrics(self) -> WorkerMetrics:
         """Counters for one more worker."""
         if len(self.worker_metrics) >= MOST_KEPT:
@@ -229,7 +229,7 @@ class StageRun:
         return metrics
 
     def call_failed(self, bundle: Bundle, number: int, failure: CallFailure, metrics: WorkerMetrics) -> None:
-        """One call of a taken bundle ended without an answer (lost, timed out): deal with it and settle it."""
+        """Settle one call of a bundle that ended without an answer: its worker died, or it timed out."""
         metrics.failed += 1
         metrics.calls += 1
         metrics.lost += failure.kind == "lost"
@@ -239,7 +239,7 @@ class StageRun:
         self.channel.settled(1)
 
     def put_back(self, bundle: Bundle) -> None:
-        """Calls of a taken bundle were never answered for no fault of their own: queue them again, uncounted."""
+        """Queue calls of a taken bundle again that were never answered, without counting an attempt."""
         calls = len(bundle.values)
         self.channel.requeue(bundle)
         self.channel.settled(calls)

@@ -45,7 +45,7 @@ def test_processes_that_use_all_cpus_are_told_so() -> None:
 
     assert text == (
         "score is busy 98% of the time; its 4 processes use all 4 CPUs of this task: make the function cheaper "
-        "(batch_size with vectorised code), give the task more CPUs, or shard it over mapped tasks"
+        "(batch_size with vectorized code), give the task more CPUs, or spread it over mapped tasks"
     )
 
 
@@ -82,7 +82,7 @@ def test_an_inline_stage_that_limits() -> None:
 def test_a_run_that_is_mostly_start_up_needs_no_workers() -> None:
     assert advised(BusyTime("fetch", "thread", 4, 8.0)) == (
         "fetch",
-        "fetch is busy 20% of the time: most of the run is start-up and hand-over, more workers would not help",
+        "fetch is busy 20% of the time: most of the run is start-up and transport, so more workers would not help",
     )
 
 
