@@ -194,7 +194,7 @@ def test_teardown_needs_setup() -> None:
 
 @pytest.mark.parametrize("field", ["setup", "teardown"])
 def test_a_stage_class_brings_its_own_setup(field: str) -> None:
-    refuses(f".{field}", "brings its own", Worker, **{field: print})
+    refuses(f".{field}", "has its own", Worker, **{field: print})
 
 
 @pytest.mark.parametrize("value", [7, ["name"], b"name"])
