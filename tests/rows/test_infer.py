@@ -15,13 +15,13 @@ from airflow_parallel_provider.errors import PlanError, SchemaMismatch
 from airflow_parallel_provider.sinks.table import SinkTable
 from airflow_parallel_provider.values.column_specs import declared_columns
 from airflow_parallel_provider.values.kinds import Column, Kind
-from tests.support.databases import SqliteDatabase, TestDatabase
+from tests.support.databases import SqliteDatabase, TestDatabase, fast_on
 
 if TYPE_CHECKING:
     from somewhere_else import Unknown  # type: ignore[import-not-found]
 
 pytestmark = pytest.mark.airflow
-EACH = pytest.mark.parametrize("database", ["sqlite", "postgres", "mariadb", "duckdb"], indirect=True)
+EACH = fast_on("sqlite", "postgres", of=["sqlite", "postgres", "mariadb", "duckdb"])
 
 
 class Colour(enum.Enum):

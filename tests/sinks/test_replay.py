@@ -15,7 +15,7 @@ from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.replay import Replay, check_replayable
 from airflow_parallel_provider.values.typed_json import Opaque
 from tests.support.children import KILLED, Child, killing_hook
-from tests.support.databases import OWN, SPEC, TestDatabase
+from tests.support.databases import OWN, SPEC, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
 OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
@@ -72,6 +72,7 @@ THREES = list(range(0, COUNT, 3))
 ALL = [(number, number * number) for number in range(COUNT)]
 
 
+@on_each_database
 def test_letters_become_rows_and_are_resolved(database: TestDatabase) -> None:
     load(database)
     assert unresolved(database) == THREES
@@ -86,6 +87,7 @@ def test_letters_become_rows_and_are_resolved(database: TestDatabase) -> None:
     assert database.rows(columns="id, value") == ALL
 
 
+@on_two_databases
 def test_what_fails_again_is_a_new_letter_of_the_same_load(database: TestDatabase) -> None:
     load(database)
 
@@ -106,6 +108,7 @@ def test_what_fails_again_is_a_new_letter_of_the_same_load(database: TestDatabas
     assert unresolved(database) == []
 
 
+@on_two_databases
 def test_only_the_letters_of_one_load(database: TestDatabase) -> None:
     load(database, "monday", range(30))
     load(database, "tuesday", range(30, COUNT))
@@ -115,6 +118,7 @@ def test_only_the_letters_of_one_load(database: TestDatabase) -> None:
     assert unresolved(database) == [number for number in THREES if number < 30]
 
 
+@on_each_database
 def test_chunk_that_fails_the_run_leaves_its_letters_as_they_were(database: TestDatabase) -> None:
     load(database)
     before = dead_letters(database)
@@ -168,6 +172,7 @@ def test_overlapping_replays_that_die_lose_and_double_nothing(database: TestData
     assert database.rows(columns="id, value") == ALL
 
 
+@on_each_database
 def test_letter_somebody_else_has_resolved_meanwhile_stops_the_chunk(database: TestDatabase) -> None:
     load(database)
     with database.hook() as first, database.hook() as second:
@@ -193,6 +198,7 @@ class Flight:
     id: int
 
 
+@on_each_database
 def test_item_that_was_not_kept_exactly_takes_a_pickle_the_author_asked_for(database: TestDatabase) -> None:
     found = {}
     for table, keeps in (("plain", False), ("pickled", True)):
@@ -211,6 +217,7 @@ def test_item_that_was_not_kept_exactly_takes_a_pickle_the_author_asked_for(data
     assert [each.replayable() for each in pickled] == [False, True, False]
 
 
+@on_two_databases
 def test_pickle_that_is_too_long_or_impossible_is_left_out(database: TestDatabase) -> None:
     class Stubborn:
         def __reduce__(self) -> Any:
@@ -224,6 +231,7 @@ def test_pickle_that_is_too_long_or_impossible_is_left_out(database: TestDatabas
         assert [each.item_pickle for each in hook.dead_letters()] == [None, None]
 
 
+@on_each_database
 def test_letters_are_read_page_by_page(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_parallel_provider.sinks.load import maintenance
 
@@ -246,6 +254,7 @@ def test_sinks_whose_letters_cannot_be_replayed(sink: Any, complaint: str) -> No
         check_replayable(sink)
 
 
+@on_two_databases
 def test_hook_without_dead_letters_says_so(database: TestDatabase) -> None:
     with database.hook(dead_letters=None) as hook, pytest.raises(SinkError, match="has no table of dead letters"):
         hook.dead_letters_waiting()

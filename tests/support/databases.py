@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -334,3 +335,15 @@ def _answers(driver: str, where: str) -> bool:
     except connector.Error:
         return False
     return True
+
+
+def fast_on(*names: str, of: Sequence[str] = (*OWN, *GENERIC)) -> pytest.MarkDecorator:
+    """A test that `make test` runs on these databases, and `make test-slow` on the others."""
+    cases = [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in of]
+    return pytest.mark.parametrize("database", cases, indirect=True)
+
+
+on_two_databases = fast_on("sqlite", "postgres")
+"""One embedded database and one server: enough where the database cannot change the result."""
+on_each_database = fast_on("sqlite", "postgres", "mariadb", "duckdb")
+"""Where the SQL of a database can change the result, but neither its driver nor the way in which rows are sent."""

@@ -31,6 +31,6 @@ def examples(count: int, *, long: int | None = None, **more: Any) -> settings:
 quick = examples(60)
 
 if not LONG:
-    # Hypothesis also tries the constants that it finds in the loaded modules of this repository. Which are loaded depends
-    # on the tests that ran before, so the examples of a test were not the same in each run.
+    # Hypothesis also tries the constants that it finds in the loaded modules of this repository. Which are loaded
+    # depends on the tests that ran before, so the examples of a test were not the same in each run.
     providers._get_local_constants = lambda: providers._local_constants

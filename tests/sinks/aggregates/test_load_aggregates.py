@@ -18,7 +18,7 @@ from airflow_parallel_provider.errors import LoadMismatch, RowsRejected, SchemaM
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
 from airflow_parallel_provider.sinks.aggregates.report_view import report_view
 from tests.support.children import Child, killing_hook
-from tests.support.databases import OWN, SPEC, SqliteDatabase, TestDatabase
+from tests.support.databases import OWN, SPEC, SqliteDatabase, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
 OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
@@ -71,6 +71,7 @@ def attempt(database: TestDatabase, number: int, cls: Any = None, chunks: int = 
         return found
 
 
+@on_each_database
 def test_figures_are_those_of_all_rows(database: TestDatabase) -> None:
     found = attempt(database, 1)
 
@@ -92,6 +93,7 @@ def test_no_retry_counts_twice(database: TestDatabase, point: str) -> None:
     assert {name: found[name] for name in expected(4)} == expected(4)
 
 
+@on_two_databases
 def test_rejected_rows_are_in_no_figure(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} (id INTEGER NOT NULL PRIMARY KEY, price FLOAT)")
     wanted = {"n": "count", "sum": "sum(price)"}
@@ -101,6 +103,7 @@ def test_rejected_rows_are_in_no_figure(database: TestDatabase) -> None:
         assert hook.aggregates() == {"n": 2, "sum": 4.0}
 
 
+@on_two_databases
 def test_figure_of_a_column_that_has_none_is_refused(database: TestDatabase) -> None:
     complaint = r"aggregates\['sum'\]: sum\(name\) cannot take values of type str"
     with database.opened(aggregates={"sum": "sum(name)"}) as hook, pytest.raises(SchemaMismatch, match=complaint):
@@ -130,6 +133,7 @@ def test_integers_that_no_float_holds_are_infinite_in_figures(database: TestData
     assert math.isnan(found["spread"])
 
 
+@on_two_databases
 def test_another_declaration_is_another_load(database: TestDatabase) -> None:
     with database.opened(aggregates={"n": "count"}) as hook:
         hook.write_chunk("00000000", [{"id": 1}])
@@ -137,6 +141,7 @@ def test_another_declaration_is_another_load(database: TestDatabase) -> None:
         hook.open(SPEC)
 
 
+@on_two_databases
 def test_no_figures_no_cost(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", [{"id": 1}])

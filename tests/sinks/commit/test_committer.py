@@ -10,7 +10,7 @@ import pytest
 
 from airflow_parallel_provider.engine.interfaces.records import DeadLetter, LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError, UnsafeTable
-from tests.support.databases import GENERIC, OWN, SPEC, TestDatabase
+from tests.support.databases import GENERIC, OWN, SPEC, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
 OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
@@ -67,6 +67,7 @@ def test_value_for_a_column_that_the_database_works_out_is_refused(database: Tes
     assert database.rows() == [(1, 2)]
 
 
+@on_each_database
 def test_table_that_is_dropped_during_a_load_is_not_made_anew(database: TestDatabase) -> None:
     """The rows of the chunks that are in would be missing, and nobody be told."""
     with database.opened() as hook:
@@ -81,6 +82,7 @@ def test_table_that_is_dropped_during_a_load_is_not_made_anew(database: TestData
     assert not database.exists("scores")
 
 
+@on_two_databases
 def test_load_that_was_discarded_meanwhile_is_not_complete(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", numbered(1))
@@ -99,6 +101,7 @@ def test_writing_a_chunk_again_changes_nothing(database: TestDatabase) -> None:
     assert (again.rows, again.attempt) == (first.rows, first.attempt)
 
 
+@on_each_database
 def test_later_attempt_sees_what_is_in_and_gets_the_first_receipt(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", numbered(1, 2))
@@ -115,6 +118,7 @@ def test_later_attempt_sees_what_is_in_and_gets_the_first_receipt(database: Test
     assert [row[4] for row in database.ledger()] == [1, 2]
 
 
+@on_two_databases
 def test_other_load_keys_are_other_loads(database: TestDatabase) -> None:
     for key in ("monday", "tuesday"):
         with database.opened(spec=dataclasses.replace(SPEC, load_key=key)) as hook:
@@ -123,6 +127,7 @@ def test_other_load_keys_are_other_loads(database: TestDatabase) -> None:
     assert [row[0] for row in database.rows()] == [1, 1]
 
 
+@on_two_databases
 def test_one_ledger_serves_many_tables(database: TestDatabase) -> None:
     for table in ("one", "two"):
         with database.opened(table) as hook:
@@ -131,6 +136,7 @@ def test_one_ledger_serves_many_tables(database: TestDatabase) -> None:
     assert [database.rows(table)[0][0] for table in ("one", "two")] == [1, 1]
 
 
+@on_two_databases
 @pytest.mark.parametrize("rows", [[], [{"id": 1, "score": 1.5}]])
 def test_chunk_without_rows_is_in_the_ledger(database: TestDatabase, rows: list[dict[str, Any]]) -> None:
     with database.opened() as hook:
@@ -143,6 +149,7 @@ def test_chunk_without_rows_is_in_the_ledger(database: TestDatabase, rows: list[
     assert database.exists("scores") == bool(rows)
 
 
+@on_two_databases
 def test_declared_table_is_there_even_when_nothing_comes(database: TestDatabase) -> None:
     with database.opened(columns={"id": int, "name": "text(20)"}, primary_key="id"):
         pass
@@ -168,6 +175,7 @@ def test_dead_letters_come_with_their_chunk(database: TestDatabase) -> None:
     assert found[1][4:] == ("save", "KeyError: 'x'", 1, "", "null")
 
 
+@on_each_database
 def test_dead_letters_are_gone_with_their_chunk(database: TestDatabase) -> None:
     letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
     with database.opened() as hook:
@@ -181,6 +189,7 @@ def test_dead_letters_are_gone_with_their_chunk(database: TestDatabase) -> None:
     assert [row[0] for row in database.rows()] == [1, 3]
 
 
+@on_two_databases
 def test_dead_letters_may_be_counted_only(database: TestDatabase) -> None:
     letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
     with database.opened(dead_letters=None) as hook:
@@ -190,6 +199,7 @@ def test_dead_letters_may_be_counted_only(database: TestDatabase) -> None:
     assert not database.exists("scores__dead_letters")
 
 
+@on_two_databases
 @pytest.mark.parametrize(
     ("change", "options", "complaint"),
     [
@@ -213,6 +223,7 @@ def test_load_begun_differently_is_refused(
     assert [row[0] for row in database.rows()] == [1]
 
 
+@on_two_databases
 def test_load_without_a_chunk_may_begin_in_another_way(database: TestDatabase) -> None:
     """A first try that fails on its first chunk is mended by a change of the declaration."""
     with database.opened() as hook, pytest.raises(SchemaMismatch):
@@ -227,6 +238,7 @@ def test_load_without_a_chunk_may_begin_in_another_way(database: TestDatabase) -
     assert database.rows() == [(1, 0.25)]
 
 
+@on_two_databases
 def test_other_items_under_the_same_chunk_id_are_refused(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", numbered(1, 2))
@@ -236,6 +248,7 @@ def test_other_items_under_the_same_chunk_id_are_refused(database: TestDatabase)
     assert [row[0] for row in database.rows()] == [1, 2]
 
 
+@on_each_database
 def test_ledger_of_a_table_that_is_gone_is_refused(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", numbered(1))
@@ -245,6 +258,7 @@ def test_ledger_of_a_table_that_is_gone_is_refused(database: TestDatabase) -> No
         hook.open(SPEC)
 
 
+@on_two_databases
 def test_discarded_load_is_loaded_again(database: TestDatabase) -> None:
     letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
     with database.opened() as hook:
@@ -260,6 +274,7 @@ def test_discarded_load_is_loaded_again(database: TestDatabase) -> None:
     assert database.rows("scores__dead_letters") == []
 
 
+@on_two_databases
 def test_consolidated_load_says_its_sums_and_may_go_on(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", numbered(1, 2), items=5, items_filtered=3)
@@ -273,6 +288,7 @@ def test_consolidated_load_says_its_sums_and_may_go_on(database: TestDatabase) -
     assert states == [[("complete",)], [("open",)]]
 
 
+@on_each_database
 def test_purge_takes_only_old_complete_loads(database: TestDatabase) -> None:
     for key in ("old", "new", "open"):
         with database.opened(spec=dataclasses.replace(SPEC, load_key=key)) as hook:
@@ -303,6 +319,7 @@ class Scored:
     score: float
 
 
+@on_two_databases
 def test_rows_of_many_shapes_are_one_table(database: TestDatabase) -> None:
     rows = [{"id": 1, "score": 0.5}, Scored(2, 1.0), Point(3, 1.5), {"score": None, "id": 4}]
 
@@ -312,6 +329,7 @@ def test_rows_of_many_shapes_are_one_table(database: TestDatabase) -> None:
     assert database.rows() == [(1, 0.5), (2, 1.0), (3, 1.5), (4, None)]
 
 
+@on_two_databases
 def test_tuples_take_declared_names(database: TestDatabase) -> None:
     with database.opened(columns=["id", "score"]) as hook:
         hook.write_chunk("00000000", [(1, 0.5), (2, None)])
@@ -319,6 +337,7 @@ def test_tuples_take_declared_names(database: TestDatabase) -> None:
     assert database.rows(columns="id, score") == [(1, 0.5), (2, None)]
 
 
+@on_each_database
 def test_table_that_is_there_wins(database: TestDatabase) -> None:
     database.execute(
         f"CREATE TABLE {database.place('scores')} "
@@ -423,6 +442,7 @@ def test_duplicate_key_in_append_fails_without_a_value_in_the_text(database: Tes
     assert [row[0] for row in database.ledger()] == ["00000000"]
 
 
+@on_two_databases
 def test_ledger_table_that_is_something_else_is_refused(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('airflow_parallel_ledger')} (load_id VARCHAR(32), mine INTEGER)")
 
@@ -430,6 +450,7 @@ def test_ledger_table_that_is_something_else_is_refused(database: TestDatabase) 
         hook.open(SPEC)
 
 
+@on_two_databases
 def test_hook_says_what_is_missing(database: TestDatabase) -> None:
     hook = database.hook()
     with pytest.raises(SinkError, match=r"'.*scores' is not open: call open"):

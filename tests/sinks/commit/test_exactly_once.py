@@ -14,7 +14,7 @@ from airflow_parallel_provider.errors import SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.ledger.chunks import ChunkLedger
 from tests.support.attempts import SECOND, Gate, broken_off, holding_hook
 from tests.support.children import KILLED, Child, attempt, everything, killing_hook, rows_of
-from tests.support.databases import OWN, QUEUEING, SPEC, SqliteDatabase, TestDatabase
+from tests.support.databases import OWN, QUEUEING, SPEC, SqliteDatabase, TestDatabase, on_each_database
 
 pytestmark = pytest.mark.airflow
 OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
@@ -23,6 +23,7 @@ POINTS = ["after_claim", "after_rows", "before_commit", "after_commit"]
 CHUNKS, SIZE = 5, 20
 
 
+@on_each_database
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_attempt_is_gone_on_with(database: TestDatabase, point: str) -> None:
     """SIGKILL in the third chunk; the second attempt gives the table of an undisturbed run, row by row."""

@@ -17,7 +17,7 @@ from airflow_parallel_provider.sinks.commit.committer import ChunkCommitter
 from airflow_parallel_provider.sinks.table import SinkTable
 from airflow_parallel_provider.values.typed_json import loads
 from tests.support.children import KILLED, Child, killing_hook
-from tests.support.databases import OWN, SPEC, TestDatabase
+from tests.support.databases import OWN, SPEC, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
 OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
@@ -42,6 +42,7 @@ def rejected(database: TestDatabase, columns: str = "number, position, refused_b
     return database.rows("scores__rejected", columns, "chunk_id, number")
 
 
+@on_two_databases
 def test_rows_a_function_refuses_go_aside(database: TestDatabase) -> None:
     with database.opened(validate=positive, max_rejected=2) as hook:
         receipt = hook.write_chunk(
@@ -57,6 +58,7 @@ def test_rows_a_function_refuses_go_aside(database: TestDatabase) -> None:
     ]
 
 
+@on_two_databases
 def test_rows_a_model_refuses_go_aside_and_the_others_are_converted(database: TestDatabase) -> None:
     rows = [{"id": "7", "price": "1.5", "more": 1}, {"id": "secret", "price": -1}, {"id": 8, "price": 2}]
     with database.opened(validate=Priced, max_rejected=5) as hook:
@@ -89,6 +91,7 @@ def test_model_takes_rows_of_many_shapes(database: TestDatabase) -> None:
     assert rejected(database, "position, raw") == [(None, '{"id": 4, "price": -4.0}')]
 
 
+@on_two_databases
 def test_function_may_mend_a_row(database: TestDatabase) -> None:
     def mend(row: dict[str, Any]) -> Any:
         return {**row, "price": abs(row["price"])} if row["price"] < 0 else True
@@ -143,6 +146,7 @@ def test_model_names_no_tuples(database: TestDatabase) -> None:
         hook.write_chunk("00000000", [(1, 1.5)])
 
 
+@on_two_databases
 def test_too_many_rejected_rows_leave_nothing_and_no_value_in_the_error(database: TestDatabase) -> None:
     with database.opened(validate=positive, max_rejected=2) as hook:
         hook.write_chunk("00000000", prices(1, 0))
@@ -158,6 +162,7 @@ def test_too_many_rejected_rows_leave_nothing_and_no_value_in_the_error(database
     assert [row[0] for row in database.ledger()] == ["00000000", "00000002"]
 
 
+@on_two_databases
 def test_without_max_rejected_the_first_bad_row_is_one_too_many(database: TestDatabase) -> None:
     with database.opened(validate=positive) as hook, pytest.raises(RowsRejected):
         hook.write_chunk("00000000", prices(1, 0))
@@ -165,6 +170,7 @@ def test_without_max_rejected_the_first_bad_row_is_one_too_many(database: TestDa
     assert not database.exists("scores")
 
 
+@on_two_databases
 def test_writing_a_chunk_again_rejects_nothing_twice(database: TestDatabase) -> None:
     with database.opened(validate=positive, max_rejected=1) as hook:
         first = hook.write_chunk("00000000", prices(1, 0))
@@ -178,6 +184,7 @@ def test_writing_a_chunk_again_rejects_nothing_twice(database: TestDatabase) -> 
     assert len(rejected(database)) == 1
 
 
+@on_two_databases
 def test_rejected_rows_may_be_counted_only(database: TestDatabase) -> None:
     with database.opened(validate=positive, max_rejected=1, rejected=None) as hook:
         receipt = hook.write_chunk("00000000", prices(1, 0))
@@ -186,6 +193,7 @@ def test_rejected_rows_may_be_counted_only(database: TestDatabase) -> None:
     assert not database.exists("scores__rejected")
 
 
+@on_two_databases
 def test_discarded_load_takes_its_rejected_rows_along(database: TestDatabase) -> None:
     with database.opened(validate=positive, max_rejected=1) as hook:
         hook.write_chunk("00000000", prices(1, 0))
@@ -237,6 +245,7 @@ def test_rows_a_merge_refuses_are_found(database: TestDatabase) -> None:
     assert len(rejected(database)) == 1
 
 
+@on_each_database
 def test_more_refused_rows_than_allowed_leave_nothing(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} {STRICT}")
     with database.opened(max_rejected=2) as hook, pytest.raises(RowsRejected, match=r"chunk 00000000: 3 or more rows"):
@@ -247,6 +256,7 @@ def test_more_refused_rows_than_allowed_leave_nothing(database: TestDatabase) ->
     assert rejected(database) == []
 
 
+@on_each_database
 def test_without_allowance_the_refusal_is_told_as_ever(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} {STRICT}")
     with database.opened() as hook, pytest.raises(SchemaMismatch, match=r"NOT NULL"):
@@ -266,6 +276,7 @@ def test_constraint_that_is_put_off_to_the_commit_is_found_as_well(database: Tes
     assert rejected(database, "raw") == [('{"id": 2, "price": 1}',)]
 
 
+@on_each_database
 def test_row_without_a_key_others_have_is_null_there_also_when_alone(database: TestDatabase) -> None:
     database.execute(
         f"CREATE TABLE {database.place('scores')} (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(9) DEFAULT 'x')"

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
-from tests.support.databases import TestDatabase
+from tests.support.databases import TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
 
 
+@on_two_databases
 def test_unknown_column_is_refused_by_default(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", [{"id": 1}])
@@ -35,6 +36,7 @@ def test_columns_are_added_between_two_chunks(database: TestDatabase) -> None:
     ]
 
 
+@on_each_database
 def test_declared_columns_are_added_at_the_start(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} (id INTEGER)")
 
@@ -61,6 +63,7 @@ def test_table_that_is_in_use_while_a_column_is_added_is_waited_for(database: Te
     assert database.rows(columns="id, note") == [(1, None), (2, "a")]
 
 
+@on_each_database
 def test_two_attempts_add_the_same_column(database: TestDatabase) -> None:
     options: dict[str, Any] = {"on_schema_change": "add_columns"}
     one, two = database.opened(**options), database.opened(**options)
@@ -74,6 +77,7 @@ def test_two_attempts_add_the_same_column(database: TestDatabase) -> None:
     assert [row[1] for row in database.rows(columns="id, note")] == [None, None, "one", "two"]
 
 
+@on_each_database
 @pytest.mark.parametrize("name", ['a"b; DROP TABLE scores', "select", "with space", "50 % off"])
 def test_name_of_an_added_column_is_only_a_name(database: TestDatabase, name: str) -> None:
     if database.name == "mariadb" and "%" in name:

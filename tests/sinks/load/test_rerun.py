@@ -10,7 +10,7 @@ import pytest
 from airflow_parallel_provider.engine.interfaces.records import DeadLetter, LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.table import SinkTable
-from tests.support.databases import OWN, TestDatabase
+from tests.support.databases import OWN, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
 OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
@@ -47,6 +47,7 @@ def ids(database: TestDatabase) -> list[int]:
     return [row[0] for row in database.rows(columns="id")]
 
 
+@on_each_database
 def test_replace_removes_the_rows_of_the_earlier_generation_only(database: TestDatabase) -> None:
     load(database, LoadSpec("other", 100, "list"), rows_of(100), on_rerun="replace")
     load(database, airflow("a"), rows_of(1, 2), rows_of(3), on_rerun="replace")
@@ -58,6 +59,7 @@ def test_replace_removes_the_rows_of_the_earlier_generation_only(database: TestD
     assert len(database.ledger()) == 2
 
 
+@on_each_database
 def test_replace_and_the_new_ledger_begin_in_one_transaction(database: TestDatabase) -> None:
     """The rows of the earlier generation go when the new one begins, not before and not twice."""
     load(database, airflow("a"), rows_of(1, 2), on_rerun="replace")
@@ -74,6 +76,7 @@ def test_replace_and_the_new_ledger_begin_in_one_transaction(database: TestDatab
     assert len(database.rows("scores__dead_letters")) == 1
 
 
+@on_each_database
 def test_attempt_of_the_earlier_generation_that_is_still_alive_is_shut_out(database: TestDatabase) -> None:
     zombie = database.opened(spec=airflow("a"), on_rerun="replace")
     zombie.write_chunk("00000000", rows_of(1))
@@ -86,6 +89,7 @@ def test_attempt_of_the_earlier_generation_that_is_still_alive_is_shut_out(datab
     assert ids(database) == [2]
 
 
+@on_two_databases
 def test_resume_goes_on_where_the_earlier_generation_ended(database: TestDatabase) -> None:
     load(database, airflow("a"), rows_of(1), on_rerun="resume")
 
@@ -95,6 +99,7 @@ def test_resume_goes_on_where_the_earlier_generation_ended(database: TestDatabas
     assert ids(database) == [1, 2]
 
 
+@on_two_databases
 def test_append_adds_the_rows_again(database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for gen in ("a", "b", "b"):
@@ -104,6 +109,7 @@ def test_append_adds_the_rows_again(database: TestDatabase, caplog: pytest.LogCa
     assert not caplog.records
 
 
+@on_two_databases
 def test_default_of_a_clear_is_to_start_over_and_to_say_so(
     database: TestDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -115,6 +121,7 @@ def test_default_of_a_clear_is_to_start_over_and_to_say_so(
     assert ["has 2 rows of earlier generations" in record.getMessage() for record in caplog.records] == [True]
 
 
+@on_two_databases
 def test_default_with_a_load_column_is_to_replace(database: TestDatabase) -> None:
     for gen in ("a", "b"):
         load(database, airflow(gen), rows_of(1, 2), load_column="loaded by")
@@ -122,6 +129,7 @@ def test_default_with_a_load_column_is_to_replace(database: TestDatabase) -> Non
     assert ids(database) == [1, 2]
 
 
+@on_two_databases
 def test_key_of_the_author_resumes_unless_told_otherwise(database: TestDatabase) -> None:
     skipped = [load(database, named(gen), rows_of(1), on_rerun=None) for gen in ("monday", "tuesday")]
     with_append = load(database, named("wednesday"), rows_of(1), on_rerun="append")
@@ -131,6 +139,7 @@ def test_key_of_the_author_resumes_unless_told_otherwise(database: TestDatabase)
     assert ids(database) == [1, 1]
 
 
+@on_two_databases
 def test_key_of_the_author_can_replace(database: TestDatabase) -> None:
     for gen in ("monday", "tuesday", "tuesday"):
         load(database, named(gen), rows_of(1, 2), on_rerun="replace")
@@ -138,6 +147,7 @@ def test_key_of_the_author_can_replace(database: TestDatabase) -> None:
     assert ids(database) == [1, 2]
 
 
+@on_two_databases
 def test_retry_goes_on_although_on_rerun_was_changed_between(database: TestDatabase) -> None:
     with database.opened(spec=airflow("a")) as hook:
         hook.write_chunk("00000000", rows_of(1))
@@ -148,6 +158,7 @@ def test_retry_goes_on_although_on_rerun_was_changed_between(database: TestDatab
     assert ids(database) == [1, 2]
 
 
+@on_two_databases
 def test_rows_that_cannot_be_told_apart_are_not_replaced(database: TestDatabase) -> None:
     load(database, airflow("a"), rows_of(1, 2))
 
@@ -170,6 +181,7 @@ def test_merge_and_replace(database: TestDatabase) -> None:
     assert ids(database) == [2, 3]
 
 
+@on_each_database
 def test_load_column_marks_rows_and_lets_them_be_discarded(database: TestDatabase) -> None:
     for key, each in (("one", 1), ("two", 2)):
         load(database, LoadSpec(key, 100, "list"), rows_of(each), load_column="load")
@@ -184,11 +196,13 @@ def test_load_column_marks_rows_and_lets_them_be_discarded(database: TestDatabas
     assert ids(database) == [2]
 
 
+@on_two_databases
 def test_rows_without_a_mark_are_not_discarded(database: TestDatabase) -> None:
     with database.hook() as hook, pytest.raises(SinkError, match=r"it takes SinkTable\(load_column="):
         hook.discard("nightly", rows=True)
 
 
+@on_each_database
 def test_table_without_the_load_column_is_refused_or_given_it(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} (id INTEGER, name VARCHAR(9))")
 
@@ -200,11 +214,13 @@ def test_table_without_the_load_column_is_refused_or_given_it(database: TestData
     assert ids(database) == [1]
 
 
+@on_two_databases
 def test_row_that_names_the_load_column_itself_is_refused(database: TestDatabase) -> None:
     with database.opened(on_rerun="replace") as hook, pytest.raises(SchemaMismatch, match="name another one as load_c"):
         hook.write_chunk("00000000", [{"id": 1, "_load_id": "mine"}])
 
 
+@on_two_databases
 def test_consolidate_compares_the_table_with_the_ledger(
     database: TestDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -222,6 +238,7 @@ def test_consolidate_compares_the_table_with_the_ledger(
     assert database.rows("airflow_parallel_ledger__loads", "state") == [("complete",)]
 
 
+@on_each_database
 def test_ledger_of_an_earlier_version_is_extended(database: TestDatabase) -> None:
     load(database, LoadSpec("nightly", 100, "list"), rows_of(1))
     loads = database.place("airflow_parallel_ledger__loads")

@@ -13,7 +13,7 @@ from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, SchemaMismatch, SinkError
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 from airflow_parallel_provider.sinks.table import SinkTable
-from tests.support.databases import OWN, SPEC, TestDatabase
+from tests.support.databases import OWN, SPEC, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
 REPLACE: dict[str, Any] = {"write_disposition": "replace"}
@@ -61,6 +61,7 @@ def test_readers_see_the_old_rows_until_all_new_ones_are_in(database: TestDataba
     ]
 
 
+@on_each_database
 def test_table_that_was_not_there_appears_with_all_its_rows(database: TestDatabase) -> None:
     with database.opened(**REPLACE) as hook:
         hook.write_chunk("00000000", rows_of(1))
@@ -72,6 +73,7 @@ def test_table_that_was_not_there_appears_with_all_its_rows(database: TestDataba
     assert leftovers(database) == []
 
 
+@on_each_database
 def test_load_without_rows_empties_the_table(database: TestDatabase) -> None:
     load(database, "monday", rows_of(1, 2))
     load(database, "tuesday", [], [])
@@ -79,12 +81,14 @@ def test_load_without_rows_empties_the_table(database: TestDatabase) -> None:
     assert ids(database) == []
 
 
+@on_two_databases
 def test_load_without_rows_and_table_makes_none(database: TestDatabase) -> None:
     load(database, "monday", [])
 
     assert not database.exists("scores")
 
 
+@on_each_database
 def test_retry_goes_on_with_the_staging_table(database: TestDatabase) -> None:
     load(database, "monday", rows_of(1))
     spec = LoadSpec("tuesday", 100, "list")
@@ -139,6 +143,7 @@ def test_death_during_the_swap_leaves_old_or_new_and_the_next_try_finishes(
     assert died or point in ("after_rename", "before_commit_of_swap")  # each way of swapping has one of the two
 
 
+@on_each_database
 def test_chunk_after_the_swap_is_refused(database: TestDatabase) -> None:
     load(database, "monday", rows_of(1))
 
@@ -150,6 +155,7 @@ def test_chunk_after_the_swap_is_refused(database: TestDatabase) -> None:
     assert ids(database) == [1]
 
 
+@on_each_database
 def test_two_loads_at_once_do_not_mix(database: TestDatabase) -> None:
     one = database.opened(spec=LoadSpec("one", 100, "list"), **REPLACE)
     two = database.opened(spec=LoadSpec("two", 100, "list"), **REPLACE)
@@ -187,6 +193,7 @@ def test_new_table_has_the_keys_and_types_of_the_old_one(database: TestDatabase)
         database.execute(f"INSERT INTO {database.place('scores')} (id, name) VALUES (2, 'again')")
 
 
+@on_each_database
 def test_columns_that_no_row_names_get_their_defaults(database: TestDatabase) -> None:
     """As they do without a staging table."""
     columns = (
@@ -258,6 +265,7 @@ def test_views_on_the_table_stay(database: TestDatabase) -> None:
     assert database.rows("seen") == [(2,), (3,)]
 
 
+@on_each_database
 def test_new_columns_come_along(database: TestDatabase) -> None:
     load(database, "monday", rows_of(1))
 
@@ -266,6 +274,7 @@ def test_new_columns_come_along(database: TestDatabase) -> None:
     assert database.rows(columns="id, name, note") == [(2, "b", "new")]
 
 
+@on_each_database
 def test_changed_staging_table_is_not_swapped_in(database: TestDatabase) -> None:
     load(database, "monday", rows_of(1))
     with database.opened(spec=LoadSpec("tuesday", 100, "list"), **REPLACE) as hook:
@@ -278,6 +287,7 @@ def test_changed_staging_table_is_not_swapped_in(database: TestDatabase) -> None
     assert ids(database) == [1]
 
 
+@on_each_database
 def test_first_chunk_that_failed_does_not_decide_the_columns(database: TestDatabase) -> None:
     """The staging table of a try without a chunk is made anew."""
     with database.opened(columns={"id": "text"}, **REPLACE):
@@ -290,6 +300,7 @@ def test_first_chunk_that_failed_does_not_decide_the_columns(database: TestDatab
     assert database.rows() == [(1, "n1")]
 
 
+@on_each_database
 def test_discard_and_purge_drop_the_staging_table(database: TestDatabase) -> None:
     for key in ("one", "two"):
         with database.opened(spec=LoadSpec(key, 100, "list"), **REPLACE) as hook:
@@ -317,6 +328,7 @@ def test_staging_table_of_a_long_name_fits(database: TestDatabase) -> None:
     assert leftovers(database) == []
 
 
+@on_each_database
 def test_attempt_that_is_still_alive_cannot_write_after_the_swap(database: TestDatabase) -> None:
     zombie = database.opened(**REPLACE)
     zombie.write_chunk("00000000", rows_of(1))

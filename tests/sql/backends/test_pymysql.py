@@ -25,7 +25,8 @@ def laws(module: ModuleType) -> list[Callable[[TestDatabase], None]]:
 def databases_of(test: Callable[..., None]) -> list[list[str]]:
     """The databases that a test was written for, where it says so."""
     marks: list[pytest.Mark] = getattr(test, "pytestmark", [])
-    return [mark.args[1] for mark in marks if mark.name == "parametrize" and mark.args[0] == "database"]
+    lists = [mark.args[1] for mark in marks if mark.name == "parametrize" and mark.args[0] == "database"]
+    return [[each if isinstance(each, str) else each.values[0] for each in names] for names in lists]
 
 
 @pytest.mark.parametrize("law", laws(test_committer) + laws(test_schema_change), ids=lambda law: law.__name__[5:])

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.errors import SchemaMismatch
-from tests.support.databases import OWN, SqliteDatabase, TestDatabase
+from tests.support.databases import OWN, SqliteDatabase, TestDatabase, fast_on
 from tests.support.given import examples
 
 pytestmark = pytest.mark.airflow
@@ -134,7 +134,7 @@ def test_every_type_comes_back_as_it_went(database: TestDatabase) -> None:
 
 @pytest.mark.hypothesis
 @pytest.mark.parametrize("kind", VALUES)
-@pytest.mark.parametrize("database", OWN, indirect=True)
+@fast_on("sqlite", "postgres", "mariadb", "duckdb", of=OWN)
 def test_inferred_column_holds_what_it_was_inferred_from(database: TestDatabase, kind: str) -> None:
     strategy = VALUES[kind]
     if database.name == "mariadb" and kind == "float":
@@ -245,6 +245,8 @@ def test_kinds_found_together_get_the_narrowest_column_for_all(
     assert got == stored
 
 
+FEW = ("sqlite", "postgres")
+"""Where misfits are tried in each run: most are found before a database sees them."""
 MISFITS = [
     ("int", 2.5, "a float with a fraction"),
     ("int", float("inf"), "an infinite float"),
@@ -276,7 +278,7 @@ MISFITS = [
 @pytest.mark.parametrize(
     ("database", "kind", "value", "complaint"),
     [
-        pytest.param(name, *case, id=f"{name}-{case[0]}-{case[2]}")
+        pytest.param(name, *case, id=f"{name}-{case[0]}-{case[2]}", marks=() if name in FEW else pytest.mark.slow)
         for name in OWN
         for case in MISFITS
         # MariaDB has no bool of its own: the column takes any small integer. SQLite keeps all digits of a Decimal.
