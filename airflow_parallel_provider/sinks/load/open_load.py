@@ -166,14 +166,9 @@ def open_load(
     if not load_spec.load_key:
         raise SinkError("open(): load_key=None: name the load, so that a retry finds what has committed")
     spec, database = destination.spec, destination.database
-    with database.session():
-        database.backend.check_disposition(spec.write_disposition)
-        control_tables = open_control_tables(destination)
-        if load_spec.queue is not None:
-            control_tables.ensure_messages(database, load_spec.queue)
-        # A table that does not fit is refused before anything is written.
-        TargetTable(spec, database.backend).reflect(database.connection())
     seconds = spec.lock_timeout
+    # In DuckDB, of two attempts that make the control tables at the same time one fails instead of waiting.
+    control_tables = _retry_transient(lambda: _prepare(destination, load_spec), seconds, stopped)
     plan, before = _retry_transient(lambda: _begin(destination, control_tables, load_spec), seconds, stopped)
     replaces = spec.write_disposition == "replace"
     staging = staging_name(spec.table, plan.load, database.backend.longest_name) if replaces else None
@@ -191,6 +186,18 @@ def open_load(
     if not committer.swapped:
         _retry_transient(lambda: _require_table(load, committed), seconds, stopped)
     return load
+
+
+def _prepare(destination: Destination, load_spec: LoadSpec) -> ControlTables:
+    """Make the control tables that are missing, and refuse a table that does not fit before anything is written."""
+    spec, database = destination.spec, destination.database
+    with database.session():
+        database.backend.check_disposition(spec.write_disposition)
+        control_tables = open_control_tables(destination)
+        if load_spec.queue is not None:
+            control_tables.ensure_messages(database, load_spec.queue)
+        TargetTable(spec, database.backend).reflect(database.connection())
+    return control_tables
 
 
 def _retry_transient(act: Callable[[], _Result], seconds: float, stopped: threading.Event) -> _Result:
