@@ -183,7 +183,7 @@ def test_ledger_that_cannot_roll_back_is_found_out(database: TestDatabase) -> No
     for table in ("airflow_parallel_ledger", "airflow_parallel_ledger__loads"):
         database.execute(f"ALTER TABLE {database.place(table)} ENGINE=MyISAM")
 
-    with database.hook() as hook, pytest.raises(UnsafeTable, match="a rolled-back row is still there"):
+    with database.hook() as hook, pytest.raises(UnsafeTable, match="a rolled-back row still exists"):
         hook.open(SPEC)
 
     assert len(database.rows("airflow_parallel_ledger__loads")) == 1
