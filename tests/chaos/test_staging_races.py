@@ -13,7 +13,8 @@ from airflow_parallel_provider.errors import LoadMismatch, SinkError
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 from airflow_parallel_provider.sinks.commit import target_table as target_module
 from airflow_parallel_provider.sinks.commit.committer import ChunkCommitter
-from airflow_parallel_provider.sinks.commit.target_table import TargetTable
+from airflow_parallel_provider.sinks.commit.recovery import Recovery
+from airflow_parallel_provider.sinks.commit.row_writer import RowWriter
 from airflow_parallel_provider.sinks.ledger import loads
 from airflow_parallel_provider.sinks.load import open_load as load_module
 from airflow_parallel_provider.sinks.load.table_swap import TableSwap
@@ -133,8 +134,8 @@ def test_staging_table_that_another_attempt_has_made_anew(
 ) -> None:
     first = opened(database, 1)
     others: list[Any] = []
-    once_before(monkeypatch, TargetTable, "fit", lambda: others.append(opened(database, 2)))  # drops what has no chunk
-    once_before(monkeypatch, ChunkCommitter, "_was_dropped_as_stale", lambda: write(others[0], SECOND))
+    once_before(monkeypatch, RowWriter, "fit", lambda: others.append(opened(database, 2)))  # drops what has no chunk
+    once_before(monkeypatch, Recovery, "_was_dropped_as_stale", lambda: write(others[0], SECOND))
 
     write(first, FIRST)
     first.consolidate()
@@ -155,8 +156,8 @@ def test_staging_table_that_another_attempt_has_swapped_in(
         write(others[0], SECOND)
         others[0].consolidate()
 
-    once_before(monkeypatch, TargetTable, "fit", lambda: others.append(opened(database, 2)))
-    once_before(monkeypatch, ChunkCommitter, "_was_dropped_as_stale", finish)
+    once_before(monkeypatch, RowWriter, "fit", lambda: others.append(opened(database, 2)))
+    once_before(monkeypatch, Recovery, "_was_dropped_as_stale", finish)
 
     with pytest.raises(LoadMismatch, match="and this chunk was not in it"):
         write(first, FIRST)
@@ -284,7 +285,7 @@ def test_rows_for_a_staging_table_that_does_not_have_its_new_column_again_yet(
 ) -> None:
     database.execute(f"CREATE TABLE {database.place(TABLE)} (id INTEGER PRIMARY KEY)")
     first = opened(database, 1, **ADDING)
-    once_before(monkeypatch, TargetTable, "fit", lambda: made_anew(database))
+    once_before(monkeypatch, RowWriter, "fit", lambda: made_anew(database))
 
     assert finished(database, first) == [(1, SIZE)]
 
