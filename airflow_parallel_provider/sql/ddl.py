@@ -52,9 +52,8 @@ def add_column(connection: Connection, shape: TableShape, name: str, sql_type: A
                 return
             if is_transient(error, backend):
                 raise  # the caller tries the chunk again
-            reason = backend.errors.explain(
-                error
-            )  # tried again: the table may have been dropped and created in between
+            # Another try: the table may have been dropped and created in between.
+            reason = backend.errors.explain(error)
         else:
             return
     raise SinkError(
@@ -83,7 +82,8 @@ def make_table(
                 return
             if is_transient(error, backend):
                 raise  # the caller tries the chunk again
-            reason = backend.errors.explain(error)  # tried again: another attempt may have created and dropped it
+            # Another try: another attempt may have created the table and dropped it.
+            reason = backend.errors.explain(error)
         else:
             return
     raise SinkError(
