@@ -36,4 +36,4 @@ class Tolerance:
 
     def __str__(self) -> str:
         """The tolerance as text."""
-        return f"{self.value} items" if isinstance(self.value, int) else f"{self.value:.4%} of the items"
+        return f"{self.value} items" if isinstance(self.value, int) else f"{100 * self.value:g}% of the items"

@@ -90,6 +90,6 @@ def test_a_float_above_one_is_told_what_to_write() -> None:
         Tolerance(5.0)
 
 
-@pytest.mark.parametrize(("value", "text"), [(5, "5 items"), (0.01, "1.0000% of the items")])
+@pytest.mark.parametrize(("value", "text"), [(5, "5 items"), (0.01, "1% of the items")])
 def test_reads_as_a_person_says_it(value: float, text: str) -> None:
     assert str(Tolerance(value)) == text
