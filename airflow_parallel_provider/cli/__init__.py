@@ -1,1 +1,1 @@
-"""The command line: ``python -m airflow_parallel_provider run|loadtest``. Nothing else imports this."""
+"""The command line: ``python -m airflow_parallel_provider run|loadtest``. No other room imports this one."""

@@ -8,9 +8,9 @@ from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
 
 
 class CountingSink(WrappedSink):
-    """Counts what is committed, and sees that each chunk comes once.
+    """Counts what is committed, and checks that each chunk arrives once.
 
-    :param inner: hand everything on to this sink, too; None: the rows are dropped.
+    :param inner: also commit in this sink; None: the rows are dropped.
     """
 
     def __init__(self, inner: Sink | None = None) -> None:
@@ -22,12 +22,12 @@ class CountingSink(WrappedSink):
         self.dead_letters = 0
         self.rows = 0
         self.twice = 0
-        """Chunks that came more than once."""
+        """Chunks that arrived more than once."""
         self._next = 0
         self._ahead: set[int] = set()
 
     def commit(self, chunk: ChunkResult) -> int:
-        """Count; commit in the inner sink first."""
+        """Commit in the inner sink, then count."""
         rows = _rows_of(chunk) if self._drops else self.inner.commit(chunk)
         self._note(chunk.index)
         self.chunks += 1
@@ -38,16 +38,16 @@ class CountingSink(WrappedSink):
         return rows
 
     def describe(self) -> str:
-        """Of the inner sink."""
+        """The text of the inner sink, if there is one."""
         return "counting" if self._drops else super().describe()
 
     @property
     def missing(self) -> int:
-        """Chunks that have not come although a later one has."""
+        """Chunks that have not arrived although a later one has."""
         return max(self._ahead) + 1 - self._next - len(self._ahead) if self._ahead else 0
 
     def _note(self, index: int) -> None:
-        # Only the chunks ahead of the first gap are kept: they are as few as may be in flight.
+        # Only the chunks after the first gap are kept: they are at most as many as may be in flight.
         if index < self._next or index in self._ahead:
             self.twice += 1
             return

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, made into a request to stop."""
+"""Turns Ctrl-C and SIGTERM into a stop request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class Interrupts:
-    """While it is entered, the first signal sets the stop token; a second one raises ``KeyboardInterrupt``."""
+    """Inside its block the first signal sets the stop token; the second one raises ``KeyboardInterrupt``."""
 
     def __init__(self) -> None:
         self.token = StopToken()
@@ -22,7 +22,7 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal's number, as a shell has it; 0 when none came."""
+        """128 plus the signal's number, as in a shell; 0 when no signal came."""
         return 0 if self.received is None else 128 + self.received
 
     def __enter__(self) -> Self:

@@ -1,7 +1,4 @@
-"""Arguments, exit codes and what is printed where.
-
-Results go to standard output, progress and errors to standard error.
-"""
+"""Arguments and exit codes. Results go to standard output, progress and errors to standard error."""
 
 from __future__ import annotations
 
@@ -22,8 +19,8 @@ _TARGET = "module:attribute or path/to/file.py:attribute; a Pipeline, or a funct
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    :return: the exit code: 0 done; 1 the run, or a check of the load test, failed; 2 wrong usage, nothing was run;
-        130 stopped by Ctrl-C (143 by SIGTERM).
+    :return: the exit code: 0 success; 1 the run or a check of the load test failed; 2 wrong usage, nothing was run; 130
+        stopped by Ctrl-C (143 by SIGTERM).
     """
     options = _parser().parse_args(arguments)
     try:
@@ -46,12 +43,12 @@ def _run(pipeline: Any, options: argparse.Namespace) -> int:
 
 def _loadtest(pipeline: Any, options: argparse.Namespace) -> int:
     from airflow_parallel_provider.cli.loadtest.command import run_load_test
-    from airflow_parallel_provider.cli.loadtest.settings import LoadSettings
+    from airflow_parallel_provider.cli.loadtest.settings import LoadTestSettings
 
     seconds = options.seconds
     if options.items is None and seconds is None:
         seconds = 10.0
-    settings = LoadSettings(
+    settings = LoadTestSettings(
         items=options.items,
         seconds=seconds,
         inject=options.inject,
@@ -73,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("run", help="run a pipeline and watch it", description=_run_help)
     run.set_defaults(command=_run)
-    load = commands.add_parser(
-        "loadtest", help="run a pipeline under pressure and with faults", description=_loadtest_help
-    )
+    load = commands.add_parser("loadtest", help="run a pipeline under load and with faults", description=_loadtest_help)
     load.set_defaults(command=_loadtest)
     for each in (run, load):
         each.add_argument("target", help=_TARGET)
@@ -87,25 +82,25 @@ def _parser() -> argparse.ArgumentParser:
 
 _run_help = "Run a pipeline with a live view of its stages, then print the report. Without a sink, rows are counted."
 _loadtest_help = (
-    "Repeat a pipeline's source for a number of items or seconds, with faults if wanted, and judge throughput, "
-    "stability, memory and whether every item is accounted for. The sink is replaced by one that counts."
+    "Repeat a pipeline's source for a number of items or seconds, optionally with faults. Judge throughput, stability "
+    "and memory, and whether every item is accounted for. A sink that only counts takes the place of the real one."
 )
 
 
 def _add_load_options(load: argparse.ArgumentParser) -> None:
     add = load.add_argument
-    add("--items", type=_whole, metavar="N", help="stop after N items; the source is repeated as often as it takes")
+    add("--items", type=_whole, metavar="N", help="stop after N items; the source is repeated as often as necessary")
     add("--seconds", type=_positive, metavar="S", help="stop reading after S seconds (default, without --items: 10)")
     add(
         "--inject",
         type=_injection,
         default=(),
         metavar="FAULTS",
-        help="comma-separated: error, kill (process stages), stall; with a share of the items each: error:0.05,kill",
+        help="comma-separated: error, kill (process stages), stall; each with an optional share: error:0.05,kill",
     )
     add("--seed", type=int, default=0, help="chooses the items that meet a fault (default 0)")
     add("--real-sink", action="store_true", help="commit into the pipeline's own sink")
-    add("--keep-tolerance", action="store_true", help="with --inject: let dead letters fail the run as they would")
+    add("--keep-tolerance", action="store_true", help="with --inject: keep the pipeline's own tolerance")
     add(
         "--stall-timeout",
         type=_positive,
@@ -118,7 +113,7 @@ def _add_load_options(load: argparse.ArgumentParser) -> None:
         type=_positive,
         default=0.3,
         metavar="F",
-        help="share of the rate that may be lost from begin to end (default 0.3)",
+        help="share by which the rate may fall from start to end (default 0.3)",
     )
     add(
         "--max-variation",
@@ -132,7 +127,7 @@ def _add_load_options(load: argparse.ArgumentParser) -> None:
         type=_positive,
         default=16.0,
         metavar="MIB",
-        help="memory may grow by this much, or by a tenth (default 16)",
+        help="MiB that memory may grow by, or a tenth of it if that is more (default 16)",
     )
 
 

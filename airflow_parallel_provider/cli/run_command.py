@@ -1,4 +1,4 @@
-"""``run``: one pipeline, watched, then its report."""
+"""``run``: runs one pipeline with a live view, then prints its report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(pipeline: Pipeline, *, json: bool, quiet: bool) -> int:
-    """Run it, show progress, print the report. Returns the exit code.
+    """Run a pipeline, show its progress and print its report. Returns the exit code.
 
     :raises PlanError: when the pipeline cannot run as it is declared.
     """
@@ -36,6 +36,6 @@ def run(pipeline: Pipeline, *, json: bool, quiet: bool) -> int:
         sys.stdout.write("\n")
     if error is None:
         return 0
-    sys.stdout.flush()  # so that the two streams stand in order where both are one terminal
+    sys.stdout.flush()  # keeps the order of the two streams on a terminal
     sys.stderr.write(f"{type(error).__name__}: {error}\n")
     return interrupts.exit_code or 1

@@ -1,4 +1,4 @@
-"""From ``module:attribute`` or ``path/to/file.py:attribute`` to a pipeline."""
+"""Finds the pipeline that ``module:attribute`` or ``path/to/file.py:attribute`` names."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from airflow_parallel_provider.engine.pipeline import Pipeline
 
 
 class TargetError(Exception):
-    """The command line does not name a pipeline; the text says what to write instead."""
+    """The command line does not name a pipeline; the text names the cure."""
 
 
 def load_pipeline(target: str) -> Pipeline:
-    """The pipeline a person means.
+    """The pipeline that a target names.
 
     :param target: ``module:attribute`` or ``path/to/file.py:attribute``; the attribute (dots allowed, default
         ``pipeline``) is a :class:`Pipeline`, or a function without arguments that returns one.
-    :raises TargetError: naming what is not there, or what went wrong in the file.
+    :raises TargetError: naming what is missing, or the error in the file.
     """
     place, colon, attribute = target.rpartition(":")
     if not colon:
@@ -41,7 +41,7 @@ def _from_name(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(f"{missing}."):
-            cure = "is it installed, or in the current folder? A file is given as path/to/file.py:attribute"
+            cure = "is it installed, or in the current folder? For a file write path/to/file.py:attribute"
             raise TargetError(f"there is no module {missing!r}: {cure}") from error
         raise _broken(f"module {name}", error) from error
     except Exception as error:
@@ -52,18 +52,18 @@ def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise TargetError(f"there is no file {str(path)!r}")
     path = path.resolve()
-    # As `python path/to/file.py` would: the file may import what lies beside it.
+    # As `python path/to/file.py` does: the file may import modules of its own folder.
     sys.path.insert(0, str(path.parent))
     try:
         if _imports_as(path, path.stem):
-            return importlib.import_module(path.stem)  # worker processes import it by this name, too
+            return importlib.import_module(path.stem)  # worker processes can import it by this name
         return _by_location(path)
     except Exception as error:
         raise _broken(path.name, error) from error
 
 
 def _imports_as(path: Path, name: str) -> bool:
-    """Whether ``import name`` gives this very file, not a module of the same name."""
+    """Whether ``import name`` imports this file, not another module with the same name."""
     loaded = sys.modules.get(name)
     if loaded is not None:
         return getattr(loaded, "__file__", None) == str(path)
@@ -80,7 +80,7 @@ def _by_location(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look modules up there
+    sys.modules[name] = module  # dataclasses and pickle look for modules there
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -93,13 +93,14 @@ def _pipeline_of(module: ModuleType, attribute: str, place: str) -> Pipeline:
     found: Any = module
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise TargetError(f"{place} has no {attribute!r}{_offer(module)}")
+            raise TargetError(f"{place} has no {attribute!r}{_suggestions(module)}")
         found = getattr(found, name)
     if isinstance(found, Pipeline):
         return found
     if isinstance(found, type) or not callable(found):
         raise TargetError(
-            f"{place}:{attribute} is {_kind(found)}: give a Pipeline, or a function that returns one{_offer(module)}"
+            f"{place}:{attribute} is {_kind(found)}: name a Pipeline, or a function that returns one"
+            f"{_suggestions(module)}"
         )
     return _made_by(found, f"{place}:{attribute}")
 
@@ -114,7 +115,7 @@ def _made_by(function: Callable[[], Any], name: str) -> Pipeline:
     return made
 
 
-def _offer(module: ModuleType) -> str:
+def _suggestions(module: ModuleType) -> str:
     names = sorted(name for name, value in vars(module).items() if isinstance(value, Pipeline))
     return f"; its pipelines: {', '.join(names)}" if names else ""
 

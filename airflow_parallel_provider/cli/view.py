@@ -1,4 +1,4 @@
-"""What a person sees while a pipeline runs: a live table in a terminal, now and then a line elsewhere."""
+"""Shows a running pipeline: as a live table in a terminal, elsewhere as a line every few seconds."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class View(AbstractContextManager["View"], Protocol):
     """Seconds between two snapshots."""
 
     def show(self, snapshot: Snapshot) -> None:
-        """Show where the run stands."""
+        """Show the state of the run."""
 
 
 def make_view(stream: TextIO, *, quiet: bool = False, every: float | None = None) -> View:
-    """The view that suits where the output goes.
+    """The view for an output stream: a live table for a terminal, lines for others, nothing if quiet.
 
     :param every: seconds between two snapshots; None: 0.2 in a terminal, 5 elsewhere.
     """
@@ -49,7 +49,7 @@ class NoView:
         self.every = every
 
     def show(self, snapshot: Snapshot) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -59,14 +59,14 @@ class NoView:
 
 
 class Speeds:
-    """What each stage does now, from two snapshots at least a second apart."""
+    """The present rate of each stage, from two snapshots at least a second apart."""
 
     def __init__(self) -> None:
         self._old: Snapshot | None = None
         self._new: Snapshot | None = None
 
     def add(self, snapshot: Snapshot) -> None:
-        """Note where the run stands."""
+        """Take the next snapshot."""
         if self._new is None or snapshot["seconds"] - self._new["seconds"] >= 1.0:
             self._old, self._new = self._new, snapshot
 
@@ -99,7 +99,7 @@ class LineView:
         pass
 
     def show(self, snapshot: Snapshot) -> None:
-        """One line."""
+        """Write one line."""
         self._progress.add(snapshot)
         self._speeds.add(snapshot)
         clock = time.strftime("%H:%M:%S")
@@ -116,7 +116,7 @@ class LineView:
 
 
 def headline(snapshot: Snapshot, progress: Progress) -> str:
-    """How far the run is, how fast, and how long it will take."""
+    """Items done, the rate, and the time left."""
     done, total = items_done(snapshot), snapshot.get("items_total")
     parts = [f"{done:,} of {total:,} items ({done / total:.0%})" if total else f"{done:,} items"]
     parts.append(f"{progress.rate:,.0f}/s")
@@ -131,10 +131,7 @@ def headline(snapshot: Snapshot, progress: Progress) -> str:
 
 
 class LiveView:
-    """A table that is drawn over and over.
-
-    Drawn by the thread that runs the pipeline whenever a snapshot comes: there is no thread of its own.
-    """
+    """A table that is redrawn with each snapshot, on the thread that runs the pipeline."""
 
     def __init__(self, console: Console, every: float) -> None:
         from rich.live import Live
@@ -157,7 +154,7 @@ class LiveView:
         self._live.stop()
 
     def show(self, snapshot: Snapshot) -> None:
-        """Draw anew."""
+        """Redraw the table."""
         self._progress.add(snapshot)
         self._speeds.add(snapshot)
         self._live.update(self.drawing(snapshot), refresh=True)

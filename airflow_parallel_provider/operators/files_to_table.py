@@ -54,7 +54,7 @@ class FilesToTableOperator(ParallelPipelineOperator):
         *,
         files: str | FilesSource,
         sink: Sink | Callable[[list[Any]], object],
-        format: Literal["auto", "csv", "jsonl", "json", "parquet"] = "auto",  # noqa: A002 - everybody calls it that
+        format: Literal["auto", "csv", "jsonl", "json", "parquet"] = "auto",  # noqa: A002 - the usual name
         transform: Callable[[Any], Any] | Stage | None = None,
         encoding: str = "utf-8",
         csv_options: Mapping[str, Any] | None = None,

@@ -1,1 +1,1 @@
-"""What the provider adds to Airflow's web interface."""
+"""The provider's part of Airflow's web interface."""

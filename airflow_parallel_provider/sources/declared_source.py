@@ -1,4 +1,4 @@
-"""What the declarations of all sources have in common."""
+"""The base class of all sources that a DAG file declares."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from airflow_parallel_provider.engine.interfaces.source import Source
 
 
 class DeclaredSource(Source):
-    """A source that is declared in a DAG file, and whose texts Airflow may render."""
+    """A source that a DAG file declares and whose texts Airflow may render."""
 
     template_fields: ClassVar[tuple[str, ...]] = ()
-    """What Airflow renders when the source is in a template field of an operator."""
+    """The attributes that Airflow renders when the source is in a template field of an operator."""
 
     def __bool__(self) -> bool:
-        # Airflow asks before it renders, and would take the length for the answer.
+        # Airflow checks the truth value before it renders; without this method Python would call __len__.
         return True
 
     def __iter__(self) -> Iterator[Any]:

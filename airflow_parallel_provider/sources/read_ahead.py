@@ -1,4 +1,4 @@
-"""Reading the parts of a source in several threads, and handing them on in their own order."""
+"""Reads the parts of a source in several threads and yields them in their original order."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ Task = TypeVar("Task")
 Part = TypeVar("Part")
 
 _PARTS_PER_READER = 2
-"""Parts that may be read or wait, per thread: one that is being read, one that waits for its turn."""
+"""Parts per thread that are read or waiting: one that is being read, one that waits for its turn."""
 
 
 class ReadingStopped(SourceError):
-    """The run is being torn down; nobody waits for the items any more."""
+    """The run is being torn down and needs no further item."""
 
 
 class StopReading:
-    """Ends all waiting of a source at once."""
+    """Ends all waits of a source at once."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.is_set = False
 
     def set(self) -> None:
-        """End it. From any thread."""
+        """End all waits. From any thread."""
         with self.changed:
             self.is_set = True
             self.changed.notify_all()
 
     def wait(self, done: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Wait until ``done`` (looked at after each change), or for so many seconds; return whether it is.
+        """Wait until ``done()`` is true; it is checked after each change.
 
-        :raises ReadingStopped: when the source is to end.
+        :param seconds: the longest wait; None: no limit.
+        :return: whether ``done()`` is true.
+        :raises ReadingStopped: when the source has to stop.
         """
         with self.changed:
             found = self.changed.wait_for(lambda: self.is_set or done(), seconds)
@@ -48,37 +50,37 @@ class StopReading:
             return found
 
     def pause(self, seconds: float) -> None:
-        """Do nothing for so many seconds.
+        """Wait for a number of seconds.
 
-        :raises ReadingStopped: when the source is to end.
+        :raises ReadingStopped: when the source has to stop.
         """
         self.wait(lambda: False, seconds)
 
 
 class _Promise(Generic[Part]):
-    """A part that is going to be there."""
+    """A part that a thread will read."""
 
     def __init__(self, halt: StopReading) -> None:
         self._halt = halt
-        self._there = False
+        self._done = False
         self._part: Part
         self._error: BaseException | None = None
 
-    def keep(self, part: Part) -> None:
+    def set_result(self, part: Part) -> None:
         self._part = part
-        self._settle()
+        self._finish()
 
-    def break_(self, error: BaseException) -> None:
+    def set_exception(self, error: BaseException) -> None:
         self._error = error
-        self._settle()
+        self._finish()
 
-    def _settle(self) -> None:
+    def _finish(self) -> None:
         with self._halt.changed:
-            self._there = True
+            self._done = True
             self._halt.changed.notify_all()
 
-    def wait(self) -> Part:
-        self._halt.wait(lambda: self._there)
+    def result(self) -> Part:
+        self._halt.wait(lambda: self._done)
         if self._error is not None:
             raise self._error
         return self._part
@@ -92,26 +94,26 @@ def read_ahead(
     name: str,
     halt: StopReading,
 ) -> Generator[Part, None, None]:
-    """Yield what reading each task gives, in the order of the tasks.
+    """Yield the part that each task reads, in the order of the tasks.
 
-    :param open_reader: entered once in each thread; gives the function that reads (it may hold a connection).
-    :param readers: threads. At most twice as many parts are there before they are asked for.
-    :param name: of the threads.
-    :param halt: ends the waiting for a part.
+    :param open_reader: entered once in each thread; gives the function that reads a task (it may hold a connection).
+    :param readers: number of threads. At most twice as many parts are read ahead.
+    :param name: prefix of the threads' names.
+    :param halt: ends the wait for a part.
 
-    An error of a reader is raised where its part would have come. Giving the iteration up ends the threads; one that
-    waits for its server then ends when that answers, and holds up nothing: they are daemons.
+    The error of a reader is raised in place of its part. Closing the iterator ends the threads. A thread that waits for
+    its server ends when the server responds; it delays nothing meanwhile, since all threads are daemons.
     """
     orders: queue.SimpleQueue[tuple[Task, _Promise[Part]] | None] = queue.SimpleQueue()
-    given_up = threading.Event()
+    closed = threading.Event()
 
     def serve() -> None:
         try:
             with open_reader() as read:
-                _serve(read, orders, given_up)
-        except BaseException as error:  # noqa: BLE001  # opening failed: whoever waits for a part is told
+                _serve(read, orders, closed)
+        except BaseException as error:  # noqa: BLE001  # opening failed: every wait for a part raises this error
             while (order := orders.get()) is not None:
-                order[1].break_(error)
+                order[1].set_exception(error)
 
     threads = [threading.Thread(target=serve, name=f"{name}-{number}", daemon=True) for number in range(readers)]
     for thread in threads:
@@ -122,12 +124,12 @@ def read_ahead(
         for task in itertools.islice(rest, readers * _PARTS_PER_READER):
             waiting.append(_ordered(orders, task, halt))
         while waiting:
-            part = waiting.popleft().wait()
+            part = waiting.popleft().result()
             for task in itertools.islice(rest, 1):
                 waiting.append(_ordered(orders, task, halt))
             yield part
     finally:
-        given_up.set()
+        closed.set()
         for _ in threads:
             orders.put(None)
 
@@ -143,13 +145,13 @@ def _ordered(
 def _serve(
     read: Callable[[Task], Part],
     orders: queue.SimpleQueue[tuple[Task, _Promise[Part]] | None],
-    given_up: threading.Event,
+    closed: threading.Event,
 ) -> None:
     while (order := orders.get()) is not None:
         task, promise = order
-        if given_up.is_set():
+        if closed.is_set():
             return
         try:
-            promise.keep(read(task))
-        except BaseException as error:  # noqa: BLE001  # raised again where the part is waited for
-            promise.break_(error)
+            promise.set_result(read(task))
+        except BaseException as error:  # noqa: BLE001  # raised again by the wait for the part
+            promise.set_exception(error)

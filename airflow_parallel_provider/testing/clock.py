@@ -1,4 +1,4 @@
-"""Time that passes without waiting: pauses between attempts are written down instead of slept."""
+"""A virtual clock: pauses between attempts are recorded instead of slept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _real_pause = Retry.pause
 
 
 class VirtualClock:
-    """Notes every pause it was asked to let pass. Safe to use from any thread."""
+    """Records every pause. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,17 +22,17 @@ class VirtualClock:
 
     @property
     def pauses(self) -> list[float]:
-        """Seconds of each pause, in the order they were asked for."""
+        """Seconds of each pause, in order."""
         with self._lock:
             return list(self._pauses)
 
     @property
     def seconds(self) -> float:
-        """All pauses together: what waiting them out one after the other would have taken."""
+        """Seconds of all pauses together, as if they had followed one another."""
         return sum(self.pauses)
 
-    def let_pass(self, seconds: float) -> None:
-        """Note a pause; returns at once."""
+    def record(self, seconds: float) -> None:
+        """Record a pause; returns at once."""
         with self._lock:
             self._pauses.append(seconds)
 
@@ -42,13 +42,13 @@ class VirtualClock:
 
 @dataclass(frozen=True, slots=True)
 class ClockedRetry(Retry):
-    """A :class:`Retry` that takes its pauses on a virtual clock. Stays in the task process."""
+    """A :class:`Retry` whose pauses are recorded on a virtual clock. Stays in the task process."""
 
     clock: VirtualClock | None = None
 
     @classmethod
     def of(cls, retry: Retry, clock: VirtualClock) -> ClockedRetry:
-        """The same number of attempts on the same errors."""
+        """A retry with the same attempts and errors as ``retry``."""
         return cls(
             retry.attempts,
             backoff=retry.backoff,
@@ -59,32 +59,32 @@ class ClockedRetry(Retry):
         )
 
     def pause(self, attempt: int) -> float:
-        """Zero; the clock hears of the real pause."""
+        """Zero; the clock records the real pause."""
         if self.clock is not None:
-            self.clock.let_pass(longest_pause(self, attempt))
+            self.clock.record(longest_pause(self, attempt))
         return 0.0
 
 
 def longest_pause(retry: Retry, attempt: int) -> float:
-    """Seconds ``retry`` waits at most after attempt number ``attempt`` failed: jitter draws from zero up to this."""
+    """The longest pause in seconds after attempt number ``attempt`` failed; jitter draws from zero up to this."""
     return _real_pause(Retry(backoff=retry.backoff, max_backoff=retry.max_backoff, jitter=False), attempt)
 
 
 @contextlib.contextmanager
 def fast_retries() -> Iterator[VirtualClock]:
-    """Inside the ``with`` block no :class:`Retry` waits; the clock it gives has the pauses.
+    """Let no :class:`Retry` wait inside the ``with`` block; yields the clock that records the pauses.
 
-    For pipelines that a test does not build itself (in an operator, in a DAG). A pause is noted without jitter, so that
-    a test can compare it.
+    For pipelines that a test does not build itself (in an operator, in a DAG). Pauses are recorded without jitter, so
+    that a test can compare them.
 
-    What it does not do: shorten the pauses between two tries of a stage's ``setup``, rename time elsewhere
-    (``time.sleep`` in your functions still sleeps), or keep two tests apart that run at once in one process: it holds
-    for the whole process.
+    What it does not do: shorten the pauses between two attempts of a stage's ``setup``, change time elsewhere
+    (``time.sleep`` in your functions still sleeps), or separate two tests that run at the same time in one process: it
+    affects the whole process.
     """
     clock = VirtualClock()
 
     def pause(retry: Retry, attempt: int) -> float:
-        clock.let_pass(longest_pause(retry, attempt))
+        clock.record(longest_pause(retry, attempt))
         return 0.0
 
     with mock.patch.object(Retry, "pause", pause):

@@ -1,4 +1,4 @@
-"""Both ends of a pipeline under faults: the source tags its items, the sink takes the tags off."""
+"""Both ends of a pipeline under faults: the source tags its items, the sink removes the tags."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class TaggingSource(WrappedSource):
         self.begin = begin
 
     def around(self, inner: Source) -> TaggingSource:
-        """Around another source."""
+        """The same wrapper around another source."""
         return TaggingSource(inner, self.begin)
 
     def prepare(self) -> None:
-        """Of the inner source."""
+        """Call ``begin``, then prepare the inner source."""
         self.begin()
         super().prepare()
 
@@ -37,7 +37,7 @@ class TaggingSource(WrappedSource):
 
 
 class BareSink(WrappedSink):
-    """Takes the tags off before another sink sees the rows.
+    """Removes the tags before another sink commits the rows.
 
     :param end: called after each run.
     """
@@ -47,31 +47,31 @@ class BareSink(WrappedSink):
         self.end = end
 
     def around(self, inner: Sink) -> BareSink:
-        """Around another sink."""
+        """The same wrapper around another sink."""
         return BareSink(inner, self.end)
 
     @property
     def rows(self) -> list[Any]:
-        """Of the inner sink, where it keeps them."""
+        """The rows of the inner sink, if it keeps them."""
         return kept_by(self.inner, "rows")
 
     @property
     def dead_letters(self) -> list[DeadLetter]:
-        """Of the inner sink, where it keeps them."""
+        """The dead letters of the inner sink, if it keeps them."""
         return kept_by(self.inner, "dead_letters")
 
     def commit(self, chunk: ChunkResult) -> int:
-        """Commit the bare rows and dead letters."""
-        dead_letters = [replace(letter, item=bare(letter.item)) for letter in chunk.dead_letters]
+        """Commit the rows and dead letters without their tags."""
+        dead_letters = [replace(each, item=bare(each.item)) for each in chunk.dead_letters]
         return self.inner.commit(replace(chunk, rows=[bare(row) for row in chunk.rows], dead_letters=dead_letters))
 
     def close(self) -> None:
-        """Of the inner sink."""
+        """Call ``end``, then close the inner sink."""
         self.end()
         self.inner.close()
 
 
 def kept_by(sink: Sink, what: str) -> list[Any]:
-    """What a sink that keeps its rows (or dead letters) has; nothing where it only counts them."""
+    """The rows (or dead letters) that a sink keeps in a list; empty if it keeps none."""
     kept = getattr(sink, what, None)
     return list(kept) if isinstance(kept, list) else []

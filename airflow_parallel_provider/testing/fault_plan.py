@@ -1,4 +1,4 @@
-"""Faults on purpose: which item, at which stage, how often, and what happens to it."""
+"""Injected faults: which item, at which stage, how often, and what happens to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from airflow_parallel_provider.testing.rebuild import rebuilt
 
 @dataclass(frozen=True)
 class Fault:
-    """What :class:`Fail`, :class:`Kill` and :class:`Stall` have in common.
+    """The base class of :class:`Fail`, :class:`Kill` and :class:`Stall`.
 
     :raises PlanError: unless exactly one of ``at`` and ``rate`` is given, and in range.
     """
@@ -37,16 +37,16 @@ class Fault:
     kind: ClassVar[FaultKind]
 
     stage: str
-    """Name of the stage, as the report shows it."""
+    """Name of the stage, as in the report."""
     at: int | Iterable[int] | None = None
     """Position, or positions, of the items in the source, from 0."""
     _: KW_ONLY
     rate: float | None = None
     """Share of the items that meet it, 0.0 to 1.0, chosen by the plan's seed."""
     times: int | None = 1
-    """How many calls with the item meet it, so that a retry may succeed; None: each one, the item can never pass."""
+    """How many calls with an item meet it, so that a retry may succeed; None: each call, so the item always fails."""
     limit: int | None = None
-    """Most times it strikes in all; None: no limit."""
+    """How often it strikes at most, over all items; None: no limit."""
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -63,7 +63,7 @@ class Fault:
             check_whole(f"{name}.{field}", getattr(self, field), optional=True)
 
     def check(self, stage: Stage) -> None:
-        """See that the fault can strike at this stage.
+        """Check that the fault can strike at this stage.
 
         :raises PlanError: when it cannot.
         """
@@ -76,12 +76,12 @@ class Fail(Fault):
     kind: ClassVar[FaultKind] = "error"
 
     error: type[BaseException] | BaseException = InjectedFault
-    """Type of the error (called with one text) or the error itself."""
+    """Type of the error (called with one text), or the error itself."""
 
 
 @dataclass(frozen=True)
 class Kill(Fault):
-    """The worker process that works on the item is killed by SIGKILL, as the kernel does when memory runs out."""
+    """The worker process of the item is killed by SIGKILL, as the kernel does when memory runs out."""
 
     kind: ClassVar[FaultKind] = "kill"
 
@@ -94,12 +94,12 @@ class Kill(Fault):
 
 @dataclass(frozen=True)
 class Stall(Fault):
-    """The call does not return: the stage's ``timeout`` must end it."""
+    """The call does not return; the stage's ``timeout`` must end it."""
 
     kind: ClassVar[FaultKind] = "stall"
 
     def check(self, stage: Stage) -> None:
-        """Without a timeout the pipeline would wait for ever."""
+        """Without a timeout the pipeline would wait forever."""
         if stage.timeout is None:
             cure = f"stage {stage.name} has no timeout=, so nothing would ever end the call; give it one"
             raise PlanError("Stall.stage", self.stage, cure)
@@ -125,11 +125,12 @@ class FaultPlan:
         report = plan.wrap(pipeline).run()
         plan.assert_fired()
 
-    What has struck is remembered across runs of the same plan, so a worker killed in the first try is not killed again
-    in the second; :meth:`reset` forgets it. An item keeps its position through all stages. Where a batch function
-    returns another number of results than it got items, a later fault of any of these items strikes each result.
+    The plan records the faults that struck, also across runs, so a worker that was killed in the first try is not
+    killed again in the second; :meth:`reset` deletes the record. An item keeps its position through all stages. Where a
+    batch function returns another number of results than it received items, a later fault of any of these items strikes
+    each result.
 
-    Known limitation: a fault strikes before the function is called, never halfway through.
+    Known limitation: a fault strikes before the function is called, never during the call.
 
     :param faults: :class:`Fail`, :class:`Kill` and :class:`Stall`.
     :param seed: chooses the items of faults with a ``rate``.
@@ -145,9 +146,9 @@ class FaultPlan:
         self._remove = weakref.finalize(self, _forget, self._directory)
 
     def wrap(self, pipeline: Pipeline) -> Pipeline:
-        """The same pipeline under these faults; ``pipeline`` itself is not touched.
+        """A copy of the pipeline under these faults; ``pipeline`` itself does not change.
 
-        :raises PlanError: when a fault names a stage that is not there, or cannot strike at it.
+        :raises PlanError: when a fault names an unknown stage, or cannot strike at it.
         """
         names = [stage.name for stage in pipeline.stages]
         for fault in self.faults:
@@ -157,7 +158,7 @@ class FaultPlan:
         stages = [self._wrapped(stage) for stage in pipeline.stages]
         made = PipelineUnderFaults.__new__(PipelineUnderFaults)
         made.__dict__.update(rebuilt(pipeline, stages=stages).__dict__)
-        # The source holds on to this plan, and with it to its directory, for as long as there is a pipeline to run.
+        # The source references this plan, so its directory exists as long as the pipeline does.
         made.source = TaggingSource(pipeline.source, self._begin)
         made.sink_wrapper = BareSink(ListSink(), self._end)
         made.sink = None if pipeline.sink is None else made.sink_wrapper.around(pipeline.sink)
@@ -197,16 +198,16 @@ class FaultPlan:
         return counts
 
     def count(self, kind: FaultKind | None = None, stage: str | None = None) -> int:
-        """How many times faults struck, of one kind or at one stage where that is given."""
+        """How often faults struck, of one kind or at one stage if that is given."""
         chosen = (each for each in self.fired() if kind in (None, each.kind) and stage in (None, each.stage))
         return sum(each.times for each in chosen)
 
     def assert_fired(self) -> None:
-        """Every fault struck at least once, and one with ``at`` struck each of its items.
+        """Assert that every fault struck at least once, and one with ``at`` struck each of its items.
 
         A test whose faults never strike tests nothing.
 
-        :raises AssertionError: naming the faults that did not.
+        :raises AssertionError: naming the faults that did not strike.
         """
         struck: dict[int, set[int]] = {}
         for number, position in self._counts():
@@ -218,12 +219,12 @@ class FaultPlan:
             raise AssertionError("\n".join(["faults that did not strike:", *missed]))
 
     def reset(self) -> None:
-        """Forget what has struck."""
+        """Delete the record of faults that struck."""
         for path in Path(self._directory).iterdir():
             path.unlink()
 
     def close(self) -> None:
-        """Remove what was noted, and end stalled threads. Else both happens when the plan is garbage."""
+        """Delete the record and end stalled threads. Otherwise both happen when the plan is garbage-collected."""
         self._end()
         self._remove()
 
@@ -235,12 +236,12 @@ class FaultPlan:
 
 
 class PipelineUnderFaults(Pipeline):
-    """A pipeline whose items carry tags inside; what comes out is bare."""
+    """A pipeline whose items have tags inside; its rows have none."""
 
     sink_wrapper: BareSink
 
     def stream(self, *, stop: StopToken | None = None) -> Generator[Any, None, RunReport]:
-        """As :meth:`Pipeline.stream`."""
+        """:meth:`Pipeline.stream`, without tags."""
         return _bare_rows(super().stream(stop=stop), self.sink_wrapper.end)
 
 

@@ -1,8 +1,8 @@
-"""Where a fault strikes: beside a stage's function, in whatever worker calls it.
+"""The place where faults strike: in the worker, right before the call of a stage's function.
 
-Everything here may travel to a worker process and imports little. Which faults have struck is kept as empty files in a
-directory of the plan: making a file is atomic between threads and processes, and what a worker noted before it killed
-itself stays noted.
+This module may be imported in worker processes, so it imports little. The faults that struck are recorded as empty
+files in a directory of the plan: creating a file is atomic between threads and processes, and the record of a worker
+stays after the worker has killed itself.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from airflow_parallel_provider.errors import ItemTimeout, WorkerLost
 FaultKind = Literal["error", "kill", "stall"]
 
 RUNNING_INLINE: ContextVar[bool] = ContextVar("parallel_running_inline", default=False)
-"""Set while ``run_inline`` runs: there is no worker to lose and no timeout, so both are told instead of done."""
+"""Set while ``run_inline`` runs. There is no worker to kill and no timeout, so both are simulated by an error."""
 
 released: dict[str, threading.Event] = {}
-"""By a plan's directory: set when the run is over, so that stalled threads end."""
+"""By a plan's directory: set when the run has ended, so that stalled threads end."""
 
 
 class InjectedFault(Exception):
-    """What a stage's function raises where a :class:`Fail` says so."""
+    """The error that a :class:`Fail` raises unless it names another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One fault as one stage meets it."""
+    """One fault in the form that a stage's workers need."""
 
     number: int
     kind: FaultKind
     at: frozenset[int]
     share: int
-    """Of 2**32: the part of the items that meet it, where ``at`` is empty."""
+    """The share of the items that meet it, as a part of 2**32; for an empty ``at``."""
     times: int | None
     limit: int | None
     error: type[BaseException] | BaseException
@@ -51,7 +51,7 @@ class Strike:
 class FaultSite:
     """One stage under faults.
 
-    :param home: the task process; a fault never kills that one.
+    :param home: pid of the task process, which a fault never kills.
     """
 
     stage: str
@@ -64,14 +64,14 @@ class FaultSite:
     _used_up: set[int] = field(default_factory=set)
 
     def meet(self, positions: Iterable[int]) -> Strike | None:
-        """The fault that strikes a call with these items now, if one does; it is noted before it is acted out."""
-        seed, strikes = self.seed, self.strikes  # this loop is on the way of every item: nothing is called in it
+        """The fault that strikes this call, if one does; it is recorded before it is carried out."""
+        seed, strikes = self.seed, self.strikes  # every item passes this loop, so it calls no function
         for position in positions:
             for strike in strikes:
                 if strike.at:
                     if position not in strike.at:
                         continue
-                # Hashes of tuples of ints are the same in every process, unlike those of texts.
+                # Unlike those of texts, hashes of tuples of ints are the same in every process.
                 elif (hash((seed, strike.number, position)) & 0xFFFFFFFF) >= strike.share:
                     continue
                 if self._claim(strike, position):
@@ -93,7 +93,7 @@ class FaultSite:
         return self._first(stem, strike.times, number)
 
     def _first(self, stem: str, bound: int | None, number: int = 0) -> bool:
-        """Make the first file that is not there yet; False when all ``bound`` of them are."""
+        """Create the first file that does not exist; False when all ``bound`` of them exist."""
         while bound is None or number < bound:
             try:
                 os.close(os.open(self._path(stem, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -106,12 +106,12 @@ class FaultSite:
     def _path(self, stem: str, number: int) -> Path:
         return Path(self.directory) / f"{stem}.{number}"
 
-    # -- acting it out ------------------------------------------------------------------------------------------------
+    # -- carrying it out ----------------------------------------------------------------------------------------------
 
     def strike(self, positions: Iterable[int]) -> None:
-        """In a plain function: meet the fault that is due, if any.
+        """Carry out the fault of this call, if there is one; before a plain function.
 
-        :raises InjectedFault: or the error the fault names.
+        :raises InjectedFault: or the error that the fault names.
         """
         strike = self.meet(positions)
         if strike is None:
@@ -122,7 +122,7 @@ class FaultSite:
             self._act(strike)
 
     async def strike_async(self, positions: Iterable[int]) -> None:
-        """The same in a coroutine."""
+        """The same before a coroutine function."""
         strike = self.meet(positions)
         if strike is None:
             return
@@ -144,6 +144,6 @@ class FaultSite:
     def _block(self) -> None:
         if os.getpid() != self.home:
             while True:
-                time.sleep(3600)  # until the worker ends this process
-        # A thread cannot be ended: it stays only as long as it takes to be given up, or until the run is over.
+                time.sleep(3600)  # until the worker is killed
+        # A thread cannot be killed: it waits only until the engine has abandoned it, or until the run has ended.
         released.setdefault(self.directory, threading.Event()).wait(3 * (self.timeout or 0.0) + 1.0)

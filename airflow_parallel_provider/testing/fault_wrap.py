@@ -1,7 +1,7 @@
-"""A pipeline under faults: items carry their position through every stage, so that a fault finds its item anywhere.
+"""A pipeline under faults: items keep their position through every stage, so that a fault finds its item anywhere.
 
-The source tags each item, every stage's function is called with the bare items and its results are tagged again, and
-the sink takes the tags off. Names, reports, dead letters and rows look as they do without faults.
+The source tags each item with its position. Every stage's function gets the items without tags, and its results are
+tagged again. The sink removes the tags. Names, reports, dead letters and rows are the same as without faults.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from airflow_parallel_provider.engine.interfaces.drop import DROP
 from airflow_parallel_provider.testing.fault_site import FaultSite
 
 Tag = int | tuple[int, ...]
-"""Position of an item in the source; of a result that stands for several items, all of theirs."""
+"""Position of an item in the source; for a result of several items, all of their positions."""
 
 _SPECIAL = frozenset({type(DROP), GeneratorType, CoroutineType})
 
 
 class Tagged(tuple[Tag, Any]):
-    """An item with its position. Looks like the item in reports."""
+    """An item with its position. Its ``repr`` is that of the item, for reports."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class Tagged(tuple[Tag, Any]):
 
 
 class TaggedTable:
-    """A table of rows with the positions of the batch it came from; still a table in the eyes of the engine."""
+    """A table of rows with the positions of the batch it came from; the engine still takes it for a table."""
 
     __slots__ = ("tag", "value")
 
@@ -44,11 +44,11 @@ class TaggedTable:
 
     @property
     def columns(self) -> Any:
-        """What makes a table a table."""
+        """The attribute by which the engine recognizes a table."""
         return self.value.columns
 
     def __dataframe__(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("a table on its way through a pipeline under faults cannot be exchanged")
+        raise TypeError("a table in a pipeline under faults does not support the dataframe interchange protocol")
 
 
 def tag_of(item: Any) -> Tag:
@@ -73,16 +73,16 @@ def positions_of(tags: Iterable[Tag]) -> list[int]:
 
 
 def tag_result(tag: Tag, result: Any) -> Any:
-    """What a function returned for one item."""
+    """The tagged result of a function for one item."""
     if type(result) not in _SPECIAL:
         return Tagged((tag, result))
     if isinstance(result, GeneratorType):
         return (each if each is DROP else Tagged((tag, each)) for each in result)
-    return result  # DROP; or a coroutine, for which the engine has its own word
+    return result  # DROP; or a coroutine, for which the engine raises its own error
 
 
 def tag_results(tags: list[Tag], result: Any) -> Any:
-    """What a function returned for a batch. What is no batch of results goes on as it is: the engine says so."""
+    """The tagged results of a function for a batch. An invalid result stays as it is: the engine rejects it."""
     if is_table(result):
         return TaggedTable(tuple(positions_of(tags)), result)
     wrong = result is None or isinstance(result, (str, bytes, Mapping, CoroutineType))
@@ -90,7 +90,7 @@ def tag_results(tags: list[Tag], result: Any) -> Any:
         return result
     made = list(result)
     if len(made) != len(tags):
-        # Which result came of which item is not known: a fault of any of the items may strike each of them later.
+        # It is unknown which result belongs to which item: a later fault of any of the items strikes each result.
         tags = [tuple(positions_of(tags))] * len(made)
     return [each if each is DROP else Tagged((tag, each)) for tag, each in zip(tags, made, strict=True)]
 
@@ -99,16 +99,16 @@ def tag_results(tags: list[Tag], result: Any) -> Any:
 
 
 class _UnderFault:
-    """A stage's function with a fault site beside it."""
+    """A stage's function with the site of its faults."""
 
     def __init__(self, site: FaultSite, inner: Any, *, batched: bool) -> None:
         self.site = site
         self.inner = inner
         self.batched = batched
-        # So that a function of a file that no worker process can import still travels by value.
+        # So that a function of a file that worker processes cannot import is still pickled by value.
         self.__module__ = getattr(inner, "__module__", None) or type(inner).__module__
 
-    def _open(self, given: Any) -> tuple[Any, Any]:
+    def _untag(self, given: Any) -> tuple[Any, Any]:
         if self.batched:
             return [tag_of(each) for each in given], [bare(each) for each in given]
         return given if type(given) is Tagged else (given.tag, given.value)
@@ -118,21 +118,21 @@ class _UnderFault:
             return positions_of(tags)
         return (tags,) if type(tags) is int else tags
 
-    def _close(self, tags: Any, result: Any) -> Any:
+    def _tag(self, tags: Any, result: Any) -> Any:
         return tag_results(tags, result) if self.batched else tag_result(tags, result)
 
     def _call(self, call: Callable[..., Any], given: Any, *resource: Any) -> Any:
-        tags, value = self._open(given)
+        tags, value = self._untag(given)
         self.site.strike(self._positions(tags))
-        return self._close(tags, call(value, *resource))
+        return self._tag(tags, call(value, *resource))
 
     async def _call_async(self, call: Callable[..., Any], given: Any, *resource: Any) -> Any:
-        tags, value = self._open(given)
+        tags, value = self._untag(given)
         await self.site.strike_async(self._positions(tags))
-        return self._close(tags, await call(value, *resource))
+        return self._tag(tags, await call(value, *resource))
 
     async def _generate(self, call: Callable[..., Any], given: Any, *resource: Any) -> AsyncGenerator[Any, None]:
-        tags, value = self._open(given)
+        tags, value = self._untag(given)
         await self.site.strike_async(self._positions(tags))
         made = [each async for each in call(value, *resource)]
         results = tag_results(tags, made) if self.batched else list(tag_result(tags, (each for each in made)))
@@ -141,7 +141,7 @@ class _UnderFault:
 
 
 class PlainFunction(_UnderFault):
-    """Of a thread, process or inline stage."""
+    """A plain function, of a thread, process or inline stage."""
 
     def __call__(self, given: Any, *resource: Any) -> Any:
         return self._call(self.inner, given, *resource)
@@ -168,20 +168,20 @@ class _ObjectUnderFault(_UnderFault):
     worker: Any = None
 
     def setup(self) -> Any:
-        """Make the worker's object; what its ``setup`` returns may have to be awaited."""
-        # An instance was copied together with this object.
+        """Create the worker's object; the result of its ``setup`` may have to be awaited."""
+        # An instance has been copied together with this object.
         self.worker = self.inner() if isinstance(self.inner, type) else self.inner
         setup = getattr(self.worker, "setup", None)
         return None if setup is None else setup()
 
     def teardown(self) -> Any:
-        """End the worker's object."""
+        """Tear the worker's object down."""
         teardown = getattr(self.worker, "teardown", None)
         return None if teardown is None else teardown()
 
 
 class PlainObject(_ObjectUnderFault):
-    """Of a thread, process or inline stage."""
+    """An object with a plain method, of a thread, process or inline stage."""
 
     def process(self, given: Any) -> Any:
         """One call."""
@@ -189,24 +189,24 @@ class PlainObject(_ObjectUnderFault):
 
 
 class AsyncObject(_ObjectUnderFault):
-    """With a coroutine method."""
+    """An object with a coroutine method."""
 
     async def process(self, given: Any) -> Any:
-        """One call."""
+        """Make one call."""
         return await self._call_async(self.worker.process, given)
 
 
 class AsyncGeneratingObject(_ObjectUnderFault):
-    """With an async generator method."""
+    """An object with an async generator method."""
 
     async def process(self, given: Any) -> AsyncGenerator[Any, None]:
-        """One call."""
+        """Make one call."""
         async for each in self._generate(self.worker.process, given):
             yield each
 
 
 def under_fault(site: FaultSite, function: Any, *, has_process: bool, batched: bool) -> Any:
-    """The wrapper that looks to the engine like the function it wraps."""
+    """A wrapper that the engine treats like the function it wraps."""
     target = function.process if has_process else function
     target = target if inspect.isroutine(target) else getattr(target, "__call__", target)  # noqa: B004
     kinds: tuple[type[_UnderFault], type[_UnderFault]]

@@ -23,7 +23,7 @@ _GRACE = 5.0
 
 @pytest.fixture
 def run_inline() -> Callable[..., inline.InlineResult]:
-    """:func:`airflow_parallel_provider.testing.run_inline`, with the report held against the law of conservation."""
+    """:func:`airflow_parallel_provider.testing.run_inline`, which also asserts that no item was lost."""
 
     def run(pipeline: Pipeline, items: Any = None, **options: Any) -> inline.InlineResult:
         result = inline.run_inline(pipeline, items, **options)
@@ -35,14 +35,14 @@ def run_inline() -> Callable[..., inline.InlineResult]:
 
 @pytest.fixture
 def fast_retries() -> Iterator[clock.VirtualClock]:
-    """No :class:`Retry` waits during the test; the value is the clock that has the pauses."""
+    """No :class:`Retry` waits during the test; the value is the clock that records the pauses."""
     with clock.fast_retries() as virtual:
         yield virtual
 
 
 @pytest.fixture
 def fault_plan() -> Iterator[Callable[..., FaultPlan]]:
-    """Makes :class:`FaultPlan` objects. A test whose faults did not all strike fails at its end."""
+    """Creates :class:`FaultPlan` objects. The test fails at its end unless all its faults struck."""
     made: list[FaultPlan] = []
     with ExitStack() as plans:
 
@@ -58,7 +58,7 @@ def fault_plan() -> Iterator[Callable[..., FaultPlan]]:
 
 @pytest.fixture
 def nothing_left_behind() -> Iterator[None]:
-    """Fail a test that leaves a thread or a worker process of a pipeline behind."""
+    """The test fails if it leaves a thread or a worker process of a pipeline behind."""
     import psutil
 
     process = psutil.Process()

@@ -1,4 +1,4 @@
-"""A pipeline run inside one call: every stage, the source and the sink on the thread of the test."""
+"""Runs a pipeline inside one call: every stage, the source and the sink on the thread of the test."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InlineResult:
-    """What came out of :func:`run_inline`."""
+    """The result of :func:`run_inline`."""
 
     rows: list[Any]
-    """The rows in source order; empty when ``run_inline`` was given a sink that does not keep them."""
+    """The rows in source order; empty for a ``sink`` that does not keep them."""
     dead_letters: list[DeadLetter]
     """The items that could not be processed, in source order."""
     report: RunReport
     clock: VirtualClock
-    """The pauses between attempts, which were not waited for."""
+    """The pauses between attempts, which the run did not wait for."""
 
 
 def run_inline(
@@ -44,21 +44,21 @@ def run_inline(
     sink: Sink | None = None,
     clock: VirtualClock | None = None,
 ) -> InlineResult:
-    """Run a pipeline with every stage inline: no thread, no process, no event loop that stays.
+    """Run a pipeline with every stage inline: without threads, processes, or an event loop that outlives a stage.
 
-    The plan stays the same otherwise: batches, chunks, DROP, generators, retries, bisection, tolerance and dead letters
-    behave as in a real run. The functions are called on the thread of the caller, one call at a time, so breakpoints,
-    monkeypatches and connections that belong to one thread work.
+    The rest of the plan stays the same: batches, chunks, DROP, generators, retries, bisection, tolerance and dead
+    letters behave as in a real run. The functions are called on the thread of the caller, one call at a time, so
+    breakpoints, monkeypatches and connections that belong to one thread work.
 
     :param items: read these instead of the pipeline's own source.
     :param sink: commit here instead of into a list; the pipeline's own sink is never used.
-    :param clock: where the pauses between attempts are noted; they are not waited for.
-    :return: rows, dead letters and report; the report is of state ``success``.
+    :param clock: records the pauses between attempts, which the run does not wait for.
+    :return: rows, dead letters and report; the state of the report is ``success``.
     :raises RunFailed: as ``Pipeline.run`` does, ``.report`` included.
-    :raises KeyboardInterrupt: at once, also from inside a stage; so do ``pytest.fail`` and its like.
+    :raises KeyboardInterrupt: at once, also from inside a stage; ``pytest.fail`` and the like also pass through.
 
-    What it does not do: enforce timeouts, rate limits and memory limits, or find out whether functions can travel to a
-    worker process (``pipeline.check_picklable()`` does). ``load_key`` is left out: nothing is skipped.
+    What it does not do: enforce timeouts, rate limits and memory limits, or check whether functions can be sent to a
+    worker process (``pipeline.check_picklable()`` does). It ignores ``load_key``, so it skips nothing.
     """
     clock = clock or VirtualClock()
     target: Sink = ListSink() if sink is None else sink
@@ -85,7 +85,7 @@ def _execute(plan: Pipeline) -> RunReport:
 
 
 def inline_stage(stage: Stage, clock: VirtualClock) -> Stage:
-    """The same stage, to be run inline."""
+    """A copy of the stage that runs inline."""
     changes: dict[str, Any] = {
         "kind": "inline",
         "workers": "auto",
@@ -102,9 +102,9 @@ def inline_stage(stage: Stage, clock: VirtualClock) -> Stage:
 
 
 class OnLoop:
-    """A stage object that makes the calls of an async stage one by one on an event loop of its own.
+    """A stage object that makes the calls of an async stage one by one on its own event loop.
 
-    Known limitation: not inside a running event loop, so not in an ``async def`` test.
+    Known limitation: it does not work inside a running event loop, so not in an ``async def`` test.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -113,7 +113,7 @@ class OnLoop:
         self._live: BoundFunction | None = None
 
     def setup(self) -> None:
-        """Make the loop; set the worker up on it."""
+        """Create the loop, and set the worker up on it."""
         loop = self._loop = asyncio.new_event_loop()
         try:
             self._live = loop.run_until_complete(self._begin())
@@ -135,11 +135,11 @@ class OnLoop:
         assert self._loop is not None
         assert self._live is not None
         yielded, result = self._loop.run_until_complete(_awaited(self._live.call(value)))
-        # A list is one result of a single item; a generator is any number of them.
+        # For a single item a list is one result, while a generator yields any number of results.
         return (each for each in result) if yielded and not self._code.batched else result
 
     def teardown(self) -> None:
-        """Tear the worker down, end the loop."""
+        """Tear the worker down, and close the loop."""
         assert self._loop is not None
         assert self._live is not None
         try:

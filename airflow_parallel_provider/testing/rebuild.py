@@ -1,4 +1,4 @@
-"""The same pipeline with another source, other stages or another sink."""
+"""Copies a pipeline with another source, other stages or another sink."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Part = TypeVar("Part")
 
 @runtime_checkable
 class Wrapper(Protocol):
-    """A source or sink that stands in front of another one and must stay there when that one is exchanged."""
+    """A source or sink that wraps another one and must stay when that one is exchanged."""
 
     def around(self, inner: Any) -> Any:
         """The same wrapper around another part."""
@@ -32,11 +32,11 @@ def rebuilt(
     sink: Any = None,
     **settings: Any,
 ) -> Pipeline:
-    """A copy of ``pipeline`` in which what is given is exchanged; the original is not touched.
+    """A copy of ``pipeline`` with the given parts exchanged; the original does not change.
 
     :param settings: attributes of the pipeline, already checked.
     """
-    # Copied, not constructed anew: settings that a later version adds come along.
+    # A copy, not a new pipeline, so that it also has the settings that a later version adds.
     made = copy.copy(pipeline)
     if source is not None:
         made.source = _exchanged(pipeline.source, as_source(source))
@@ -44,7 +44,7 @@ def rebuilt(
         made.stages = tuple(stages)
     if sink is not None:
         new: Sink = as_sink(sink)
-        # A pipeline without a sink may still say what has to stand in front of one.
+        # A pipeline without a sink may still have a wrapper for one.
         made.sink = _exchanged(pipeline.sink or getattr(pipeline, "sink_wrapper", None), new)
     for name, value in settings.items():
         assert hasattr(made, name), name

@@ -43,7 +43,7 @@ def test_a_real_report_passes(good: RunReport) -> None:
         ({"items_read": 11}, "11 items were read, but 6 committed"),
         ({"items_committed": 7}, "7 committed"),
         ({"items_committed": 5, "items_unfinished": 1}, "1 items unfinished"),
-        ({"items_committed": 5, "items_dead_lettered": 1}, "no stage gave an item up"),
+        ({"items_committed": 5, "items_dead_lettered": 1}, "no stage has failed items"),
         ({"items_committed": 11, "items_unfinished": -5}, "items_unfinished is negative"),
     ],
 )
@@ -55,9 +55,9 @@ def test_a_report_that_does_not_add_up(good: RunReport, changes: dict[str, Any],
 @pytest.mark.parametrize(
     ("stage", "changes", "text"),
     [
-        (0, {"items_in": 9}, "received 9 items, the source handed on 10"),
-        (0, {"items_out": 5}, "second received 6 items, stage only_even handed on 5"),
-        (1, {"failed": 1}, "stages gave up 1 items, but there are no dead letters"),
+        (0, {"items_in": 9}, "received 9 items, the source passed on 10"),
+        (0, {"items_out": 5}, "second received 6 items, stage only_even passed on 5"),
+        (1, {"failed": 1}, "stages have 1 failed items, but there are no dead letters"),
         (1, {"queue_peak": 3, "queue_size": 2}, "3 items waited in a queue of 2"),
     ],
 )

@@ -42,7 +42,7 @@ def test_an_error_inside_ends_it_too() -> None:
 
 def test_a_clock_tells_itself() -> None:
     clock = VirtualClock()
-    clock.let_pass(1.5)
-    clock.let_pass(2)
+    clock.record(1.5)
+    clock.record(2)
 
     assert repr(clock) == "VirtualClock(2 pauses, 3.5 s)"

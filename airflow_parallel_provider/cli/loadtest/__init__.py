@@ -1,1 +1,1 @@
-"""TODO"""
+"""``loadtest``: runs a pipeline under load and with injected faults, and checks the result."""

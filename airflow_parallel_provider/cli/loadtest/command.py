@@ -1,4 +1,4 @@
-"""``loadtest``: a pipeline under pressure and faults, judged."""
+"""``loadtest``: runs a pipeline under load and faults, and judges the result."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from airflow_parallel_provider.cli.interrupts import Interrupts
 from airflow_parallel_provider.cli.loadtest.plan import prepare
 from airflow_parallel_provider.cli.loadtest.result import judge
 from airflow_parallel_provider.cli.loadtest.sampling import Sampler
-from airflow_parallel_provider.cli.loadtest.text import load_text
+from airflow_parallel_provider.cli.loadtest.text import result_text
 from airflow_parallel_provider.cli.view import View, make_view
 from airflow_parallel_provider.errors import RunFailed
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.cli.loadtest.settings import LoadSettings
+    from airflow_parallel_provider.cli.loadtest.settings import LoadTestSettings
     from airflow_parallel_provider.engine.pipeline import Pipeline
 
 _SAMPLES = 80
-"""About so many samples are wanted of a run of known duration."""
+"""Approximate number of samples for a run of known duration."""
 _LEAST_PAUSE, _MOST_PAUSE = 0.05, 0.5
 
 
-def run_load_test(pipeline: Pipeline, settings: LoadSettings, *, target: str, json: bool, quiet: bool) -> int:
-    """Run it, judge it, print what was found. Returns the exit code.
+def run_load_test(pipeline: Pipeline, settings: LoadTestSettings, *, target: str, json: bool, quiet: bool) -> int:
+    """Run the load test, judge it and print the result. Returns the exit code.
 
-    :raises PlanError: when the pipeline cannot be tested as asked.
+    :raises PlanError: when the pipeline does not fit the settings.
     """
     test = prepare(pipeline, settings)
     sampler = Sampler()
@@ -38,7 +38,7 @@ def run_load_test(pipeline: Pipeline, settings: LoadSettings, *, target: str, js
         try:
             report = test.pipeline.run(
                 stop=interrupts.token,
-                observe=watcher.look,
+                observe=watcher.observe,
                 observe_every=min(_MOST_PAUSE, max(_LEAST_PAUSE, every)),
             )
         except RunFailed as failed:
@@ -48,8 +48,8 @@ def run_load_test(pipeline: Pipeline, settings: LoadSettings, *, target: str, js
     result = judge(test, settings, report, sampler.samples, error)
     if test.faults is not None:
         test.faults.close()
-    found = {"target": target, **result.as_dict()}
-    sys.stdout.write(json_format.dumps(found, indent=2) if json else load_text(result))
+    values = {"target": target, **result.as_dict()}
+    sys.stdout.write(json_format.dumps(values, indent=2) if json else result_text(result))
     sys.stdout.write("\n")
     return interrupts.exit_code or (0 if result.passed else 1)
 
@@ -62,7 +62,7 @@ class _Watcher:
         self._view = view
         self._next = 0.0
 
-    def look(self, snapshot: Mapping[str, Any]) -> None:
+    def observe(self, snapshot: Mapping[str, Any]) -> None:
         self._sampler.add(snapshot)
         if snapshot["seconds"] >= self._next or snapshot["final"]:
             self._next = snapshot["seconds"] + self._view.every

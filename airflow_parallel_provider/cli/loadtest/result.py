@@ -1,4 +1,4 @@
-"""What a load test found, and whether it is good enough."""
+"""The result of a load test, and whether it passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_parallel_provider.cli.loadtest.plan import LoadTest
     from airflow_parallel_provider.cli.loadtest.sampling import Sample
-    from airflow_parallel_provider.cli.loadtest.settings import LoadSettings
+    from airflow_parallel_provider.cli.loadtest.settings import LoadTestSettings
     from airflow_parallel_provider.engine.pipeline import Pipeline
     from airflow_parallel_provider.errors import RunFailed
     from airflow_parallel_provider.report import RunReport, StageReport
@@ -28,40 +28,40 @@ class Injected:
     stage: str
     kind: str
     injected: int
-    """How often it struck."""
+    """How often the fault struck."""
     accounted: int
-    """How often the report saw such a thing at the stage: workers lost, calls timed out, calls that raised."""
+    """How often the report counts such an event at the stage: workers lost, calls timed out, calls that raised."""
     exact: bool
-    """False for errors in a stage with batches: halving a failed batch makes further calls, which count too. Also for
-    errors in a stage that lost worker processes: what they had not yet answered is lost with them and done again."""
+    """False for errors in a stage with batches: halving a failed batch makes further calls, which also count. False too
+    for errors in a stage that lost worker processes: results they had not sent are lost, and the calls repeated."""
     lost: int = 0
-    """So many of them, at most, a lost worker may have taken with it."""
+    """Most of these events that lost workers may not have reported."""
 
 
 @dataclass(frozen=True, slots=True)
-class LoadResult:
+class LoadTestResult:
     """The outcome of a load test."""
 
-    settings: LoadSettings
+    settings: LoadTestSettings
     report: RunReport
     rounds: int
     stability: Stability | None
     memory: Memory | None
     conservation: list[str]
-    """What does not add up."""
+    """The counts that do not add up."""
     faults: list[Injected]
     problems: list[str]
     """Why the test failed; empty when it passed."""
     notes: list[str]
-    """What somebody should know before believing it."""
+    """Restrictions of the result that a reader should know."""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The result as plain JSON."""
         return {
             "passed": self.passed,
             "problems": self.problems,
@@ -82,9 +82,9 @@ class LoadResult:
 
 
 def judge(
-    test: LoadTest, settings: LoadSettings, report: RunReport, samples: Sequence[Sample], error: RunFailed | None
-) -> LoadResult:
-    """Put everything together and decide."""
+    test: LoadTest, settings: LoadTestSettings, report: RunReport, samples: Sequence[Sample], error: RunFailed | None
+) -> LoadTestResult:
+    """Judge a load test by its report and its samples."""
     steady, resident = stability(samples), memory(samples)
     lost = [*conservation_problems(report), *_sink_problems(test, report)]
     faults = [] if test.faults is None else _faults(test.faults, test.pipeline, report)
@@ -95,11 +95,11 @@ def judge(
     if not report.items_read:
         problems.append("the source gave no items")
     notes = _notes(test, report, steady, resident)
-    return LoadResult(settings, report, test.source.rounds, steady, resident, lost, faults, problems, notes)
+    return LoadTestResult(settings, report, test.source.rounds, steady, resident, lost, faults, problems, notes)
 
 
 def _sink_problems(test: LoadTest, report: RunReport) -> list[str]:
-    """What source and sink counted themselves must be what the report says."""
+    """Differences between the report and the counts of source and sink."""
     problems, sink = [], test.sink
     seen = report.items_committed + report.items_filtered
     if report.state == "success":
@@ -136,14 +136,14 @@ def _faults(plan: FaultPlan, pipeline: Pipeline, report: RunReport) -> list[Inje
 
 
 def _injected(fault: Fault, stage: StageReport, count: int, *, batched: bool) -> Injected:
-    # Each call that ends badly is either made again (retried) or its item given up (failed), whatever the reason.
-    gone = stage.workers_lost + stage.timed_out
-    raised = stage.failed + stage.retried - gone
-    seen = {"kill": stage.workers_lost, "stall": stage.timed_out, "error": raised}[fault.kind]
+    # After each failed call either the call is retried or its item fails, whatever the reason.
+    replaced = stage.workers_lost + stage.timed_out
+    raised = stage.failed + stage.retried - replaced
+    counted = {"kill": stage.workers_lost, "stall": stage.timed_out, "error": raised}[fault.kind]
     if fault.kind != "error":
-        return Injected(fault.stage, fault.kind, count, seen, exact=True)
-    lost = MOST_CALLS * gone if stage.kind == "process" else 0
-    return Injected(fault.stage, fault.kind, count, seen, exact=not batched and not lost, lost=lost)
+        return Injected(fault.stage, fault.kind, count, counted, exact=True)
+    lost = MOST_CALLS * replaced if stage.kind == "process" else 0
+    return Injected(fault.stage, fault.kind, count, counted, exact=not batched and not lost, lost=lost)
 
 
 def _fault_problems(faults: list[Injected]) -> list[str]:
@@ -157,25 +157,25 @@ def _fault_problems(faults: list[Injected]) -> list[str]:
     return problems + [f"no {kind} was injected: give more items, or a higher share ({kind}:0.1)" for kind in idle]
 
 
-def _stability_problems(found: Stability | None, settings: LoadSettings) -> list[str]:
+def _stability_problems(found: Stability | None, settings: LoadTestSettings) -> list[str]:
     if found is None:
         return []
     problems = []
     if found.trend < -settings.max_slowdown:
-        problems.append(f"the rate fell by {-found.trend:.0%} from begin to end (allowed {settings.max_slowdown:.0%})")
-    # A call that stalls or a worker that is replaced makes a dent: with faults only a lasting loss counts.
+        problems.append(f"the rate fell by {-found.trend:.0%} from start to end (allowed {settings.max_slowdown:.0%})")
+    # A stalled call or a replaced worker lowers the rate for a moment: with faults only a lasting loss counts.
     if found.variation > settings.max_variation and not settings.inject:
         text = f"the rate varies by {found.variation:.0%} around its mean (allowed {settings.max_variation:.0%})"
         problems.append(text)
     return problems
 
 
-def growth_allowed(found: Memory, settings: LoadSettings) -> float:
-    """Bytes that memory may grow by while it is watched."""
+def growth_allowed(found: Memory, settings: LoadTestSettings) -> float:
+    """Bytes that memory may grow by during the test."""
     return max(settings.max_growth, 0.1 * found.median_bytes)
 
 
-def _memory_problems(found: Memory | None, settings: LoadSettings) -> list[str]:
+def _memory_problems(found: Memory | None, settings: LoadTestSettings) -> list[str]:
     if found is None or found.growth_bytes <= growth_allowed(found, settings):
         return []
     grown, per_thousand = found.growth_bytes / 2**20, found.bytes_per_thousand_items / 2**20
@@ -189,8 +189,8 @@ def _notes(test: LoadTest, report: RunReport, steady: Stability | None, resident
     if resident is None:
         notes.append("memory was not judged: too short a run")
     if steady is not None and test.faults is not None:
-        notes.append("with faults the variation of the rate is shown, but not judged; its trend is")
-    if test.source.dried_up and report.items_read:
+        notes.append("with faults the trend of the rate is judged; its variation is only shown")
+    if test.source.exhausted and report.items_read:
         notes.append(f"the source can be read only once: it gave {test.source.given} items and no more")
     if test.source.acknowledges:
         notes.append("nothing was acknowledged: the messages that were read are in the queue again")

@@ -1,4 +1,4 @@
-"""A source that goes on for as long as the load test does, and the samples taken meanwhile."""
+"""A source that lasts as long as the load test, and the samples that are taken meanwhile."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from airflow_parallel_provider.engine.interfaces.source import Source, WrappedSo
 if TYPE_CHECKING:
     import psutil
 
-_NEVER_WHOLE = 2**62
-"""Items of a chunk that no run fills."""
+_NEVER_FULL = 2**62
+"""A chunk size that no run reaches."""
 
 
 class LoadTestSource(WrappedSource):
     """Repeats another source until enough items have been read or enough time has passed.
 
-    :param items: read so many at most.
-    :param seconds: stop reading after so long; asked between two items.
+    :param items: most items; None: no limit.
+    :param seconds: stop reading after this time, which is checked between two items; None: no limit.
     """
 
     def __init__(self, inner: Source, items: int | None, seconds: float | None) -> None:
@@ -32,25 +32,25 @@ class LoadTestSource(WrappedSource):
         self.given = 0
         self.rounds = 0
         """How often the inner source was read to its end."""
-        self.dried_up = False
+        self.exhausted = False
         """The inner source could not be read again (a generator object), or was empty from the start."""
         self.acknowledges = False
-        """Outside load tests the inner source hears of commits, as queues do."""
+        """Outside load tests the inner source acts on commits, as a queue does."""
 
     def wrap_sink(self, sink: Sink) -> Sink:
-        """The sink, of whose commits the inner source does not hear: a load test takes nothing out of a queue."""
-        nowhere = Sink()
-        told = self.inner.wrap_sink(nowhere)
-        self.acknowledges = told is not nowhere
-        return DiscardingSink(sink, told) if self.acknowledges else sink
+        """A sink whose commits the inner source does not notice: a load test removes nothing from a queue."""
+        unused = Sink()
+        wrapped = self.inner.wrap_sink(unused)
+        self.acknowledges = wrapped is not unused
+        return NoAcknowledgmentSink(sink, wrapped) if self.acknowledges else sink
 
     def __len__(self) -> int:
-        """Number of items where only that ends it.
+        """Number of items, if only that ends the source.
 
-        :raises TypeError: when time may end it first.
+        :raises TypeError: when a time limit may end it first.
         """
         if self.items is None or self.seconds is not None:
-            raise TypeError("how many items are read in a time is not known before")
+            raise TypeError("the number of items is unknown before the time limit is reached")
         return self.items
 
     def __iter__(self) -> Iterator[Any]:
@@ -64,55 +64,56 @@ class LoadTestSource(WrappedSource):
                 self.given += 1
                 yield item
             if self.given == before:
-                self.dried_up = True
+                self.exhausted = True
                 return
             self.rounds += 1
-            if self.acknowledges:  # what comes now is what has been there, and would count as done
-                self.dried_up = True
+            if self.acknowledges:  # a queue would only deliver the same messages again
+                self.exhausted = True
                 return
 
 
-class DiscardingSink(WrappedSink):
-    """A sink beside the one that a source listens to, which is opened and closed with it and told of no commit.
+class NoAcknowledgmentSink(WrappedSink):
+    """Commits in one sink, and keeps the commits from the sink that acknowledges messages of the source.
 
-    So a queue is let go at the end, and delivers what was read again at once.
+    It opens and closes the acknowledging sink as usual. So the queue is released at the end, and delivers the messages
+    again at once.
     """
 
-    def __init__(self, inner: Sink, told: Sink) -> None:
+    def __init__(self, inner: Sink, acknowledging: Sink) -> None:
         super().__init__(inner)
-        self._told = told
+        self._acknowledging = acknowledging
 
     def prepare(self, spec: LoadSpec) -> None:
-        """Both. Who listens is not to wait for what is done with a whole chunk, for that never comes."""
-        self._told.prepare(replace(spec, chunk_size=_NEVER_WHOLE))
+        """Prepare both. The source must not wait for the acknowledgment of a whole chunk, which never comes."""
+        self._acknowledging.prepare(replace(spec, chunk_size=_NEVER_FULL))
         try:
             self.inner.prepare(spec)
         except BaseException:
-            self._told.close()  # nobody else will: this run ends before it begins
+            self._acknowledging.close()  # the run does not begin, so close() is not called
             raise
 
     def open(self) -> Mapping[str, CommittedChunk]:
-        """Both."""
-        self._told.open()
+        """Open both."""
+        self._acknowledging.open()
         return self.inner.open()
 
     def close(self) -> None:
-        """Both."""
+        """Close both."""
         try:
             self.inner.close()
         finally:
-            self._told.close()
+            self._acknowledging.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at the run."""
+    """The state of the run at one moment."""
 
     seconds: float
     read: int
     """Items read from the source so far."""
     passed: int
-    """Items that the last stage has taken up so far: finer than commits, which come in chunks."""
+    """Items that the last stage has started so far: a finer measure than commits, which come in chunks."""
     memory: int
     """Resident bytes of the task process and all its workers."""
 
@@ -120,20 +121,21 @@ class Sample:
 class Sampler:
     """Collects samples from the snapshots of a run, in bounded space.
 
-    :param most: samples it keeps; when it is full every second one goes, and from then on every second look counts.
+    :param most: most samples. When they are reached, every second sample is dropped, and from then on the sampler uses
+        only every second snapshot.
     """
 
     def __init__(self, most: int = 2000) -> None:
         self.samples: list[Sample] = []
         self._most = most
-        self._looks = 0
+        self._snapshots = 0
         self._stride = 1
         self._process: psutil.Process | None = None
 
     def add(self, snapshot: Mapping[str, Any]) -> None:
         """Take a sample. Call it on the thread that runs the pipeline."""
-        self._looks += 1
-        if (self._looks - 1) % self._stride and not snapshot["final"]:
+        self._snapshots += 1
+        if (self._snapshots - 1) % self._stride and not snapshot["final"]:
             return
         if len(self.samples) >= self._most:
             del self.samples[1::2]
@@ -153,6 +155,6 @@ class Sampler:
         for each in (self._process, *self._process.children(recursive=True)):
             try:
                 total += each.memory_info().rss
-            except psutil.Error:  # a worker that has just gone
+            except psutil.Error:  # a worker that has just ended
                 continue
         return total

@@ -1,4 +1,4 @@
-"""What a load test is asked to do."""
+"""The settings of a load test."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.testing.fault_site import FaultKind
 
 DEFAULT_RATES: Final[dict[FaultKind, float]] = {"error": 0.01, "kill": 0.001, "stall": 0.0005}
-"""Shares of the items; a stall is dear: it costs a worker the whole timeout."""
+"""Shares of the items. Stalls are rare, since each one costs a worker the whole timeout."""
 
-WANTED: Final = 5
-"""With a known number of items, a share that is left out is raised until about so many meet the fault."""
+EXPECTED: Final = 5
+"""With a known number of items, a default share is raised so that about this many items meet the fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """One kind of fault; ``rate`` None: chosen for the number of items."""
+    """One kind of fault; ``rate`` None: depends on the number of items."""
 
     kind: FaultKind
     rate: float | None
 
     def rate_for(self, items: int | None) -> float:
-        """Share of the items that meet it at each stage."""
+        """Share of the items that meet the fault at each stage."""
         if self.rate is not None:
             return self.rate
         default = DEFAULT_RATES[self.kind]
-        return default if items is None else min(0.5, max(default, WANTED / items))
+        return default if items is None else min(0.5, max(default, EXPECTED / items))
 
 
 @dataclass(frozen=True, slots=True)
-class LoadSettings:
+class LoadTestSettings:
     """The options of ``loadtest``; see ``docs/load-test.md``."""
 
     items: int | None = None
@@ -50,7 +50,7 @@ class LoadSettings:
 def parse_injection(text: str) -> tuple[Injection, ...]:
     """``kill,stall,error:0.05`` as objects.
 
-    :raises PlanError: for a kind that does not exist, comes twice, or a share out of range.
+    :raises PlanError: for an unknown kind, a kind that is given twice, or a share out of range.
     """
     found: dict[str, Injection] = {}
     kinds: tuple[FaultKind, ...] = get_args(FaultKind)
@@ -69,5 +69,5 @@ def _share(text: str, share: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1:
-        raise PlanError("--inject", text, f"{share!r} is no share of the items: more than 0, at most 1")
+        raise PlanError("--inject", text, f"{share!r} is not a share of the items: give a number above 0, at most 1")
     return value

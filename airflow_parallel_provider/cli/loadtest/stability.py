@@ -1,4 +1,4 @@
-"""Is the rate steady, and is memory bounded? Judged from samples, with statistics that one outlier cannot turn."""
+"""Judges from samples whether the rate is steady and memory bounded, with statistics that are robust to outliers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from airflow_parallel_provider.cli.loadtest.sampling import Sample
 MOST_WINDOWS = 20
 LEAST_WINDOWS = 5
 ITEMS_PER_WINDOW = 20
-"""With fewer items in a window their number says more about chance than about the pipeline."""
+"""Fewest items per window: with fewer items their number depends more on chance than on the pipeline."""
 LEAST_SAMPLES = 8
 
 _START_UP = 0.1
 """Share of the run that is not judged: workers start, channels fill."""
 _MEMORY_START_UP = 0.3
-"""For memory more of it: allocators keep what they once had."""
+"""For memory it is longer: allocators keep memory that they once had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class Stability:
     """The rate over time."""
 
     windows: list[float]
-    """Items per second in equal windows, start-up and end left out."""
+    """Items per second in equal windows, without start-up and end."""
     window_seconds: float
     mean: float
     variation: float
-    """Coefficient of variation: standard deviation by mean."""
+    """Coefficient of variation: standard deviation divided by mean."""
     trend: float
     """Change of the rate from the first window to the last, as a share of the median; negative: it slows down."""
 
@@ -45,14 +45,14 @@ class Memory:
     peak_bytes: int
     median_bytes: float
     bytes_per_second: float
-    """Slope through the samples after start-up (Theil and Sen: the median of all slopes between two samples)."""
+    """Slope through the samples after start-up (Theil-Sen: the median of all slopes between two samples)."""
     bytes_per_thousand_items: float
     growth_bytes: float
-    """What that slope makes of the time it was seen in."""
+    """The slope times the time of the samples."""
 
 
 def stability(samples: Sequence[Sample]) -> Stability | None:
-    """Judge the rate; None when the run was too short for that."""
+    """Judge the rate; None when the run was too short."""
     steady = _steady(samples, _START_UP)
     if len(steady) < LEAST_SAMPLES:
         return None
@@ -72,11 +72,11 @@ def stability(samples: Sequence[Sample]) -> Stability | None:
 
 
 def memory(samples: Sequence[Sample]) -> Memory | None:
-    """Judge the memory; None when the run was too short for that."""
+    """Judge the memory; None when the run was too short."""
     steady = _steady(samples, _MEMORY_START_UP)
     if len(steady) < LEAST_SAMPLES:
         return None
-    kept = steady[:: max(1, len(steady) // 200)]  # pairs of 200 samples are 20 thousand, enough and quick
+    kept = steady[:: max(1, len(steady) // 200)]  # 200 samples make 20 thousand pairs: enough, and fast
     slope = theil_sen([each.seconds for each in kept], [each.memory for each in kept])
     seconds = steady[-1].seconds - steady[0].seconds
     rate = (steady[-1].passed - steady[0].passed) / seconds
@@ -94,7 +94,7 @@ def memory(samples: Sequence[Sample]) -> Memory | None:
 
 
 def theil_sen(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Slope of a line through points: the median of the slopes between any two of them."""
+    """Slope of a line through points: the median of the slopes between any two points."""
     slopes = [
         (ys[b] - ys[a]) / (xs[b] - xs[a]) for a in range(len(xs)) for b in range(a + 1, len(xs)) if xs[b] != xs[a]
     ]
@@ -102,7 +102,7 @@ def theil_sen(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def _steady(samples: Sequence[Sample], start_up: float) -> list[Sample]:
-    """The samples between start-up and the moment the source ended: after that the channels only empty."""
+    """The samples between start-up and the end of the source; after that the channels only drain."""
     if not samples:
         return []
     working = [each for each in samples if each.passed and each.read < samples[-1].read]
@@ -113,7 +113,7 @@ def _steady(samples: Sequence[Sample], start_up: float) -> list[Sample]:
 
 
 def _passed_at(samples: Sequence[Sample], seconds: float) -> float:
-    """Items passed at a moment, on the straight line between the samples around it."""
+    """Items passed at a moment, interpolated between the samples around it."""
     for before, after in pairwise(samples):
         if before.seconds <= seconds <= after.seconds and after.seconds > before.seconds:
             share = (seconds - before.seconds) / (after.seconds - before.seconds)

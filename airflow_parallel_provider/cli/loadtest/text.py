@@ -1,4 +1,4 @@
-"""The outcome of a load test as a person wants to read it."""
+"""The result of a load test as text."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from airflow_parallel_provider.cli.loadtest.result import growth_allowed
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.cli.loadtest.result import Injected, LoadResult
+    from airflow_parallel_provider.cli.loadtest.result import Injected, LoadTestResult
     from airflow_parallel_provider.cli.loadtest.stability import Memory
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MIB = 2**20
 
 
-def load_text(result: LoadResult) -> str:
-    """The report of the run, what was found, and the verdict as the last lines."""
+def result_text(result: LoadTestResult) -> str:
+    """The report of the run, the findings, and the verdict as the last lines."""
     report = result.report
-    again = f", the source {result.rounds} times over" if result.rounds > 1 else ""
-    amount = f"{report.items_read:,} items in {report.seconds:.1f} s{again}"
+    rounds = f", the source read {result.rounds} times" if result.rounds > 1 else ""
+    amount = f"{report.items_read:,} items in {report.seconds:.1f} s{rounds}"
     lines = [
         str(report),
         "",
@@ -34,7 +34,7 @@ def load_text(result: LoadResult) -> str:
     return "\n".join(lines)
 
 
-def _stability(result: LoadResult) -> str:
+def _stability(result: LoadTestResult) -> str:
     found = result.stability
     if found is None:
         return "not judged"
@@ -51,7 +51,7 @@ def sparkline(values: list[float]) -> str:
     return "".join(_BARS[min(len(_BARS) - 1, int(max(0.0, each) / top * len(_BARS)))] for each in values)
 
 
-def _memory(found: Memory | None, result: LoadResult) -> str:
+def _memory(found: Memory | None, result: LoadTestResult) -> str:
     if found is None:
         return "not judged"
     bounded = found.growth_bytes <= growth_allowed(found, result.settings)
@@ -63,7 +63,7 @@ def _memory(found: Memory | None, result: LoadResult) -> str:
     )
 
 
-def _conservation(result: LoadResult) -> str:
+def _conservation(result: LoadTestResult) -> str:
     if result.conservation:
         return f"BROKEN: {'; '.join(result.conservation)}"
     return f"all {result.report.items_read:,} items read are accounted for, at every stage and in the sink"

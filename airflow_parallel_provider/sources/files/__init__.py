@@ -1,1 +1,1 @@
-"""TODO"""
+"""Items from files of any storage that Airflow knows."""

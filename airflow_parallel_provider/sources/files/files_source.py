@@ -1,4 +1,4 @@
-"""``FilesSource``: files of any storage that Airflow knows, whole, by lines, or by row groups of Parquet."""
+"""``FilesSource``: files of any storage that Airflow supports, whole, by lines, or by row groups of Parquet."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ _WIDE = ("utf-16", "utf-32")
 """Encodings in which the byte of a line end may be half of another character."""
 
 _NAMED = 5
-"""So many changed files are named in an error."""
+"""Most changed files that an error names."""
 
 
 class FilesSource(DeclaredSource):
-    """Files that a pattern names, in the order of their paths.
+    """The files that match a pattern, in the order of their paths.
 
     ::
 
         FilesSource("s3://raw/orders/{{ ds }}/*.jsonl.gz", conn_id="aws", items="line")
 
-    The listing, with each file's size and ETag, is frozen at the first try. A retry reads the files of that listing,
-    whatever has been added since, and fails with :class:`LoadMismatch` when one of them has changed or is gone, naming
-    it.
+    The first try stores the listing, with each file's size and ETag. A retry reads the files of that listing and
+    ignores files that were added later. It fails with :class:`LoadMismatch`, naming the files, when some of them have
+    changed or no longer exist.
 
     :param path: path with ``*``, ``?``, ``[...]`` and ``**``, on any storage of ``ObjectStoragePath``:
         ``file:///data/*.csv``, ``s3://bucket/raw/*.json``, ``gs://...``; a plain path is local. (templated)
-    :param conn_id: Airflow connection of the storage; it may also stand in the path (``s3://conn@bucket/...``).
+    :param conn_id: Airflow connection of the storage; the path may also contain it (``s3://conn@bucket/...``).
         (templated)
     :param items: ``"file"``: each file is a :class:`SourceFile`, which a stage opens; ``"line"``: each line is a text
-        without its end; ``"row_group"``: each row group of a Parquet file is a ``pyarrow.Table``.
-    :param encoding: of lines; a byte-order mark at the beginning of a file is passed over.
+        without its line end; ``"row_group"``: each row group of a Parquet file is a ``pyarrow.Table``.
+    :param encoding: of lines; a byte-order mark at the beginning of a file is skipped.
     :param compression: of lines: ``"infer"`` from the name (``.gz``, ``.bz2``, ``.xz``, ``.zip``), a name of fsspec, or
         None.
-    :param readers: threads that read row groups, 1 to 64. Lines are read by one thread; have whole files as items to
-        read many at a time in the stages.
-    :param at_least: fewest files there must be; 0 when there may be none.
-    :raises PlanError: when the DAG is parsed for a wrong argument; when the run begins for too few files.
+    :param readers: threads that read row groups, 1 to 64. One thread reads lines; to read many files at the same time,
+        use whole files as items and read them in a stage.
+    :param at_least: fewest files that must exist; 0: there may be none.
+    :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for too few files.
 
-    What it does not do: notice a file that changes while it is being read. Have files written under another name and
-    renamed, or uploaded whole.
+    What it does not do: notice a file that changes while it is read. Write files under another name and rename them, or
+    upload them whole.
     """
 
     template_fields: ClassVar[tuple[str, ...]] = ("path", "conn_id")
@@ -91,13 +91,13 @@ class FilesSource(DeclaredSource):
     def prepare(self) -> None:
         """List the files.
 
-        :raises PlanError: when there are fewer than ``at_least``.
+        :raises PlanError: when there are fewer files than ``at_least``.
         :raises SourceError: when the storage cannot be listed.
         """
         self._halt = StopReading()
         self._files = list_files(self.path, self.conn_id)
         if len(self._files) < self.at_least:
-            cure = f"it names {len(self._files)} files, at_least={self.at_least}; a pattern for files ends in e.g. /*"
+            cure = f"it matches {len(self._files)} files, at_least={self.at_least}; a pattern for files ends in e.g. /*"
             raise PlanError("FilesSource.path", self.path, cure)
 
     @property
@@ -109,7 +109,7 @@ class FilesSource(DeclaredSource):
         return self._files
 
     def identity(self) -> str:
-        """Pattern and what becomes an item; not the files."""
+        """The pattern and the kind of items; the files are not part of it."""
         return f"{self.items}s of files {self.path}"
 
     def get_state(self) -> Mapping[str, Any]:
@@ -117,38 +117,38 @@ class FilesSource(DeclaredSource):
         return {"files": [[file.path, file.size, file.etag] for file in self.files]}
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with the files of the first try.
+        """Read the files of the first try.
 
-        :raises LoadMismatch: naming the files that have changed or are gone.
+        :raises LoadMismatch: naming the files that have changed or no longer exist.
         """
-        there = {file.path: file for file in self.files}
+        present = {file.path: file for file in self.files}
         changed: list[str] = []
         for path, size, etag in state["files"]:
-            now = there.get(path)
+            now = present.get(path)
             if now is None:
-                changed.append(f"{path} is gone")
+                changed.append(f"{path} no longer exists")
             elif (now.size, now.etag) != (size, etag):
                 changed.append(f"{path} has changed ({size} bytes, etag {etag}; now {now.size} bytes, etag {now.etag})")
         if changed:
             more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
             raise LoadMismatch(
-                f"{self.identity()}: since the first try of this load {'; '.join(changed[:_NAMED])}{more}. Its "
-                "committed chunks would not be the same chunks: put the files back, or give them a load of their own "
-                "(another load_key, or clear the task)"
+                f"{self.identity()}: since the first try of this load {'; '.join(changed[:_NAMED])}{more}. The "
+                "committed chunks would not be the same: restore the files, or start a new load (another load_key, or "
+                "clear the task)"
             )
-        self._files = tuple(there[path] for path, _, _ in state["files"])
+        self._files = tuple(present[path] for path, _, _ in state["files"])
 
     def interrupt(self) -> None:
-        """Wait for no further row group."""
+        """Stop waiting for row groups."""
         self._halt.set()
 
     def __len__(self) -> int:
-        """Number of files, where these are the items.
+        """Number of files, if files are the items.
 
-        :raises TypeError: when the number of items is not known.
+        :raises TypeError: when the number of items is unknown.
         """
         if self._files is None or self.items != "file":
-            raise TypeError("how many items there are is known when all files are read")
+            raise TypeError("the number of items is unknown until all files are read")
         return len(self._files)
 
     def __iter__(self) -> Iterator[Any]:
@@ -162,11 +162,11 @@ class FilesSource(DeclaredSource):
 
     def _lines(self) -> Iterator[str]:
         for file in self.files:
-            done = _Count()
-            with _naming(file, done.shown), closing(self._texts(file)) as lines:
+            progress = _LineCount()
+            with _errors_name(file, progress.text), closing(self._texts(file)) as lines:
                 for line in lines:
-                    yield (line if done.lines else line.removeprefix(_MARK)).rstrip("\r\n")
-                    done.lines += 1
+                    yield (line if progress.lines else line.removeprefix(_MARK)).rstrip("\r\n")
+                    progress.lines += 1
 
     def _texts(self, file: SourceFile) -> Generator[str, None, None]:
         if codecs.lookup(self.encoding).name.startswith(_WIDE):
@@ -174,7 +174,7 @@ class FilesSource(DeclaredSource):
                 yield from text
             return
         with file.open("rb", compression=self.compression) as raw:
-            for line in raw:  # each by itself, so that it is known which one cannot be decoded
+            for line in raw:  # decoded one by one, so that an error can name the line
                 yield line.decode(self.encoding)
 
     def _row_groups(self) -> Iterator[Any]:
@@ -182,7 +182,7 @@ class FilesSource(DeclaredSource):
             import pyarrow.parquet
 
             for file in self.files:
-                with _naming(file), file.open("rb") as raw:
+                with _errors_name(file), file.open("rb") as raw:
                     count = pyarrow.parquet.ParquetFile(raw).metadata.num_row_groups
                 yield from ((file, number) for number in range(count))
 
@@ -193,16 +193,16 @@ def _check_encoding(encoding: str) -> None:
     try:
         codecs.lookup(encoding)
     except LookupError:
-        raise PlanError("FilesSource.encoding", encoding, "Python knows no such encoding") from None
+        raise PlanError("FilesSource.encoding", encoding, "Python has no such encoding") from None
 
 
-class _Count:
-    """How far a file has been read."""
+class _LineCount:
+    """How many lines of a file have been read."""
 
     def __init__(self) -> None:
         self.lines = 0
 
-    def shown(self) -> str:
+    def text(self) -> str:
         return f" after line {self.lines}"
 
 
@@ -212,15 +212,15 @@ def _group_reader() -> Iterator[Callable[[tuple[SourceFile, int]], Any]]:
 
     def read(group: tuple[SourceFile, int]) -> Any:
         file, number = group
-        with _naming(file, lambda: f", row group {number}"), file.open("rb") as raw:
+        with _errors_name(file, lambda: f", row group {number}"), file.open("rb") as raw:
             return pyarrow.parquet.ParquetFile(raw).read_row_group(number, use_threads=False)
 
     yield read
 
 
 @contextmanager
-def _naming(file: SourceFile, where: Callable[[], str] = str) -> Iterator[None]:
-    """Errors of reading a file name it."""
+def _errors_name(file: SourceFile, where: Callable[[], str] = str) -> Iterator[None]:
+    """Turn every error inside the block into a ``SourceError`` that names the file and the place in it."""
     try:
         yield
     except Exception as error:
@@ -228,9 +228,9 @@ def _naming(file: SourceFile, where: Callable[[], str] = str) -> Iterator[None]:
 
 
 def as_files(source: object) -> FilesSource:
-    """A pattern, or a ``FilesSource`` as it is.
+    """The given ``FilesSource``, or one for the given pattern.
 
-    :raises PlanError: when it is neither.
+    :raises PlanError: for any other value.
     """
     if isinstance(source, FilesSource):
         return source

@@ -1,4 +1,4 @@
-"""Files on any storage that Airflow's ``ObjectStoragePath`` knows."""
+"""The listing of files on any storage that Airflow's ``ObjectStoragePath`` supports."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from airflow_parallel_provider.values.items import SourceFile, file_version, sto
 
 
 def list_files(pattern: str, conn_id: str | None) -> tuple[SourceFile, ...]:
-    """The files that a pattern names, sorted by path. Main thread only: it may ask Airflow for the connection.
+    """The files that match a pattern, sorted by path. Main thread only: it may request the connection from Airflow.
 
     :raises SourceError: when the storage cannot be listed.
     """
     try:
         place = storage_path(pattern, conn_id)
         system = place.fs
-        system.invalidate_cache()  # what an earlier try in this process saw says nothing about today
+        system.invalidate_cache()  # an earlier try in this process may have cached an old listing
         found: Mapping[str, Mapping[str, Any]] = system.glob(place.path, detail=True)
-        system.invalidate_cache()  # who opens a file asks what it is then, not what it was in this listing
+        system.invalidate_cache()  # so that opening a file checks its present state, not that of this listing
     except Exception as error:
         raise SourceError(f"files {pattern}: cannot be listed ({type(error).__name__}: {error})") from error
     conn_id = conn_id or getattr(place, "conn_id", None)

@@ -27,9 +27,9 @@ _BY_SUFFIX = {
 
 
 def format_of(name: str) -> str:
-    """The format that a file's name promises.
+    """The format that the suffix of a file's name stands for.
 
-    :raises SourceError: when its suffix says nothing.
+    :raises SourceError: for an unknown suffix.
     """
     plain = name.lower()
     for packed in _PACKED:
@@ -37,22 +37,22 @@ def format_of(name: str) -> str:
     for suffix, found in _BY_SUFFIX.items():
         if plain.endswith(suffix):
             return found
-    raise SourceError(f"{name}: the name does not tell the format; give format='csv', 'jsonl', 'json' or 'parquet'")
+    raise SourceError(f"{name}: the suffix names no known format; give format='csv', 'jsonl', 'json' or 'parquet'")
 
 
 def read_rows(
     file: SourceFile,
     *,
-    format: str = "auto",  # noqa: A002  # everybody calls it that
+    format: str = "auto",  # noqa: A002  # the usual name
     encoding: str = "utf-8",
     csv_options: Mapping[str, Any] | None = None,
 ) -> Iterator[Any]:
     """Yield the rows of a file: dicts, or Arrow tables (one for each row group of a Parquet file).
 
     :param format: one of ``FORMATS``.
-    :param encoding: of texts; a byte-order mark at the beginning is passed over.
-    :param csv_options: as ``csv.DictReader`` takes them (``delimiter``, ``quotechar``, ``fieldnames``, ...).
-    :raises ValueError: with the line where a text cannot be read.
+    :param encoding: of texts; a byte-order mark at the beginning is skipped.
+    :param csv_options: options of ``csv.DictReader`` (``delimiter``, ``quotechar``, ``fieldnames``, ...).
+    :raises ValueError: naming the line that cannot be read.
     """
     kind = format_of(file.name) if format == "auto" else format
     if kind == "parquet":
@@ -75,8 +75,8 @@ def text_of(
 ) -> Iterator[io.TextIOBase]:
     r"""A file as text, without a byte-order mark.
 
-    :param newline: ``""``: a line ends at any kind of line end, and keeps it as it stands (a line break within quotes
-        is part of a CSV field); ``"\n"``: only there.
+    :param newline: ``""``: a line ends at any kind of line end, and keeps it unchanged (a line break within quotes is
+        part of a CSV field); ``"\n"``: a line ends only there.
     """
     encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     with file.open("rb", compression=compression) as raw:
@@ -86,7 +86,7 @@ def text_of(
 
 
 class _Plain(io.RawIOBase):
-    """What a text layer needs of a file; those of the storages lack one thing or another."""
+    """The methods that a text layer needs; the file objects of some storages lack them."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -101,9 +101,9 @@ class _Plain(io.RawIOBase):
 
 
 def csv_reader(lines: Iterable[str], options: Mapping[str, Any]) -> csv.DictReader[Any]:
-    """A reader with an author's options; strict unless they say otherwise.
+    """A reader with the author's options; strict unless the options turn that off.
 
-    :raises TypeError: for options that ``csv.DictReader`` does not take.
+    :raises TypeError: for unknown options.
     """
     return csv.DictReader(lines, **{"strict": True, **options})
 
@@ -111,23 +111,23 @@ def csv_reader(lines: Iterable[str], options: Mapping[str, Any]) -> csv.DictRead
 def _csv_rows(lines: Any, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     reader = csv_reader(lines, options)
     try:
-        _require_names(reader.fieldnames or ())
+        _require_unique_names(reader.fieldnames or ())
         for row in reader:
             if None in row or None in row.values():
                 fields = len(reader.fieldnames or ())
-                raise ValueError(f"line {reader.line_num}: not {fields} fields, as the head has")
+                raise ValueError(f"line {reader.line_num}: not {fields} fields, as in the header")
             yield row
     except csv.Error as error:
         raise ValueError(f"line {reader.reader.line_num}: {error}") from None
 
 
-def _require_names(names: Sequence[str]) -> None:
-    """A row is a dict, which would keep the last of two fields of one name."""
-    # Spreadsheets leave empty columns behind the others; those have no names.
+def _require_unique_names(names: Sequence[str]) -> None:
+    """Reject two columns with the same name: a row is a dict, which would keep only the last field."""
+    # Spreadsheets often add empty columns without a name at the end.
     twice = next((name for at, name in enumerate(names) if name and name in names[:at]), None)
     if twice is not None:
         cure = "rename one, or give csv_options={'fieldnames': [...]} and drop the first row in transform="
-        raise ValueError(f"line 1: column {twice!r} is there twice: {cure}")
+        raise ValueError(f"line 1: two columns have the name {twice!r}: {cure}")
 
 
 def _json_lines(lines: Any) -> Iterator[Any]:

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Items from an HTTP API, page by page."""

@@ -1,4 +1,4 @@
-"""Requests of ``HttpPagesSource``: one session per thread, one rate for all of them, patience where it helps."""
+"""The HTTP client of ``HttpPagesSource``: one session per thread, one rate for all threads, retries where they help."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -15,34 +14,23 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.connections import get_connection, resolved_copy
 from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
 from airflow_parallel_provider.errors import PlanError, SourceError
+from airflow_parallel_provider.sources.http.page import Page
 from airflow_parallel_provider.sources.read_ahead import ReadingStopped, StopReading
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sources.http.request_policy import RequestPolicy
 
-AGAIN = frozenset({429, 500, 502, 503, 504})
-"""Statuses that may pass."""
+RETRIED = frozenset({429, 500, 502, 503, 504})
+"""Statuses of requests that may succeed later."""
 
 NOT_FOUND, NO_CONTENT = 404, 204
 
 FIRST_WAIT, LONGEST_BACKOFF = 0.5, 30.0
-"""Seconds between two requests for a page, where the server does not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One answer."""
-
-    content: Any
-    """Its JSON; None: there is no such page."""
-    next_link: str | None
-    address: str
-    shown: str
-    """For people; without the query, which may hold a key."""
+"""Seconds between two requests for a page, if the server sends no ``Retry-After``."""
 
 
 class Throttle:
-    """Holds back all readers together: the rate, and what the server asked for."""
+    """Delays the requests of all readers together: for the rate limit, and for ``Retry-After``."""
 
     def __init__(self, per_second: float | None, halt: StopReading) -> None:
         self._rate = None if per_second is None else RateLimit(per_second)
@@ -51,11 +39,12 @@ class Throttle:
         self._lock = threading.Lock()
 
     def enter(self) -> None:
-        """Wait until a request may go."""
-        while (seconds := self._take()) > 0:
+        """Wait until a request is allowed."""
+        while (seconds := self._acquire()) > 0:
             self._halt.pause(seconds)
 
-    def _take(self) -> float:
+    def _acquire(self) -> float:
+        """Seconds to wait; 0 or less: the request is allowed and counted."""
         with self._lock:
             now = time.monotonic()
             wait = self._not_before - now
@@ -66,13 +55,13 @@ class Throttle:
             return wait
 
     def hold(self, seconds: float) -> None:
-        """The server wants no request for so many seconds."""
+        """Allow no request for a number of seconds."""
         with self._lock:
             self._not_before = max(self._not_before, time.monotonic() + seconds)
 
 
 class HttpClient:
-    """Asks for pages. The only place that talks to Airflow is the construction."""
+    """Requests pages. Only the constructor talks to Airflow."""
 
     def __init__(self, policy: RequestPolicy, halt: StopReading) -> None:
         try:
@@ -91,10 +80,10 @@ class HttpClient:
     def reader(
         self, *, optional_behind: int | None, ended: threading.Event | None = None
     ) -> Iterator[Callable[[Any], Page]]:
-        """A function that reads a page, over a session of its own.
+        """A function that reads a page, with its own session.
 
-        :param optional_behind: pages with a higher number need not be there; None: all must be.
-        :param ended: set when nobody waits for a page any more: none is asked for again then.
+        :param optional_behind: pages with a higher number need not exist; None: all must exist.
+        :param ended: set when no further page is needed: then none is requested.
         """
         policy = self._policy
         session = self._hook.get_conn(dict(policy.headers))
@@ -102,8 +91,8 @@ class HttpClient:
 
         def read(place: Any) -> Page:
             optional = optional_behind is not None and place > optional_behind
-            address, query, shown = self._request(url, place)
-            return self._read(session, address, query, shown, optional=optional, ended=ended)
+            address, query, display_name = self._request(url, place)
+            return self._read(session, address, query, display_name, optional=optional, ended=ended)
 
         try:
             yield read
@@ -124,7 +113,7 @@ class HttpClient:
         session: Any,
         address: str,
         query: dict[str, Any],
-        shown: str,
+        display_name: str,
         *,
         optional: bool,
         ended: threading.Event | None,
@@ -132,53 +121,53 @@ class HttpClient:
         import requests
 
         policy = self._policy
-        trouble = ""
+        problem = ""
         for attempt in range(1, policy.attempts + 1):
             self._throttle.enter()
             if ended is not None and ended.is_set():
                 raise ReadingStopped("the last page has been read")
             wait = None
             try:
-                answer = session.get(address, params=query, timeout=policy.timeout)
+                response = session.get(address, params=query, timeout=policy.timeout)
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-                trouble = type(error).__name__  # its text holds the address, with its query
+                problem = type(error).__name__  # its text contains the address with the query
             else:
-                if answer.status_code == NO_CONTENT or (optional and answer.status_code == NOT_FOUND):
-                    return Page(None, None, address, shown)
-                if answer.ok:
-                    return self._page(answer, shown)
-                trouble = f"{answer.status_code} {answer.reason}"
-                if answer.status_code not in AGAIN:
-                    raise SourceError(f"{policy.source}: {shown}: the server answered {trouble}")
-                wait = _retry_after(answer.headers.get("Retry-After"))
+                if response.status_code == NO_CONTENT or (optional and response.status_code == NOT_FOUND):
+                    return Page(None, None, address, display_name)
+                if response.ok:
+                    return self._page(response, display_name)
+                problem = f"{response.status_code} {response.reason}"
+                if response.status_code not in RETRIED:
+                    raise SourceError(f"{policy.source}: {display_name}: the server responded with {problem}")
+                wait = _retry_after(response.headers.get("Retry-After"))
             if attempt < policy.attempts:
-                self._hold_back(wait, attempt, f"{shown}: {trouble}")
-        raise SourceError(f"{policy.source}: {shown}: still {trouble} after {policy.attempts} attempts")
+                self._back_off(wait, attempt, f"{display_name}: {problem}")
+        raise SourceError(f"{policy.source}: {display_name}: still {problem} after {policy.attempts} attempts")
 
-    def _hold_back(self, asked_for: float | None, attempt: int, trouble: str) -> None:
+    def _back_off(self, retry_after: float | None, attempt: int, problem: str) -> None:
         policy = self._policy
-        if asked_for is None:
-            # Readers that failed together must not come back together.
+        if retry_after is None:
+            # With jitter: readers that failed together must not retry together.
             self._halt.pause(random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, FIRST_WAIT * 2 ** (attempt - 1)))  # noqa: S311
             return
-        if asked_for > policy.longest_wait:
+        if retry_after > policy.longest_wait:
             raise SourceError(
-                f"{policy.source}: {trouble}: the server asks for a wait of {asked_for:.0f} s, longest_wait is "
+                f"{policy.source}: {problem}: the server asks for a wait of {retry_after:.0f} s, longest_wait is "
                 f"{policy.longest_wait:g} s. Run the task again later, or raise longest_wait"
             )
-        self._throttle.hold(asked_for)
+        self._throttle.hold(retry_after)
 
-    def _page(self, answer: Any, shown: str) -> Page:
+    def _page(self, response: Any, display_name: str) -> Page:
         try:
-            content = answer.json()
+            content = response.json()
         except ValueError:
-            kind = answer.headers.get("Content-Type", "no type")
-            raise SourceError(f"{self._policy.source}: {shown}: the answer is no JSON ({kind})") from None
-        return Page(content, answer.links.get("next", {}).get("url"), answer.url, shown)
+            kind = response.headers.get("Content-Type", "no type")
+            raise SourceError(f"{self._policy.source}: {display_name}: the response is not JSON ({kind})") from None
+        return Page(content, response.links.get("next", {}).get("url"), response.url, display_name)
 
 
 def _retry_after(header: str | None) -> float | None:
-    """Seconds that a ``Retry-After`` asks for; it holds a number or a date."""
+    """Seconds to wait according to a ``Retry-After``, which holds a number or a date."""
     if header is None:
         return None
     if header.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""``HttpPagesSource``: the items of an HTTP API that gives them page by page."""
+"""``HttpPagesSource``: the items of an HTTP API that returns them page by page."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from airflow_parallel_provider.checks import (
 )
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
+from airflow_parallel_provider.sources.http.page import Page, is_address, value_at
 from airflow_parallel_provider.sources.http.request_policy import RequestPolicy
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.sources.http.http_client import HttpClient, Page
+    from airflow_parallel_provider.sources.http.http_client import HttpClient
 
 PAGINATIONS = ("page", "offset", "cursor", "link")
 
@@ -37,38 +38,38 @@ class HttpPagesSource(DeclaredSource):
 
         HttpPagesSource("/v1/orders", conn_id="shop_api", items="data", parameters={"day": "{{ ds }}"}, page_size=200)
 
-    ``pagination="page"`` (page 1, 2, 3 ...) and ``"offset"`` (items 0, 200, 400 ...) ask for ``readers`` pages at the
-    same time, until a page is empty or, behind the first, not found (404): a page that is only short says nothing, for
-    a server may cap its size. With offsets a capped page fails the run, and in both ways the same page twice does.
-    ``"cursor"`` and ``"link"`` go one by one, since each page names the next one.
+    ``pagination="page"`` (page 1, 2, 3 ...) and ``"offset"`` (items 0, 200, 400 ...) request ``readers`` pages at the
+    same time, until a page is empty or, after the first one, not found (404). A short page does not end the source,
+    since a server may cap the size of its pages. With offsets a capped page fails the run; with both, two equal pages
+    in a row fail it. ``"cursor"`` and ``"link"`` request one page after the other, since each page names the next one.
 
-    An answer of 429, 500, 502, 503 or 504, and a connection that fails, is asked for again, at most ``attempts`` times
-    in all. ``Retry-After`` holds for all readers; without it the wait doubles, with jitter. Any other status than 2xx
-    fails the run.
+    After a 429, 500, 502, 503 or 504, and after a failed connection, the page is requested again, at most ``attempts``
+    times in all. ``Retry-After`` delays all readers; without it the wait doubles, with jitter. Any other status than
+    2xx fails the run.
 
-    :param endpoint: path, behind the connection's host. (templated)
+    :param endpoint: path on the connection's host. (templated)
     :param conn_id: Airflow connection: host, login, headers in its extra. (templated)
     :param items: where a page's list of items is: names with dots (``"data.orders"``), or a function of the page's
         JSON; None: the page is the list.
     :param pagination: ``"page"``, ``"offset"``, ``"cursor"`` or ``"link"`` (the header ``Link: <...>; rel="next"``).
-    :param parameters: for the query of every page. (templated)
-    :param headers: for every request. (templated)
-    :param page_size: items to ask for; None: the parameter is not sent (``"offset"`` needs it).
-    :param page_parameter: name of the page number, the offset or the cursor in the query; None: ``"page"``,
+    :param parameters: query parameters of every page. (templated)
+    :param headers: headers of every request. (templated)
+    :param page_size: items to request per page; None: the parameter is not sent (``"offset"`` needs it).
+    :param page_parameter: query parameter for the page number, the offset or the cursor; None: ``"page"``,
         ``"offset"``, ``"cursor"``.
-    :param size_parameter: name of the page size in the query.
+    :param size_parameter: query parameter for the page size.
     :param first_page: number of the first page.
-    :param next_cursor: where a page says what comes next: names with dots, or a function of its JSON. Nothing, or an
-        empty text, ends it; an address of the same server is followed as it is.
-    :param readers: pages that are asked for at the same time, 1 to 64.
+    :param next_cursor: where a page holds the next cursor: names with dots, or a function of its JSON. A missing or
+        empty cursor ends the source; an address on the same server is requested as it is.
+    :param readers: pages that are requested at the same time, 1 to 64.
     :param rate_limit: most requests per second, of all readers together; None: no limit.
-    :param attempts: how often a page is asked for before the run fails.
+    :param attempts: how often a page is requested before the run fails.
     :param longest_wait: seconds; a longer ``Retry-After`` fails the run at once, so that Airflow can retry later.
-    :param timeout: seconds to wait for an answer.
-    :raises PlanError: when the DAG is parsed for a wrong argument; when the run begins for a missing connection.
+    :param timeout: seconds to wait for a response.
+    :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for a missing connection.
 
-    What it does not do: freeze what the server has. A retry that resumes needs the same items in the same order: ask
-    for a closed period (``{{ data_interval_end }}``) in a stable order.
+    What it does not do: keep the state of the server. A retry that resumes needs the same items in the same order:
+    request a closed period (``{{ data_interval_end }}``) in a stable order.
     """
 
     template_fields: ClassVar[tuple[str, ...]] = ("endpoint", "conn_id", "parameters", "headers")
@@ -132,9 +133,9 @@ class HttpPagesSource(DeclaredSource):
             check_text(f"HttpPagesSource.{field}", value)
 
     def prepare(self) -> None:
-        """Ask Airflow for the connection.
+        """Get the connection from Airflow.
 
-        :raises PlanError: when there is none, or the provider package of HTTP is not installed.
+        :raises PlanError: when it does not exist, or Airflow's HTTP provider is not installed.
         """
         from airflow_parallel_provider.sources.http.http_client import HttpClient
 
@@ -159,20 +160,20 @@ class HttpPagesSource(DeclaredSource):
         )
 
     def interrupt(self) -> None:
-        """Wait for no further page."""
+        """Stop waiting for pages."""
         self._halt.set()
 
     def identity(self) -> str:
-        """Connection, endpoint and what is asked for; not the items."""
+        """Connection, endpoint and a digest of the other arguments; the items are not part of it."""
         places = [each if isinstance(each, str) else name_of(each) for each in (self.items, self.next_cursor)]
-        asked = [self.pagination, self.parameters, self.page_size, self.page_parameter, self.first_page, *places]
-        digest = hashlib.blake2b(json.dumps(asked, default=str).encode(), digest_size=6).hexdigest()
+        digested = [self.pagination, self.parameters, self.page_size, self.page_parameter, self.first_page, *places]
+        digest = hashlib.blake2b(json.dumps(digested, default=str).encode(), digest_size=6).hexdigest()
         return f"pages of {self.conn_id}/{self.endpoint.lstrip('/')} {digest}"
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the items.
 
-        :raises SourceError: when a page cannot be had, naming it.
+        :raises SourceError: naming the page that cannot be read.
         """
         if self._client is None:
             self.prepare()
@@ -211,22 +212,22 @@ class HttpPagesSource(DeclaredSource):
             yield from items
 
     def _check_step(self, page: Page, last: Page | None, items: int, *, short: bool) -> None:
-        """A server that knows the parameters by other names, or caps them, gives the wrong pages without a word.
+        """Check that pages follow each other: a server that ignores or caps a parameter returns wrong pages silently.
 
         :param last: the page before; None: this is the first.
-        :param short: whether that had fewer items than the offset went on by.
+        :param short: whether that page had fewer items than the step of the offset.
         """
-        where = f"{self.identity()}: {page.shown}"
+        where = f"{self.identity()}: {page.display_name}"
         if self.pagination == "offset" and (short or items > (self.page_size or items)):
             raise SourceError(
-                f"{where}: pages have other than page_size={self.page_size} items, so offsets would leave items out or "
-                f"give them twice: set size_parameter= (now {self.size_parameter!r}) to what the server calls it, and "
-                "page_size= to what it gives"
+                f"{where}: pages do not have page_size={self.page_size} items, so offsets would skip items or read "
+                f"them twice: set size_parameter= (now {self.size_parameter!r}) to the server's name for it, and "
+                "page_size= to the size of its pages"
             )
         if last is not None and page.content == last.content:
             raise SourceError(
-                f"{where} is the same as the page before: set page_parameter= (now {self.page_parameter!r}) to what "
-                "the server calls it"
+                f"{where} is the same as the page before: set page_parameter= (now {self.page_parameter!r}) to the "
+                "server's name for it"
             )
 
     def _chained(self, client: HttpClient) -> Iterator[Any]:
@@ -239,73 +240,48 @@ class HttpPagesSource(DeclaredSource):
                 if not cursor:
                     return
                 if cursor in seen:
-                    raise SourceError(f"{self.identity()}: {page.shown} names a next page that has been read before")
+                    text = f"{self.identity()}: {page.display_name} names a next page that has already been read"
+                    raise SourceError(text)
                 seen.add(cursor)
                 page = read(cursor)
 
     def _items_of(self, page: Page) -> list[Any]:
         if page.content is None:  # no such page, or one without content
             return []
-        found = page.content if self.items is None else _at(page, self.items)
-        if found is None:  # what many servers make of an empty list
+        found = page.content if self.items is None else value_at(page, self.items)
+        if found is None:  # many servers return null for an empty list
             return []
         if not isinstance(found, list):
-            place = "the answer" if self.items is None else f"items={self.items!r}"
+            place = "the response" if self.items is None else f"items={self.items!r}"
             kind = type(found).__name__
-            raise SourceError(f"{self.identity()}: {page.shown}: {place} gives a {kind}, not a list of items")
+            raise SourceError(f"{self.identity()}: {page.display_name}: {place} is a {kind}, not a list of items")
         return found
 
     def _next_of(self, page: Page) -> str:
         found: Any = page.next_link
         if self.next_cursor is not None:
-            found = _at(page, self.next_cursor, absent_is_none=True)
+            found = value_at(page, self.next_cursor, absent_is_none=True)
         text = "" if found is None or found is False else str(found)
-        if self.pagination == "cursor" and not _is_address(text, page):
+        if self.pagination == "cursor" and not is_address(text, page):
             return text
         if not text:
             return ""
         address = urljoin(page.address, text)
-        if urlsplit(address)[:2] != urlsplit(page.address)[:2]:  # it would be sent the credentials
-            raise SourceError(f"{self.identity()}: {page.shown} names a next page on another server")
+        if urlsplit(address)[:2] != urlsplit(page.address)[:2]:  # that server would receive the credentials
+            raise SourceError(f"{self.identity()}: {page.display_name} names a next page on another server")
         return address
-
-
-def _is_address(text: str, page: Page) -> bool:
-    """Whether a cursor is the address of the next page. One in base64 may begin with a slash, too."""
-    own_path = urlsplit(page.address).path
-    return text.startswith(("http://", "https://")) or (
-        text.startswith("/") and ("?" in text or text.startswith(own_path))
-    )
 
 
 def _check_paging(pagination: str, page_size: Any, next_cursor: Any, rate_limit: Any) -> None:
     if page_size is not None:
         check_whole("HttpPagesSource.page_size", page_size, 1, 1_000_000)
     if pagination == "offset" and page_size is None:
-        raise PlanError("HttpPagesSource.page_size", None, "offsets are multiples of it: give one")
+        raise PlanError("HttpPagesSource.page_size", None, "give a page size: offsets are its multiples")
     if pagination == "cursor" and next_cursor is None:
-        cure = "say where a page names the next one, e.g. next_cursor='meta.next'"
+        cure = "give the place of the next cursor in a page, e.g. next_cursor='meta.next'"
         raise PlanError("HttpPagesSource.next_cursor", None, cure)
     if pagination != "cursor" and next_cursor is not None:
-        cure = "it is used with pagination='cursor' only; write that, or leave it out"
+        cure = "only pagination='cursor' uses it; write that, or leave it out"
         raise PlanError("HttpPagesSource.next_cursor", next_cursor, cure)
     if rate_limit is not None:
         check_seconds("HttpPagesSource.rate_limit", rate_limit, least=0.001)
-
-
-def _at(page: Page, place: str | Callable[[Any], Any], *, absent_is_none: bool = False) -> Any:
-    if callable(place):
-        try:
-            return place(page.content)
-        except Exception as error:
-            raise SourceError(f"{page.shown}: {name_of(place)} failed ({type(error).__name__}: {error})") from error
-    found = page.content
-    if found is None:
-        return None
-    for name in place.split("."):
-        if not isinstance(found, Mapping) or name not in found:
-            if absent_is_none:
-                return None
-            raise SourceError(f"{page.shown} has nothing at {place!r}")
-        found = found[name]
-    return found

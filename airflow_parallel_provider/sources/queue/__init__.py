@@ -1,1 +1,1 @@
-"""TODO"""
+"""Messages of a queue, acknowledged after their commit."""

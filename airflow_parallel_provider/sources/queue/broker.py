@@ -1,4 +1,4 @@
-"""Message brokers as :class:`QueueSource` sees them, and two of them: Redis streams and RabbitMQ."""
+"""The interface between :class:`QueueSource` and a message broker."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from airflow_parallel_provider.values.items import Message
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message, and what the broker wants to hear when it is done."""
+    """A message, and the receipt that acknowledges it."""
 
     message: Message
     receipt: Any
 
 
 class Broker:
-    """What a queue must be able to do. Subclass it for another one.
+    """The interface of a queue. Subclass it to support another broker.
 
     ``open`` runs on the thread that called ``run`` (in Airflow the task's main thread), ``pull`` on the source's thread
-    and ``acknowledge`` on the sink's: an implementation whose client is not made for several threads locks.
+    and ``acknowledge`` on the sink's. If its client is not thread-safe, an implementation needs a lock.
     """
 
     def name(self) -> str:
-        """Names the queue: the ids of its messages are remembered under it."""
+        """Name of the queue; the sink stores the ids of its messages under this name."""
         raise NotImplementedError
 
     def open(self) -> None:
@@ -36,19 +36,24 @@ class Broker:
         raise NotImplementedError
 
     def pull(self, most: int, seconds: float) -> Sequence[Delivery]:
-        """Up to ``most`` messages; wait up to so many seconds for the first. Empty when none came."""
+        """Receive messages.
+
+        :param most: most messages.
+        :param seconds: longest wait for the first message.
+        :return: empty when none arrived in that time.
+        """
         raise NotImplementedError
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """These are done: do not deliver them again."""
+        """Mark messages as processed, so that the broker does not deliver them again."""
         raise NotImplementedError
 
     def withholds(self) -> bool:
-        """Whether messages may be held back until earlier ones are acknowledged, as queues that keep an order do.
+        """Whether the queue may withhold messages until earlier ones are acknowledged, as ordered queues do.
 
-        Then that none comes does not mean that the queue is empty, as long as a chunk is under way.
+        Then an empty pull does not mean that the queue is empty, as long as a chunk is in flight.
         """
         return False
 
     def close(self) -> None:
-        """Disconnect. What was pulled and not acknowledged is delivered again. May be called twice."""
+        """Disconnect. The broker delivers messages without acknowledgment again. May be called twice."""

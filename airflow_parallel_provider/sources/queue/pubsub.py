@@ -1,4 +1,4 @@
-"""Subscriptions of Google Pub/Sub for :class:`QueueSource`, through the hook of their Airflow provider."""
+"""Subscriptions of Google Pub/Sub for :class:`QueueSource`, through the hook of Airflow's Google provider."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from airflow_parallel_provider.sources.queue.leasing import LeasingBroker
 from airflow_parallel_provider.values.items import Message
 
 BATCH = 1000
-"""Messages of one request: one to acknowledge may have 512 KiB, and the receipt of a message has about 200 bytes."""
+"""Most messages of one request: an acknowledgment may have 512 KiB, and a receipt has about 200 bytes."""
 
-_PATIENCE, _PAUSE = 10.0, 0.5
-"""Seconds that a request may take with all that is tried again, and between two attempts of a pull."""
+_REQUEST_SECONDS, _PAUSE = 10.0, 0.5
+"""Seconds that a request may take with all its attempts, and seconds between two attempts of a pull."""
 
-_GIVE_BACK_SECONDS = 2.0
-"""Seconds that a request to deliver messages again may take: it is made when a run ends."""
+_RELEASE_SECONDS = 2.0
+"""Seconds that a request to release messages may take; a run sends it at its end."""
 
 
 class PubSubSubscription(LeasingBroker):
-    """A subscription of Google Pub/Sub, a pull one. Needs ``apache-airflow-providers-google``.
+    """A pull subscription of Google Pub/Sub. Needs ``apache-airflow-providers-google``.
 
     :param subscription: its name, without the project.
     :param project: the project's id.
     :param conn_id: Airflow connection of type ``google_cloud_platform``.
 
-    Messages that were not acknowledged are delivered again when the run ends; after a kill, when their acknowledgement
-    deadline has passed, so a retry should not come before that.
+    Messages without acknowledgment are delivered again when the run ends. After a kill they are delivered again when
+    their acknowledgment deadline has passed, so a retry should start only after that.
 
-    Known limitations: a chunk must be committed within the subscription's acknowledgement deadline; else its messages
-    come again, and are left aside by their ids where the sink is a ``SinkTable``. A subscription with ordering gives no
-    further message of a key while one of it is not acknowledged: have a small ``chunk_size``.
+    Known limitations: a chunk must be committed within the subscription's acknowledgment deadline. Otherwise its
+    messages are delivered again; with a ``SinkTable`` they are then skipped by their ids. A subscription with ordering
+    delivers no further message of a key until the one before is acknowledged: use a small ``chunk_size``.
     """
 
     def __init__(self, subscription: str, *, project: str, conn_id: str = "google_cloud_default") -> None:
@@ -58,7 +58,7 @@ class PubSubSubscription(LeasingBroker):
         return f"projects/{self.project}/subscriptions/{self.subscription}"
 
     def open(self) -> None:
-        """Have the hook log in and make its client, which may be used by several threads; see that it is there.
+        """Create the hook's client, which is thread-safe, and check that the subscription exists.
 
         :raises PlanError: when the provider, the connection or the subscription is missing.
         :raises SourceError: when Pub/Sub cannot be reached.
@@ -69,23 +69,24 @@ class PubSubSubscription(LeasingBroker):
             from google.api_core.retry import Retry, if_transient_error
             from google.auth.exceptions import GoogleAuthError
         except ImportError:
-            cure = "its provider is not installed: pip install apache-airflow-providers-google"
+            cure = "the Google provider is not installed: pip install apache-airflow-providers-google"
             raise PlanError("PubSubSubscription.conn_id", self.conn_id, cure) from None
         connection = resolved_copy(get_connection(self.conn_id, "PubSubSubscription.conn_id"))
-        # A class of its own: the hook asks while it is being made, and no other hook is to be changed.
+        # A subclass: the hook looks its connection up in the constructor, and other hooks must not change.
         bound: Any = type("BoundPubSubHook", (PubSubHook,), {"get_connection": lambda *_: connection})
         hook = bound(gcp_conn_id=self.conn_id)
         client: Any = None
         try:
             client = hook.subscriber_client
-            patience = Retry(predicate=if_transient_error, timeout=_PATIENCE)
-            found = client.get_subscription(subscription=self._path, retry=patience, timeout=_PATIENCE)
+            retry = Retry(predicate=if_transient_error, timeout=_REQUEST_SECONDS)
+            found = client.get_subscription(subscription=self._path, retry=retry, timeout=_REQUEST_SECONDS)
             self._ordered = found.enable_message_ordering
         except NotFound:
             client.close()
-            raise PlanError("PubSubSubscription.subscription", self.subscription, "there is no such one") from None
+            cure = "the project has no such subscription"
+            raise PlanError("PubSubSubscription.subscription", self.subscription, cure) from None
         except PermissionDenied:
-            self._ordered = True  # who may consume need not be allowed to look: then it may be so
+            self._ordered = True  # a consumer may lack the permission to read it: assume that it has an order
         except (GoogleAPIError, GoogleAuthError) as error:
             if client is not None:
                 client.close()
@@ -94,49 +95,49 @@ class PubSubSubscription(LeasingBroker):
         self._connect(client)
 
     def withholds(self) -> bool:
-        """A subscription with ordering does."""
+        """True for a subscription with ordering."""
         return self._ordered
 
     def receive(self, client: Any, most: int, seconds: float) -> Sequence[Delivery]:
-        """One request, which waits at the server for the first message. Passing faults are waited for, for a while.
+        """Send one request, which waits at the server for the first message; retry it after a transient error.
 
         :raises SourceError: when the subscription cannot be read.
         """
         from google.api_core import exceptions
 
         request = {"subscription": self._path, "max_messages": min(most, BATCH)}
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + _REQUEST_SECONDS
         while True:
             try:
-                # Not the client's own way of trying again, which nobody can stop for a minute.
-                answer = client.pull(request=request, retry=None, timeout=seconds)
-                return [_delivery(each) for each in answer.received_messages]
-            except exceptions.DeadlineExceeded:  # how one hears that no message came
+                # Without the retry of the client itself, which cannot be interrupted for a minute.
+                response = client.pull(request=request, retry=None, timeout=seconds)
+                return [_delivery(each) for each in response.received_messages]
+            except exceptions.DeadlineExceeded:  # no message arrived in time
                 return []
             except Exception as error:
-                passing = (exceptions.ServiceUnavailable, exceptions.InternalServerError, exceptions.Aborted)
-                if not isinstance(error, passing) or time.monotonic() > until or self._stop.wait(_PAUSE):
+                transient = (exceptions.ServiceUnavailable, exceptions.InternalServerError, exceptions.Aborted)
+                if not isinstance(error, transient) or time.monotonic() > until or self._stop.wait(_PAUSE):
                     text = f"{self.name()}: cannot be read ({type(error).__name__}: {error})"
                     raise SourceError(text) from error
 
     def settle(self, client: Any, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge them, a thousand by a thousand."""
+        """Acknowledge messages, a thousand per request."""
         for first in range(0, len(deliveries), BATCH):
             receipts = [each.receipt for each in deliveries[first : first + BATCH]]
-            client.acknowledge(request={"subscription": self._path, "ack_ids": receipts}, timeout=_PATIENCE)
+            client.acknowledge(request={"subscription": self._path, "ack_ids": receipts}, timeout=_REQUEST_SECONDS)
 
     def release(self, client: Any, receipts: Sequence[str]) -> None:
-        """Let their deadline be now."""
+        """Set the deadline of the messages to now."""
         for first in range(0, len(receipts), BATCH):
             request = {
                 "subscription": self._path,
                 "ack_ids": receipts[first : first + BATCH],
                 "ack_deadline_seconds": 0,
             }
-            client.modify_ack_deadline(request=request, retry=None, timeout=_GIVE_BACK_SECONDS)
+            client.modify_ack_deadline(request=request, retry=None, timeout=_RELEASE_SECONDS)
 
     def close(self) -> None:
-        """Give back what was not acknowledged, and disconnect."""
+        """Release the messages without acknowledgment, and disconnect."""
         self._stop.set()
         super().close()
 

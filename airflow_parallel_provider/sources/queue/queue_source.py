@@ -1,4 +1,4 @@
-"""``QueueSource``: what a broker holds now, read to its end, and acknowledged when it is committed."""
+"""``QueueSource``: the messages that a queue holds now, acknowledged after their commit."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ from airflow_parallel_provider.values.items import Message
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 500
-"""Messages of one pull."""
+_PULL_SIZE = 500
+"""Most messages of one pull."""
 
-_LOOK_AGAIN = 1.0
+_PULL_SECONDS = 1.0
 """Most seconds of one pull, so that a stop is noticed."""
 
 
 class QueueSource(DeclaredSource):
-    """The messages that a queue holds, up to a bound, as :class:`Message` items.
+    """The messages that a queue holds, up to a limit, as :class:`Message` items.
 
     ::
 
         QueueSource(RedisStream("orders", group="loader", conn_id="redis_default"), idle=5, max_items=100_000)
 
-    It ends when no message has come for ``idle`` seconds, or with ``max_items`` or ``max_seconds``: an Airflow task
-    must end, so this drains a queue; it does not serve it. Where a queue keeps an order and so holds messages back
-    until earlier ones are acknowledged, the seconds count from the acknowledgement of the last whole chunk.
+    It ends when no message has arrived for ``idle`` seconds, or at ``max_items`` or ``max_seconds``: an Airflow task
+    must end, so this source drains a queue and does not serve it. Where an ordered queue withholds messages until
+    earlier ones are acknowledged, the seconds count from the acknowledgment of the last whole chunk.
 
-    A message is acknowledged after the chunk that holds it has been committed, never before. Into a :class:`SinkTable`
-    the ids of the messages go with the rows, in the same transaction: a message that the broker delivers again, to
-    this try, a later one or another load, is acknowledged and otherwise left aside. An item that fails within the
-    tolerance is a dead letter, and acknowledged with its chunk.
+    A message is acknowledged after its chunk has been committed, never before. A :class:`SinkTable` stores the ids of
+    the messages with the rows, in the same transaction: a message that the broker delivers again, to this try, a later
+    one or another load, is acknowledged and otherwise skipped. An item that fails within the tolerance becomes a dead
+    letter and is acknowledged with its chunk.
 
     :param broker: :class:`RedisStream`, :class:`RabbitQueue`, :class:`SqsQueue`, :class:`PubSubSubscription`, or a
         :class:`Broker` of your own.
     :param idle: seconds without a new message after which the queue counts as empty.
     :param max_items: most messages of one run.
-    :param max_seconds: how long it reads at most; None: no limit.
-    :raises PlanError: when the DAG is parsed for a wrong argument; when the run begins for a missing connection.
+    :param max_seconds: most seconds of reading; None: no limit.
+    :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for a missing connection.
 
-    What it does not do: keep an order that the broker does not keep; dead-letter exchanges and the like are the
-    broker's own. With any sink but :class:`SinkTable` a message may be committed twice: when the task dies between the
-    commit and the acknowledgement.
+    What it does not do: keep an order that the broker does not keep, or configure dead-letter exchanges of the broker.
+    With any sink but :class:`SinkTable` a message may be committed twice, if the task dies between the commit and the
+    acknowledgment.
 
-    Known limitation: ids are remembered for 30 days.
+    Known limitation: the ids are kept for 30 days.
     """
 
     def __init__(
@@ -72,25 +72,25 @@ class QueueSource(DeclaredSource):
         self.max_items = max_items
         self.max_seconds = max_seconds
         self.duplicates = 0
-        """Messages of the last run that were in already."""
+        """Messages of the last run that had already been committed."""
         self._halt = StopReading()
-        self._known: set[str] = set()
-        self._taken: dict[int, tuple[str, Delivery]] = {}
-        self._taking = Lock()
+        self._seen: set[str] = set()
+        self._in_flight: dict[int, tuple[str, Delivery]] = {}
+        self._lock = Lock()
         self._chunk_size = 1
         self._acknowledging = False
         self._acknowledged_at = 0.0
 
     def prepare(self) -> None:
-        """Connect."""
+        """Connect to the broker."""
         self._halt = StopReading()
-        self._known = set()
-        self._taken = {}
+        self._seen = set()
+        self._in_flight = {}
         self.duplicates = 0
         self.broker.open()
 
     def interrupt(self) -> None:
-        """Wait for no further message."""
+        """Stop waiting for messages."""
         self._halt.set()
 
     def identity(self) -> str:
@@ -98,7 +98,7 @@ class QueueSource(DeclaredSource):
         return f"messages of {self.broker.name()}"
 
     def wrap_sink(self, sink: Sink) -> Sink:
-        """The same sink, after whose commits the messages are acknowledged."""
+        """A sink that commits in the given one and then acknowledges the messages."""
         return AcknowledgingSink(sink, self)
 
     def __iter__(self) -> Iterator[Message]:
@@ -108,42 +108,42 @@ class QueueSource(DeclaredSource):
         """
         from airflow_parallel_provider.values.items import digest
 
-        for position, delivery in enumerate(self._fresh(digest)):
+        for position, delivery in enumerate(self._new_deliveries(digest)):
             name = digest(delivery.message.id)
-            with self._taking:
-                self._taken[position] = (name, delivery)
+            with self._lock:
+                self._in_flight[position] = (name, delivery)
             yield delivery.message
 
-    def _fresh(self, digest: Any) -> Iterator[Delivery]:
-        """Deliveries whose message is neither in nor on its way."""
-        began = last = asked = time.monotonic()
+    def _new_deliveries(self, digest: Any) -> Iterator[Delivery]:
+        """Deliveries whose message is neither committed nor in flight."""
+        began = last = pulled_at = time.monotonic()
         given = 0
         while given < self.max_items:
             self._halt.wait(lambda: True)
             now = time.monotonic()
             last = max(last, self._last_withheld(now))
             left = self.idle - (now - last)
-            if left <= 0 and asked > last:  # never without having asked after the last message or acknowledgement
+            if left <= 0 and pulled_at > last:  # never before a pull after the last message or acknowledgment
                 return
             if self.max_seconds is not None:
                 left = min(left, self.max_seconds - (now - began))
-                if left <= 0 and asked > began:
+                if left <= 0 and pulled_at > began:
                     return
-            asked = now
-            pulled = self._pull(min(_AT_ONCE, self.max_items - given), min(max(left, 0.001), _LOOK_AGAIN))
-            known = []
+            pulled_at = now
+            pulled = self._pull(min(_PULL_SIZE, self.max_items - given), min(max(left, 0.001), _PULL_SECONDS))
+            redelivered = []
             for delivery in pulled:
                 name = digest(delivery.message.id)
-                if name in self._known:
-                    known.append(delivery)
+                if name in self._seen:
+                    redelivered.append(delivery)
                     continue
-                self._known.add(name)
+                self._seen.add(name)
                 given += 1
                 last = time.monotonic()
                 yield delivery
-            done = self._again(known, digest)
-            # One that is under way says nothing about the queue: it comes as long as its chunk waits for others.
-            if done or len(known) < len(pulled):
+            done = self._handle_redelivered(redelivered, digest)
+            # A message in flight says nothing about the queue: it comes again as long as its chunk waits for others.
+            if done or len(redelivered) < len(pulled):
                 last = time.monotonic()
 
     def _pull(self, most: int, seconds: float) -> Sequence[Delivery]:
@@ -155,61 +155,61 @@ class QueueSource(DeclaredSource):
             raise SourceError(f"{self.identity()}: cannot be read ({type(error).__name__}: {error})") from error
 
     def _last_withheld(self, now: float) -> float:
-        """When the queue last had a reason to hold messages back that goes away by itself.
+        """When the queue last had a reason to withhold messages that will end without further messages.
 
-        What is taken beyond whole chunks is no such reason: it waits for the messages that are held back.
+        Messages in flight beyond whole chunks are no such reason: their chunk waits for the withheld messages.
         """
         if not self.broker.withholds():
             return 0.0
-        waits = self._acknowledging or len(self._taken) >= self._chunk_size
+        waits = self._acknowledging or len(self._in_flight) >= self._chunk_size
         return now if waits else self._acknowledged_at
 
-    def _again(self, deliveries: Sequence[Delivery], digest: Any) -> int:
-        """Messages that were delivered before: done if they are in, else their newest delivery counts.
+    def _handle_redelivered(self, deliveries: Sequence[Delivery], digest: Any) -> int:
+        """Acknowledge redelivered messages that are committed; for those in flight keep the newest receipt.
 
-        :return: how many are done.
+        :return: how many are committed.
         """
         if not deliveries:
             return 0
         named = [(digest(delivery.message.id), delivery) for delivery in deliveries]
         done = []
-        with self._taking:  # or what is acknowledged meanwhile would be put back, for ever
-            under_way = {name: position for position, (name, _) in self._taken.items()}
+        with self._lock:  # otherwise a message that is acknowledged meanwhile would stay in flight for ever
+            positions = {name: position for position, (name, _) in self._in_flight.items()}
             for name, delivery in named:
-                if name in under_way:
-                    self._taken[under_way[name]] = (name, delivery)
+                if name in positions:
+                    self._in_flight[positions[name]] = (name, delivery)
                 else:
                     done.append(delivery)
         self.duplicates += len(done)
         if done:
-            self._tell(done)
+            self._acknowledge(done)
         return len(done)
 
-    def chunks_of(self, items: int) -> None:
-        """So many messages are committed together."""
+    def set_chunk_size(self, items: int) -> None:
+        """Set how many messages are committed together."""
         self._chunk_size = items
 
-    def know(self, message_ids: frozenset[str]) -> None:
-        """Messages with these digests are in."""
-        self._known |= message_ids
+    def mark_committed(self, message_ids: frozenset[str]) -> None:
+        """Skip messages with these digests: they are committed."""
+        self._seen |= message_ids
 
     def message_ids(self, positions: range) -> list[str]:
         """Digests of the messages at some positions."""
-        return [self._taken[position][0] for position in positions]
+        return [self._in_flight[position][0] for position in positions]
 
     def acknowledge(self, positions: range) -> None:
-        """The messages at these positions are committed."""
+        """Acknowledge the messages at some positions, which are committed."""
         self._acknowledging = True
-        with self._taking:
-            done = [self._taken.pop(position)[1] for position in positions]
-        self._tell(done)
+        with self._lock:
+            done = [self._in_flight.pop(position)[1] for position in positions]
+        self._acknowledge(done)
         self._acknowledged_at = time.monotonic()
         self._acknowledging = False
 
-    def _tell(self, deliveries: Sequence[Delivery]) -> None:
+    def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         try:
             self.broker.acknowledge(deliveries)
-        except Exception as error:  # noqa: BLE001  # they are in: at worst they come again, and are known then
+        except Exception as error:  # noqa: BLE001  # they are committed: if they come again, their ids are found
             text = (
                 "%s: %d messages are committed but could not be acknowledged (%s: %s); the broker delivers them again"
             )
@@ -219,8 +219,8 @@ class QueueSource(DeclaredSource):
 class AcknowledgingSink(WrappedSink):
     """Commits in another sink, then acknowledges.
 
-    A queue is not read twice in the same order, so its chunks are not skipped by number: each try has chunk ids of its
-    own, and what is known is known by message.
+    A queue never gives its messages twice in the same order, so chunks cannot be skipped by number. Each try has its
+    own chunk ids, and the messages are skipped by their ids.
     """
 
     def __init__(self, inner: Sink, source: QueueSource) -> None:
@@ -229,18 +229,18 @@ class AcknowledgingSink(WrappedSink):
         self._try = uuid4().hex[:12]
 
     def prepare(self, spec: LoadSpec) -> None:
-        """Of the inner sink, with the name of the queue."""
-        self.source.chunks_of(spec.chunk_size)
+        """Prepare the inner sink, with the name of the queue."""
+        self.source.set_chunk_size(spec.chunk_size)
         try:
             self.inner.prepare(replace(spec, queue=self.source.broker.name()))
         except BaseException:
-            self.source.broker.close()  # nobody else will: this run ends before it begins
+            self.source.broker.close()  # the run does not begin, so close() is not called
             raise
 
     def open(self) -> Mapping[str, CommittedChunk]:
-        """Open the inner sink and ask it for the messages that are in; there is nothing to skip."""
+        """Open the inner sink and get the ids of the committed messages from it; no chunk is skipped."""
         self.inner.open()
-        self.source.know(self.inner.known_messages())
+        self.source.mark_committed(self.inner.known_messages())
         return {}
 
     def commit(self, chunk: ChunkResult) -> int:
@@ -253,7 +253,7 @@ class AcknowledgingSink(WrappedSink):
         return rows
 
     def close(self) -> None:
-        """Of the inner sink; then disconnect, and what was not acknowledged is delivered again."""
+        """Close the inner sink, then disconnect; the broker delivers messages without acknowledgment again."""
         try:
             self.inner.close()
         finally:

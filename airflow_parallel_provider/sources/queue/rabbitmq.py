@@ -18,13 +18,13 @@ from airflow_parallel_provider.values.items import Message
 class RabbitQueue(Broker):
     """A queue of RabbitMQ. Needs the extra ``rabbitmq`` (pika).
 
-    The id of a message is its property ``message_id``, which whoever publishes it must set: RabbitMQ has none of its
-    own, and without one a message that comes again could not be told from a new one.
+    The id of a message is its property ``message_id``, which the publisher must set: RabbitMQ assigns none, and without
+    it a message that is delivered again could not be told from a new one.
 
-    :param queue: name of a queue that is there.
+    :param queue: name of an existing queue.
     :param conn_id: Airflow connection of any type: host, port, login, password; its schema is the virtual host, and
-        ``{"ssl": true}`` in its extra asks for TLS, with the certificates this machine trusts.
-    :param heartbeat: seconds between two signs of life, in which the server would notice that the task has died.
+        ``{"ssl": true}`` in its extra turns TLS on, with the certificates that this machine trusts.
+    :param heartbeat: seconds between two heartbeats, by which the server notices that the task has died.
     """
 
     def __init__(self, queue: str, *, conn_id: str, heartbeat: int = 60) -> None:
@@ -35,7 +35,7 @@ class RabbitQueue(Broker):
         self.heartbeat = heartbeat
         self._connection: Any = None
         self._channel: Any = None
-        self._lock = threading.Lock()  # pika's connection is for one thread at a time
+        self._lock = threading.Lock()  # pika's connection is not thread-safe
         self._closed = threading.Event()
 
     def name(self) -> str:
@@ -43,7 +43,11 @@ class RabbitQueue(Broker):
         return f"rabbitmq {self.conn_id}/{self.queue}"
 
     def open(self) -> None:
-        """Connect, and see that the queue is there."""
+        """Connect, and check that the queue exists.
+
+        :raises PlanError: when pika, the connection or the queue is missing.
+        :raises SourceError: when the server cannot be reached.
+        """
         try:
             import pika
             import pika.exceptions
@@ -62,7 +66,7 @@ class RabbitQueue(Broker):
             ssl_options=pika.SSLOptions(ssl.create_default_context(), host) if secure else None,
         )
         if logging.getLogger("pika").level == logging.NOTSET:
-            logging.getLogger("pika").setLevel(logging.WARNING)  # it writes half a page about every connection
+            logging.getLogger("pika").setLevel(logging.WARNING)  # at INFO it logs half a page for each connection
         try:
             self._connection = pika.BlockingConnection(parameters)
             self._channel = self._connection.channel()
@@ -77,18 +81,21 @@ class RabbitQueue(Broker):
         threading.Thread(target=self._keep_alive, name="rabbitmq-heartbeat", daemon=True).start()
 
     def _keep_alive(self) -> None:
-        """Nobody may have anything to say for longer than the server waits."""
+        """Send heartbeats, also while no message is pulled or acknowledged."""
         while not self._closed.wait(self.heartbeat / 4):
             with self._lock:
                 if self._closed.is_set():
                     return
                 try:
                     self._connection.process_data_events(0)
-                except Exception:  # noqa: BLE001  # whoever uses the connection next will say so
+                except Exception:  # noqa: BLE001  # the next call that uses the connection raises it
                     return
 
     def pull(self, most: int, seconds: float) -> Sequence[Delivery]:
-        """One message after the other, as long as there are some."""
+        """Receive one message after the other, until the queue has no more.
+
+        :raises SourceError: when the broker is closed meanwhile, or a message has no ``message_id``.
+        """
         found: list[Delivery] = []
         waited = False
         while len(found) < most:
@@ -99,7 +106,7 @@ class RabbitQueue(Broker):
             elif found or waited:
                 break
             elif self._closed.wait(seconds):
-                raise SourceError(f"{self.name()}: closed while it was read")
+                raise SourceError(f"{self.name()}: the queue was closed during a pull")
             else:
                 waited = True
         return found
@@ -107,14 +114,14 @@ class RabbitQueue(Broker):
     def _delivery(self, method: Any, properties: Any, body: bytes) -> Delivery:
         if not properties.message_id:
             raise SourceError(
-                f"{self.name()}: a message has no message_id: whoever publishes it must set this property, since "
-                "nothing else tells a message that comes again from a new one"
+                f"{self.name()}: a message has no message_id: the publisher must set this property, since without it a "
+                "message that is delivered again cannot be told from a new one"
             )
         headers = {str(key): str(value) for key, value in (properties.headers or {}).items()}
         return Delivery(Message(properties.message_id, body, headers), method.delivery_tag)
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """basic.ack, and an answer of the server that it has come."""
+        """Send basic.ack, and wait for a response of the server, which confirms that it has arrived."""
         with self._lock:
             for each in deliveries:
                 self._channel.basic_ack(each.receipt)

@@ -20,10 +20,10 @@ class RedisStream(Broker):
     such a field the body is JSON of all fields.
 
     :param stream: key of the stream.
-    :param group: the consumer group; made, from the stream's beginning on, when it is not there.
+    :param group: the consumer group; if it does not exist, it is created at the beginning of the stream.
     :param conn_id: Airflow connection of type ``redis``.
-    :param consumer: name within the group. Messages that a try under this name was given and did not acknowledge come
-        first. Tasks that read the same group at the same time need different names.
+    :param consumer: name within the group. Messages that an earlier try with this name received and did not acknowledge
+        come first. Tasks that read the same group at the same time need different names.
     """
 
     def __init__(
@@ -43,7 +43,11 @@ class RedisStream(Broker):
         return f"redis {self.conn_id}/{self.stream}"
 
     def open(self) -> None:
-        """Connect, and make the group when it is not there."""
+        """Connect, and create the group if it does not exist.
+
+        :raises PlanError: when the Redis provider or the connection is missing.
+        :raises SourceError: when the server cannot be reached.
+        """
         try:
             import redis
             from airflow.providers.redis.hooks.redis import RedisHook
@@ -64,31 +68,31 @@ class RedisStream(Broker):
             raise SourceError(f"{self.name()}: cannot connect ({type(error).__name__}: {error})") from error
 
     def pull(self, most: int, seconds: float) -> Sequence[Delivery]:
-        """First what this consumer was given before and did not acknowledge, then what is new."""
+        """Receive first the messages that this consumer has received but not acknowledged, then new ones."""
         if self._pending_from is not None:
             found = self._read(self._pending_from, most, None)
             if found:
                 self._pending_from = found[-1].receipt
                 # An entry that was deleted from the stream is still pending, without its fields.
-                gone = [each for each in found if each.message.attributes is _GONE]
-                if gone:
-                    self.acknowledge(gone)
-                return [each for each in found if each.message.attributes is not _GONE]
+                deleted = [each for each in found if each.message.attributes is _DELETED]
+                if deleted:
+                    self.acknowledge(deleted)
+                return [each for each in found if each.message.attributes is not _DELETED]
             self._pending_from = None
         return self._read(">", most, max(1, int(seconds * 1000)))
 
     def _read(self, start: str, most: int, block: int | None) -> list[Delivery]:
-        answer = self._client.xreadgroup(self.group, self.consumer, {self.stream: start}, count=most, block=block)
-        streams = answer.items() if isinstance(answer, Mapping) else (answer or ())
+        response = self._client.xreadgroup(self.group, self.consumer, {self.stream: start}, count=most, block=block)
+        streams = response.items() if isinstance(response, Mapping) else (response or ())
         found = []
         for _, entries in streams:
-            # The newer protocol of Redis wraps the entries once more.
+            # The newer protocol of Redis wraps the entries in another list.
             listed = entries[0] if entries and isinstance(entries[0], list) else entries
-            found += [_of_redis(entry_id, fields) for entry_id, fields in listed]
+            found += [_delivery(entry_id, fields) for entry_id, fields in listed]
         return found
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """XACK."""
+        """Send XACK."""
         self._client.xack(self.stream, self.group, *[each.receipt for each in deliveries])
 
     def close(self) -> None:
@@ -98,13 +102,13 @@ class RedisStream(Broker):
             client.close()
 
 
-_GONE: Mapping[str, str] = {"gone": "true"}
+_DELETED: Mapping[str, str] = {"deleted": "true"}
 
 
-def _of_redis(entry_id: Any, fields: Mapping[Any, Any] | None) -> Delivery:
+def _delivery(entry_id: Any, fields: Mapping[Any, Any] | None) -> Delivery:
     name = _text(entry_id)
     if not fields:
-        return Delivery(Message(name, b"", _GONE), name)
+        return Delivery(Message(name, b"", _DELETED), name)
     texts = {_text(key): value for key, value in fields.items()}
     body = texts.pop("body", None)
     attributes = {key: _text(value) for key, value in texts.items()}

@@ -1,4 +1,4 @@
-"""Queues of Amazon SQS for :class:`QueueSource`, through the hook of their Airflow provider."""
+"""Queues of Amazon SQS for :class:`QueueSource`, through the hook of Airflow's Amazon provider."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from airflow_parallel_provider.sources.queue.leasing import LeasingBroker
 from airflow_parallel_provider.values.items import Message
 
 BATCH, LONGEST_WAIT = 10, 20
-"""What one request may ask for: messages, seconds."""
+"""Most messages of one request, and most seconds that it may wait."""
 
 DEFAULT_CONN_ID = "aws_default"
-"""The hook of the provider does without this connection: then the machine's own role or environment counts."""
+"""The provider's hook works without this connection: then it uses the machine's own role or environment."""
 
-_GIVE_BACK_SECONDS = 2.0
-"""Most seconds that closing spends on making messages visible again; the others wait for their visibility timeout."""
+_RELEASE_SECONDS = 2.0
+"""Most seconds that closing spends on making messages visible again; the rest wait for their visibility timeout."""
 
 
 class SqsQueue(LeasingBroker):
     """A queue of Amazon SQS. Needs ``apache-airflow-providers-amazon``.
 
-    The id of a message is its ``MessageId``. Attributes are those with a text or a number; binary ones are left out.
+    The id of a message is its ``MessageId``. Attributes with a text or a number are read; binary ones are ignored.
 
     :param url: address of the queue.
-    :param conn_id: Airflow connection of type ``aws``. Without a connection ``aws_default`` the credentials are those
-        that boto3 finds by itself.
-    :param region: None: the connection's.
+    :param conn_id: Airflow connection of type ``aws``. If the connection ``aws_default`` does not exist, boto3 finds
+        the credentials by itself.
+    :param region: None: the connection's region.
 
-    Messages that were not acknowledged are made visible again when the run ends; after a kill they are hidden for the
-    rest of the queue's visibility timeout, so a retry should not come before that.
+    Messages without acknowledgment become visible again when the run ends. After a kill they stay hidden for the rest
+    of the queue's visibility timeout, so a retry should start only after that.
 
-    Known limitations: a chunk must be committed within the visibility timeout; else its messages come again, and are
-    left aside by their ids where the sink is a ``SinkTable``. A FIFO queue gives no further message of a group while
-    one of it is not acknowledged: have ``chunk_size`` 10 or less, or few messages per group, else the run ends with the
-    first messages of each group.
+    Known limitations: a chunk must be committed within the visibility timeout. Otherwise its messages are delivered
+    again; with a ``SinkTable`` they are then skipped by their ids. A FIFO queue delivers no further message of a group
+    until the one before is acknowledged: use a ``chunk_size`` of 10 or less, or few messages per group. Otherwise the
+    run ends after the first messages of each group.
     """
 
     def __init__(self, url: str, *, conn_id: str = DEFAULT_CONN_ID, region: str | None = None) -> None:
@@ -51,11 +51,11 @@ class SqsQueue(LeasingBroker):
         self.region = region
 
     def name(self) -> str:
-        """The address."""
+        """The address of the queue."""
         return f"sqs {self.url}"
 
     def open(self) -> None:
-        """Make the client, which may be used by several threads, and see that the queue is there.
+        """Create the client, which is thread-safe, and check that the queue exists.
 
         :raises PlanError: when the provider, the connection or the queue is missing.
         :raises SourceError: when the queue cannot be reached.
@@ -64,7 +64,7 @@ class SqsQueue(LeasingBroker):
             from airflow.providers.amazon.aws.hooks.sqs import SqsHook
             from botocore.exceptions import BotoCoreError, ClientError
         except ImportError:
-            cure = "its provider is not installed: pip install apache-airflow-providers-amazon"
+            cure = "the Amazon provider is not installed: pip install apache-airflow-providers-amazon"
             raise PlanError("SqsQueue.conn_id", self.conn_id, cure) from None
         hook: Any = SqsHook(aws_conn_id=self.conn_id, region_name=self.region)
         connection = self._connection()
@@ -77,14 +77,14 @@ class SqsQueue(LeasingBroker):
             code = str(error.response.get("Error", {}).get("Code", ""))
             if "NonExistentQueue" in code or "QueueDoesNotExist" in code:
                 raise PlanError("SqsQueue.url", self.url, "there is no such queue") from None
-            if not code.startswith("AccessDenied"):  # who may receive and delete need not be allowed to look
+            if not code.startswith("AccessDenied"):  # a consumer may lack the permission to read attributes
                 raise SourceError(f"{self.name()}: cannot be opened ({code}: {error})") from error
         except (BotoCoreError, ValueError) as error:
             raise SourceError(f"{self.name()}: cannot be opened ({type(error).__name__}: {error})") from error
         self._connect(client)
 
     def _connection(self) -> Any:
-        """The Airflow connection, looked up once; None when the hook is to do without."""
+        """The Airflow connection, looked up once; None when the hook has to work without one."""
         try:
             return resolved_copy(get_connection(self.conn_id, "SqsQueue.conn_id"))
         except PlanError:
@@ -93,16 +93,16 @@ class SqsQueue(LeasingBroker):
             raise
 
     def withholds(self) -> bool:
-        """A FIFO queue does; their names end in ``.fifo``."""
+        """True for a FIFO queue, whose name ends in ``.fifo``."""
         return self.url.endswith(".fifo")
 
     def receive(self, client: Any, most: int, seconds: float) -> Sequence[Delivery]:
-        """One request: at most ten messages. It waits at least a second, as only then all of SQS's servers are asked.
+        """Send one request for at most ten messages. It waits at least a second: only then SQS asks all its servers.
 
         :raises SourceError: when the queue cannot be read.
         """
         try:
-            answer = client.receive_message(
+            response = client.receive_message(
                 QueueUrl=self.url,
                 MaxNumberOfMessages=min(most, BATCH),
                 WaitTimeSeconds=min(LONGEST_WAIT, max(1, round(seconds))),
@@ -110,34 +110,34 @@ class SqsQueue(LeasingBroker):
             )
         except Exception as error:
             raise SourceError(f"{self.name()}: cannot be read ({type(error).__name__}: {error})") from error
-        return [_delivery(each) for each in answer.get("Messages", ())]
+        return [_delivery(each) for each in response.get("Messages", ())]
 
     def settle(self, client: Any, deliveries: Sequence[Delivery]) -> None:
-        """Delete them, ten by ten; what SQS itself could not delete is tried once more.
+        """Delete messages, ten per request; retry once those that SQS itself could not delete.
 
-        :raises SourceError: when the queue refused some; the others are deleted.
+        :raises SourceError: when SQS rejected some; the others are deleted.
         """
         receipts = {str(number): each.receipt for number, each in enumerate(deliveries)}
         failed = self._delete(client, receipts)
-        again = {entry["Id"]: receipts[entry["Id"]] for entry in failed if not entry.get("SenderFault")}
-        if again:
-            failed = [entry for entry in failed if entry["Id"] not in again] + self._delete(client, again)
+        retried = {entry["Id"]: receipts[entry["Id"]] for entry in failed if not entry.get("SenderFault")}
+        if retried:
+            failed = [entry for entry in failed if entry["Id"] not in retried] + self._delete(client, retried)
         if failed:
             codes = ", ".join(sorted({str(entry.get("Code")) for entry in failed}))
             raise SourceError(f"{self.name()}: {len(failed)} messages could not be deleted ({codes})")
 
     def _delete(self, client: Any, receipts: dict[str, str]) -> list[Any]:
-        """Delete by receipt; return what the queue answered for those that are still there."""
+        """Delete by receipt; return the response's entries for the messages that were not deleted."""
         entries = [{"Id": each, "ReceiptHandle": receipt} for each, receipt in receipts.items()]
         failed: list[Any] = []
         for first in range(0, len(entries), BATCH):
-            answer = client.delete_message_batch(QueueUrl=self.url, Entries=entries[first : first + BATCH])
-            failed += answer.get("Failed") or ()
+            response = client.delete_message_batch(QueueUrl=self.url, Entries=entries[first : first + BATCH])
+            failed += response.get("Failed") or ()
         return failed
 
     def release(self, client: Any, receipts: Sequence[str]) -> None:
-        """Make them visible, as many as can be done in the time there is."""
-        until = time.monotonic() + _GIVE_BACK_SECONDS
+        """Make messages visible again, as many as possible within :data:`_RELEASE_SECONDS`."""
+        until = time.monotonic() + _RELEASE_SECONDS
         for first in range(0, len(receipts), BATCH):
             if time.monotonic() > until:
                 return

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Rows of a table, read in ranges of a unique key."""

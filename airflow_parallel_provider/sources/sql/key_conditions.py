@@ -1,11 +1,11 @@
 """Conditions on the key of a table: above one row's key, up to another's.
 
-Keys of several columns are ordered as a dictionary is: by the first column, among equals by the second, and so on::
+Keys of several columns have lexicographic order: by the first column, among equals by the second, and so on::
 
-    row values   (day, shop, id) > (?, ?, ?)                      PostgreSQL, SQLite: answered from the key's index
-    expanded     day >= ? AND (day > ? OR (day = ? AND (shop > ? OR (shop = ? AND id > ?))))        everywhere else
+    row values   (day, shop, id) > (?, ?, ?)                      PostgreSQL, SQLite: uses the key's index
+    expanded     day >= ? AND (day > ? OR (day = ? AND (shop > ? OR (shop = ? AND id > ?))))        all others
 
-MySQL and MariaDB know row values, too, but read the whole table for them; of the expanded form they make a range.
+MySQL and MariaDB also accept row values, but scan the whole table for them; for the expanded form they use a range.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def _compared(columns: Sequence[Any], values: KeyValues, dialect: str, *, upward
         return first > bound if upward else first <= bound
     if dialect in _WITH_ROW_VALUES:
         row = sa.tuple_(*columns)
-        there = sa.tuple_(*(sa.literal(value, column.type) for column, value in zip(columns, values, strict=True)))
-        return row > there if upward else row <= there
-    # The first comparison says nothing that the second does not; it is what the index is entered by.
-    near = first >= bound if upward else first <= bound
-    return sa.and_(near, _expanded(columns, values, upward=upward))
+        key = sa.tuple_(*(sa.literal(value, column.type) for column, value in zip(columns, values, strict=True)))
+        return row > key if upward else row <= key
+    # The first comparison follows from the second; it lets the database use the index.
+    indexed = first >= bound if upward else first <= bound
+    return sa.and_(indexed, _expanded(columns, values, upward=upward))
 
 
 def _expanded(columns: Sequence[Any], values: KeyValues, *, upward: bool) -> Any:

@@ -17,7 +17,7 @@ _DAY = timedelta(days=1)
 
 
 def with_exact_types(shape: TableShape, dialect: str) -> TableShape:
-    """The table with types that give doubles, times and UUIDs as the database holds them."""
+    """The table with types that read doubles, times and UUIDs as the database stores them."""
     if dialect not in DIALECTS:
         return shape
     return replace(shape, columns=tuple(_exact(column) for column in shape.columns))
@@ -28,7 +28,7 @@ def _exact(column: TableColumn) -> TableColumn:
     from sqlalchemy.dialects import mysql
 
     if isinstance(column.sql_type, (mysql.DOUBLE, mysql.REAL)):
-        # As decimals they would be cut to ten places: 1e-12 is 0 then.
+        # As decimals they would be rounded to ten places: 1e-12 would become 0.
         return replace(column, sql_type=mysql.DOUBLE(asdecimal=False))
     if isinstance(column.sql_type, mysql.TIME):
         return replace(column, sql_type=_type("TIME", read=_time))
@@ -50,7 +50,7 @@ def _type(name: str, *, read: Callable[[Any], Any], write: Callable[[Any], Any] 
 
 
 def _time(stored: Any) -> Any:
-    """A time of day where it is one; such a column goes from -838 to 838 hours, and the rest are durations."""
+    """The value as a time of day if it is one; such a column holds -838 to 838 hours, and all others are durations."""
     if isinstance(stored, timedelta) and timedelta(0) <= stored < _DAY:
         seconds = stored.seconds
         return time(seconds // 3600, seconds // 60 % 60, seconds % 60, stored.microseconds)

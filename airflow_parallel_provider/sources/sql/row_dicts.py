@@ -1,4 +1,4 @@
-"""Rows of a query as dicts, without an object of SQLAlchemy's for each row."""
+"""Rows of a query as dicts, without a SQLAlchemy object for each row."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 def fetch_dicts(connection: Connection, statement: Any, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Run a SELECT of columns and return its rows, with the same values that SQLAlchemy gives.
+    """Run a SELECT of columns and return its rows, with the same values that SQLAlchemy returns.
 
-    SQLAlchemy's own way costs as much per row as the driver's. What its column types do to values (texts of SQLite to
-    dates, say) is done here a column at a time, and nothing where the driver gives the right values itself.
+    SQLAlchemy's own rows cost as much as those of the driver. This function applies the conversions of SQLAlchemy's
+    column types (from the texts of SQLite to dates, for example) a column at a time, and none where the driver already
+    returns the right values.
 
     :param names: keys of the dicts, one for each column of the statement.
     """
@@ -36,15 +37,15 @@ def fetch_dicts(connection: Connection, statement: Any, names: Sequence[str]) ->
 
 @functools.cache
 def _maker(names: tuple[str, ...]) -> Callable[[Iterable[Any]], list[dict[str, Any]]]:
-    """What makes dicts of tuples: a dict display, written for these names, is twice as fast as ``dict(zip(...))``."""
+    """A function that turns tuples into dicts; a dict display for these names is twice as fast as ``dict(zip())``."""
     values = [f"v{number}" for number in range(len(names))]
     pairs = ", ".join(f"{name!r}: {value}" for name, value in zip(names, values, strict=True))
-    text = f"lambda rows: [{{{pairs}}} for ({', '.join(values)},) in rows]"  # literals and names of ours, nothing else
+    text = f"lambda rows: [{{{pairs}}} for ({', '.join(values)},) in rows]"  # only literals and generated names
     return eval(text)  # type: ignore[no-any-return]  # noqa: S307
 
 
 def _readers(connection: Connection, statement: Any, described: Sequence[Any]) -> list[Callable[[Any], Any] | None]:
-    """What makes a value of what the driver gives, for each column; None: it is the value."""
+    """For each column the function that converts the driver's value; None: no conversion."""
     dialect = connection.dialect
     return [
         column.type.dialect_impl(dialect).result_processor(dialect, about[1])

@@ -26,31 +26,32 @@ class SqlSource(DeclaredSource):
 
         SqlSource("orders", conn_id="shop", key="id", where="day = :day", parameters={"day": "{{ ds }}"})
 
-    The first try walks the key once and writes down its upper bound and the bounds of ranges of ``range_size`` rows;
-    then ``readers`` threads read ranges at the same time, each with ``key > low AND key <= high``, never with OFFSET.
-    A key of several columns is compared as a whole, as the database does for ``ORDER BY``.
-    Rows that come in above the bound later belong to the next load. A retry reads the same ranges, and fails with
-    :class:`LoadMismatch` when one of them has another number of rows than it had.
+    The first try walks the key once. It records the upper bound of the key and the bounds of ranges of ``range_size``
+    rows. Then ``readers`` threads read ranges at the same time, each with ``key > low AND key <= high``, never with
+    OFFSET. A key of several columns is compared as a whole, as the database does for ``ORDER BY``.
+    Rows that are inserted above the bound later belong to the next load. A retry reads the same ranges, and fails with
+    :class:`LoadMismatch` when one of them has another number of rows than before.
 
     :param table: name of a table, without its schema. (templated)
     :param conn_id: Airflow connection of any SQL database but DuckDB. (templated)
     :param key: a column that is unique by itself, or the list of columns that are unique together, in the order of
-        their index: ``key=["day", "id"]``. The database has declared them to be so and to be never NULL.
+        their index: ``key=["day", "id"]``. The table must declare them as unique and NOT NULL.
     :param schema: schema of the table; None: the connection's default. (templated)
     :param columns: the columns to read; None: all.
-    :param where: a condition in SQL, with ``:name`` where a parameter goes. It must choose the same rows at a retry.
+    :param where: a condition in SQL, with ``:name`` for each parameter. It must select the same rows at a retry.
     :param parameters: values of the parameters in ``where``; they are never put into the text. (templated)
-    :param range_size: rows per range, 100 to 1 000 000; twice ``readers`` ranges are in memory at most.
-    :param readers: threads that read, each with a connection of its own, 1 to 64.
-    :raises PlanError: when the DAG is parsed for a wrong argument; when the run begins for a key that may be NULL or
+    :param range_size: rows per range, 100 to 1 000 000; at most twice ``readers`` ranges are in memory.
+    :param readers: threads that read, each with its own connection, 1 to 64.
+    :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for a key that may be NULL or
         is not unique.
 
-    What it does not do: read one snapshot. Each range is read in a transaction of its own, so a row may be seen as it
-    is when its range is read.
+    What it does not do: read one snapshot. Each range is read in its own transaction, so each row is read as it is at
+    that moment.
 
-    Known limitations: the walk is made before the stages start, and only ``execution_timeout`` breaks it off; it reads
-    the key's index, which takes its time with a hundred million rows. Rows that are added and removed in equal number
-    within one range between two tries are not noticed: choose with ``where`` only rows that no longer come and go.
+    Known limitations: the walk runs before the stages start, and only ``execution_timeout`` interrupts it. It reads the
+    key's index, which takes long with a hundred million rows. If within one range as many rows are added as removed
+    between two tries, the retry does not notice it: select with ``where`` only rows that are no longer added or
+    removed.
     """
 
     template_fields: ClassVar[tuple[str, ...]] = ("table", "conn_id", "schema", "parameters")
@@ -91,9 +92,9 @@ class SqlSource(DeclaredSource):
         self._halt = StopReading()
 
     def prepare(self) -> None:
-        """Ask Airflow for the connection, check the key, and walk it once.
+        """Get the connection from Airflow, check the key, and walk it once.
 
-        :raises PlanError: when there is no such connection, table or column, or the key will not do.
+        :raises PlanError: when the connection, table or a column does not exist, or the key is unsuitable.
         """
         from airflow_parallel_provider.sources.sql.table_reader import TableReader
 
@@ -105,7 +106,7 @@ class SqlSource(DeclaredSource):
             self._ranges = self._reader.walk(database)
 
     def identity(self) -> str:
-        """Connection, table, key, columns and condition; not the rows."""
+        """Connection, table, key and a digest of the rest of the query; the rows are not part of it."""
         return self._query().identity
 
     def _query(self) -> TableQuery:
@@ -126,14 +127,14 @@ class SqlSource(DeclaredSource):
         return None if self._ranges is None else self._ranges.as_json()
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
-        """Read the ranges of the first try, and hold them to their numbers of rows."""
+        """Read the ranges of the first try, and check that each still has its number of rows."""
         from airflow_parallel_provider.sources.sql.table_reader import Ranges
 
         self._ranges = Ranges.of_json(state)
         self._restored = True
 
     def interrupt(self) -> None:
-        """Wait for no further range, and break off the statements that are going on."""
+        """Stop waiting for ranges, and cancel the running statements."""
         self._halt.set()
         if self._reader is not None:
             self._reader.interrupt()
@@ -144,14 +145,14 @@ class SqlSource(DeclaredSource):
         :raises TypeError: before that.
         """
         if self._ranges is None:
-            raise TypeError("the table was not looked at yet")
+            raise TypeError("the key of the table has not been walked yet")
         return self._ranges.rows
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the rows as dicts.
 
-        :raises LoadMismatch: at a retry, when a range has another number of rows than at the first try.
-        :raises SourceError: when the database kept failing.
+        :raises LoadMismatch: in a retry, when a range has another number of rows than in the first try.
+        :raises SourceError: when the database still fails after all attempts.
         """
         if self._reader is None or self._ranges is None:
             self.prepare()
@@ -167,7 +168,7 @@ class SqlSource(DeclaredSource):
         numbers = range(len(ranges))
         readers = min(self.readers, max(1, len(ranges)))
         parts = read_ahead(connected, numbers, readers=readers, name="sql-source", halt=self._halt)
-        with closing(parts):  # whoever holds on to an error would hold on to the threads, too
+        with closing(parts):  # otherwise a reference to an error would keep the threads alive
             for number, rows in zip(numbers, parts, strict=True):
                 self._check_count(ranges, number, len(rows))
                 yield from rows
@@ -176,16 +177,16 @@ class SqlSource(DeclaredSource):
         expected = ranges.size(number)
         if found == expected:
             return
-        # By their place, not by the bounds of the range: those are values of rows.
+        # The text names positions, not the bounds of the range, which are data.
         first = number * ranges.range_size + 1
         where = f"{self.identity()}: rows {first} to {first + expected - 1} in the order of {self._query().key_text}"
         if self._restored:
             raise LoadMismatch(
-                f"{where}: there were {expected} at the first try and are {found} now, so its chunks would not be the "
-                "same chunks. Give the rows a load of their own (another load_key, or clear the task), and choose "
-                "with where= only rows that no longer come and go"
+                f"{where}: {expected} rows in the first try, {found} now, so the chunks would not be the same. Start a "
+                "new load (another load_key, or clear the task), and select with where= only rows that are no longer "
+                "added or removed"
             )
-        log.warning("%s: there were %d when the table was looked at and are %d now", where, expected, found)
+        log.warning("%s: %d rows when the key was walked, %d now", where, expected, found)
 
 
 def _checked_key(key: Any) -> tuple[str, ...]:
@@ -208,5 +209,5 @@ def _checked_columns(columns: Any, key: tuple[str, ...]) -> tuple[str, ...] | No
         check_text("SqlSource.columns", name)
     for name in key:
         if name not in columns:
-            raise PlanError("SqlSource.columns", columns, f"name the key {name!r} among them, too")
+            raise PlanError("SqlSource.columns", columns, f"add the key {name!r} to the list")
     return tuple(columns)

@@ -1,4 +1,4 @@
-"""Dates and times in SQLite: texts, in columns of types that mean nothing to it."""
+"""Dates and times in SQLite: texts, in columns whose types SQLite ignores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def with_instants(shape: TableShape, connection: Connection, backend: Backend) -> TableShape:
-    """The table as SQLAlchemy sees it, but with a type for the instants that a ``SinkTable`` writes: not numbers."""
+    """The table as SQLAlchemy reflects it, with a type of its own for instants, which it would read as numbers."""
     if connection.dialect.name != "sqlite":
         return shape
     declared = backend.catalog.reflect(connection, shape.name, shape.schema)
@@ -28,9 +28,10 @@ def with_instants(shape: TableShape, connection: Connection, backend: Backend) -
 
 
 def as_stored(column: Any, dialect: str) -> Any:
-    """A column of a key, compared with what was read of it as the texts that SQLite has.
+    """A column of a key that is compared as the text that SQLite stores.
 
-    SQLAlchemy has one spelling of a time, and SQLite compares spellings: a row would be below or above its own key.
+    SQLAlchemy formats each time in one way, and SQLite compares texts: a row stored in another format would be below or
+    above its own key.
     """
     import sqlalchemy as sa
 
@@ -55,4 +56,4 @@ def _read(stored: Any) -> Any:
     try:
         return datetime.fromisoformat(stored)
     except (TypeError, ValueError):
-        return stored  # whatever somebody else has put there
+        return stored  # a value of another program

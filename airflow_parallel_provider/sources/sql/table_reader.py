@@ -1,4 +1,4 @@
-"""The statements behind ``SqlSource``: looking at the key, walking it once, reading a range."""
+"""The statements of ``SqlSource``: check the key, walk it once, read a range."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.values.table_shape import TableShape
 
 LOCK_TIMEOUT, STATEMENT_TIMEOUT = 60.0, 3600.0
-"""Seconds; a count of a large table takes its time."""
+"""Seconds; counting the rows of a large table takes long."""
 
 TRIES, PAUSE = 3, 0.5
-"""How often a range is read when the connection breaks, and seconds before the second time."""
+"""How often a range is read when the connection breaks, and seconds before the second attempt."""
 
 _LONGEST_KEY = 4000
 _ROUNDED: Mapping[str, tuple[str, ...]] = {
@@ -38,12 +38,12 @@ _ROUNDED: Mapping[str, tuple[str, ...]] = {
     "mysql": ("FLOAT",),
     "mariadb": ("FLOAT",),
 }
-"""Types of floats that have four bytes, by dialect."""
+"""Types of four-byte floats, by dialect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """Consecutive ranges of a key: above one bound, up to and with the next."""
+    """Consecutive ranges of a key: above one bound, up to and including the next."""
 
     bounds: tuple[KeyValues, ...]
     """The highest key of each range."""
@@ -56,7 +56,7 @@ class Ranges:
         return len(self.bounds)
 
     def range(self, number: int) -> tuple[KeyValues | None, KeyValues]:
-        """Bounds of a range; None below the first one."""
+        """Lower bound (exclusive; None for the first range) and upper bound (inclusive) of a range."""
         return (self.bounds[number - 1] if number else None), self.bounds[number]
 
     def size(self, number: int) -> int:
@@ -65,14 +65,14 @@ class Ranges:
         return self.rows - number * self.range_size if last else self.range_size
 
     def as_json(self) -> dict[str, Any]:
-        """What JSON can hold."""
-        # Of a single column without the tuple: that is how it always was.
+        """The ranges as plain JSON."""
+        # The bound of a single column is not in a tuple: this is the stored format.
         bounds = [json.loads(_exact(bound[0] if len(bound) == 1 else bound)) for bound in self.bounds]
         return {"bounds": bounds, "range_size": self.range_size, "rows": self.rows}
 
     @classmethod
     def of_json(cls, state: Mapping[str, Any]) -> Ranges:
-        """The other way."""
+        """The inverse of :meth:`as_json`."""
         found = (typed_json.loads(json.dumps(bound)) for bound in state["bounds"])
         bounds = tuple(bound if isinstance(bound, tuple) else (bound,) for bound in found)
         return cls(bounds, int(state["range_size"]), int(state["rows"]))
@@ -82,14 +82,14 @@ def _exact(bound: Any) -> str:
     text, exact = typed_json.dumps(bound, _LONGEST_KEY)
     if not exact:
         kind = type(bound).__name__
-        raise PlanError("SqlSource.key", kind, "values of this type cannot be written down; take another unique column")
+        raise PlanError("SqlSource.key", kind, "JSON cannot store values of this type; use another unique column")
     return text
 
 
 class TableReader:
-    """Reads one table over connections that :meth:`opened` makes, one for each thread.
+    """Reads one table over the connections of :meth:`opened`, one for each thread.
 
-    The only place that talks to Airflow is the construction.
+    Only the constructor talks to Airflow.
     """
 
     def __init__(self, query: TableQuery) -> None:
@@ -105,14 +105,14 @@ class TableReader:
         self._interrupted = threading.Event()
 
     def interrupt(self) -> None:
-        """Break off what all connections are doing. From another thread."""
+        """Cancel the statements of all connections. From another thread."""
         self._interrupted.set()
         for database in tuple(self._open):
             database.interrupt()
 
     @contextmanager
     def opened(self) -> Iterator[Database]:
-        """A connection of its own, closed at the end.
+        """A new connection, closed at the end.
 
         :raises SourceError: for any error of the database.
         """
@@ -121,25 +121,25 @@ class TableReader:
         self._open.add(database)
         try:
             yield database
-        except SinkError as error:  # what the room next door calls an error of the database
+        except SinkError as error:  # the sql room raises this for every error of a database
             raise SourceError(f"{self._query.identity}: {error}") from None
         finally:
             self._open.discard(database)
             database.close()
 
     def check_key(self, database: Database) -> None:
-        """Look the table up and refuse a key that would lose rows or read them twice.
+        """Reflect the table and reject a key that would lose rows or read them twice.
 
-        :raises PlanError: naming what is wrong.
+        :raises PlanError: naming the column and what is wrong with it.
         """
         import sqlalchemy as sa
 
         query = self._query
         with database.session() as connection:
-            # The general way, whatever the writer: it gives types that SQLAlchemy reads values with.
+            # The general reflection, not that of the backend: its types are those SQLAlchemy reads values with.
             try:
                 shape = Catalog.reflect(database.backend.catalog, connection, query.table, query.schema)
-            except NotImplementedError:  # SQLAlchemy cannot look into it
+            except NotImplementedError:  # SQLAlchemy cannot reflect this database
                 cure = "tables of this database (DuckDB) cannot be read in ranges; yield its rows from a function"
                 raise PlanError("SqlSource.conn_id", query.conn_id, cure) from None
             if shape is None:
@@ -161,13 +161,13 @@ class TableReader:
         self._is_number = [shape.by_name[name].kind for name in query.key_columns] == [Kind.INT]
 
     def walk(self, database: Database) -> Ranges:
-        """The bounds of all ranges, and the number of rows up to the last. Goes through the key's index once."""
+        """The bounds of all ranges, and the number of rows up to the last. Reads the key's index once."""
         import sqlalchemy as sa
 
         size = self._query.range_size
         bounds: list[KeyValues] = []
         with database.session() as connection:
-            highest = self._chosen(sa.select(*self._key)).order_by(*(column.desc() for column in self._key)).limit(1)
+            highest = self._selected(sa.select(*self._key)).order_by(*(column.desc() for column in self._key)).limit(1)
             found = connection.execute(highest).fetchone()
             if found is None:
                 return Ranges((), size, 0)
@@ -177,28 +177,28 @@ class TableReader:
                 bounds.append(end)
                 low = end
             last = connection.execute(self._within(sa.select(sa.func.count()), low, upper)).scalar() or 0
-        if bounds and not last:  # the last rows have gone in the meantime
+        if bounds and not last:  # the last rows have been deleted in the meantime
             return Ranges(tuple(bounds), size, len(bounds) * size)
         return Ranges((*bounds, upper), size, len(bounds) * size + int(last))
 
     def _end_of(self, connection: Any, low: KeyValues | None, upper: KeyValues) -> KeyValues | None:
-        """The highest key of the range that begins above ``low``; None when no row is left there."""
+        """The highest key of the range that begins above ``low``; None when it has no row."""
         import sqlalchemy as sa
 
-        labelled = [column.label(f"k{at}") for at, column in enumerate(self._key)]
-        keys = self._within(sa.select(*labelled), low, upper).order_by(*self._key).limit(self._query.range_size)
-        some = keys.subquery()
-        if self._is_number:  # without a sorter; not every database has a maximum of every type
-            highest = connection.execute(sa.select(sa.func.max(some.c[0]))).scalar()
+        labeled = [column.label(f"k{at}") for at, column in enumerate(self._key)]
+        select = self._within(sa.select(*labeled), low, upper).order_by(*self._key).limit(self._query.range_size)
+        keys = select.subquery()
+        if self._is_number:  # max() needs no sort, but not every database has it for every type
+            highest = connection.execute(sa.select(sa.func.max(keys.c[0]))).scalar()
             return None if highest is None else (highest,)
-        last = sa.select(*some.c).order_by(*(column.desc() for column in some.c)).limit(1)
+        last = sa.select(*keys.c).order_by(*(column.desc() for column in keys.c)).limit(1)
         found = connection.execute(last).fetchone()
         return None if found is None else tuple(found)
 
     def read(self, database: Database, low: KeyValues | None, high: KeyValues) -> list[dict[str, Any]]:
-        """The rows of one range, in the order of the key; read again when the connection breaks.
+        """The rows of one range, in the order of the key. Reads them again when the connection breaks.
 
-        :raises SinkError: when it kept breaking, the database refused, or somebody has broken it off.
+        :raises SinkError: after the last attempt, or after :meth:`interrupt`.
         """
         import sqlalchemy as sa
 
@@ -206,58 +206,58 @@ class TableReader:
         for attempt in range(1, TRIES + 1):
             try:
                 with database.session() as connection:
-                    if self._interrupted.is_set():  # before there was a statement, and nobody does it again
+                    if self._interrupted.is_set():  # interrupt() came before the statement and could not cancel it
                         raise SinkError("the range was not read: the run was asked to stop")
                     return fetch_dicts(connection, statement, self._names)
             except SinkError:
                 if attempt == TRIES or self._interrupted.wait(PAUSE * 2 ** (attempt - 1)):
                     raise
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _within(self, statement: Any, low: KeyValues | None, high: KeyValues) -> Any:
-        statement = self._chosen(statement).where(up_to(self._key, high, self._dialect))
+        statement = self._selected(statement).where(up_to(self._key, high, self._dialect))
         return statement if low is None else statement.where(above(self._key, low, self._dialect))
 
-    def _chosen(self, statement: Any) -> Any:
+    def _selected(self, statement: Any) -> Any:
         return self._where.added_to(statement.select_from(self._table))
 
 
 def _require_unique(shape: TableShape, query: TableQuery) -> None:
-    """The key's columns, or some of them, must be a key of the table.
+    """Check that the key's columns, or some of them, are a unique key of the table.
 
-    :raises PlanError: naming those that are.
+    :raises PlanError: naming the unique keys of the table.
     """
-    wanted = frozenset(query.key_columns)
-    if any(unique <= wanted for unique in shape.unique_keys):
+    columns = frozenset(query.key_columns)
+    if any(unique <= columns for unique in shape.unique_keys):
         return
-    there = [", ".join(sorted(unique)) for unique in shape.unique_keys]
-    named = f"; unique here: {' and '.join(map(repr, there))}" if there else ""
-    alone = "this column alone" if len(wanted) == 1 else "these columns alone"
-    cure = f"no primary key or unique index is made of {alone}, so a range could cut equal keys apart{named}"
+    existing = [", ".join(sorted(unique)) for unique in shape.unique_keys]
+    hint = f"; unique here: {' and '.join(map(repr, existing))}" if existing else ""
+    alone = "this column alone" if len(columns) == 1 else "these columns alone"
+    cure = f"no primary key or unique index consists of {alone}, so a range could separate equal keys{hint}"
     raise PlanError("SqlSource.key", query.key, cure)
 
 
 def _require_values(connection: Any, shape: TableShape, query: TableQuery) -> None:
-    """Each column of the key must have a value in each row, and one that can be compared with itself.
+    """Check that each column of the key has a value in each row, which equals itself when it is read and compared.
 
     :raises PlanError: naming the column.
     """
     for name in query.key_columns:
         column = shape.by_name[name]
         if column.nullable and not _is_never_null(connection, query, name):
-            cure = "the column may be NULL, and no range holds a NULL: declare it NOT NULL, or take another one"
+            cure = "the column may be NULL, and no range contains NULL: declare it NOT NULL, or use another column"
             raise PlanError("SqlSource.key", name, cure)
-        spelled = str(getattr(column.sql_type, "__visit_name__", "")).upper()
-        if spelled in _ROUNDED.get(connection.dialect.name, ()):
-            cure = "a float of four bytes is read as another number than it is compared as; take another column"
+        type_name = str(getattr(column.sql_type, "__visit_name__", "")).upper()
+        if type_name in _ROUNDED.get(connection.dialect.name, ()):
+            cure = "a four-byte float is read as another number than it is compared as; use another column"
             raise PlanError("SqlSource.key", name, cure)
-        if spelled in ("ENUM", "SET") and connection.dialect.name in MYSQL_DIALECTS:
-            cure = f"{spelled} is put in order by number and compared as a text here; take another column"
+        if type_name in ("ENUM", "SET") and connection.dialect.name in MYSQL_DIALECTS:
+            cure = f"this database sorts {type_name} by number and compares it as text; use another column"
             raise PlanError("SqlSource.key", name, cure)
 
 
 def _is_never_null(connection: Any, query: TableQuery, name: str) -> bool:
-    """SQLite says of its row id, too, that it may be NULL; a primary key of another type there really may be."""
+    """Whether the column is SQLite's row id, which is reflected as nullable; other primary keys there may be NULL."""
     import sqlalchemy as sa
 
     if connection.dialect.name != "sqlite":

@@ -1,4 +1,4 @@
-"""The condition that an author gives ``SqlSource``, and the values in it."""
+"""The author's condition of a ``SqlSource``, with its parameters."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sources.sql.table_query import TableQuery
 
 _TYPE_UNKNOWN = ("42P08", "42P18")
-"""SQLSTATEs of PostgreSQL: nothing tells what type a parameter has, or two places tell different ones."""
+"""SQLSTATEs of PostgreSQL: the type of a parameter cannot be inferred, or two places imply different types."""
 
 
 class WhereClause:
-    """``where`` with its parameters, as SQLAlchemy takes it.
+    """``where`` with its parameters, as a SQLAlchemy clause.
 
-    A template renders to a text, whatever it is compared with. PostgreSQL takes a text that has no type as what stands
-    on the other side, as it takes a literal; SQLAlchemy would declare it to be VARCHAR, which equals no date or number.
+    A template renders to a text, whatever it is compared with. PostgreSQL gives an untyped text the type of the other
+    side, as it does with a literal. SQLAlchemy would declare the text as VARCHAR, which equals no date or number.
     """
 
     def __init__(self, query: TableQuery) -> None:
@@ -28,29 +28,29 @@ class WhereClause:
         self._texts_have_types = False
 
     def check(self) -> None:
-        """Each name in the condition must have a value, and the other way round.
+        """Check that each name in the condition has a parameter and each parameter a name.
 
-        :raises PlanError: naming those that have none.
+        :raises PlanError: naming those that do not match.
         """
         import sqlalchemy as sa
 
         given = set(self._parameters)
-        asked = set(sa.text(self._where or "").compile().params)
-        if asked - given:
-            names = ", ".join(sorted(asked - given))
+        named = set(sa.text(self._where or "").compile().params)
+        if named - given:
+            names = ", ".join(sorted(named - given))
             raise PlanError(
                 "SqlSource.where",
                 self._where,
-                f"give parameters= a value for {names}; a colon of its own is written \\:",
+                f"give parameters= a value for {names}; write a literal colon as \\:",
             )
-        if given - asked:
+        if given - named:
             cure = "where= has no such names: write :name, and CAST(:name AS date) instead of :name::date"
-            raise PlanError("SqlSource.parameters", sorted(given - asked), cure)
+            raise PlanError("SqlSource.parameters", sorted(given - named), cure)
 
     def resolve_types(self, connection: Connection, statement: Any) -> None:
-        """Declare texts to be texts where PostgreSQL cannot tell what they are, as in ``:name IS NULL``.
+        """Declare texts as texts where PostgreSQL cannot infer their type, as in ``:name IS NULL``.
 
-        :param statement: any SELECT that the condition goes with.
+        :param statement: any SELECT that the condition can be added to.
         """
         import sqlalchemy as sa
 
@@ -60,7 +60,7 @@ class WhereClause:
             with connection.begin_nested():
                 connection.execute(self.added_to(statement).limit(0))
         except sa.exc.DBAPIError as error:
-            # Any other error is left to the statements that are meant.
+            # Any other error will be raised by the statements that read the rows.
             self._texts_have_types = getattr(error.orig, "sqlstate", None) in _TYPE_UNKNOWN
 
     def added_to(self, statement: Any) -> Any:
@@ -69,7 +69,7 @@ class WhereClause:
 
         if self._where is None:
             return statement
-        # A line of its own for the bracket: the condition may end in a comment.
+        # The closing bracket is on a new line: the condition may end in a comment.
         return statement.where(sa.text(f"({self._where}\n)").bindparams(*map(self._bound, self._parameters)))
 
     def _bound(self, name: str) -> Any:

@@ -16,8 +16,8 @@ from airflow_parallel_provider.cli.counting import CountingSink
 from airflow_parallel_provider.cli.loadtest.plan import faults_for, prepare
 from airflow_parallel_provider.cli.loadtest.result import judge
 from airflow_parallel_provider.cli.loadtest.sampling import Sample
-from airflow_parallel_provider.cli.loadtest.settings import Injection, LoadSettings, parse_injection
-from airflow_parallel_provider.cli.loadtest.text import load_text, sparkline
+from airflow_parallel_provider.cli.loadtest.settings import Injection, LoadTestSettings, parse_injection
+from airflow_parallel_provider.cli.loadtest.text import result_text, sparkline
 from airflow_parallel_provider.cli.main import main
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, LoadSpec
 from airflow_parallel_provider.errors import PlanError, RunStopped
@@ -147,19 +147,19 @@ def test_the_sink_is_replaced_unless_asked_for() -> None:
     sink = ListSink()
     pipeline = Pipeline(range(5), [Stage(pipelines.same)], sink, load_key="k")
 
-    counted = prepare(pipeline, LoadSettings(items=5))
+    counted = prepare(pipeline, LoadTestSettings(items=5))
     run = counted.pipeline.run()
     assert sink.rows == []
     assert (run.rows_committed, counted.sink.rows, counted.sink.items) == (5, 5, 5)
 
-    prepare(pipeline, LoadSettings(items=5, real_sink=True)).pipeline.run()
+    prepare(pipeline, LoadTestSettings(items=5, real_sink=True)).pipeline.run()
     assert sorted(sink.rows) == [0, 1, 2, 3, 4]
     assert counted.pipeline.load_key is None
     assert pipeline.load_key == "k"
 
 
 def test_which_fault_strikes_where() -> None:
-    settings = LoadSettings(inject=parse_injection("kill,stall,error:0.2"), stall_timeout=7)
+    settings = LoadTestSettings(inject=parse_injection("kill,stall,error:0.2"), stall_timeout=7)
     stages = prepare(pipelines.every_kind, settings).pipeline.stages
 
     faults = faults_for(stages, settings)
@@ -192,14 +192,14 @@ def test_what_cannot_be_injected(text: str) -> None:
 @pytest.fixture
 def judged() -> Any:
     """Judge a run of 40 items after somebody has tampered with what was counted."""
-    settings = LoadSettings(items=40)
+    settings = LoadTestSettings(items=40)
     test = prepare(Pipeline(range(40), [Stage(pipelines.same)], chunk_size=10), settings)
     report = run_inline(test.pipeline, sink=test.sink).report
     assert report.items_read == 40
     test.source.given = 40  # its own source is read once already
 
     def tamper(
-        samples: list[Sample] | None = None, settings: LoadSettings = settings, error: Any = None, **changes: Any
+        samples: list[Sample] | None = None, settings: LoadTestSettings = settings, error: Any = None, **changes: Any
     ) -> Any:
         for name in ("items", "rows", "twice", "_ahead"):
             if name in changes:
@@ -217,7 +217,7 @@ def test_untampered_it_passes(judged: Any) -> None:
     assert found.passed
     assert found.problems == []
     assert len(found.notes) == 2  # too short to be judged
-    assert "stability     not judged" in load_text(found)
+    assert "stability     not judged" in result_text(found)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_anything_that_does_not_add_up_fails(judged: Any, changes: dict[str, Any
 
     assert not found.passed
     assert any(text in each for each in found.problems), found.problems
-    assert "FAILED" in load_text(found)
+    assert "FAILED" in result_text(found)
 
 
 def falling(number: int) -> float:
@@ -261,10 +261,10 @@ def test_the_rate_is_judged(judged: Any, rate: Any, settings: dict[str, Any], te
         passed += rate(number) * 0.1
         samples.append(Sample(number * 0.1, int(passed) + 1000 + number, int(passed), 1))
 
-    found = judged(samples, LoadSettings(items=40, **settings))
+    found = judged(samples, LoadTestSettings(items=40, **settings))
 
     assert [text in each for each in found.problems] == ([True] if text else []), found.problems
-    assert "items/s in windows of" in load_text(found)
+    assert "items/s in windows of" in result_text(found)
 
 
 def test_sparkline() -> None:

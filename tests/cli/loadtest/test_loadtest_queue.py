@@ -8,7 +8,7 @@ import pytest
 
 from airflow_parallel_provider import Broker, ListSink, Message, Pipeline, PlanError, QueueSource
 from airflow_parallel_provider.cli.loadtest.plan import prepare
-from airflow_parallel_provider.cli.loadtest.settings import LoadSettings
+from airflow_parallel_provider.cli.loadtest.settings import LoadTestSettings
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.sources.queue.broker import Delivery
 from tests.cli import pipelines
@@ -73,7 +73,7 @@ def test_queue_is_let_go_when_the_sink_refuses_to_begin() -> None:
     pipeline = Pipeline(QueueSource(broker, idle=0.01), [], Refusing())
 
     with pytest.raises(PlanError, match="not today"):
-        prepare(pipeline, LoadSettings(items=10, real_sink=True)).pipeline.run()
+        prepare(pipeline, LoadTestSettings(items=10, real_sink=True)).pipeline.run()
 
     assert not broker.is_open
 

@@ -139,15 +139,15 @@ def test_a_source_is_repeated() -> None:
     source = LoadTestSource(as_source([1, 2, 3]), items=7, seconds=None)
 
     assert list(source) == [1, 2, 3, 1, 2, 3, 1]
-    assert (len(source), source.given, source.rounds, source.dried_up) == (7, 7, 2, False)
+    assert (len(source), source.given, source.rounds, source.exhausted) == (7, 7, 2, False)
 
 
 def test_a_source_that_can_be_read_once() -> None:
     source = LoadTestSource(as_source(iter([1, 2])), items=7, seconds=100)
 
     assert list(source) == [1, 2]
-    assert source.dried_up
-    with pytest.raises(TypeError, match="not known before"):
+    assert source.exhausted
+    with pytest.raises(TypeError, match="unknown before"):
         len(source)
 
 

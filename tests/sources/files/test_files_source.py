@@ -93,9 +93,9 @@ def test_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
 
 
 def test_too_few_files_fail_before_anything_starts(folder: Path) -> None:
-    with pytest.raises(PlanError, match="it names 0 files, at_least=1"):
+    with pytest.raises(PlanError, match="it matches 0 files, at_least=1"):
         FilesSource(folder / "*.csv").prepare()
-    with pytest.raises(PlanError, match="it names 3 files, at_least=4"):
+    with pytest.raises(PlanError, match="it matches 3 files, at_least=4"):
         FilesSource(folder / "*.jsonl", at_least=4).prepare()
 
     assert list(FilesSource(folder / "*.csv", at_least=0)) == []
@@ -153,7 +153,7 @@ def test_retry_names_the_files_that_changed(load: Load) -> None:
     (load.folder / "a.jsonl").write_text('{"id": "other"}\n')
     (load.folder / "b.jsonl").unlink()
 
-    with pytest.raises(RunFailed, match=r"a\.jsonl has changed \(130 bytes.*b\.jsonl is gone") as caught:
+    with pytest.raises(RunFailed, match=r"a\.jsonl has changed \(130 bytes.*b\.jsonl no longer exists") as caught:
         load.run()
 
     assert isinstance(caught.value.__cause__, LoadMismatch)

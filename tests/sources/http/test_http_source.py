@@ -102,7 +102,7 @@ def test_offsets_that_leave_items_out_are_refused(serve: Serve, given: int) -> N
 
     serve(answer)
 
-    with pytest.raises(SourceError, match=r"other than page_size=10 items.*size_parameter= \(now 'per_page'\)"):
+    with pytest.raises(SourceError, match=r"do not have page_size=10 items.*size_parameter= \(now 'per_page'\)"):
         list(source(pagination="offset", page_size=10, items=None, readers=1))
 
 
@@ -216,7 +216,7 @@ def test_next_page_on_another_server_is_refused(serve: Serve) -> None:
 def test_cursor_that_goes_round_is_refused(serve: Serve) -> None:
     serve(lambda path, query: (200, {}, {"rows": [1], "next": "same"}))
 
-    with pytest.raises(SourceError, match="has been read before"):
+    with pytest.raises(SourceError, match="has already been read"):
         list(source(pagination="cursor", items="rows", next_cursor="next"))
 
 
@@ -243,7 +243,7 @@ def test_retry_after_holds_for_all_readers(serve: Serve, monkeypatch: pytest.Mon
     told, lock = list[bool](), threading.Lock()
     held: list[tuple[float, float]] = []
     let_go: list[tuple[float, float]] = []
-    hold, take = Throttle.hold, Throttle._take
+    hold, take = Throttle.hold, Throttle._acquire
 
     def noting_hold(throttle: Throttle, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -265,7 +265,7 @@ def test_retry_after_holds_for_all_readers(serve: Serve, monkeypatch: pytest.Mon
         return plain(path, query)
 
     monkeypatch.setattr(Throttle, "hold", noting_hold)
-    monkeypatch.setattr(Throttle, "_take", noting_take)
+    monkeypatch.setattr(Throttle, "_acquire", noting_take)
     serve(answer)
 
     assert list(source(readers=4)) == list(range(40))
@@ -278,7 +278,7 @@ def test_nothing_is_asked_for_again_behind_the_last_page(serve: Serve, monkeypat
     """Readers are ahead of it, and the server is busy: that must not go on for minutes when all items are there."""
     over = threading.Event()
     held: list[threading.Event] = []
-    hold_back = HttpClient._hold_back
+    hold_back = HttpClient._back_off
 
     def noting(client: HttpClient, *args: Any) -> None:
         held.append(threading.Event())
@@ -289,7 +289,7 @@ def test_nothing_is_asked_for_again_behind_the_last_page(serve: Serve, monkeypat
     def answer(path: str, query: dict[str, str]) -> Answer:
         return (503, {}, {}) if query["page"] == "3" else numbered(10)(path, query)
 
-    monkeypatch.setattr(HttpClient, "_hold_back", noting)
+    monkeypatch.setattr(HttpClient, "_back_off", noting)
     pages = serve(answer)
     items = iter(source(readers=4))
 
@@ -334,11 +334,11 @@ def test_server_that_keeps_failing_fails_the_run(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        ((403, {}, {}), "page 1: the server answered 403 Forbidden"),
-        ((404, {}, {}), "page 1: the server answered 404 Not Found"),
-        ((200, {}, b"<html>"), r"page 1: the answer is no JSON"),
+        ((403, {}, {}), "page 1: the server responded with 403 Forbidden"),
+        ((404, {}, {}), "page 1: the server responded with 404 Not Found"),
+        ((200, {}, b"<html>"), r"page 1: the response is not JSON"),
         ((200, {}, {"data": {}}), "page 1 has nothing at 'data.rows'"),
-        ((200, {}, {"data": {"rows": {}}}), "items='data.rows' gives a dict, not a list"),
+        ((200, {}, {"data": {"rows": {}}}), "items='data.rows' is a dict, not a list"),
     ],
 )
 def test_answer_that_is_no_page_says_so(serve: Serve, answer: Answer, complaint: str) -> None:

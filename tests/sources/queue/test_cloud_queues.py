@@ -108,7 +108,7 @@ def test_broker_that_is_closed_says_so(queue: Queue) -> None:
     broker.close()
     broker.close()
 
-    with pytest.raises(SourceError, match="it is closed"):
+    with pytest.raises(SourceError, match="the queue is closed"):
         broker.pull(1, 1)
 
 

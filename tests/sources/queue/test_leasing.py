@@ -121,7 +121,8 @@ def test_closing_goes_on_when_messages_cannot_be_given_back(caplog: pytest.LogCa
 
     assert broker.client.closed == 1
     assert (
-        "lender: 1 messages come again only when the broker's own time is over (ConnectionError: gone)" in caplog.text
+        "lender: 1 messages are delivered again only after the broker's own timeout (ConnectionError: gone)"
+        in caplog.text
     )
 
 
@@ -247,7 +248,7 @@ def test_sqs_messages_are_deleted_and_given_back_ten_by_ten() -> None:
 
 
 def test_sqs_gives_back_as_many_as_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 0.1, sqs._GIVE_BACK_SECONDS, sqs._GIVE_BACK_SECONDS + 0.1])
+    now = iter([0.0, 0.1, sqs._RELEASE_SECONDS, sqs._RELEASE_SECONDS + 0.1])
     monkeypatch.setattr(sqs, "time", SimpleNamespace(monotonic=lambda: next(now)))
     client = Asked(change_message_visibility_batch={})
 
@@ -319,7 +320,7 @@ def test_pubsub_pull_is_given_up_in_time_and_when_it_is_closed(monkeypatch: pyte
     def down(_options: Any) -> Any:
         raise exceptions.ServiceUnavailable("down")
 
-    now = iter([0.0, pubsub._PATIENCE, pubsub._PATIENCE + 0.1])
+    now = iter([0.0, pubsub._REQUEST_SECONDS, pubsub._REQUEST_SECONDS + 0.1])
     monkeypatch.setattr(pubsub, "_PAUSE", 0.0)
     monkeypatch.setattr(pubsub, "time", SimpleNamespace(monotonic=lambda: next(now)))
     late, closed = Asked(pull=down), Asked(pull=down)

@@ -355,7 +355,7 @@ def test_idle_seconds_count_from_the_acknowledgement_of_what_held_messages_back(
 
     source = QueueSource(Ordered([Delivery(Message("a", b"1"), "a")]), idle=0.5)
     source.prepare()
-    source.chunks_of(1)
+    source.set_chunk_size(1)
 
     assert [message.id for message in source] == ["a"]
     assert waits[:3] == [0.5, 0.5, 0.5], "to be taken, until its commit, and after it"

@@ -204,7 +204,7 @@ def test_retry_names_the_range_that_changed(database: TestDatabase) -> None:
     database.execute(f"DELETE FROM {database.place('orders')} WHERE id = 900")
 
     with pytest.raises(
-        RunFailed, match=r"rows 301 to 400 in the order of id: there were 100 at the first try and are 99"
+        RunFailed, match=r"rows 301 to 400 in the order of id: 100 rows in the first try, 99 now"
     ) as caught:
         run(database, copied)
 
@@ -218,15 +218,13 @@ def test_first_try_takes_rows_as_they_come(database: TestDatabase, caplog: pytes
     database.execute(f"DELETE FROM {database.place('orders')} WHERE id = 900")
 
     assert len(list(it)) == ROWS - 1
-    assert (
-        "rows 301 to 400 in the order of id: there were 100 when the table was looked at and are 99 now" in caplog.text
-    )
+    assert "rows 301 to 400 in the order of id: 100 rows when the key was walked, 99 now" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("INTEGER NOT NULL", "no primary key or unique index is made of this column alone"),
+        ("INTEGER NOT NULL", "no primary key or unique index consists of this column alone"),
         ("INTEGER NULL UNIQUE", "the column may be NULL"),
     ],
 )
