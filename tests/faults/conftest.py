@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-IN_EVERY_RUN = ("test_control_groups.py", "test_kinds.py", "test_setup_teardown.py", "test_source_sink.py")
+IN_EVERY_RUN = (
+    "test_control_groups.py",
+    "test_default_timeout.py",
+    "test_forks_in_a_worker.py",
+    "test_kinds.py",
+    "test_programs.py",
+    "test_setup_teardown.py",
+    "test_source_sink.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,12 +14,12 @@ import contextlib
 import contextvars
 import fcntl
 import logging
-import os
 import select
 import socket
 import threading
 
 from airflow_parallel_provider.engine.ipc.framing import receive_message, send_message
+from airflow_parallel_provider.engine.ipc.sockets import adopt_socket, socket_pair
 from airflow_parallel_provider.engine.plan.worker_hooks import RequestHandler
 from airflow_parallel_provider.errors import ParallelError
 
@@ -40,8 +40,7 @@ class NoResponse(ParallelError):
 def connect(fd: int) -> None:
     """Send the requests of this process to the server behind ``fd``; in the fork server, before it forks a worker."""
     global _server
-    os.set_inheritable(fd, False)
-    _server = socket.socket(fileno=fd)
+    _server = adopt_socket(fd)
 
 
 def connected() -> bool:
@@ -56,7 +55,7 @@ def request(payload: bytes) -> bytes:
     """
     if _server is None:
         raise NoResponse("this process is not connected to a task process")
-    ours, theirs = socket.socketpair()
+    ours, theirs = socket_pair()
     with ours:
         try:
             with theirs:
@@ -78,10 +77,10 @@ class RequestServer:
 
     def __init__(self, handler: RequestHandler) -> None:
         self._handler = handler
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours, theirs = socket_pair(socket.SOCK_DGRAM)
         self._ours = _above_standard_streams(ours)
         self._theirs = _above_standard_streams(theirs)
-        self._wake, self._woken = socket.socketpair()
+        self._wake, self._woken = socket_pair()
         run = contextvars.copy_context().run
         self._thread = threading.Thread(target=lambda: run(self._serve), name=THREAD_NAME, daemon=True)
         self._thread.start()
@@ -110,7 +109,7 @@ class RequestServer:
     def _serve_one(self) -> None:
         _, fds, _, _ = socket.recv_fds(self._ours, 1, 1)
         for fd in fds:
-            with socket.socket(fileno=fd) as client:
+            with adopt_socket(fd) as client:
                 client.settimeout(_IO_SECONDS)
                 # The client process may end at any moment; the server goes on with the next request.
                 with contextlib.suppress(OSError):
@@ -131,4 +130,4 @@ def _above_standard_streams(sock: socket.socket) -> socket.socket:
     if sock.fileno() > 2:
         return sock
     with sock:
-        return socket.socket(fileno=fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+        return adopt_socket(fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))

@@ -35,6 +35,7 @@ def receive(control: socket.socket) -> bytes:
 def main() -> None:
     """Set the search path, then serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    control.setblocking(True)  # `sitecustomize` may have set a default timeout
     settings = json.loads(receive(control))
     sys.path[:] = settings["path"]
     sys.argv[:] = settings["argv"]  # a function of a script may read them

@@ -22,7 +22,9 @@ from airflow_parallel_provider.engine.functions.outcome import CallFailure
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.ipc.arena import ARENA_BYTES, create_memory
 from airflow_parallel_provider.engine.ipc.framing import receive_exactly, receive_message, send_message
+from airflow_parallel_provider.engine.ipc.sockets import socket_pair
 from airflow_parallel_provider.engine.processes import protocol
+from airflow_parallel_provider.engine.processes.green_threads import check_patches
 from airflow_parallel_provider.engine.processes.output_relay import OutputRelay
 from airflow_parallel_provider.engine.processes.protocol import KILL, PAGE_BYTES, REAP, REQUEST, RESPONSE, SPAWN
 from airflow_parallel_provider.engine.processes.worker_process import WorkerExit, WorkerProcess
@@ -89,12 +91,14 @@ class ForkServerClient:
 
         :return: the stages whose import failed; -1 is ``on_start``.
         :raises ForkServerLost: when it does not start, or a stop is requested meanwhile.
-        :raises PlanError: inside a fork server, where every fork server would start another one without end.
+        :raises PlanError: inside a fork server, where every fork server would start another one without end; where
+            eventlet has patched the program.
         """
+        check_patches()
         if protocol.importing_stage is not None:
             cure = "its module runs a pipeline when it is imported: put that under `if __name__ == '__main__':`"
             raise PlanError("Stage.function", protocol.importing_stage, cure)
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         boot = Path(__file__).with_name("boot.py")
         environment = {**os.environ, "PYTHON_OPERATORS_VIRTUAL_ENV_MODE": "1"}  # lets a worker `import airflow`
         # Without standard streams a new socket may get descriptor 0, 1 or 2, which are the child's own streams.
@@ -176,7 +180,7 @@ class ForkServerClient:
         :raises ForkServerLost: when the fork server is dead.
         :raises OSError: when the system allows no further process.
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         sizes = (PAGE_BYTES, ARENA_BYTES, ARENA_BYTES)
         fds = [create_memory(size) for size in sizes]
         memory: list[mmap.mmap] = []

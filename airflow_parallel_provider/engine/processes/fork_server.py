@@ -21,6 +21,7 @@ from airflow_parallel_provider.engine.functions.status_page import PAGE_WORDS
 from airflow_parallel_provider.engine.functions.worker_code import StageFunction
 from airflow_parallel_provider.engine.ipc.arena import ARENA_BYTES
 from airflow_parallel_provider.engine.ipc.framing import send_message
+from airflow_parallel_provider.engine.ipc.sockets import adopt_socket
 from airflow_parallel_provider.engine.processes import protocol
 from airflow_parallel_provider.engine.processes.protocol import KILL, PAGE_BYTES, REQUEST, RESPONSE, SPAWN
 from airflow_parallel_provider.engine.processes.system import (
@@ -121,7 +122,7 @@ class ForkServer:
             die_with_parent(parent)
             self.control.close()
             gc.enable()
-            sock = socket.socket(fileno=fds[0])
+            sock = adopt_socket(fds[0])
             page = memoryview(mmap.mmap(fds[1], PAGE_BYTES)).cast("Q")[:PAGE_WORDS]
             incoming, outgoing = (mmap.mmap(fd, ARENA_BYTES) for fd in fds[2:])
             for fd in fds[1:]:
