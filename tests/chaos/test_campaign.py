@@ -22,9 +22,9 @@ LARGE: dict[str, Any] = {"chunks": 30, "size": 200, "life": 1.0}
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres", "mariadb", "duckdb"], indirect=True)
 def test_short(database: TestDatabase) -> None:
-    figures = Campaign(database, seed=2013, chunks=8, size=20).run(12)
+    figures = Campaign(database, seed=2013, chunks=8, size=20).run(8)
 
-    assert sum(figures.kills.values()) >= 12
+    assert sum(figures.kills.values()) >= 8
     assert figures.overlapping
 
 

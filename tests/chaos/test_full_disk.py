@@ -114,7 +114,7 @@ def test_disk_that_is_too_small_for_a_copy_leaves_the_old_rows(place: tuple[Test
     options: dict[str, Any] = {"write_disposition": "replace", "chunks": 8}
 
     with pytest.raises(SinkError, match="the database's disk is full") as caught:
-        attempt(database, 1, **options)
+        attempt(database, 1, lock_timeout=1, **options)
     assert not is_terminal(caught.value)
     assert len(database.ledger()) == 8
     assert database.rows() == [(-1, "old")]

@@ -141,9 +141,9 @@ def test_sigkill_after_each_statement(database: TestDatabase, way: str) -> None:
 
 @pytest.mark.parametrize("database", DATABASES, indirect=True)
 def test_short(database: TestDatabase) -> None:
-    figures = ReplacingCampaign(database, seed=2013, chunks=4, size=20).run(12)
+    figures = ReplacingCampaign(database, seed=2013, chunks=4, size=20).run(8)
 
-    assert sum(figures.kills.values()) >= 12
+    assert sum(figures.kills.values()) >= 8
     assert figures.looks > 10
 
 

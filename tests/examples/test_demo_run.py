@@ -41,6 +41,7 @@ def test_year_of_flights_in_a_real_airflow(demo: Program) -> None:
     assert demo.still_there() == []
 
 
+@pytest.mark.slow  # Ctrl-C of an Airflow of ours is tried with `make ui`, the exit code of the demo in test_demo.py
 def test_interrupted_demo_leaves_nothing_running(demo: Program) -> None:
     demo.read_until("score_flights: ", 700)
     assert demo.still_there() != []

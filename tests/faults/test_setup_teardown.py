@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import Retry, Stage
+from airflow_parallel_provider.engine.run import run as run_module
+from airflow_parallel_provider.engine.workers import connection
 from airflow_parallel_provider.errors import SetupFailed, WorkersExhausted
 from tests.support import saboteurs as bad
 from tests.support.running import run_pipeline
@@ -182,6 +184,14 @@ def test_teardown_that_raises_does_not_lose_what_was_done(kind: Any) -> None:
     assert any("cannot let go" in warning for warning in ran.report.warnings), "an error may never be swallowed"
 
 
+@pytest.fixture
+def _short_teardowns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One second and two instead of five and eight."""
+    monkeypatch.setattr(connection, "TEARDOWN_SECONDS", 1.0)
+    monkeypatch.setattr(run_module, "END_SECONDS", 2.0)
+
+
+@pytest.mark.usefixtures("_short_teardowns")
 @pytest.mark.parametrize("act", [bad.sleep_for_ever, bad.spin, bad.block_in_c], ids=lambda act: act.__name__)
 def test_teardown_that_hangs_in_a_process_is_ended(act: Any) -> None:
     def teardown(factor: int) -> None:
@@ -196,6 +206,7 @@ def test_teardown_that_hangs_in_a_process_is_ended(act: Any) -> None:
     assert ran.report.seconds < 15
 
 
+@pytest.mark.usefixtures("_short_teardowns")
 def test_teardown_that_hangs_in_a_thread_is_given_up() -> None:
     gate = Gate()
 
