@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
 from airflow_parallel_provider.rows.block import NonUniformRows
 from airflow_parallel_provider.sinks.commit.recovery import Recovery
+from airflow_parallel_provider.sinks.commit.row_isolation import RowIsolation
 from airflow_parallel_provider.sinks.ledger.entry_table import ChunkKey
 from airflow_parallel_provider.sinks.ledger.loads import OPEN
 from airflow_parallel_provider.sql.disk_full import DISK_FULL
@@ -179,7 +180,6 @@ class ChunkCommitter:
 
     def _attempt_row_by_row(self, chunk: PendingChunk) -> ChunkReceipt:
         """The same, row by row where necessary."""
-        from airflow_parallel_provider.sinks.commit.row_isolation import RowIsolation
 
         def refuse(reject: RejectedRow) -> None:
             chunk.rejected_by_database.append(reject)

@@ -19,6 +19,7 @@ from airflow_parallel_provider.sinks.ledger.loads import COMPLETE, SWAPPING, sta
 from airflow_parallel_provider.sinks.load.open_tables import open_control_tables
 from airflow_parallel_provider.sinks.load.rerun import RerunPlan, plan_rerun
 from airflow_parallel_provider.sinks.load.table_swap import TableSwap
+from airflow_parallel_provider.sql.backends.core_tables import core_table
 from airflow_parallel_provider.sql.errors import TransientSinkError
 
 if TYPE_CHECKING:
@@ -141,8 +142,6 @@ class OpenLoad:
 
     def _count(self) -> int:
         import sqlalchemy as sa
-
-        from airflow_parallel_provider.sql.backends.core_tables import core_table
 
         committer, name = self.committer, self.spec.load_id_column
         column = sa.Column(sa.sql.quoted_name(name or "", quote=True), sa.String(32), key="load")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import LoadMismatch
 from airflow_parallel_provider.sinks.ledger.loads import load_id, staging_name
+from airflow_parallel_provider.sql.backends.core_tables import core_table
+from airflow_parallel_provider.sql.backends.table_ddl import temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,8 +134,6 @@ def delete_rows(connection: Connection, spec: TableSpec, loads: Sequence[str], b
     """Delete the rows with the ids of some loads; return how many."""
     import sqlalchemy as sa
 
-    from airflow_parallel_provider.sql.backends.core_tables import core_table
-
     name = spec.load_id_column
     shape = backend.catalog.reflect(connection, spec.table, spec.schema)
     if name is None or shape is None or name not in shape.by_name:
@@ -145,8 +145,6 @@ def delete_rows(connection: Connection, spec: TableSpec, loads: Sequence[str], b
 
 def drop_staging(database: Database, spec: TableSpec, loads: Sequence[str]) -> None:
     """Drop the staging tables of loads with ``write_disposition="replace"``."""
-    from airflow_parallel_provider.sql.backends.table_ddl import temporary_name
-
     if not loads:
         return
     backend = database.backend

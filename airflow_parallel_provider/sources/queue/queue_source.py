@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import Any
 from uuid import uuid4
 
 from airflow_parallel_provider.checks import check_seconds, check_whole
@@ -17,7 +16,7 @@ from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.queue.broker import Broker, Delivery
 from airflow_parallel_provider.sources.read_ahead import StopReading
-from airflow_parallel_provider.values.items import Message
+from airflow_parallel_provider.values.items import Message, digest
 
 log = logging.getLogger(__name__)
 
@@ -106,15 +105,13 @@ class QueueSource(DeclaredSource):
 
         :raises SourceError: when the broker cannot be read.
         """
-        from airflow_parallel_provider.values.items import digest
-
-        for position, delivery in enumerate(self._new_deliveries(digest)):
+        for position, delivery in enumerate(self._new_deliveries()):
             name = digest(delivery.message.id)
             with self._lock:
                 self._in_flight[position] = (name, delivery)
             yield delivery.message
 
-    def _new_deliveries(self, digest: Any) -> Iterator[Delivery]:
+    def _new_deliveries(self) -> Iterator[Delivery]:
         """Deliveries whose message is neither committed nor in flight."""
         began = last = pulled_at = time.monotonic()
         given = 0
@@ -141,7 +138,7 @@ class QueueSource(DeclaredSource):
                 given += 1
                 last = time.monotonic()
                 yield delivery
-            done = self._handle_redelivered(redelivered, digest)
+            done = self._handle_redelivered(redelivered)
             # A message in flight says nothing about the queue: it comes again as long as its chunk waits for others.
             if done or len(redelivered) < len(pulled):
                 last = time.monotonic()
@@ -164,7 +161,7 @@ class QueueSource(DeclaredSource):
         waits = self._acknowledging or len(self._in_flight) >= self._chunk_size
         return now if waits else self._acknowledged_at
 
-    def _handle_redelivered(self, deliveries: Sequence[Delivery], digest: Any) -> int:
+    def _handle_redelivered(self, deliveries: Sequence[Delivery]) -> int:
         """Acknowledge redelivered messages that are committed; for those in flight keep the newest receipt.
 
         :return: how many are committed.
