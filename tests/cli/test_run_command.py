@@ -14,7 +14,7 @@ import pytest
 from airflow_parallel_provider import ListSink
 from airflow_parallel_provider.cli.main import main
 from tests.cli import pipelines
-from tests.test_floors import fresh_interpreter, heavy_among
+from tests.support.interpreters import fresh_interpreter, heavy_among
 
 HERE = "tests.cli.pipelines"
 ROOT = Path(__file__).parents[2]

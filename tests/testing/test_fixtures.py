@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.test_floors import ROOT, fresh_interpreter, heavy_among
+from tests.support.interpreters import ROOT, fresh_interpreter, heavy_among
 
 CONFTEST = """
 from airflow_parallel_provider.testing import fixtures
