@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.interpreters import ROOT, fresh_interpreter, heavy_among
+from tests.support.interpreters import fresh_interpreter, heavy_among
+from tests.support.scripts import ROOT
 
 CONFTEST = """
 from airflow_parallel_provider.testing import fixtures
