@@ -10,8 +10,9 @@ from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.operators._arguments import transform_stages
 from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
+from airflow_parallel_provider.sources.files.csv_rows import check_csv_options
 from airflow_parallel_provider.sources.files.files_source import FilesSource, as_files
-from airflow_parallel_provider.sources.files.row_readers import FORMATS, csv_reader, read_rows
+from airflow_parallel_provider.sources.files.row_readers import FORMATS, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,14 +68,21 @@ class FilesToTableOperator(ParallelPipelineOperator):
             raise PlanError("files", source, 'leave out items= (or write items="file"): this operator reads the files')
         check_choice("format", format, FORMATS)
         options = None if csv_options is None else _checked_csv_options(csv_options)
-        read = functools.partial(read_rows, format=format, encoding=encoding, csv_options=options)
+        read = functools.partial(
+            read_rows,
+            format=format,
+            encoding=encoding,
+            csv_options=options,
+            compression=source.compression,
+            members=source.members,
+        )
         stages = [Stage(read, name="read", workers=workers), *transform_stages(transform)]
         super().__init__(source=source, stages=stages, sink=sink, chunk_size=chunk_size, **kwargs)
 
 
 def _checked_csv_options(options: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        csv_reader((), options)
+        check_csv_options(options)
     except (TypeError, ValueError, AttributeError) as error:
         raise PlanError("csv_options", options, f"give options of csv.DictReader ({error})") from None
     return dict(options)

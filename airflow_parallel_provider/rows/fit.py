@@ -19,6 +19,7 @@ from airflow_parallel_provider.values.convert import (
     within_digits,
     within_significant,
 )
+from airflow_parallel_provider.values.json_text import JsonNumber
 from airflow_parallel_provider.values.kinds import KIND_OF_TYPE, Kind
 from airflow_parallel_provider.values.plain import plain
 
@@ -213,7 +214,7 @@ def _is_in_zone(column: TableColumn, present: frozenset[type], values: Iterable[
 
 def _conversion(column: TableColumn, kind: type) -> Converter | None:
     if column.kind is Kind.OTHER:
-        return unchanged
+        return attrgetter("decimal") if kind is JsonNumber else unchanged
     if kind not in KIND_OF_TYPE:
         return None
     return CONVERTERS[Kind.INT if column.kind is Kind.HUGEINT else column.kind].get(kind)

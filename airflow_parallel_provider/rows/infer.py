@@ -10,6 +10,7 @@ from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows
 from airflow_parallel_provider.rows.fit import plain_column
 from airflow_parallel_provider.rows.type_hints import hinted_columns
+from airflow_parallel_provider.values.json_text import JsonNumber
 from airflow_parallel_provider.values.kinds import INT64_MAX, INT64_MIN, KIND_OF_TYPE, Column, Kind, common_kind
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def _kinds_in(values: Sequence[Any], present: frozenset[type], name: str, table:
         kinds.add(Kind.HUGEINT)
     if Kind.DATETIME in kinds and any(map(_is_aware, values)):
         kinds.add(Kind.DATETIMETZ)
+    if JsonNumber in present and any(type(value) is JsonNumber and value.wants_decimals for value in values):
+        kinds.add(Kind.DECIMAL)
     return frozenset(kinds)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.values.json_text import JsonNumber
 from airflow_parallel_provider.values.kinds import KIND_OF_TYPE, Column, Kind
 
 _ALIASES = {
@@ -20,6 +21,8 @@ _ALIASES = {
 }  # fmt: skip
 
 _TYPE_NAMES = [kind.value for kind in Kind if kind not in (Kind.NULL, Kind.OTHER)]
+
+_STORABLE_TYPES = [kind.__name__ for kind in KIND_OF_TYPE if kind not in (type(None), JsonNumber)]
 
 _TYPE_TEXT = re.compile(r"([a-z]+)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?")
 
@@ -77,7 +80,7 @@ def parse_type(given_type: object) -> Column:
     bare = _without_none(given_type)
     if isinstance(bare, type) and bare is not type(None) and bare in KIND_OF_TYPE:
         return Column("", KIND_OF_TYPE[bare])
-    raise ValueError(f"write one of the types {', '.join(t.__name__ for t in KIND_OF_TYPE if t is not type(None))}"
+    raise ValueError(f"write one of the types {', '.join(_STORABLE_TYPES)}"
                      f", or a name such as 'datetimetz' or 'decimal(18,4)'")  # fmt: skip
 
 

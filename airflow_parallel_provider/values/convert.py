@@ -11,9 +11,12 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
+from airflow_parallel_provider.values import json_text
+from airflow_parallel_provider.values.json_text import JsonNumber
 from airflow_parallel_provider.values.kinds import Kind
 from airflow_parallel_provider.values.plain import plain
 
@@ -70,6 +73,12 @@ def _float_from_decimal(value: Decimal) -> float:
     if not value.is_finite() or Decimal(repr(close)) == value:
         return close
     raise ConversionError("a Decimal with more digits than a float holds")
+
+
+def _float_from_json(value: JsonNumber) -> float:
+    if math.isinf(value):
+        raise ConversionError("a number beyond the range of a float")
+    return float(value)
 
 
 def _decimal_from_float(value: float) -> Decimal | None:
@@ -150,7 +159,7 @@ def to_json(value: Any) -> str:
     :raises ConversionError: for values that JSON does not have (NaN, bytes, a set, keys of other types ...).
     """
     try:
-        return json.dumps(value, default=_json_default, allow_nan=False, ensure_ascii=False)
+        return json_text.dumps(value, _encode)
     except ConversionError:
         raise
     except RecursionError:
@@ -165,6 +174,10 @@ def to_json(value: Any) -> str:
         raise ConversionError(reason) from None
 
 
+def _encode(value: Any) -> str:
+    return json.dumps(value, default=_json_default, allow_nan=False, ensure_ascii=False)
+
+
 def _json_default(value: Any) -> Any:
     reduced = plain(value)
     if type(reduced) is type(value):
@@ -176,16 +189,19 @@ CONVERTERS: Final[Mapping[Kind, Mapping[type, Converter]]] = {
     Kind.BOOL: {bool: unchanged, int: _bool_from_int},
     Kind.INT: {
         int: unchanged, bool: int, float: _int_from_float, Decimal: _int_from_decimal, timedelta: _int_from_timedelta,
+        JsonNumber: lambda value: _int_from_decimal(value.decimal),
     },
     Kind.FLOAT: {
         float: unchanged, int: _float_from_int, Decimal: _float_from_decimal, timedelta: _float_from_timedelta,
+        JsonNumber: _float_from_json,
     },
     Kind.DECIMAL: {
         Decimal: unchanged, int: Decimal, float: _decimal_from_float, timedelta: _decimal_from_timedelta,
+        JsonNumber: attrgetter("decimal"),
     },
     Kind.TEXT: {
-        str: unchanged, int: str, float: repr, Decimal: str, UUID: str, date: _iso, datetime: _iso, time: _iso,
-        dict: to_json, list: to_json,
+        str: unchanged, int: str, float: repr, JsonNumber: str, Decimal: str, UUID: str, date: _iso, datetime: _iso,
+        time: _iso, dict: to_json, list: to_json,
     },
     Kind.BYTES: {bytes: unchanged},
     Kind.DATE: {date: unchanged, str: _parser(date.fromisoformat, "an ISO date")},
@@ -202,7 +218,10 @@ CONVERTERS: Final[Mapping[Kind, Mapping[type, Converter]]] = {
     },
     Kind.TIMEDELTA: {timedelta: unchanged},
     Kind.UUID: {UUID: unchanged, str: _parser(UUID, "a UUID")},
-    Kind.JSON: {dict: unchanged, list: unchanged, bool: unchanged, int: unchanged, float: unchanged, str: unchanged},
+    Kind.JSON: {
+        dict: unchanged, list: unchanged, bool: unchanged, int: unchanged, float: unchanged, JsonNumber: unchanged,
+        str: unchanged,
+    },
 }  # fmt: skip
 """Column kind -> plain type of the value -> its converter. A type that is not here does not fit the kind."""
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+import io
+import re
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 from airflow_parallel_provider.errors import SourceError
+from airflow_parallel_provider.values import json_text
+from airflow_parallel_provider.values.unpack import compression_of, open_parts, open_single
 
 _VERSION_FIELDS = (
     "ETag",
@@ -41,7 +44,7 @@ class Message:
 
     def json(self) -> Any:
         """The body, parsed as JSON."""
-        return json.loads(self.body)
+        return json_text.loads(json_text.text_of(self.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,42 @@ class SourceFile:
         """Open the file for reading.
 
         :param options: those of ``ObjectStoragePath.open``, e.g. ``encoding`` or ``compression="infer"``.
-        :raises SourceError: when the file has changed since it was listed, and the storage says so: S3 and GCS do, for
-            a file that is opened without compression.
+        :raises SourceError: when the file has changed since it was listed, and the storage says so: S3 and GCS do. With
+            ``compression`` also for an archive of several members (see :meth:`parts`) and, while it is read, for a file
+            that is cut off.
         """
-        opened: IO[Any] = storage_path(self.path, self.conn_id).open(mode, **options)
+        given = options.pop("compression", None)
+        if given is None or (compression := compression_of(self.name, given)) is None:
+            return self._open(mode, **options)
+        stream = open_single(self._open("rb"), compression)
+        return stream if "b" in mode else io.TextIOWrapper(stream, **options)
+
+    def parts(
+        self, *, compression: str | None = "infer", members: str | None = None, longest_line: int | None = None
+    ) -> Generator[tuple[str, IO[bytes]], None, None]:
+        """Yield the unpacked content: a name for people, and a binary stream that is closed before the next one opens.
+
+        A zip archive has a part for each member, in the order of their names (``orders.zip!a.csv``). Any other file has
+        one part.
+
+        :param compression: ``"infer"`` from the name, the name of a compression, or None.
+        :param members: pattern for the names of an archive's members (``"*.csv"``). None: all files, which must then
+            have the same suffix. Folders, ``__MACOSX`` and hidden files are always skipped.
+        :param longest_line: most bytes without a line end; None: no limit.
+        :raises SourceError: when the file is packed in a way that cannot be read, or has changed; while it is read,
+            when it is cut off.
+        """
+        found = compression_of(self.name, compression)
+        inferred = compression == "infer"
+        with self._open("rb") as raw:
+            parts = open_parts(raw, found, inferred=inferred, members=members, longest_line=longest_line)
+            for member, stream in parts:
+                yield (f"{self.path}!{member}" if member else self.path), stream
+
+    def _open(self, mode: str, **options: Any) -> IO[Any]:
+        place = storage_path(self.path, self.conn_id)
+        exact = exact_path(place, self.path)
+        opened: IO[Any] = place.open(mode, **options) if exact is None else place.fs.open(exact, mode, **options)
         details = getattr(opened, "details", None) if self.path.startswith(_VERSIONED_WHEN_OPENED) else None
         version = file_version(details or {})
         if version not in ("", self.etag):
@@ -88,6 +123,26 @@ class SourceFile:
         return self.read_bytes().decode(encoding)
 
 
+@dataclass(frozen=True, slots=True)
+class SourceLine:
+    """One record of a file that could not be read, as the item of a dead letter. A replay reads it again."""
+
+    path: str
+    """Of the file, for people; of a member of an archive with its name behind ``!``."""
+    line: int
+    """Number of its first line in the file, from 1."""
+    text: str
+    """As it stands in the file, with the line ends."""
+    format: str
+    """``csv`` or ``jsonl``."""
+    encoding: str
+    """It was decoded with this one; bytes that could not be decoded are lone surrogates (``surrogateescape``)."""
+    columns: tuple[str, ...] | None = None
+    """Of CSV: the head."""
+    delimiter: str | None = None
+    """Of CSV: what the file itself says; None: nothing."""
+
+
 def storage_path(path: str, conn_id: str | None) -> Any:
     """The ``ObjectStoragePath`` of a path.
 
@@ -96,6 +151,25 @@ def storage_path(path: str, conn_id: str | None) -> Any:
     from airflow.sdk import ObjectStoragePath
 
     return ObjectStoragePath(path) if conn_id is None else ObjectStoragePath(path, conn_id=conn_id)
+
+
+_CHANGED_BY_URLS = re.compile(r"[\t\n\r]|::")
+"""What a path may contain, but parsers of URLs drop (line ends) or take for a chain of URLs."""
+
+
+def exact_path(place: Any, path: str) -> str | None:
+    """The path as the file system knows it, if an ``ObjectStoragePath`` changes it; else None.
+
+    :param place: the ``ObjectStoragePath`` of this path.
+    """
+    if not _CHANGED_BY_URLS.search(path):
+        return None
+    scheme, separator, rest = path.partition("://")
+    if separator:
+        host, slash, key = rest.partition("/")
+        path = f"{scheme}://{host.rpartition('@')[2]}{slash}{key}"  # without the id of a connection
+    exact: str = place.fs._strip_protocol(path)  # file systems are written against it
+    return exact
 
 
 def file_version(info: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
+from airflow_parallel_provider.values.json_text import JsonNumber
+
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
@@ -49,6 +51,7 @@ KIND_OF_TYPE: Mapping[type, Kind] = {
     bool: Kind.BOOL,
     int: Kind.INT,
     float: Kind.FLOAT,
+    JsonNumber: Kind.FLOAT,
     Decimal: Kind.DECIMAL,
     str: Kind.TEXT,
     bytes: Kind.BYTES,

@@ -20,7 +20,8 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from airflow_parallel_provider.values.items import Message, SourceFile
+from airflow_parallel_provider.values.items import Message, SourceFile, SourceLine
+from airflow_parallel_provider.values.json_text import JsonNumber
 from airflow_parallel_provider.values.plain import plain
 
 TAG = "$type"
@@ -117,7 +118,7 @@ class _Encoder:
         return repr(value)[:_MOST_TEXT]
 
 
-_SOURCE_ITEMS = (SourceFile, Message)
+_SOURCE_ITEMS = (SourceFile, SourceLine, Message)
 """Items of the provider's own sources. A message is acknowledged once its dead letter is committed: then the dead
 letter is the only copy of the message."""
 
@@ -129,6 +130,7 @@ _TO_JSON: Mapping[type, Callable[[Any], Any]] = {
     bytearray: lambda value: base64.b64encode(value).decode("ascii"),
     float: repr,  # NaN and the infinities
     Decimal: str,
+    JsonNumber: str,
     complex: repr,
     UUID: str,
     date: date.isoformat,
@@ -143,6 +145,7 @@ _FROM_JSON: Mapping[str, Callable[[Any], Any]] = {
     "bytes": lambda value: base64.b64decode(value, validate=True),
     "bytearray": lambda value: bytearray(base64.b64decode(value, validate=True)),
     "Decimal": Decimal,
+    "JsonNumber": JsonNumber,
     "complex": complex,
     "UUID": UUID,
     "date": date.fromisoformat,
@@ -152,6 +155,7 @@ _FROM_JSON: Mapping[str, Callable[[Any], Any]] = {
     "float": float,
     "dict": dict,
     "SourceFile": lambda content: SourceFile(**content),
+    "SourceLine": lambda content: SourceLine(**content),
     "Message": lambda content: Message(**content),
 }
 

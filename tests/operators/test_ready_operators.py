@@ -23,6 +23,7 @@ from airflow_parallel_provider import (
     ListSink,
     ParallelMapOperator,
     PlanError,
+    ReplayDeadLettersOperator,
     SinkFiles,
     SinkTable,
     SqlSource,
@@ -104,12 +105,12 @@ def test_parquet_files_into_a_table(tmp_path: Path, warehouse: Path, context_of:
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("bad.csv", "id,name\n1\n", "line 2: not 2 fields"),
-        ("bad.csv", "id,name,id\n1,a,2\n", "line 1: column 'id' is there twice"),
+        ("bad.csv", "id,name\n1\n", "bad.csv, line 2: 1 field, but there are 2 columns"),
+        ("bad.csv", "id,name,id\n1,a,2\n", "bad.csv, line 1: column 'id' is there twice"),
         ("bad.csv", 'id,name\n1,"a"b\n', "line 2: ',' expected after"),
         ("bad.csv", f"id,name\n1,{'x' * 200_000}\n", "line 2: field larger than field limit"),
-        ("bad.jsonl", '{"id": 1}\n{"id":\n', "line 2: Expecting value"),
-        ("bad.unknown", "?", "the name does not tell the format"),
+        ("bad.jsonl", '{"id": 1}\n{"id":\n', "bad.jsonl, line 2: Expecting value"),
+        ("bad.unknown", "?", "bad.unknown: the name does not tell the format"),
     ],
 )
 def test_file_that_cannot_be_read_says_where(
@@ -120,6 +121,119 @@ def test_file_that_cannot_be_read_says_where(
 
     with pytest.raises(AirflowFailException, match=complaint):
         run(task, context_of())
+
+
+def test_bad_line_is_one_dead_letter(tmp_path: Path, warehouse: Path, context_of: Contexts) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        lines = [f"{name}{number},v\n" for number in range(1000)]
+        lines[500], lines[700] = "short\n", f"{name},too,long\n"
+        (folder / f"{name}.csv").write_text("id,v\n" + "".join(lines))
+    task = FilesToTableOperator(
+        task_id="load", files=f"{folder}/*", sink=SinkTable("rows", conn_id="warehouse"), tolerance=4
+    )
+
+    summary = run(task, context_of())
+
+    assert rows_of(warehouse, "SELECT count(*) FROM rows") == [(1996,)]
+    found = rows_of(warehouse, "SELECT position, stage, cause, item FROM rows__dead_letters ORDER BY cause")
+    assert [(position, stage) for position, stage, _, _ in found] == [
+        (0, "read"),
+        (0, "read"),
+        (1, "read"),
+        (1, "read"),
+    ]
+    assert [json.loads(item)["value"]["line"] for *_, item in found] == [502, 702, 502, 702]
+    assert found[0][2] == f"ValueError: file://{folder}/a.csv, line 502: 1 field, but there are 2 columns"
+    assert (summary["items_read"], summary["items_dead_lettered"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "complaint"),
+    [(1, "2 failures in 1 items, tolerance is 1 items"), (0.001, "2 failures in 1 items.*0.1000% of the items")],
+)
+def test_bad_lines_beyond_the_tolerance_fail_the_task(
+    tmp_path: Path, warehouse: Path, context_of: Contexts, tolerance: float, complaint: str
+) -> None:
+    (tmp_path / "a.csv").write_text("id,v\n" + "1,a\n" * 998 + "2\n3\n")
+    task = FilesToTableOperator(
+        task_id="load", files=f"{tmp_path}/*.csv", sink=SinkTable("rows", conn_id="warehouse"), tolerance=tolerance
+    )
+
+    with pytest.raises(AirflowFailException, match=rf"(?s){complaint}.*a\.csv, line 1000"):
+        run(task, context_of())
+
+    assert rows_of(warehouse, "SELECT name FROM sqlite_master WHERE name = 'rows'") == []
+
+
+def test_fraction_is_of_the_lines_also_on_a_retry(tmp_path: Path, warehouse: Path, context_of: Contexts) -> None:
+    """Each file has one bad line of a hundred, one in ten files cannot be read at all."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(10):
+        (folder / f"{number}.csv").write_text("id,v\n" + f"{number},a\n" * 99 + f"{number}\n")
+    (folder / "5.csv").write_bytes(b"id,\xff\n1,2\n")
+
+    def load(tolerance: float, path: str = f"{folder}/*") -> Any:
+        task = FilesToTableOperator(
+            task_id="load", files=path, sink=SinkTable("rows", conn_id="warehouse"), tolerance=tolerance, workers=1,
+            load_key="one", ordered=True, max_in_flight=1,
+        )  # fmt: skip
+        return run(task, context_of())
+
+    with pytest.raises(AirflowFailException, match="6 failures in 6 items"):
+        load(5)
+    committed = rows_of(warehouse, "SELECT count(*) FROM rows")[0][0]
+    assert 0 < committed < 9 * 99
+
+    summary = load(0.11)  # a tenth for the file, nine tenths of a percent for the lines
+
+    assert rows_of(warehouse, "SELECT count(*) FROM rows") == [(9 * 99,)]
+    assert rows_of(warehouse, "SELECT count(*) FROM rows__dead_letters") == [(10,)]
+    assert summary["items_skipped"] == committed // 99
+    with pytest.raises(AirflowFailException, match="10 failures in 10 items"):
+        load(0.108)
+
+
+def test_bad_lines_are_replayed(tmp_path: Path, warehouse: Path, context_of: Contexts) -> None:
+    (tmp_path / "a.csv").write_text("id,name\n1,one\n2\n3,three\n")
+    (tmp_path / "b.jsonl").write_text('{"id": 4, "name": "four"}\n{"id": 5, "name": "five"\n')
+    sink = SinkTable("rows", conn_id="warehouse", primary_key=["id"])
+
+    def load(**options: Any) -> FilesToTableOperator:
+        return FilesToTableOperator(
+            task_id="load", files=f"{tmp_path}/[ab].*", sink=sink, transform=typed, tolerance=2, **options
+        )
+
+    run(load(), context_of())
+    with closing(sqlite3.connect(warehouse)) as connection:
+        connection.execute("UPDATE rows__dead_letters SET item = replace(item, 'five\\\"', 'five\\\"}')")
+        connection.commit()
+
+    mended = load(csv_options={"restval": "two"})
+    summary = run(ReplayDeadLettersOperator(task_id="replay", sink=sink, stages=mended.stages), context_of())
+
+    assert rows_of(warehouse, "SELECT id, name FROM rows ORDER BY id") == [
+        (1, "one"), (2, "two"), (3, "three"), (4, "four"), (5, "five"),
+    ]  # fmt: skip
+    assert (summary["waiting"], summary["replayed"], summary["failed_again"]) == (2, 2, 0)
+    assert rows_of(warehouse, "SELECT count(*) FROM rows__dead_letters WHERE resolved_at IS NULL") == [(0,)]
+
+
+def test_bad_line_that_fails_again_stays_a_dead_letter(tmp_path: Path, warehouse: Path, context_of: Contexts) -> None:
+    (tmp_path / "a.csv").write_text("id,name\n1,one\n2\n")
+    sink = SinkTable("rows", conn_id="warehouse")
+    load = FilesToTableOperator(task_id="load", files=f"{tmp_path}/a.csv", sink=sink, tolerance=1)
+    run(load, context_of())
+
+    replay = ReplayDeadLettersOperator(task_id="replay", sink=sink, stages=load.stages, tolerance=1.0)
+    summary = run(replay, context_of())
+
+    found = rows_of(warehouse, "SELECT position, cause, resolved_at IS NULL FROM rows__dead_letters ORDER BY 3")
+    assert (summary["replayed"], summary["failed_again"], summary["rows"]) == (1, 1, 0)
+    assert [open_ for *_, open_ in found] == [0, 1]
+    assert found[0][:2] == found[1][:2]
 
 
 def test_format_is_in_the_name() -> None:
@@ -153,7 +267,7 @@ def test_csv_need_not_be_strict(tmp_path: Path, context_of: Contexts) -> None:
 
     run(task, context_of())
 
-    assert sink.rows == [{"id": "1", "name": "ab", "": ""}]
+    assert sink.rows == [{"id": "1", "name": "ab"}]
 
 
 def fill(file: Path, rows: int) -> None:

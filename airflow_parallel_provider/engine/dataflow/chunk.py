@@ -21,6 +21,7 @@ class Chunk:
         "gathered_values",
         "index",
         "lock",
+        "made_of",
         "open",
         "row_keys",
         "rows",
@@ -41,7 +42,13 @@ class Chunk:
         self.row_keys: list[Keys] = []  # of the rows, in runs as they arrived
         self.rows: list[Any] = []
         self.dead: set[int] = set()
+        self.made_of: dict[int, int] = {}  # results of an item of which a stage made several
         self.dead_letters: list[tuple[tuple[int, ...], DeadLetter]] = []  # each with its sort key
+
+    def count_results(self, position: int, results: int) -> None:
+        """A stage made several results of one item, or of one of its results."""
+        with self.lock:
+            self.made_of[position] = self.made_of.get(position, 1) + results - 1
 
     @property
     def chunk_id(self) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from airflow_parallel_provider.engine.functions.calls import record_item
+from airflow_parallel_provider.engine.functions.calls import record_item, record_results
 from airflow_parallel_provider.engine.functions.outcome import Outcome
-from airflow_parallel_provider.engine.interfaces.drop import DROP
 
 
 class YieldedResults(list[Any]):
@@ -31,5 +30,4 @@ def record_async_item(outcome: Outcome, result: Any) -> None:
     if not isinstance(result, YieldedResults):
         record_item(outcome, 0, result)
         return
-    outcome.results.extend(each for each in result if each is not DROP)
-    outcome.shapes = [len(outcome.results)]
+    record_results(outcome, 0, result)

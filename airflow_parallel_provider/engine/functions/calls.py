@@ -11,14 +11,23 @@ from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.dataflow.keys import TABLE, ResultShape
-from airflow_parallel_provider.engine.functions.outcome import CallFailure, InvalidReturn, Outcome, failure_of
+from airflow_parallel_provider.engine.functions.outcome import (
+    CallFailure,
+    InvalidReturn,
+    Outcome,
+    failure_of,
+    failure_of_parts,
+)
 from airflow_parallel_provider.engine.functions.status_page import BEGAN_NS, CALL, LIMIT, Page, limit_word
 from airflow_parallel_provider.engine.interfaces.drop import DROP
+from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.plan.retry import Retry
 
 _DROPS = type(DROP)
+
+_NO_RESULTS = frozenset({_DROPS, FailedPart})
 
 _SPECIAL = frozenset({type(DROP), GeneratorType, CoroutineType})
 
@@ -81,20 +90,23 @@ def record_item(outcome: Outcome, number: int, result: Any) -> None:
 
     :raises InvalidReturn: when it is a coroutine.
     """
-    made = _item_results(result)
+    if isinstance(result, CoroutineType):
+        result.close()
+        raise InvalidReturn('the function returned a coroutine: declare the stage with kind="async"')
+    record_results(outcome, number, list(result) if isinstance(result, GeneratorType) else [result])
+
+
+def record_results(outcome: Outcome, number: int, made: list[Any]) -> None:
+    """Record what call ``number`` made of its item: any number of results, failed parts and ``DROP``."""
+    if not _NO_RESULTS.isdisjoint(map(type, made)):
+        parts = [each for each in made if type(each) is FailedPart]
+        made = [each for each in made if type(each) not in _NO_RESULTS]
+        if parts:
+            outcome.failures[number] = failure_of_parts(parts)
     if outcome.shapes is None:
         outcome.shapes = [1] * number
     outcome.results.extend(made)
     outcome.shapes.append(len(made))
-
-
-def _item_results(result: Any) -> list[Any]:
-    if isinstance(result, CoroutineType):
-        result.close()
-        raise InvalidReturn('the function returned a coroutine: declare the stage with kind="async"')
-    if isinstance(result, GeneratorType):
-        return [each for each in result if each is not DROP]
-    return [] if result is DROP else [result]
 
 
 def record_batch(outcome: Outcome, size: int, result: Any) -> None:

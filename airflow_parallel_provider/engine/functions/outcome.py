@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import traceback
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.dataflow.keys import ResultShape
 
 if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
     from airflow_parallel_provider.engine.plan.retry import Retry
 
 
@@ -31,7 +33,9 @@ class CallFailure:
     fatal: bool = False
     """The pipeline itself is wrong: end the run."""
     kind: str = "raised"
-    """raised | timeout | lost | transport"""
+    """raised | timeout | lost | transport | parts"""
+    parts: Sequence[FailedPart] = ()
+    """Only for ``parts``: what failed of an item whose other results are in the outcome."""
 
 
 @dataclass(slots=True)
@@ -55,6 +59,12 @@ class Outcome:
         count = sum(len(shape) if isinstance(shape, list) else abs(shape) for shape in shapes)
         failures = {number: failure for number, failure in self.failures.items() if number < calls}
         return Outcome(self.results[:count], shapes, failures, self.nanoseconds[:calls])
+
+
+def failure_of_parts(parts: Sequence[FailedPart]) -> CallFailure:
+    """The failure of a call that made some of its results."""
+    first = parts[0]
+    return CallFailure(first.error, first.message, kind="parts", parts=parts)
 
 
 def merge_outcomes(outcomes: list[Outcome]) -> Outcome:

@@ -8,7 +8,10 @@ from airflow_parallel_provider.errors import PlanError
 
 
 class Tolerance:
-    """How many items may fail: an int counts items, a float is a fraction of all items.
+    """How many items may fail: an int counts failures, a float is a fraction of all items.
+
+    A stage may make several results of one item, such as the rows of a file. Each of them that fails is one failure for
+    an int, and for a float as much of an item as it is: one of a thousand rows is a thousandth of its file.
 
     With a source of known length a fraction is a number of items from the start. With an unknown length it is checked
     at the end, and during the run against the items read so far, or against ``10 / fraction`` items while fewer have
@@ -24,7 +27,7 @@ class Tolerance:
             raise PlanError("Pipeline.tolerance", value, f"a float is a fraction; for items write {round(value)}")
         self.value = value
 
-    def exceeded(self, failed: int, read: int, total: int | None, *, final: bool = False) -> bool:
+    def exceeded(self, failed: float, read: int, total: int | None, *, final: bool = False) -> bool:
         """Whether ``failed`` of ``read`` items (of ``total``, where known) are too many."""
         if isinstance(self.value, int):
             return failed > self.value

@@ -224,7 +224,7 @@ class Run:
 
     def _on_sink_open(self, committed: Mapping[str, CommittedChunk]) -> None:
         """The sink is open: the source may be read. From the sink's thread."""
-        self.state.tolerance.before = sum(chunk.dead_letters + chunk.rows_rejected for chunk in committed.values())
+        self.state.tolerance.resume_after(committed.values())
         self.source_reader.resume_after(committed, self.sink.source_state())
         self.state.mailbox.put(self._start_reading)
 

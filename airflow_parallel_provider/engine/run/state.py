@@ -101,6 +101,11 @@ class RunState:
         if (failed := self.tolerance.add(items)) is not None:
             self.fail(failed)
 
+    def record_failed_part(self, share: float, *, first: bool) -> None:
+        """Count one of several results of an item; fail the run when they are too many."""
+        if (failed := self.tolerance.add_part(share, first=first)) is not None:
+            self.fail(failed)
+
     def may_commit(self) -> bool:
         """False once the run is ending: then nothing more is committed."""
         return self.error is None and not self.stop_requested.is_set and not self.stop.is_set

@@ -27,6 +27,12 @@ class StageRunContext(RunContext, Protocol):
     def record_failed_items(self, items: int) -> None:
         """Count items that the stage gave up on; fail the run when they are too many."""
 
+    def record_failed_part(self, share: float, *, first: bool) -> None:
+        """Count one of several results of an item, which is this share of it; fail the run when they are too many.
+
+        :param first: no other part of the item has failed before.
+        """
+
 
 class FailedCalls:
     """Retries, bisects or gives up the failed calls of one stage."""
@@ -47,6 +53,10 @@ class FailedCalls:
         with self._metrics.lock:
             self._metrics.timed_out += failure.kind == "timeout"
             self._metrics.workers_lost += failure.kind == "lost"
+        if failure.parts:
+            for part in failure.parts:
+                self._give_up(call, CallFailure(part.error, part.message), item=part.item)
+            return 0
         if failure.fatal:
             self._context.fail(WrongReturn(f"stage {self._stage.name}: {failure.message}"))
             return call.size
@@ -73,13 +83,16 @@ class FailedCalls:
             half = Bundle(call.chunk, [keys[part]], [values[part]], len(values[part]), call.attempt, splitting=True)
             self._retry(half, 0.0)
 
-    def _give_up(self, call: Bundle, failure: CallFailure) -> None:
-        """Write a dead letter and count it."""
+    def _give_up(self, call: Bundle, failure: CallFailure, *, item: Any = None) -> None:
+        """Write a dead letter and count it.
+
+        :param item: what the dead letter holds; None: the value of the call.
+        """
         chunk, stage = call.chunk, self._stage.name
         key, value = call.keys[0], call.values[0]
         if self._stage.batched:
             key, value = key[0], value[0]
-        value = _readable(value)
+        value = _readable(value) if item is None else item
         positions = list(item_positions(key))
         position = chunk.first_position + positions[0]
         dead_letter = DeadLetter(position, stage, cause_text(failure), call.attempt, failure.traceback, value)
@@ -87,10 +100,14 @@ class FailedCalls:
             items = len(set(positions) - chunk.dead)  # another result of the same item may have failed before
             chunk.dead.update(positions)
             chunk.dead_letters.append(((*sort_key(key), self._index), dead_letter))
+            parts = chunk.made_of.get(positions[0], 1) if len(positions) == 1 else 1
         with self._metrics.lock:
             self._metrics.failed += 1
         self._context.causes.add(stage, failure, position=position, item=value)
-        self._context.record_failed_items(items)
+        if parts > 1:
+            self._context.record_failed_part(1 / parts, first=items > 0)
+        else:
+            self._context.record_failed_items(items)
 
 
 def _readable(value: Any) -> Any:

@@ -193,6 +193,8 @@ class StageRun:
         self, bundle: Bundle, shapes: list[ResultShape] | None, results: list[Any], failures: dict[int, CallFailure]
     ) -> float:
         left = bundle.size
+        if shapes is not None and self.batch_size is None:
+            self._count_results(bundle, shapes, failures)
         for number, failure in failures.items():
             left -= self._failed_calls.handle(bundle, number, failure)
         waited = 0.0
@@ -202,6 +204,13 @@ class StageRun:
                 self.metrics.items_out += len(results)
             waited = self._router.route(self.index + 1, bundle.chunk, keys, results)
         return waited + self._router.complete_items(self.index, bundle.chunk, left)
+
+    def _count_results(self, bundle: Bundle, shapes: list[ResultShape], failures: dict[int, CallFailure]) -> None:
+        """Note how many results an item has, before one of them can fail."""
+        for number, (key, shape) in enumerate(zip(bundle.keys, shapes, strict=True)):
+            made = _length(shape) + (len(failures[number].parts) if number in failures else 0)
+            if made > 1:
+                bundle.chunk.count_results(next(iter(item_positions(key))), made)
 
     def _result_keys(self, bundle: Bundle, shapes: list[ResultShape] | None) -> Keys:
         if shapes is None:

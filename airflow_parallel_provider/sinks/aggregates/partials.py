@@ -12,6 +12,7 @@ from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.fit import plain_column
 from airflow_parallel_provider.sinks.aggregates.distinct import digest
 from airflow_parallel_provider.sinks.aggregates.operations import NUMBERS, OPERATION, UnsuitableValue
+from airflow_parallel_provider.values.json_text import JsonNumber
 from airflow_parallel_provider.values.typed_json import dumps, loads
 
 if TYPE_CHECKING:
@@ -110,8 +111,11 @@ class _Columns:
         if name not in self._block.names:
             return [None] * self.rows
         number = self._block.names.index(name)
-        values, _ = plain_column(self._block, number)
-        return list(self._block.column(number)) if values is None else values
+        values, present = plain_column(self._block, number)
+        values = list(self._block.column(number)) if values is None else values
+        if JsonNumber in present:
+            return [value.decimal if type(value) is JsonNumber else value for value in values]
+        return values
 
 
 def _partial(columns: _Columns, aggregate: Aggregate) -> Any:

@@ -16,6 +16,7 @@ from uuid import UUID
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.block import Block, to_block
 from airflow_parallel_provider.sinks.files import parquet_values
+from airflow_parallel_provider.values import json_text
 from airflow_parallel_provider.values.plain import plain
 
 SUFFIX = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet"}
@@ -162,6 +163,10 @@ def _encoded(make: Callable[[Block], bytes], block: Block, where: str, one: Call
 
 
 def _json(value: Any) -> str:
+    return json_text.dumps(value, _encode_finite)
+
+
+def _encode_finite(value: Any) -> str:
     try:
         return _encode(value)
     except ValueError:  # NaN or infinity, which JSON does not have
@@ -175,11 +180,23 @@ def _json_lines(block: Block) -> bytes:
 
 
 def _csv(block: Block) -> bytes:
+    rows = [block.names, *[["" if value is None else _as_field(value) for value in row] for row in block.rows]]
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(block.names)
-    writer.writerows([["" if value is None else _as_field(value) for value in row] for row in block.rows])
-    return text.getvalue().encode()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    if "\r" not in text.getvalue():
+        return text.getvalue().encode()
+    # The writer quotes a carriage return only where it is part of its line end. Unquoted, readers take it for one.
+    lines = _Lines()
+    csv.writer(lines, lineterminator="\r\n").writerows(rows)
+    return "".join(lines).encode()
+
+
+class _Lines(list[str]):
+    """Lines as ``csv.writer`` writes them, with the line end that all parts have."""
+
+    def write(self, line: str) -> None:
+        """Take a line."""
+        self.append(f"{line.removesuffix(chr(13) + chr(10))}\n")
 
 
 def _as_field(value: Any) -> Any:

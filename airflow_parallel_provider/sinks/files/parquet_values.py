@@ -6,12 +6,16 @@ dropped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.values.convert import CONVERTERS, unchanged
+from airflow_parallel_provider.values.json_text import JsonNumber
+from airflow_parallel_provider.values.kinds import Kind
 from airflow_parallel_provider.values.plain import plain
 
 _DIGITS = 38
@@ -28,6 +32,8 @@ def array(column: Iterable[Any], where: str, kind: Any) -> Any:
     import pyarrow as pa
 
     values = [str(value) if isinstance(value, UUID) else value for value in map(plain, column)]
+    if any(type(value) is JsonNumber for value in values):
+        values = _numbers(values, kind, where)
     try:
         found = pa.array(values)
         _require_one_kind_of_time(values, found.type)
@@ -43,6 +49,20 @@ def array(column: Iterable[Any], where: str, kind: Any) -> Any:
         text = f"{where} cannot be written{expected} ({type(error).__name__})"
         cure = "make its values of one type in a stage, or return Arrow tables, whose columns have types"
         raise SchemaMismatch(f"{text}: {cure}") from None
+
+
+def _numbers(values: list[Any], kind: Any, where: str) -> list[Any]:
+    """Numbers of JSON as what the column holds: decimals, or else the nearest floats."""
+    import pyarrow as pa
+
+    long = [value for value in values if type(value) is JsonNumber]
+    if pa.types.is_decimal(kind) if kind is not None else any(value.wants_decimals for value in long):
+        convert = CONVERTERS[Kind.DECIMAL]
+    elif any(map(math.isinf, long)):
+        raise SchemaMismatch(f"{where}: a number beyond the range of a float: make it a text in a stage")
+    else:
+        convert = {JsonNumber: float}
+    return [convert.get(type(value), unchanged)(value) for value in values]
 
 
 def as_before(table: Any, schema: Any) -> Any:

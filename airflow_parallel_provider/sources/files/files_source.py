@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import Any, ClassVar, Literal
+from typing import IO, Any, ClassVar, Literal
 
 from airflow_parallel_provider.checks import check_choice, check_text, check_whole
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, SourceError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.files.listing import list_files
-from airflow_parallel_provider.sources.files.row_readers import text_of
+from airflow_parallel_provider.sources.files.text_lines import MARK, is_wide
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
 from airflow_parallel_provider.values.items import SourceFile
+from airflow_parallel_provider.values.unpack import LONGEST_LINE
 
 ITEMS = ("file", "line", "row_group")
-_MARK = "\ufeff"
-"""The byte-order mark."""
-
-_WIDE = ("utf-16", "utf-32")
-"""Encodings in which the byte of a line end may be half of another character."""
-
 _NAMED = 5
 """Most changed files that an error names."""
 
@@ -45,8 +41,10 @@ class FilesSource(DeclaredSource):
     :param items: ``"file"``: each file is a :class:`SourceFile`, which a stage opens; ``"line"``: each line is a text
         without its line end; ``"row_group"``: each row group of a Parquet file is a ``pyarrow.Table``.
     :param encoding: of lines; a byte-order mark at the beginning of a file is skipped.
-    :param compression: of lines: ``"infer"`` from the name (``.gz``, ``.bz2``, ``.xz``, ``.zip``), a name of fsspec, or
-        None.
+    :param compression: of lines: ``"infer"`` from the name (``.gz``, ``.bz2``, ``.xz``, ``.zst``, ``.zip``), a name of
+        fsspec, or None. A file that is cut off fails the run.
+    :param members: pattern for the members of zip archives to read (``"*.csv"``). None: all files of an archive, in the
+        order of their names, which must have the same suffix. Folders, ``__MACOSX`` and hidden files are always skipped.
     :param readers: threads that read row groups, 1 to 64. One thread reads lines; to read many files at the same time,
         use whole files as items and read them in a stage.
     :param at_least: fewest files that must exist; 0: there may be none.
@@ -66,6 +64,7 @@ class FilesSource(DeclaredSource):
         items: Literal["file", "line", "row_group"] = "file",
         encoding: str = "utf-8",
         compression: str | None = "infer",
+        members: str | None = None,
         readers: int = 4,
         at_least: int = 1,
     ) -> None:
@@ -76,6 +75,7 @@ class FilesSource(DeclaredSource):
         check_text("FilesSource.encoding", encoding)
         _check_encoding(encoding)
         check_text("FilesSource.compression", compression, optional=True)
+        check_text("FilesSource.members", members, optional=True)
         check_whole("FilesSource.readers", readers, 1, 64)
         check_whole("FilesSource.at_least", at_least, 0, 1_000_000_000)
         self.path = path
@@ -83,6 +83,7 @@ class FilesSource(DeclaredSource):
         self.items = items
         self.encoding = encoding
         self.compression = compression
+        self.members = members
         self.readers = readers
         self.at_least = at_least
         self._files: tuple[SourceFile, ...] | None = None
@@ -110,7 +111,7 @@ class FilesSource(DeclaredSource):
 
     def identity(self) -> str:
         """The pattern and the kind of items; the files are not part of it."""
-        return f"{self.items}s of files {self.path}"
+        return f"{self.items}s of files {self.path}{f' ({self.members})' if self.members else ''}"
 
     def get_state(self) -> Mapping[str, Any]:
         """Path, size and ETag of each file."""
@@ -162,27 +163,28 @@ class FilesSource(DeclaredSource):
 
     def _lines(self) -> Iterator[str]:
         for file in self.files:
-            progress = _LineCount()
-            with _errors_name(file, progress.text), closing(self._texts(file)) as lines:
-                for line in lines:
-                    yield (line if progress.lines else line.removeprefix(_MARK)).rstrip("\r\n")
-                    progress.lines += 1
+            place = _Place(file.path)
+            parts = file.parts(compression=self.compression, members=self.members, longest_line=LONGEST_LINE)
+            with _errors_name(place.shown), closing(parts):
+                for path, stream in parts:
+                    place.enter(path)
+                    for line in self._texts(stream):
+                        yield (line if place.lines else line.removeprefix(MARK)).rstrip("\r\n")
+                        place.lines += 1
 
-    def _texts(self, file: SourceFile) -> Generator[str, None, None]:
-        if codecs.lookup(self.encoding).name.startswith(_WIDE):
-            with text_of(file, self.encoding, compression=self.compression, newline="\n") as text:
-                yield from text
+    def _texts(self, stream: IO[bytes]) -> Iterator[str]:
+        if is_wide(self.encoding):
+            yield from io.TextIOWrapper(stream, self.encoding, newline="\n")
             return
-        with file.open("rb", compression=self.compression) as raw:
-            for line in raw:  # decoded one by one, so that an error can name the line
-                yield line.decode(self.encoding)
+        for line in stream:  # decoded one by one, so that an error can name the line
+            yield line.decode(self.encoding)
 
     def _row_groups(self) -> Iterator[Any]:
         def groups() -> Iterator[tuple[SourceFile, int]]:
             import pyarrow.parquet
 
             for file in self.files:
-                with _errors_name(file), file.open("rb") as raw:
+                with _errors_name(_Place(file.path).shown), file.open("rb") as raw:
                     count = pyarrow.parquet.ParquetFile(raw).metadata.num_row_groups
                 yield from ((file, number) for number in range(count))
 
@@ -196,14 +198,20 @@ def _check_encoding(encoding: str) -> None:
         raise PlanError("FilesSource.encoding", encoding, "Python has no such encoding") from None
 
 
-class _LineCount:
-    """How many lines of a file have been read."""
+class _Place:
+    """How far a file has been read."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self.path = path
         self.lines = 0
+        self._reading = False
 
-    def text(self) -> str:
-        return f" after line {self.lines}"
+    def enter(self, path: str) -> None:
+        """A file, or a member of an archive, begins."""
+        self.path, self.lines, self._reading = path, 0, True
+
+    def shown(self) -> str:
+        return f"{self.path} after line {self.lines}" if self._reading else self.path
 
 
 @contextmanager
@@ -212,19 +220,21 @@ def _group_reader() -> Iterator[Callable[[tuple[SourceFile, int]], Any]]:
 
     def read(group: tuple[SourceFile, int]) -> Any:
         file, number = group
-        with _errors_name(file, lambda: f", row group {number}"), file.open("rb") as raw:
+        with _errors_name(lambda: f"{file.path}, row group {number}"), file.open("rb") as raw:
             return pyarrow.parquet.ParquetFile(raw).read_row_group(number, use_threads=False)
 
     yield read
 
 
 @contextmanager
-def _errors_name(file: SourceFile, where: Callable[[], str] = str) -> Iterator[None]:
+def _errors_name(place: Callable[[], str]) -> Iterator[None]:
     """Turn every error inside the block into a ``SourceError`` that names the file and the place in it."""
     try:
         yield
+    except SourceError as error:
+        raise SourceError(f"{place()}: {error}") from error
     except Exception as error:
-        raise SourceError(f"{file.path}{where()}: {type(error).__name__}: {error}") from error
+        raise SourceError(f"{place()}: {type(error).__name__}: {error}") from error
 
 
 def as_files(source: object) -> FilesSource:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.values.items import SourceFile, file_version, storage_path
+from airflow_parallel_provider.values.items import SourceFile, exact_path, file_version, storage_path
 
 
 def list_files(pattern: str, conn_id: str | None) -> tuple[SourceFile, ...]:
@@ -18,7 +18,7 @@ def list_files(pattern: str, conn_id: str | None) -> tuple[SourceFile, ...]:
         place = storage_path(pattern, conn_id)
         system = place.fs
         system.invalidate_cache()  # an earlier try in this process may have cached an old listing
-        found: Mapping[str, Mapping[str, Any]] = system.glob(place.path, detail=True)
+        found: Mapping[str, Mapping[str, Any]] = system.glob(exact_path(place, pattern) or place.path, detail=True)
         system.invalidate_cache()  # so that opening a file checks its present state, not that of this listing
     except Exception as error:
         raise SourceError(f"files {pattern}: cannot be listed ({type(error).__name__}: {error})") from error

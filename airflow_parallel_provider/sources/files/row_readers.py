@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
+from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.values.items import SourceFile
+from airflow_parallel_provider.sources.files.csv_rows import csv_rows
+from airflow_parallel_provider.sources.files.text_lines import TextLines, whole_text
+from airflow_parallel_provider.values import json_text
+from airflow_parallel_provider.values.items import SourceFile, SourceLine
+from airflow_parallel_provider.values.unpack import LONGEST_LINE, PACKED_SUFFIXES, compression_of
 
 FORMATS = ("auto", "csv", "jsonl", "json", "parquet")
 
-_PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 _BY_SUFFIX = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -25,124 +27,124 @@ _BY_SUFFIX = {
     ".pq": "parquet",
 }
 
+_PACKED_PARQUET = "a Parquet file cannot be read from within a packed one: unpack it first"
 
-def format_of(name: str) -> str:
-    """The format that the suffix of a file's name stands for.
 
-    :raises SourceError: for an unknown suffix.
-    """
+def format_of(name: str) -> str | None:
+    """The format that the suffix of a file's name stands for; None: an unknown suffix."""
     plain = name.lower()
-    for packed in _PACKED:
+    for packed in PACKED_SUFFIXES:
         plain = plain.removesuffix(packed)
-    for suffix, found in _BY_SUFFIX.items():
-        if plain.endswith(suffix):
-            return found
-    raise SourceError(f"{name}: the suffix names no known format; give format='csv', 'jsonl', 'json' or 'parquet'")
+    return next((found for suffix, found in _BY_SUFFIX.items() if plain.endswith(suffix)), None)
 
 
 def read_rows(
-    file: SourceFile,
+    item: SourceFile | SourceLine,
     *,
     format: str = "auto",  # noqa: A002  # the usual name
     encoding: str = "utf-8",
     csv_options: Mapping[str, Any] | None = None,
+    compression: str | None = "infer",
+    members: str | None = None,
 ) -> Iterator[Any]:
     """Yield the rows of a file: dicts, or Arrow tables (one for each row group of a Parquet file).
 
+    A line that cannot be read is a failed part of its own, which holds a :class:`SourceLine`.
+
+    :param item: a file, or a line of one, which a dead letter has held.
     :param format: one of ``FORMATS``.
     :param encoding: of texts; a byte-order mark at the beginning is skipped.
     :param csv_options: options of ``csv.DictReader`` (``delimiter``, ``quotechar``, ``fieldnames``, ...).
-    :raises ValueError: naming the line that cannot be read.
+    :param compression: as :class:`FilesSource` takes it.
+    :param members: of a zip archive, as :class:`FilesSource` takes it.
+    :raises SourceError: if the file cannot be read; names it, and the line where it is known.
     """
-    kind = format_of(file.name) if format == "auto" else format
-    if kind == "parquet":
-        yield from _parquet_tables(file)
+    options = csv_options or {}
+    if isinstance(item, SourceLine):
+        yield from _rows_of_line(item, encoding, options)
         return
-    with text_of(file, encoding) as lines:
-        if kind == "csv":
-            options = {"delimiter": "\t"} if ".tsv" in file.name.lower() else {}
-            yield from _csv_rows(lines, {**options, **(csv_options or {})})
-        elif kind == "jsonl":
-            yield from _json_lines(lines)
-        else:
-            content = json.load(lines)
-            yield from content if isinstance(content, list) else [content]
-
-
-@contextmanager
-def text_of(
-    file: SourceFile, encoding: str, *, compression: str | None = "infer", newline: str = ""
-) -> Iterator[io.TextIOBase]:
-    r"""A file as text, without a byte-order mark.
-
-    :param newline: ``""``: a line ends at any kind of line end, and keeps it unchanged (a line break within quotes is
-        part of a CSV field); ``"\n"``: a line ends only there.
-    """
-    encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    with file.open("rb", compression=compression) as raw:
-        buffered = io.BufferedReader(_Plain(raw), 1 << 18)
-        with io.TextIOWrapper(buffered, encoding, newline=newline) as text:
-            yield text
-
-
-class _Plain(io.RawIOBase):
-    """The methods that a text layer needs; the file objects of some storages lack them."""
-
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        content = self._raw.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
-
-
-def csv_reader(lines: Iterable[str], options: Mapping[str, Any]) -> csv.DictReader[Any]:
-    """A reader with the author's options; strict unless the options turn that off.
-
-    :raises TypeError: for unknown options.
-    """
-    return csv.DictReader(lines, **{"strict": True, **options})
-
-
-def _csv_rows(lines: Any, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    reader = csv_reader(lines, options)
+    shown = item.path
     try:
-        _require_unique_names(reader.fieldnames or ())
-        for row in reader:
-            if None in row or None in row.values():
-                fields = len(reader.fieldnames or ())
-                raise ValueError(f"line {reader.line_num}: not {fields} fields, as in the header")
-            yield row
-    except csv.Error as error:
-        raise ValueError(f"line {reader.reader.line_num}: {error}") from None
+        if (format_of(item.name) if format == "auto" else format) == "parquet":
+            yield from _parquet_tables(item, compression)
+            return
+        with closing(item.parts(compression=compression, members=members, longest_line=LONGEST_LINE)) as parts:
+            for shown, stream in parts:  # read where an error is named
+                kind = _kind_of(shown, item, format)
+                if kind == "json":
+                    yield from _document(whole_text(stream, encoding, item.size))
+                else:
+                    yield from _records(TextLines.of_stream(stream, encoding, shown), kind, options)
+    except Exception as error:
+        raise _named(error, shown) from error
 
 
-def _require_unique_names(names: Sequence[str]) -> None:
-    """Reject two columns with the same name: a row is a dict, which would keep only the last field."""
-    # Spreadsheets often add empty columns without a name at the end.
-    twice = next((name for at, name in enumerate(names) if name and name in names[:at]), None)
-    if twice is not None:
-        cure = "rename one, or give csv_options={'fieldnames': [...]} and drop the first row in transform="
-        raise ValueError(f"line 1: two columns have the name {twice!r}: {cure}")
+def _named(error: Exception, shown: str) -> SourceError:
+    """An error that names the file."""
+    if isinstance(error, SourceError):
+        return error if shown in str(error) else SourceError(f"{shown}: {error}")
+    return SourceError(f"{shown}: {type(error).__name__}: {error}")
 
 
-def _json_lines(lines: Any) -> Iterator[Any]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
+def _kind_of(shown: str, file: SourceFile, given: str) -> str:
+    if given != "auto":
+        return given
+    kind = format_of(shown) or format_of(file.name)  # of the member, else of the archive
+    if kind is None:
+        raise SourceError(f"{shown}: the suffix names no known format; give format='csv', 'jsonl', 'json' or 'parquet'")
+    return kind
 
 
-def _parquet_tables(file: SourceFile) -> Iterator[Any]:
+def _records(lines: TextLines, kind: str, options: Mapping[str, Any]) -> Iterator[Any]:
+    if kind == "csv":
+        return csv_rows(lines, options, delimiter="\t" if ".tsv" in lines.shown.lower() else None)
+    if kind == "jsonl":
+        return _json_lines(lines)
+    raise SourceError(_PACKED_PARQUET)
+
+
+def _rows_of_line(item: SourceLine, encoding: str, options: Mapping[str, Any]) -> Iterator[Any]:
+    lines = TextLines.of_item(item, encoding)
+    if item.format == "csv":
+        yield from csv_rows(lines, options, delimiter=item.delimiter, columns=item.columns)
+    else:
+        yield from _json_lines(lines)
+
+
+def _document(text: str) -> list[Any]:
+    try:
+        content = json_text.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return content if isinstance(content, list) else [content]
+
+
+def _json_lines(lines: TextLines) -> Iterator[Any]:
+    lines.begin_record()
+    for line in lines:
+        if line.strip():
+            try:
+                row = json_text.loads(line)
+            except json.JSONDecodeError as error:
+                yield _failed(lines, f"{error.msg} (column {error.colno})")
+            except (ValueError, RecursionError) as error:
+                yield _failed(lines, str(error))
+            else:
+                yield _failed(lines, lines.undecoded_text()) if lines.undecoded else row
+        lines.begin_record()
+
+
+def _failed(lines: TextLines, reason: str) -> FailedPart:
+    line = SourceLine(lines.shown, lines.first_line, "".join(lines.record), "jsonl", lines.encoding)
+    reason = lines.undecoded_text() if lines.undecoded else reason
+    return FailedPart(line, "ValueError", f"{lines.shown}, line {line.line}: {reason}")
+
+
+def _parquet_tables(file: SourceFile, compression: str | None) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
+    if compression_of(file.name, compression) is not None:
+        raise SourceError(_PACKED_PARQUET)
     with file.open("rb") as raw:
         groups = pq.ParquetFile(raw)
         for number in range(groups.metadata.num_row_groups):

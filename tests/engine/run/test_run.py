@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import DROP, Stage, StopToken
+from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from tests.support import saboteurs as bad
 from tests.support.running import RecordingSink, run_pipeline
 from tests.support.sync import WAIT_SECONDS, Gate
@@ -108,7 +109,7 @@ def test_an_item_with_rows_and_a_failure_is_dead_lettered_once() -> None:
             raise ValueError(str(part))
         return part
 
-    ran = run_pipeline(range(5), [Stage(three), Stage(fail)], ordered=True, tolerance=1)
+    ran = run_pipeline(range(5), [Stage(three), Stage(fail)], ordered=True, tolerance=2)
 
     assert ran.error is None
     assert (ran.report.items_dead_lettered, ran.report.items_committed) == (1, 4)
@@ -116,6 +117,52 @@ def test_an_item_with_rows_and_a_failure_is_dead_lettered_once() -> None:
     assert [letter.item for letter in ran.dead_letters] == [(2, 0), (2, 2)]
     assert (2, 1) in ran.rows
     assert ran.report.rows_committed == 13
+
+
+@pytest.mark.parametrize(("tolerance", "passes"), [(2, True), (1, False), (0.14, True), (0.13, False)])
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_failed_part_is_one_failure_and_as_much_of_its_item_as_it_is(
+    kind: str, tolerance: float, passes: bool
+) -> None:
+    """Two of the fifteen parts of five items fail, at the stage that makes them or at the next one."""
+    for stages in ([Stage(three_parts, kind=kind)], [Stage(three_whole_parts), Stage(whole, kind=kind)]):
+        ran = run_pipeline(range(5), stages, ordered=True, tolerance=tolerance)
+
+        assert (ran.error is None) is passes
+        if passes:
+            assert [(letter.position, letter.item) for letter in ran.dead_letters] == [(2, (2, 0)), (2, (2, 2))]
+            assert ran.rows == [(item, part) for item in range(5) for part in range(3) if (item, part) not in BAD]
+            assert (ran.report.items_dead_lettered, ran.report.items_committed) == (1, 4)
+
+
+BAD = {(2, 0), (2, 2)}
+
+
+def three_parts(item: int) -> Any:
+    for part in range(3):
+        yield FailedPart((item, part), "ValueError", "bad") if (item, part) in BAD else (item, part)
+
+
+def three_whole_parts(item: int) -> Any:
+    yield from ((item, part) for part in range(3))
+
+
+def whole(part: tuple[int, int]) -> Any:
+    if part in BAD:
+        raise ValueError("bad")
+    return part
+
+
+def test_an_item_of_which_all_parts_failed() -> None:
+    async def fail(item: int) -> Any:
+        yield DROP
+        yield FailedPart(item, "ValueError", "bad")
+
+    ran = run_pipeline(range(3), [Stage(fail, kind="async")], tolerance=1.0)
+
+    assert ran.error is None
+    assert sorted(letter.item for letter in ran.dead_letters) == [0, 1, 2]
+    assert (ran.report.items_dead_lettered, ran.rows) == (3, [])
 
 
 def test_a_drop_in_a_batch_keeps_the_places_of_the_others() -> None:
