@@ -149,7 +149,7 @@ class _Records:
             if at < len(values) and values[at] not in ("", None):
                 raise SourceError(
                     f"{self._lines.shown}, line {self._lines.first_line}: there is a value in column {at + 1}, which "
-                    "has no name in the headerer: name it there, or give csv_options={'fieldnames': [...]} and drop the "
+                    "has no name in the header: name it there, or give csv_options={'fieldnames': [...]} and drop the "
                     "first row in transform="
                 )
             row.pop(self._names[at], None)
