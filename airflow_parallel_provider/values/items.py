@@ -138,7 +138,7 @@ class SourceLine:
     encoding: str
     """It was decoded with this one; bytes that could not be decoded are lone surrogates (``surrogateescape``)."""
     columns: tuple[str, ...] | None = None
-    """Of CSV: the head."""
+    """Of CSV: the header."""
     delimiter: str | None = None
     """Of CSV: what the file itself says; None: nothing."""
 

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from airflow_parallel_provider.values import typed_json
 from airflow_parallel_provider.values.json_text import JsonNumber, dumps, loads
+from tests.support.given import quick
 
 LONG = "12345678901234567.89"
 
 
+@quick
 @given(st.decimals(allow_nan=False, allow_infinity=False))
 def test_every_number_is_exact(number: Decimal) -> None:
     text = json.dumps(float(number)) if number == number.to_integral_value() else f"{number:E}"
@@ -27,6 +29,7 @@ def test_every_number_is_exact(number: Decimal) -> None:
     assert exact == Decimal(text)
 
 
+@quick
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_what_was_written_from_a_float_is_that_float(number: float) -> None:
     assert type(loads(repr(number))) is float

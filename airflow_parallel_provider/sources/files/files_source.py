@@ -43,8 +43,8 @@ class FilesSource(DeclaredSource):
     :param encoding: of lines; a byte-order mark at the beginning of a file is skipped.
     :param compression: of lines: ``"infer"`` from the name (``.gz``, ``.bz2``, ``.xz``, ``.zst``, ``.zip``), a name of
         fsspec, or None. A file that is cut off fails the run.
-    :param members: pattern for the members of zip archives to read (``"*.csv"``). None: all files of an archive, in the
-        order of their names, which must have one suffix. Folders, ``__MACOSX`` and hidden files are always skipped.
+    :param members: pattern for the members of zip archives to read (``"*.csv"``). None: all files of an archive, by
+        name, which must have the same suffix. Folders, ``__MACOSX`` and hidden files are always skipped.
     :param readers: threads that read row groups, 1 to 64. One thread reads lines; to read many files at the same time,
         use whole files as items and read them in a stage.
     :param at_least: fewest files that must exist; 0: there may be none.

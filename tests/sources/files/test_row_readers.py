@@ -20,6 +20,7 @@ from airflow_parallel_provider.sources.files import text_lines
 from airflow_parallel_provider.sources.files.row_readers import read_rows
 from airflow_parallel_provider.values.items import SourceLine
 from airflow_parallel_provider.values.typed_json import dumps, loads
+from tests.support.given import quick
 
 pytestmark = pytest.mark.airflow
 
@@ -76,12 +77,12 @@ def test_bytes_that_cannot_be_decoded_fail_their_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "complaint"),
     [
-        ("id,v,id", "line 1: column 'id' is there twice: rename one"),
+        ("id,v,id", "line 1: two columns have the name 'id': rename one"),
         ('"id', "line 2: unexpected end of data"),
         ("id,Zoë", "line 1: byte 0xeb at character 6 is not utf-8"),
     ],
 )
-def test_head_that_cannot_be_read_fails_the_file(tmp_path: Path, head: str, complaint: str) -> None:
+def test_header_that_cannot_be_read_fails_the_file(tmp_path: Path, head: str, complaint: str) -> None:
     with pytest.raises(SourceError, match=f"x.csv, {complaint}"):
         read(tmp_path / "x.csv", f"{head}\n1,2,3\n".encode("cp1252"))
 
@@ -124,6 +125,7 @@ def test_rows_of_other_lengths_where_the_author_allows_them(tmp_path: Path) -> N
     assert rows == [{"a": "1", "b": "-"}, {"a": "1", "b": "2", "more": ["3"]}]
 
 
+@quick
 @given(rows=st.lists(st.fixed_dictionaries({"a": st.text("a,;\"'\n\r \t"), "b": st.text('x\n\r"')}), max_size=6))
 def test_what_python_writes_is_read(rows: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("csv") / "x.csv"
