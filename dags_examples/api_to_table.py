@@ -4,10 +4,10 @@
 
     pages 1, 2, 3 ... of /v1/orders (4 at a time) ──> lines_of (threads) -> table order_lines
 
-The source asks for pages until one is empty, at most twenty a second, again when the server is busy, and not before the
-server wants it (``Retry-After``). An order without lines fails its item: ``tolerance`` allows one in a hundred.
+The source requests pages until one is empty, at most twenty per second. When the server is busy it requests the page
+again, but not before the time in ``Retry-After``. An order without lines fails; ``tolerance`` allows one in a hundred.
 
-Wants: an HTTP connection ``shop_api`` and a SQLite connection ``examples_db``; ``make ui`` has both. The API gives
+Needs: an HTTP connection ``shop_api`` and a SQLite connection ``examples_db``; ``make ui`` has both. The API returns
 pages such as ``{"data": [{"id": 7, "customer": "ada", "lines": [{"sku": "A1", "quantity": 2, "price": "9.90"}]}]}``.
 """
 
@@ -25,12 +25,12 @@ Row = dict[str, Any]
 def lines_of(order: Row) -> Iterator[Row]:
     """Yield a row for each line of an order.
 
-    :raises ValueError: when it has none.
+    :raises ValueError: for an order without lines.
     """
     if not order["lines"]:
         raise ValueError("an order without lines")
     for number, line in enumerate(order["lines"], start=1):
-        price = Decimal(line["price"])  # money as text: a float would not keep 9.90
+        price = Decimal(line["price"])  # the API sends money as text: a float cannot represent 9.90
         yield {
             "order_id": order["id"],
             "line": number,
@@ -56,7 +56,7 @@ def api_to_table() -> None:
             "/v1/orders",
             conn_id="shop_api",
             items="data",
-            parameters={"day": "{{ params.day }}", "sort": "id"},  # a retry must meet them in the same order
+            parameters={"day": "{{ params.day }}", "sort": "id"},  # a retry must get them in the same order
             page_size=50,
             rate_limit=20,
         ),

@@ -1,14 +1,14 @@
-"""A month of weather readings, one packed CSV file a day, into one table.
+"""A month of weather readings, one compressed CSV file per day, into one table.
 
 ::
 
     write_readings ──> 30 files ──> load_readings: read (threads) -> typed (threads) -> table weather
 
-Each file is a chunk: its rows are in the table as a whole or not at all. The list of files is frozen at the first try;
-a file that has changed when the task is tried again fails it, by name, instead of being loaded by halves.
+Each file is a chunk: either all its rows are in the table or none. The first try stores the list of files. If a file
+has changed at a retry, the task fails and names it, instead of loading a mixture of old and new rows.
 
-Wants: a SQLite connection ``examples_db``. The files go to ``readings/`` under ``AIRFLOW_HOME``; give a path on S3 or
-GCS and ``conn_id=`` to ``FilesSource``, and nothing else changes.
+Needs: a SQLite connection ``examples_db``. The files go to ``readings/`` under ``AIRFLOW_HOME``. For files on S3 or GCS
+only the path and ``conn_id=`` of ``FilesSource`` change.
 """
 
 import csv
@@ -25,13 +25,13 @@ from airflow.sdk import dag, task
 from airflow_parallel_provider import DROP, FilesSource, FilesToTableOperator, SinkTable
 
 FIRST_DAY, DAYS = date(2026, 6, 1), 30
-STATIONS = ("harbour", "hill", "airport")
+STATIONS = ("harbor", "hill", "airport")
 
 Row = dict[str, Any]
 
 
 def readings_of(day: date) -> list[Row]:
-    """What three stations measured in a day, hour by hour; the one on the hill says nothing at night."""
+    """The hourly readings of three stations on one day; the station on the hill has no values at night."""
     rows = []
     for hour in range(24):
         at = datetime(day.year, day.month, day.day, hour)  # noqa: DTZ001 - local time, as the stations write it
@@ -43,7 +43,7 @@ def readings_of(day: date) -> list[Row]:
 
 
 def typed(row: Row) -> Any:
-    """The texts of CSV as what they stand for; a reading without a value is none."""
+    """A row with values instead of the texts of CSV; readings without a value are dropped."""
     if not row["celsius"]:
         return DROP
     return {
@@ -55,7 +55,7 @@ def typed(row: Row) -> Any:
 
 @dag(schedule=None, catchup=False, tags=["example", "parallel"], doc_md=__doc__)
 def files_to_table() -> None:
-    """Lay the files out, then load them."""
+    """Write the files, then load them."""
 
     @task
     def write_readings() -> str:

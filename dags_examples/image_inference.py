@@ -1,15 +1,15 @@
-"""A model looks at images: loaded once per worker process, asked for many images at a time.
+"""A model classifies images: it is loaded once per worker process and called with many images at a time.
 
 ::
 
     prepare ──> image files ──> classify: read (threads) -> predict (processes, setup) -> table digits
 
-The first task stands for the outside world: it draws digits (shifted, noisy) as PGM files of 12 x 12 pixels, and writes
-the weights of a model that knows their font. The second task is the pipeline: threads read files, each worker process
-loads the model once (``setup``) and is given 64 images per call (``batch_size``), which NumPy multiplies at once. The
-last task fails when the model does worse than it must.
+The first task prepares the data: it draws digits (shifted, noisy) as PGM files of 12 x 12 pixels, and writes the
+weights of a model that knows their font. The second task is the pipeline: threads read files, each worker process loads
+the model once (``setup``) and gets 64 images per call (``batch_size``), which NumPy multiplies at once. The last task
+fails when the model is less accurate than required.
 
-Wants: NumPy, and a SQLite connection ``examples_db``. Files go to ``image_inference/`` under ``AIRFLOW_HOME``.
+Needs: NumPy, and a SQLite connection ``examples_db``. Files go to ``image_inference/`` under ``AIRFLOW_HOME``.
 """
 
 import os
@@ -41,11 +41,11 @@ FONT = """
 
 
 def folder() -> Path:
-    """Where files are; asked for again in each process."""
+    """The folder of the files; each process determines it again."""
     return Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser() / "image_inference"
 
 
-# -- the outside world: images and a model ---------------------------------------------------------
+# -- the data: images and a model ------------------------------------------------------------------
 
 
 def glyphs() -> "np.ndarray":
@@ -57,7 +57,7 @@ def glyphs() -> "np.ndarray":
 
 
 def place(glyph: "np.ndarray", down: int, right: int) -> "np.ndarray":
-    """Dark on light, somewhere in the frame."""
+    """An image with the glyph at a position, dark on light."""
     import numpy as np
 
     image = np.full((SIDE, SIDE), 220.0)
@@ -78,7 +78,7 @@ def draw(numbers: "np.ndarray", seed: int) -> "np.ndarray":
 
 
 def make_model() -> dict[str, "np.ndarray"]:
-    """A linear model: one row of weights per digit and place, the best guess there is for noise of this kind."""
+    """A linear model: one row of weights per digit and position, which is optimal for this kind of noise."""
     import numpy as np
 
     ink, places = glyphs(), [(down, right) for down in range(SIDE - 6) for right in range(SIDE - 4)]
@@ -87,7 +87,7 @@ def make_model() -> dict[str, "np.ndarray"]:
 
 
 def write_pgm(path: Path, pixels: "np.ndarray") -> None:
-    """A grey image in the oldest format there is."""
+    """Write a gray image in the PGM format."""
     path.write_bytes(b"P5 %d %d 255\n" % (SIDE, SIDE) + pixels.tobytes())
 
 
@@ -95,7 +95,7 @@ def write_pgm(path: Path, pixels: "np.ndarray") -> None:
 
 
 def image_files() -> list[str]:
-    """All images, sorted: a retry must meet the same files in the same order."""
+    """All images, sorted: a retry must find the same files in the same order."""
     return sorted(map(str, folder().glob("images/*.pgm")))
 
 
@@ -103,12 +103,12 @@ def read(path: str) -> tuple[str, bytes]:
     """Name and pixels of a file."""
     header, pixels = Path(path).read_bytes().split(b"\n", 1)
     if header != b"P5 %d %d 255" % (SIDE, SIDE):
-        raise ValueError(f"{path} is no image of {SIDE} x {SIDE} pixels")
+        raise ValueError(f"{path} is not an image of {SIDE} x {SIDE} pixels")
     return Path(path).stem, pixels
 
 
 def load_model() -> dict[str, "np.ndarray"]:
-    """Once in each worker process, not once per image."""
+    """Load the model: once in each worker process, not once per image."""
     import numpy as np
 
     with np.load(folder() / "model.npz") as arrays:
@@ -116,7 +116,7 @@ def load_model() -> dict[str, "np.ndarray"]:
 
 
 def predict(images: list[tuple[str, bytes]], model: dict[str, "np.ndarray"]) -> list[dict[str, Any]]:
-    """One row per image: the digit, and by how much it was ahead of the second best."""
+    """One row per image: the digit, and the margin of its score over the second best."""
     import numpy as np
 
     pixels = np.frombuffer(b"".join(each for _, each in images), dtype=np.uint8).reshape(len(images), -1)

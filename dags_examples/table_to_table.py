@@ -1,13 +1,13 @@
-"""The paid orders of a shop's table, priced in one currency, into a table for reports beside it.
+"""The paid orders of a shop's table, converted to one currency, into a second table for reports.
 
 ::
 
     ranges of orders.id (4 read at a time) ──> in_euro (threads) -> table orders_in_euro
 
-The key is walked once and the table read in ranges of it, never with OFFSET. Orders that come in while it runs have
-higher ids and belong to the next run; a retry reads the same ranges, and skips what it has committed.
+The source walks the key once and reads the table in ranges of it, never with OFFSET. Orders that arrive meanwhile have
+higher ids and belong to the next run. A retry reads the same ranges, and skips the committed chunks.
 
-Wants: a connection ``shop_db`` of any SQL database with a table ``orders`` (``id`` primary key, ``status``,
+Needs: a connection ``shop_db`` of any SQL database with a table ``orders`` (``id`` primary key, ``status``,
 ``currency``, ``amount``, ``paid_at``); ``make ui`` has a small one. Tested with PostgreSQL and SQLite.
 """
 
@@ -19,7 +19,7 @@ from airflow.sdk import Param, dag
 from airflow_parallel_provider import SinkTable, SqlSource, TableToTableOperator
 
 EURO_FOR_ONE = {"EUR": Decimal(1), "USD": Decimal("0.92"), "SEK": Decimal("0.088")}
-"""What one unit of a currency is worth."""
+"""The value of one unit of each currency."""
 
 Row = dict[str, Any]
 
@@ -27,9 +27,9 @@ Row = dict[str, Any]
 def in_euro(order: Row) -> Row:
     """The order with its amount in euro.
 
-    :raises KeyError: for a currency that nobody told us of.
+    :raises KeyError: for an unknown currency.
     """
-    amount = Decimal(order["amount"]) * EURO_FOR_ONE[order["currency"]]  # SQLite keeps exact amounts as texts
+    amount = Decimal(order["amount"]) * EURO_FOR_ONE[order["currency"]]  # SQLite stores exact amounts as texts
     return {"order_id": order["id"], "euro": round(amount, 2), "paid_at": order["paid_at"]}
 
 

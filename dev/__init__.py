@@ -1,1 +1,1 @@
-"""Tools for people who work on this repository; not part of the package."""
+"""Tools for the development of this repository; not part of the package."""

@@ -1,4 +1,4 @@
-"""A small client of Airflow's public REST API: what the demo and the system tests need, nothing more."""
+"""A small client of Airflow's public REST API, with only the calls that the demo and the system tests need."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
 FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-"""States a task instance or a run does not leave by itself."""
+"""States that a task instance or a run does not leave by itself."""
 
 
 _BUSY, _PAUSES = "Database error", (0.25, 0.5, 1.0, 2.0, 4.0)
-"""What the API server answers when SQLite was locked for too long, and seconds after which it is asked again."""
+"""Text of the API server's response when SQLite was locked for too long, and seconds before each further request."""
 
 
 class AirflowTimeoutError(TimeoutError):
-    """Airflow did not get to the expected state in time; the text says where it was instead."""
+    """Airflow did not reach the expected state in time; the text names the actual state."""
 
 
 def poll(what: str, check: Callable[[], Any], timeout: float, every: float = 0.1) -> Any:
     """Call ``check`` until it returns something true, and return that.
 
-    :param what: what is waited for; stands in the error.
+    :param what: names the awaited condition in the error.
     :param timeout: seconds.
     :param every: seconds between two calls.
-    :raises AirflowTimeoutError: when the time is over.
+    :raises AirflowTimeoutError: after ``timeout``.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -49,36 +49,36 @@ class AirflowClient:
 
     def __init__(self, base_url: str, timeout: float = 60.0) -> None:
         self.base_url = base_url.rstrip("/")
-        # trust_env off: a proxy of the environment has no business between us and 127.0.0.1.
+        # trust_env off: requests to 127.0.0.1 must not go through a proxy of the environment.
         self._http = httpx.Client(base_url=self.base_url, timeout=timeout, trust_env=False)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._http.close()
 
     def log_in(self) -> None:
-        """Fetch a token; the simple auth manager gives one to everybody when all users are admins."""
-        answer = self._http.get("/auth/token")
-        answer.raise_for_status()
-        self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        """Fetch a token; the simple auth manager needs no password when all users are admins."""
+        response = self._http.get("/auth/token")
+        response.raise_for_status()
+        self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
 
     def request(self, method: str, path: str, **arguments: Any) -> Any:
-        """Make one request below ``/api/v2`` and return the decoded JSON.
+        """Send one request below ``/api/v2`` and return the decoded JSON.
 
-        It is made again where the database was busy: such a request has changed nothing.
+        It is sent again when the database was busy: such a request has changed nothing.
 
-        :raises httpx.HTTPStatusError: for 4xx and 5xx; the text holds Airflow's own explanation.
+        :raises httpx.HTTPStatusError: for 4xx and 5xx; the text contains Airflow's own explanation.
         """
-        answer = self._http.request(method, f"/api/v2{path}", **arguments)
+        response = self._http.request(method, f"/api/v2{path}", **arguments)
         for pause in _PAUSES:
-            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or _BUSY not in answer.text:
+            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR or _BUSY not in response.text:
                 break
             time.sleep(pause)
-            answer = self._http.request(method, f"/api/v2{path}", **arguments)
-        if answer.is_error:
-            message = f"{method} {path}: {answer.status_code} {answer.text[:500]}"
-            raise httpx.HTTPStatusError(message, request=answer.request, response=answer)
-        return answer.json() if answer.content else None
+            response = self._http.request(method, f"/api/v2{path}", **arguments)
+        if response.is_error:
+            message = f"{method} {path}: {response.status_code} {response.text[:500]}"
+            raise httpx.HTTPStatusError(message, request=response.request, response=response)
+        return response.json() if response.content else None
 
     def health(self) -> dict[str, Any]:
         """State of metadata database, scheduler and DAG processor."""
@@ -89,13 +89,13 @@ class AirflowClient:
 
     def import_errors(self) -> dict[str, str]:
         """Traceback of each DAG file that could not be parsed."""
-        answer = self.request("GET", "/importErrors")
-        return {each["filename"]: each["stack_trace"] for each in answer["import_errors"]}
+        response = self.request("GET", "/importErrors")
+        return {each["filename"]: each["stack_trace"] for each in response["import_errors"]}
 
     def wait_for_dag(self, dag_id: str, timeout: float = 60.0) -> None:
         """Wait until the DAG processor has found the DAG.
 
-        :raises AirflowTimeoutError: when it has not; the text holds the import errors.
+        :raises AirflowTimeoutError: after ``timeout``; the text contains the import errors.
         """
         try:
             poll(f"DAG {dag_id}", lambda: self._find(f"/dags/{quote(dag_id)}"), timeout)
@@ -109,8 +109,8 @@ class AirflowClient:
         body: dict[str, Any] = {"logical_date": None, "conf": dict(conf or {})}
         if run_id is not None:
             body["dag_run_id"] = run_id
-        answer = self.request("POST", f"/dags/{quote(dag_id)}/dagRuns", json=body)
-        return str(answer["dag_run_id"])
+        response = self.request("POST", f"/dags/{quote(dag_id)}/dagRuns", json=body)
+        return str(response["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """State of a DAG run."""
@@ -119,7 +119,7 @@ class AirflowClient:
     def wait_for_run(
         self, dag_id: str, run_id: str, timeout: float = 120.0, on_poll: Callable[[], object] | None = None
     ) -> str:
-        """Wait until the run is over and return its state.
+        """Wait until the run has ended and return its state.
 
         :param on_poll: called about twice a second meanwhile, e.g. to draw progress.
         """
@@ -133,7 +133,7 @@ class AirflowClient:
         return str(poll(f"end of run {dag_id}/{run_id}", over, timeout, every=0.5 if on_poll else 0.2))
 
     def clear(self, dag_id: str, run_id: str, task_ids: Collection[str]) -> None:
-        """What the Clear button of the UI does to these tasks of a run."""
+        """Clear these tasks of a run, as the Clear button of the UI does."""
         body = {
             "dry_run": False,
             "dag_run_id": run_id,
@@ -171,7 +171,7 @@ class AirflowClient:
         return seen
 
     def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
-        """What "Mark state as ..." of the UI does."""
+        """Set the state of a task instance, as "Mark state as ..." of the UI does."""
         self.request("PATCH", _task(dag_id, run_id, task_id), json={"new_state": state})
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
@@ -188,8 +188,8 @@ class AirflowClient:
     def log_lines(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> list[str]:
         """Messages in the log of one try."""
         path = f"{_task(dag_id, run_id, task_id)}/logs/{try_number}"
-        answer = self.request("GET", path, params={"full_content": "true"}, headers={"Accept": "application/json"})
-        return list(_messages(answer["content"]))
+        response = self.request("GET", path, params={"full_content": "true"}, headers={"Accept": "application/json"})
+        return list(_messages(response["content"]))
 
     def add_connection(self, conn_id: str, **fields: Any) -> None:
         """Create a connection in Airflow's own database."""

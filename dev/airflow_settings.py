@@ -1,4 +1,4 @@
-"""How the Airflow of the demo and of the system tests is configured: by environment variables alone."""
+"""The configuration of the Airflow of the demo and of the system tests: environment variables only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def settings(home: Path, dags: Path, url: str, parallelism: int) -> dict[str, str]:
-    """The variables.
+    """The environment variables.
 
     :param home: AIRFLOW_HOME; database, logs and secrets are below it.
     :param dags: folder with the DAG files.
@@ -41,15 +41,15 @@ def settings(home: Path, dags: Path, url: str, parallelism: int) -> dict[str, st
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-        # The API server makes its routes at the first request, which on a busy machine takes more than five seconds; a
-        # task whose start gets no answer in five attempts has failed.
+        # The API server creates its routes at the first request, which on a busy machine takes more than five seconds.
+        # A task fails when its start gets no response in five attempts.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 
 
 def _secrets(home: Path) -> dict[str, str]:
-    """Keys that all programs must agree on; made once per home, readable by its owner only."""
+    """Keys that all programs share; created once per home, readable only by its owner."""
     file = home / "secrets.json"
     if not file.exists():
         home.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,8 @@
-"""``make demo``: score a year of flights in a real Airflow, watch it, then look at what is in the table.
+"""``make demo``: score a year of flights in a real Airflow, show the progress, then query the table.
 
-Starts an Airflow of its own in ``.airflow/``, runs the DAG ``nyc_flights``, draws the progress from the live metrics
-that the task publishes as XCom, prints the report and two looks at the table, and ends everything it started, on every
-way out.
-Exit code 0 only when every flight of the year is in the table exactly once.
+It starts its own Airflow in ``.airflow/``, runs the DAG ``nyc_flights``, draws the progress from the live metrics that
+the task publishes as XCom, and prints the report and the results of two queries. However it ends, it stops everything
+that it has started. The exit code is 0 only if every flight of the year is in the table exactly once.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run_demo(options.home.resolve(), console)
     except KeyboardInterrupt:
-        console.print("Stopped; everything the demo had started has been ended.")
+        console.print("Stopped; the demo has ended everything that it had started.")
         return 130
     except (AirflowStartError, AirflowTimeoutError) as error:
         console.print(f"The demo failed: {error}", markup=False)
@@ -57,14 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_demo(home: Path, console: Console) -> int:
-    """Run the DAG, print what came of it, return the exit code."""
+    """Run the DAG, print the results, return the exit code."""
     database = home / "demo.db"
     connection = json.dumps({"conn_type": "sqlite", "host": str(database)})
     began = time.monotonic()
     console.print(f"Starting Airflow in {home} ...", markup=False, soft_wrap=True)
     with LocalAirflow(home, REPOSITORY / "dags_examples", connections={"flights_db": connection}) as airflow:
         console.print(f"Airflow is up after {format_duration(time.monotonic() - began)}: {airflow.url} (no log-in)")
-        remove(database)  # not before: only now is it sure that no other demo is using it
+        remove(database)  # not earlier: only now it is certain that no other demo uses it
         run_id = airflow.client.trigger(DAG)
         console.print(f"DAG run {run_id} of {DAG} has been triggered.", markup=False, soft_wrap=True)
         tab = f"{airflow.url}/dags/{DAG}/runs/{quote(run_id, safe='')}/tasks/{TASK}/plugin/pipeline"
@@ -77,19 +76,19 @@ def run_demo(home: Path, console: Console) -> int:
     if metrics:
         console.print(f"\n{report_of(metrics)}\n", markup=False, soft_wrap=True)
     complete = show_table(database, console)
-    console.print("\n`make ui` starts the same Airflow again: the Pipeline tab of the task still has all figures.")
+    console.print("\n`make ui` starts the same Airflow again: the Pipeline tab of the task still has all metrics.")
     console.print(f"DAG run: {state}; {format_duration(time.monotonic() - began)} in all, start of Airflow included.")
     return 0 if state == "success" and complete else 1
 
 
 def remove(database: Path) -> None:
-    """Leave nothing of an earlier demo."""
+    """Delete the database of an earlier demo."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         database.with_name(database.name + suffix).unlink(missing_ok=True)
 
 
 def watch(client: AirflowClient, run_id: str, progress: Progress) -> str:
-    """Show the progress until the DAG run is over; return its state."""
+    """Show the progress until the DAG run has ended; return its state."""
 
     def show() -> None:
         metrics = client.xcom(DAG, run_id, TASK, "pipeline_metrics")
@@ -110,13 +109,13 @@ def show_failure(client: AirflowClient, run_id: str, console: Console) -> None:
 
 
 def show_table(database: Path, console: Console) -> bool:
-    """Print what is in the table; return whether every flight is there exactly once."""
+    """Print the results of the queries; return whether the table has every flight exactly once."""
     if not database.exists():
-        console.print(f"{database} was not made.", markup=False, soft_wrap=True)
+        console.print(f"{database} does not exist.", markup=False, soft_wrap=True)
         return False
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (TABLE,)).fetchone():
-            console.print(f"There is no table {TABLE} in {database}.", markup=False, soft_wrap=True)
+            console.print(f"{database} has no table {TABLE}.", markup=False, soft_wrap=True)
             return False
         counts = connection.execute(
             f"SELECT count(*), count(DISTINCT flight_id), min(flight_id), max(flight_id) FROM {TABLE}"
@@ -125,22 +124,22 @@ def show_table(database: Path, console: Console) -> bool:
         console.print(f"{database}, table {TABLE}:", markup=False, soft_wrap=True)
         verdict = "complete" if complete else f"NOT complete: {FLIGHTS:,} expected"
         console.print(f"  {counts[0]:,} rows, {counts[1]:,} flights; {verdict}\n")
-        for title, query in LOOKS.items():
+        for title, query in QUERIES.items():
             console.print(_as_table(title, connection.execute(query)))
     return complete
 
 
-LOOKS = {
+QUERIES = {
     "Some flights": """
         SELECT flight_id AS id, day, carrier || flight AS flight, origin || '-' || dest AS route, status,
                arr_delay AS late, great_circle_miles AS miles, delay_score AS score
         FROM flight_scores WHERE flight_id IN (1, 472, 839, 7073, 234103, 275946) ORDER BY flight_id""",
     "Carriers, best first": """
-        SELECT carrier, count(*) AS flights, sum(status = 'cancelled') AS cancelled,
+        SELECT carrier, count(*) AS flights, sum(status = 'canceled') AS canceled,
                round(avg(arr_delay), 1) AS mean_late, round(avg(delay_score), 2) AS mean_score
         FROM flight_scores GROUP BY carrier ORDER BY mean_score""",
 }
-"""What the demo asks the table for."""
+"""The queries of the demo, by title."""
 
 
 def _as_table(title: str, cursor: sqlite3.Cursor) -> Table:
@@ -161,7 +160,7 @@ def _cell(value: object) -> str:
 
 
 def _interrupt(*_: Any) -> None:
-    """SIGTERM ends the demo as Ctrl-C does: through the context managers."""
+    """End the demo at SIGTERM as at Ctrl-C: through the context managers."""
     raise KeyboardInterrupt
 
 

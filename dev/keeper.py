@@ -1,16 +1,16 @@
-"""Keeps a few programs running as one group and ends all of them together.
+"""Runs a few programs as one group and ends all of them together.
 
-Started by :mod:`dev.local_airflow` as the leader of a session of its own. Everything its programs start stays in that
-session, also a task process that Airflow moves to another process group, so nothing can hide from the last sweep.
+:mod:`dev.local_airflow` starts it as the leader of a new session. All descendants of its programs stay in that session,
+also a task process that Airflow moves to another process group, so the keeper finds all of them at the end.
 
-It ends the group when it is told to (SIGTERM, SIGINT), when one of the programs ends, or when whoever started it is
-gone: it holds the reading end of a pipe, and a test runner that is killed closes the other end without a word.
+It ends the group after SIGTERM or SIGINT, when one of the programs ends, or when its parent process ends: its standard
+input is a pipe, whose other end is closed even when the parent is killed.
 
 ::
 
     python keeper.py SPEC.json        {"programs": {name: argv}, "logs": folder, "lock": file, "grace": seconds}
 
-Exit code 0: asked to end. 1: a program ended by itself (its name is printed). 3: the lock is held by another keeper.
+Exit code 0: ended on request. 1: a program ended by itself (its name is printed). 3: another keeper holds the lock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOCKED = 3
 
 
 def main(spec_file: str) -> int:
-    """Run the programs of ``spec_file`` until it is time to end."""
+    """Run the programs of ``spec_file`` until the group has to end."""
     spec: dict[str, Any] = json.loads(Path(spec_file).read_text(encoding="utf-8"))
     with Path(spec["lock"]).open("w", encoding="utf-8") as lock:
         try:
@@ -61,17 +61,17 @@ def _wake_on_signals() -> int:
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the byte in the wake-up pipe is the message."""
+    """Do nothing: the byte in the wake-up pipe is sufficient."""
 
 
 def _start(name: str, argv: list[str], logs: Path) -> subprocess.Popen[bytes]:
     with (logs / f"{name}.log").open("ab") as log:
-        # The children must not inherit our standard input: they would keep the pipe to our parent open.
+        # The children must not inherit the standard input: they would keep the pipe to the parent open.
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
 
 def _watch(programs: dict[str, subprocess.Popen[bytes]], wake: int) -> int:
-    """Wait until somebody asks to end (0) or a program has ended (1)."""
+    """Wait for a request to end (0) or the end of a program (1)."""
     while True:
         readable, _, _ = select.select([wake, sys.stdin.fileno()], [], [])
         if sys.stdin.fileno() in readable and not os.read(sys.stdin.fileno(), 1024):
@@ -99,9 +99,9 @@ def session_members(session: int) -> list[int]:
 
 
 def end_session(session: int, grace: float, *, reap: bool = False) -> None:
-    """SIGTERM to every process of the session but the leader; after ``grace`` seconds SIGKILL to what is left.
+    """Send SIGTERM to every process of the session but the leader, and SIGKILL to the rest after ``grace`` seconds.
 
-    :param reap: collect all children of this process that have ended, whoever started them.
+    :param reap: collect all ended children of this process, also those that it did not start.
     """
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + seconds

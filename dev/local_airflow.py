@@ -1,13 +1,14 @@
-"""A whole Airflow on this machine, for the demo, for looking around and for the system tests.
+"""A complete Airflow on this machine, for the demo, for ``make ui`` and for the system tests.
 
 ::
 
     with LocalAirflow(home=Path(".airflow"), dags=Path("dags_examples")) as airflow:
         run_id = airflow.client.trigger("nyc_flights")
         state = airflow.client.wait_for_run("nyc_flights", run_id)
-Scheduler (LocalExecutor), API server and DAG processor on SQLite, or with a Celery worker and another database;
-listening on 127.0.0.1 only, without log-in (anybody who can reach the port is admin). Configured through the
-environment alone, so no ``airflow.cfg`` of the user matters. ``airflow standalone`` is not used: stopped with one
+
+It runs scheduler (LocalExecutor), API server and DAG processor on SQLite, or with a Celery worker and another database.
+It listens only on 127.0.0.1, without log-in: every user who can reach the port is admin. Environment variables
+configure it, so an ``airflow.cfg`` of the user has no effect. ``airflow standalone`` is not used: stopped with one
 signal it leaves its children running.
 """
 
@@ -35,27 +36,27 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("scheduler", "api-server", "dag-processor")
 START_TIMEOUT = 240.0
-"""Seconds until everything must be ready; 15 to 25 on two idle cores."""
+"""Seconds until all programs must be ready; 15 to 25 on two idle cores."""
 GRACE = 8.0
 """Seconds between SIGTERM and SIGKILL at the end."""
 
 
 class AirflowStartError(RuntimeError):
-    """Airflow did not come up, or went down by itself; the text holds the end of its logs."""
+    """Airflow did not start, or ended by itself; the text contains the end of its logs."""
 
 
 class LocalAirflow:
-    """Starts Airflow on entry, ends all of it on exit.
+    """Starts Airflow on entry, ends all its processes on exit.
 
-    :param home: AIRFLOW_HOME; made when absent. Database, logs and generated secrets live there and are used again
-        the next time.
+    :param home: AIRFLOW_HOME; created if it does not exist. It contains database, logs and generated secrets, which are
+        used again the next time.
     :param dags: folder with the DAG files.
     :param port: port of the API server; None: a free one.
     :param connections: connections by id, as URI or JSON text; set in the environment of Airflow (and so of tasks).
     :param env: more variables for Airflow, e.g. ``{"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}``.
     :param parallelism: most tasks at a time.
-    :param celery_worker: also start a Celery worker; ``env`` says which executor and which broker.
-    :raises AirflowStartError: when it does not come up, or another one already uses ``home``.
+    :param celery_worker: also start a Celery worker; ``env`` sets the executor and the broker.
+    :raises AirflowStartError: when Airflow does not start, or another one already uses ``home``.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class LocalAirflow:
         self.stop()
 
     def start(self) -> None:
-        """Make the database, start the three programs and wait until all are healthy."""
+        """Create the database, start the programs and wait until all are healthy."""
         (self.logs / "tasks").mkdir(parents=True, exist_ok=True)
         self.command("db", "migrate")
         spec = {
@@ -127,14 +128,14 @@ class LocalAirflow:
         self.client.log_in()
 
     def stop(self) -> None:
-        """End every process that was started; nothing is left when this returns."""
+        """End every process that was started, and wait until all have ended."""
         self.client.close()
         process, self._keeper = self._keeper, None
         if process is None:
             return
         try:
             with contextlib.suppress(BrokenPipeError):
-                process.communicate(timeout=GRACE + 10)  # closes its stdin: the keeper takes that as the end
+                process.communicate(timeout=GRACE + 10)  # closes its stdin, which ends the keeper
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -142,7 +143,7 @@ class LocalAirflow:
             keeper.end_session(process.pid, grace=0.0)
 
     def wait(self) -> None:
-        """Block for as long as Airflow runs.
+        """Block as long as Airflow runs.
 
         :raises AirflowStartError: when one of its programs has ended by itself.
         """
@@ -151,9 +152,9 @@ class LocalAirflow:
         raise AirflowStartError(self._why_keeper_ended())
 
     def command(self, *arguments: str, timeout: float = 180.0) -> str:
-        """Run ``airflow ARGUMENTS`` against this Airflow and return what it printed.
+        """Run ``airflow ARGUMENTS`` in this Airflow and return its output.
 
-        :raises AirflowStartError: when it fails; the text holds its output.
+        :raises AirflowStartError: when it fails; the text contains its output.
         """
         finished = subprocess.run(
             [*_airflow(), *arguments],
@@ -170,7 +171,7 @@ class LocalAirflow:
         return finished.stdout
 
     def environment(self) -> dict[str, str]:
-        """Environment of every Airflow process: ours without any other Airflow's settings, plus the configuration."""
+        """Environment of every Airflow process: the present one without settings of another Airflow, and ours."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
         connections = {f"AIRFLOW_CONN_{name.upper()}": value for name, value in self.connections.items()}
         configured = settings(self.home, self.dags, self.url, self.parallelism)
@@ -178,7 +179,7 @@ class LocalAirflow:
 
     def _argv(self, program: str) -> list[str]:
         options = {
-            # The log server is a second port to keep free; the API server reads the files of this machine itself.
+            # The log server would need a second free port; the API server reads the log files of this machine itself.
             "scheduler": ["--skip-serve-logs"],
             "api-server": ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"],
             "celery-worker": ["--concurrency", str(self.parallelism), "--skip-serve-logs", "--without-mingle"],
@@ -188,7 +189,7 @@ class LocalAirflow:
 
     def _wait_until_ready(self, deadline: float) -> None:
         assert self._keeper is not None
-        missing = "no answer yet"
+        missing = "no response yet"
         while time.monotonic() < deadline:
             if self._keeper.poll() is not None:
                 raise AirflowStartError(self._why_keeper_ended())
@@ -199,7 +200,7 @@ class LocalAirflow:
         raise AirflowStartError(f"not ready within {START_TIMEOUT:g} s: {missing}\n{self._log_ends()}")
 
     def _missing(self) -> str:
-        """What is not healthy yet; empty when all is."""
+        """The parts that are not healthy yet; empty when all are."""
         try:
             health = self.client.health()
         except (httpx.HTTPError, ValueError) as error:
@@ -209,10 +210,10 @@ class LocalAirflow:
 
     def _why_keeper_ended(self) -> str:
         assert self._keeper is not None
-        said = self._keeper.communicate()[0].decode(errors="replace")
+        output = self._keeper.communicate()[0].decode(errors="replace")
         if self._keeper.returncode == keeper.LOCKED:
             return f"another Airflow is already running in {self.home}; end it first or choose another folder"
-        return f"{said.strip()}\n{self._log_ends()}"
+        return f"{output.strip()}\n{self._log_ends()}"
 
     def _log_ends(self, characters: int = 2000) -> str:
         ends = []
@@ -224,7 +225,7 @@ class LocalAirflow:
 
 
 def _airflow() -> list[str]:
-    """The Airflow of this interpreter, whatever PATH says."""
+    """The Airflow of this interpreter, independent of PATH."""
     return [sys.executable, "-m", "airflow"]
 
 

@@ -1,7 +1,7 @@
-"""``make pictures``: take the pictures of the Pipeline tab that the README shows.
+"""``make pictures``: take the screenshots of the Pipeline tab that the README shows.
 
-Runs ``nyc_flights`` three times in an Airflow of its own (so that there is a trend to show) and photographs the page in
-a headless Chromium: the last run while it goes on, on a light page, and complete, on a dark one.
+It runs ``nyc_flights`` three times in its own Airflow, so that the page has runs to compare, and takes screenshots in a
+headless Chromium: of the last run while it runs, on a light page, and of the complete run, on a dark one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", 
 
 
 def main() -> int:
-    """Take them; return the exit code."""
+    """Take the screenshots; return the exit code."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         print("No Chromium: run `make browser`", file=sys.stderr)
@@ -55,21 +55,21 @@ def main() -> int:
 
 
 def open_page(browser: Browser, url: str, theme: str) -> Page:
-    """Open the tab in a window of its own."""
+    """Open the tab in a new window."""
     page = browser.new_page(viewport={"width": 1440, "height": 1320}, color_scheme=theme)  # type: ignore[arg-type]
     page.goto(url)
     return page
 
 
 def live(page: Page) -> None:
-    """When a good third is done."""
+    """Take the screenshot when more than a third is done."""
     done = "Number(document.querySelector('[data-figure=items_done]')?.dataset.value) >= 130"
     page.wait_for_function(done, timeout=120_000)
     page.screenshot(path=PICTURES / "pipeline_tab_live.png", animations="disabled")
 
 
 def complete(page: Page) -> None:
-    """Once the runs before have been fetched, too."""
+    """Take the screenshot when the earlier runs have been fetched."""
     page.wait_for_selector(".pp-trend .pp-current", state="attached", timeout=60_000)
     page.screenshot(path=PICTURES / "pipeline_tab_dark.png", animations="disabled")
 

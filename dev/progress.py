@@ -1,4 +1,4 @@
-"""A pipeline's live metrics as a progress bar in a terminal, as log lines elsewhere."""
+"""Shows a pipeline's live metrics: as a progress bar in a terminal, as lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LINE_EVERY = 2.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 
 class Progress(Protocol):
-    """Shows how far a pipeline is."""
+    """Shows the progress of a pipeline."""
 
     def show(self, metrics: Mapping[str, Any]) -> None:
         """Show one snapshot: the keys of ``RunReport.as_dict()`` and ``items_total``."""
@@ -30,7 +30,7 @@ class Progress(Protocol):
 
 @contextmanager
 def progress_on(console: Console, title: str) -> Iterator[Progress]:
-    """A progress bar when the console is a terminal, else lines."""
+    """A progress bar if the console is a terminal, else lines."""
     if not console.is_terminal:
         yield _Lines(console, title)
         return
@@ -78,25 +78,25 @@ class _Lines:
 
 
 def items_done(metrics: Mapping[str, Any]) -> int:
-    """Items whose fate is known."""
+    """Items that are done: committed, filtered, dead-lettered or skipped."""
     fates = ("items_committed", "items_filtered", "items_dead_lettered", "items_skipped")
     return sum(metrics[fate] for fate in fates)
 
 
 def rows_and_rate(metrics: Mapping[str, Any]) -> str:
-    """Rows in the table, and how many came in per second so far."""
+    """Rows in the table, and rows per second so far."""
     rows = metrics["rows_committed"]
     rate = rows / metrics["seconds"] if metrics["seconds"] else 0.0
     return f"{rows:,} rows, {rate:,.0f} rows/s"
 
 
 def busy_stages(metrics: Mapping[str, Any]) -> str:
-    """How busy each stage is, which is where a bottleneck shows."""
+    """The busy share of each stage, which shows a bottleneck."""
     return ", ".join(f"{stage['name']} {stage['busy_fraction']:.0%} busy" for stage in metrics["stages"])
 
 
 def report_of(metrics: Mapping[str, Any]) -> RunReport:
-    """The report a snapshot holds: ``str`` of it is what a person wants to read."""
+    """The report that a snapshot contains; its ``str`` is the readable form."""
     stages = [StageReport(**_only_fields(StageReport, stage)) for stage in metrics["stages"]]
     return RunReport(**(_only_fields(RunReport, metrics) | {"stages": stages}))
 

@@ -1,4 +1,4 @@
-"""What stands in for the outside world when the example DAGs run here: a web shop's HTTP API and its database."""
+"""The external services of the example DAGs: a web shop's HTTP API and its database."""
 
 from __future__ import annotations
 
@@ -17,18 +17,15 @@ if TYPE_CHECKING:
 
 ORDERS_A_DAY = 230
 WITHOUT_LINES = 77
-"""The order of each day that has no lines; the example counts it as failed."""
+"""Number of the order without lines, one each day; the example counts it as failed."""
 BUSY_EVERY = 9
-"""Each so many requests the shop is busy for a second."""
+"""For one of so many requests the shop is busy for a second."""
 ORDERS = 5_000
-"""In the table."""
+"""Orders in the table."""
 
 
 def orders_of(day: date) -> list[dict[str, Any]]:
-    """The orders of a day, always the same ones.
-
-    :param day: other days have other ids.
-    """
+    """The orders of a day, always the same ones; other days have other ids."""
     return [_order(day.toordinal() * 1_000 + number, number) for number in range(1, ORDERS_A_DAY + 1)]
 
 
@@ -40,13 +37,13 @@ def _order(order_id: int, number: int) -> dict[str, Any]:
     return {"id": order_id, "customer": f"customer {number % 30}", "lines": [] if number == WITHOUT_LINES else lines}
 
 
-def answer(path: str, query: dict[str, str]) -> tuple[int, Any]:
+def respond(path: str, query: dict[str, str]) -> tuple[int, Any]:
     """Status and body for one request: a page of the orders of a day.
 
-    :param query: ``day``, and ``page`` (from 1) and ``per_page``.
+    :param query: ``day``, ``page`` (from 1) and ``per_page``.
     """
     if path != "/v1/orders":
-        return 404, {"error": f"there is no {path}"}
+        return 404, {"error": f"{path} does not exist"}
     try:
         day, page, size = date.fromisoformat(query["day"]), int(query["page"]), int(query["per_page"])
     except (KeyError, ValueError) as error:
@@ -56,7 +53,7 @@ def answer(path: str, query: dict[str, str]) -> tuple[int, Any]:
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """Serve the shop's API on a free port of this machine; gives the Airflow connection as JSON text."""
+    """Serve the shop's API on a free port of this machine; yields the Airflow connection as JSON text."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler())
     server.daemon_threads = True
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.1), name="shop", daemon=True)
@@ -70,7 +67,7 @@ def serving() -> Iterator[str]:
 
 
 def _handler() -> type[BaseHTTPRequestHandler]:
-    lock, asked = threading.Lock(), iter(range(1, 1 << 62))
+    lock, requests = threading.Lock(), iter(range(1, 1 << 62))
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -78,8 +75,8 @@ def _handler() -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             with lock:
-                busy = next(asked) % BUSY_EVERY == 0
-            status, body = (503, {}) if busy else answer(parts.path, dict(parse_qsl(parts.query)))
+                busy = next(requests) % BUSY_EVERY == 0
+            status, body = (503, {}) if busy else respond(parts.path, dict(parse_qsl(parts.query)))
             content = json.dumps(body).encode()
             self.send_response(status)
             if busy:
@@ -90,18 +87,18 @@ def _handler() -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing: the terminal belongs to whoever started us."""
+            """Log nothing: the terminal shows the output of ``make ui``."""
 
     return Handler
 
 
 def make_database(file: Path) -> str:
-    """Make the shop's SQLite database unless it is there; give the Airflow connection as JSON text.
+    """Create the shop's SQLite database if it does not exist; return the Airflow connection as JSON text.
 
-    Amounts are texts: SQLite has no exact numbers with a fraction. One order is in a currency that nobody knows.
+    Amounts are texts, since SQLite has no exact decimal numbers. One order has an unknown currency.
     """
     with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute("PRAGMA journal_mode = WAL")  # the example reads and writes it at a time
+        connection.execute("PRAGMA journal_mode = WAL")  # the example reads and writes at the same time
         connection.execute(
             "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, status TEXT NOT NULL, currency TEXT NOT NULL, "
             "amount TEXT NOT NULL, paid_at TEXT)"

@@ -1,4 +1,4 @@
-"""``make ui``: Airflow with the example DAGs, and with all that these ask of the outside world, until Ctrl-C."""
+"""``make ui``: Airflow with the example DAGs and the external services that they need, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
-def outside_world(home: Path) -> Iterator[dict[str, str]]:
-    """Start what the examples talk to; gives their Airflow connections by id.
+def external_services(home: Path) -> Iterator[dict[str, str]]:
+    """Start the external services of the examples; yields their Airflow connections by id.
 
-    :param home: where the databases are; made when absent.
+    :param home: folder of the databases; created if it does not exist.
     """
     home.mkdir(parents=True, exist_ok=True)
     files = {"flights_db": home / "demo.db", "examples_db": home / "examples.db"}
@@ -36,13 +36,13 @@ def outside_world(home: Path) -> Iterator[dict[str, str]]:
 
 
 def run(home: Path, port: int) -> None:
-    """Run Airflow until somebody interrupts it.
+    """Run Airflow until Ctrl-C or SIGTERM.
 
     :param port: of the API server; 0: a free one.
-    :raises AirflowStartError: when it does not come up, or has ended by itself.
+    :raises AirflowStartError: when Airflow does not start, or ends by itself.
     """
     with (
-        outside_world(home) as connections,
+        external_services(home) as connections,
         LocalAirflow(home, REPOSITORY / "dags_examples", port=port, connections=connections) as airflow,
     ):
         print(f"Airflow is ready: {airflow.url} (no log-in; Ctrl-C ends it)", flush=True)

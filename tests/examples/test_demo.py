@@ -131,7 +131,7 @@ def test_missing_table_and_missing_database_are_said(tmp_path: Path) -> None:
     assert demo.show_table(tmp_path / "none.db", screen) is False
     change(tmp_path / "empty.db", "CREATE TABLE other (a)")
     assert demo.show_table(tmp_path / "empty.db", screen) is False
-    assert "none.db was not made" in file.getvalue()
+    assert "none.db does not exist" in file.getvalue()
     assert "no table flight_scores" in file.getvalue()
 
 

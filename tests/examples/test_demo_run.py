@@ -48,6 +48,6 @@ def test_interrupted_demo_leaves_nothing_running(demo: Program) -> None:
 
     demo.process.send_signal(signal.SIGINT)
 
-    assert "has been ended" in demo.read_until(None, 120)
+    assert "the demo has ended everything" in demo.read_until(None, 120)
     assert demo.process.wait(10) == 130
     assert demo.still_there() == []

@@ -106,11 +106,11 @@ def test_first_flight_of_the_year(row_of: RowOf) -> None:
     }
 
 
-def test_cancelled_flight_has_a_row_without_what_never_happened(row_of: RowOf) -> None:
+def test_canceled_flight_has_a_row_without_what_never_happened(row_of: RowOf) -> None:
     row = row_of("2013-01-01", 839)
 
     never = {key for key, value in row.items() if value is None}
-    assert row["status"] == "cancelled"
+    assert row["status"] == "canceled"
     assert never == {"dep_delay", "arr_delay", "made_up_minutes", "air_minutes", "speed_mph"}
     assert row["delay_score"] == pytest.approx(100 * (1 - row["weather_severity"] / 2), abs=0.05)
 
@@ -184,7 +184,7 @@ def test_great_circle_miles(flights: Any, ends: tuple[float, float, float, float
         (60, 0, 0.0, 20.0),  # 15 of 75: made up in the air
         (60, 60, 1.0, 25.0),  # the worst weather excuses half
         (60, 60, None, 50.0),  # weather nobody wrote down excuses nothing
-        (None, None, 0.5, 75.0),  # cancelled
+        (None, None, 0.5, 75.0),  # canceled
         (10, None, 0.0, 100.0),  # diverted
     ],
 )
@@ -250,6 +250,6 @@ def test_year_in_numbers(flights: Any, days: list[str], lookups: Any) -> None:
         assert all(map(math.isfinite, numbers))  # missing is None, never NaN
 
     assert len(ids) == rows == FLIGHTS
-    assert (statuses["cancelled"], statuses["diverted"]) == (8_255, 1_175)
+    assert (statuses["canceled"], statuses["diverted"]) == (8_255, 1_175)
     assert confirmed[False] == 1
     assert confirmed[None] == 5_819 + 896 + 522 + 365  # SJU, BQN, STT, PSE

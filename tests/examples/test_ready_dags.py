@@ -66,7 +66,7 @@ def test_readings_of_a_month(
     assert str(run.state) == "success"
     assert len(list((tmp_path / "readings").glob("*.csv.gz"))) == 30
     counted = database.execute("SELECT station, count(*), count(DISTINCT at) FROM weather GROUP BY 1 ORDER BY 1")
-    assert counted.fetchall() == [("airport", 720, 720), ("harbour", 720, 720), ("hill", 570, 570)]
+    assert counted.fetchall() == [("airport", 720, 720), ("harbor", 720, 720), ("hill", 570, 570)]
     assert database.execute("SELECT count(*) FROM airflow_parallel_ledger").fetchone() == (30,)
 
 
@@ -75,7 +75,7 @@ def test_reading_is_what_was_measured() -> None:
     rows = [module.typed(row) for row in module.readings_of(date(2026, 6, 1))]
 
     assert rows[0] == {
-        "station": "harbour",
+        "station": "harbor",
         "at": datetime.fromisoformat("2026-06-01"),
         "celsius": pytest.approx(14.8, abs=0.05),
     }

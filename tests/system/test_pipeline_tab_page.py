@@ -167,7 +167,7 @@ def test_killed_task_leaves_its_last_figures_and_is_compared_with_runs_before(
         seconds_until_gone(processes)
         run.wait_for("failed")
 
-        assert tab.wait(".pp-state[data-state=lost]").inner_text() == "ended without a last word"
+        assert tab.wait(".pp-state[data-state=lost]").inner_text() == "ended without a report"
         assert "it was killed, or could not reach Airflow" in tab.text()
         last = run.xcom("pipeline_metrics")
         assert (last["final"], last["state"]) == (False, "running")
@@ -189,7 +189,7 @@ def test_every_try_can_be_chosen_and_failures_are_told_by_cause(site: Site, brow
         tab.wait(".pp-state[data-state=failed]")
         numbers_are_those_of(report, tab)
         assert report["chunks_skipped"] > 0
-        assert f"{report['chunks_skipped']} skipped: in already" in tab.text()
+        assert f"{report['chunks_skipped']} skipped: already committed" in tab.text()
         assert "the source raised OSError: the source went away" in tab.text()
         assert tab.figure("dead_letters") == "tab_failed_rows__dead_letters"
         sample = tab.page.locator(".pp-sample code").first
@@ -202,7 +202,7 @@ def test_every_try_can_be_chosen_and_failures_are_told_by_cause(site: Site, brow
         tab.page.select_option("#pp-try", "1")
         if not site.keeps_states:
             tab.wait(".pp-empty")
-            assert "No figures are kept of try 1" in tab.text()
+            assert "No metrics are stored of try 1" in tab.text()
             return
         tab.wait(".pp[data-attempt='1']")
         first = run.metrics_of_try(1)
@@ -281,15 +281,15 @@ def test_keyboard_and_screen_reader(finished: Run, browser: Browser) -> None:
         assert nameless == 0
         assert page.evaluate("document.querySelectorAll('.pp th:not([scope])').length") == 0
         assert page.get_by_role("heading", name="Pipeline", exact=True).count() == 1
-        assert page.get_by_role("list", name="The way of the items").locator("> li").count() == 5
-        assert page.get_by_role("progressbar", name="Items whose fate is known").get_attribute("aria-valuetext") == (
+        assert page.get_by_role("list", name="The stages, with the channel").locator("> li").count() == 5
+        assert page.get_by_role("progressbar", name="Items that are done").get_attribute("aria-valuetext") == (
             "600 of 600 items"
         )
 
         workers = page.locator("summary", has_text="Workers one by one")
         workers.focus()
         page.keyboard.press("Enter")
-        assert page.get_by_role("region", name="What each worker did").is_visible()
+        assert page.get_by_role("region", name="Metrics of each worker").is_visible()
 
         chart = page.locator(".pp-chart svg").first
         chart.focus()

@@ -4,7 +4,7 @@ import { el, seconds as asSeconds, svg } from "./dom.js";
 const [WIDTH, HEIGHT] = [320, 140];
 const PAD = { left: 46, right: 8, top: 8, bottom: 20 };
 
-/** 1, 2, 4 or 6 times a power of ten, not below `value`: the half of it is a round number, too. */
+/** 1, 2, 4 or 6 times a power of ten, not below `value`: half of it is also a round number. */
 function nice(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -30,9 +30,9 @@ function path(xs, values, X, Y, step) {
 }
 
 function area(xs, low, high, X, Y) {
-  const there = xs.map((x, at) => `${X(x).toFixed(1)},${Y(high[at]).toFixed(1)}`);
+  const forth = xs.map((x, at) => `${X(x).toFixed(1)},${Y(high[at]).toFixed(1)}`);
   const back = xs.map((x, at) => `${X(x).toFixed(1)},${Y(low[at]).toFixed(1)}`).reverse();
-  return xs.length ? `M${[...there, ...back].join("L")}Z` : "";
+  return xs.length ? `M${[...forth, ...back].join("L")}Z` : "";
 }
 
 function grid(X, Y, x0, x1, top, format) {
@@ -52,21 +52,21 @@ const lastOf = (values) => values.findLast((value) => value !== null && value !=
 /**
  * One chart: `xs` seconds, `lines` of `{ name, values, color, dash }`.
  *
- * stacked: the lines are shares that lie on one another up to `top`; step: values hold until the next one;
- * marks: `{ at, text }`, moments to be pointed out.
+ * stacked: the lines are shares that are stacked up to `top`; step: a value holds until the next one;
+ * marks: `{ at, text }`, moments to mark.
  */
 export function chart({ key, title, xs, lines, format, axis = format, top, step = false, stacked = false, marks = [], note = "" }) {
   const values = lines.flatMap((line) => line.values).filter((value) => value !== null);
   const [x0, x1] = [Math.min(0, xs[0] ?? 0), xs[xs.length - 1] ?? 1];
   const height = top ?? nice(Math.max(0, ...values));
   const [X, Y] = [scaled(x0, x1), heights(height)];
-  const told = lines.map((line) => `${line.name}: ${format(lastOf(line.values))}`).join(", ");
+  const last = lines.map((line) => `${line.name}: ${format(lastOf(line.values))}`).join(", ");
   const image = svg("svg", {
     viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
     role: "img",
     tabindex: "0",
     "data-key": key,
-    "aria-label": `${title}. At the end ${told}. Highest ${format(Math.max(0, ...values))}. Arrow keys read it point by point.`,
+    "aria-label": `${title}. Last value ${last}. Highest ${format(Math.max(0, ...values))}. Arrow keys read it point by point.`,
   });
   image.append(grid(X, Y, x0, x1, height, axis));
   let below = xs.map(() => 0);
@@ -124,7 +124,7 @@ function cursor(image, readout, { xs, lines, X, x0, x1, format }) {
   });
 }
 
-/** Upright bars for runs side by side; `runs` of `{ label, value, current, href }`. */
+/** One vertical bar per run; `runs` of `{ label, value, current, href }`. */
 export function bars({ title, runs, format, note }) {
   const top = Math.max(1e-9, ...runs.map((each) => each.value ?? 0));
   const list = runs.map((each) => {

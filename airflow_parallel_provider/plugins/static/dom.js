@@ -1,4 +1,4 @@
-// Elements and numbers. Everything that comes from a pipeline is put in as text, never as markup.
+// Elements and numbers. All data of a pipeline is inserted as text, never as markup.
 const SVG = "http://www.w3.org/2000/svg";
 
 function build(node, attributes, children) {
@@ -12,7 +12,7 @@ function build(node, attributes, children) {
 export const el = (tag, attributes = {}, ...children) => build(document.createElement(tag), attributes, children);
 export const svg = (tag, attributes = {}, ...children) => build(document.createElementNS(SVG, tag), attributes, children);
 
-/** Replace what `box` holds, and keep what the reader was doing: open details, the focus, the way a table is scrolled. */
+/** Replace the content of `box`, and keep the user's state: open details, the focus, scroll positions of tables. */
 export function swap(box, ...children) {
   const opened = new Map([...box.querySelectorAll("details[data-key]")].map((each) => [each.dataset.key, each.open]));
   const scrolled = new Map([...box.querySelectorAll("[data-scroll]")].map((each) => [each.dataset.scroll, each.scrollLeft]));
@@ -31,7 +31,7 @@ const two = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 export const count = (value) => (known(value) ? whole.format(Math.round(value)) : "–");
-/** For the axis of a chart, where room is short. */
+/** For the axis of a chart, where space is short. */
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 export const brief = (value) => (known(value) ? compact.format(value) : "–");
 export const short = (value) => (!known(value) ? "–" : Math.abs(value) >= 100 ? whole.format(Math.round(value)) : tenth.format(value));
@@ -63,7 +63,7 @@ export function seconds(value) {
   return `${whole.format(Math.floor(minutes / 60))} h ${minutes % 60} min`;
 }
 
-/** A line of figures: `[name, shown, raw, more]` each. The raw value stands in `data-value`, for tests and scripts. */
+/** A list of metrics: `[label, text, name, value, note]` each. `data-value` has the raw value, for tests and scripts. */
 export const figures = (list) =>
   el(
     "dl",

@@ -37,7 +37,7 @@ function stageCard(stage, at, curve, bottleneck, live) {
   const speed = curve?.out.length ? curve.out[curve.out.length - 1] : null;
   const trouble = [
     [stage.failed, "failed"],
-    [stage.retried, "tried again"],
+    [stage.retried, "retried"],
     [stage.timed_out, "timed out"],
     [stage.workers_lost, stage.workers_lost === 1 ? "worker lost" : "workers lost"],
   ].filter(([number]) => number > 0);
@@ -77,5 +77,5 @@ export function flow(snapshot, curves) {
   const flying = snapshot.final ? 0 : snapshot.items_unfinished ?? 0;
   const rows = el("div", {}, el("b", {}, count(snapshot.rows_committed)), " rows");
   steps.push(el("li", {}, channel(flying, snapshot.max_in_flight, "read and not yet committed", "in flight"), end("sink", "Sink", [rows, el("div", { class: "pp-note" }, snapshot.sink ?? "no sink")], share(snapshot.sink_busy_seconds), snapshot.bottleneck === "sink")));
-  return el("ol", { class: "pp-flow", "aria-label": "The way of the items, with the channel in front of each stage" }, steps);
+  return el("ol", { class: "pp-flow", "aria-label": "The stages, with the channel in front of each" }, steps);
 }

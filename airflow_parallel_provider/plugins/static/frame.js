@@ -1,4 +1,4 @@
-// The page in a frame: follows the colours of the page around it.
+// The page in a frame: follows the colors of the page around it.
 import { mount } from "./mount.js";
 
 const page = document.documentElement;
@@ -17,7 +17,7 @@ follow();
 try {
   new MutationObserver(follow).observe(parent.document.documentElement, { attributes: true, attributeFilter: ["class"] });
 } catch {
-  // not in a page of the same origin: the colours of the system it is
+  // The page around has another origin: use the colors of the system.
 }
 const [, dagId, runId, taskId, mapIndex] = location.hash.slice(1).split("/").map(decodeURIComponent);
 mount(document.body, { dagId, runId, taskId, mapIndex });

@@ -1,5 +1,5 @@
 // Airflow imports this module and then takes globalThis["Pipeline"] ?? globalThis.AirflowPlugin as a React component.
-// The React used is that of the host page: there is no bundle, and no version of React to agree on.
+// It uses the React of the host page: there is no bundle, and no second version of React.
 import { mount } from "./mount.js";
 
 const React = globalThis.React;

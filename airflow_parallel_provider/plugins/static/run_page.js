@@ -1,9 +1,9 @@
-// The page of a DAG run: its pipelines, the shards of mapped ones added up. Also the page of all shards of one task.
-import { entriesOf, inTurns, instanceOf, mappedCount, mayNot, pageOf, poll, runOf, wordsFor, xcom } from "./api.js";
+// The page of a DAG run: its pipelines, with the sums of the shards of mapped ones. Also the page of all shards of a task.
+import { entriesOf, forEachLimited, instanceOf, mappedCount, deniedStatus, pageOf, poll, runOf, errorText, xcom } from "./api.js";
 import { count, el, percent, rate, section, swap, table } from "./dom.js";
 import { numbers, failures, progress } from "./sections.js";
 import { itemsDone, itemsTotal } from "./series.js";
-import { addedUp, stagesAddedUp } from "./sums.js";
+import { sumOf, sumOfStages } from "./sums.js";
 
 const [LIVE, ENDED, FETCHED_AT_ONCE, SILENT, SHOWN] = [4000, 20_000, 60, 20_000, 200];
 
@@ -14,37 +14,37 @@ function mountList(root, at, title) {
   const [fresh, message, body] = [el("span", { class: "pp-note pp-fresh", role: "status" }), el("div", {}), el("div", { class: "pp-body" })];
   root.replaceChildren(el("header", { class: "pp-header" }, el("h2", {}, title), fresh), message, body);
   const view = { root, at, fresh, message, body, shards: new Map(), counts: new Map() };
-  return poll(() => look(view));
+  return poll(() => update(view));
 }
 
-async function look(view) {
+async function update(view) {
   try {
-    return await lookOnce(view);
+    return await updateOnce(view);
   } catch (error) {
-    if (mayNot(error)) {
+    if (deniedStatus(error)) {
       swap(view.body);
-      swap(view.message, el("p", { class: "pp-empty" }, mayNot(error) === 401 ? "You are not signed in." : "You may not read the XComs of this DAG, and this page is made of them."));
+      swap(view.message, el("p", { class: "pp-empty" }, deniedStatus(error) === 401 ? "You are not signed in." : "You may not read the XComs of this DAG, from which this page is made."));
       return null;
     }
-    view.fresh.textContent = wordsFor(error);
+    view.fresh.textContent = errorText(error);
     return LIVE;
   }
 }
 
-async function lookOnce(view) {
+async function updateOnce(view) {
   const { found, total } = await entriesOf(view.at, "pipeline_metrics");
   const run = await runOf(view.at);
   const running = run && ["running", "queued"].includes(run.state);
   await refresh(view, found);
   const tasks = Map.groupBy(view.shards.values(), (shard) => shard.taskId);
-  await inTurns([...tasks.keys()], 4, async (taskId) => {
+  await forEachLimited([...tasks.keys()], 4, async (taskId) => {
     if ([...tasks.get(taskId)].some((shard) => shard.mapIndex >= 0)) view.counts.set(taskId, await mappedCount({ ...view.at, taskId }).catch(() => null));
   });
   view.fresh.textContent = running ? "live" : run?.state ?? "";
   view.root.dataset.live = running ? "yes" : "no";
-  swap(view.message, total > found.length ? el("p", { class: "pp-box" }, `Only ${count(found.length)} of ${count(total)} shards are added up here.`) : null);
+  swap(view.message, total > found.length ? el("p", { class: "pp-box" }, `These are the sums of only ${count(found.length)} of ${count(total)} shards.`) : null);
   if (!tasks.size) {
-    swap(view.message, el("p", { class: "pp-empty" }, running ? "No pipeline has begun in this run." : "No task of this run has a pipeline."));
+    swap(view.message, el("p", { class: "pp-empty" }, running ? "No pipeline has started in this run." : "No task of this run has a pipeline."));
     swap(view.body);
   } else {
     swap(view.body, whole(tasks), [...tasks].map(([taskId, shards]) => card(view, taskId, shards)));
@@ -52,23 +52,23 @@ async function lookOnce(view) {
   return running ? LIVE : ENDED;
 }
 
-/** Fetch what has changed since it was fetched, the longest ago first; XComs that are pushed again have a new time. */
+/** Fetch the XComs that have changed, the oldest first; an XCom that is pushed again has a new timestamp. */
 async function refresh(view, entries) {
   const key = (entry) => `${entry.task_id}/${entry.map_index}`;
-  const there = new Set(entries.map(key));
-  for (const each of view.shards.keys()) if (!there.has(each)) view.shards.delete(each);
+  const present = new Set(entries.map(key));
+  for (const each of view.shards.keys()) if (!present.has(each)) view.shards.delete(each);
   const changed = entries.filter((entry) => view.shards.get(key(entry))?.timestamp !== entry.timestamp);
   const oldest = changed.toSorted((one, other) => (view.shards.get(key(one))?.fetched ?? 0) - (view.shards.get(key(other))?.fetched ?? 0));
-  await inTurns(oldest.slice(0, Math.max(FETCHED_AT_ONCE, view.shards.size ? 0 : 200)), 4, async (entry) => {
+  await forEachLimited(oldest.slice(0, Math.max(FETCHED_AT_ONCE, view.shards.size ? 0 : 200)), 4, async (entry) => {
     const at = { ...view.at, taskId: entry.task_id, mapIndex: entry.map_index };
     const snapshot = await xcom(at, "pipeline_metrics");
     if (snapshot) view.shards.set(key(entry), { ...at, timestamp: entry.timestamp, fetched: Date.now(), snapshot, state: null });
   });
-  await inTurns([...view.shards.values()], 4, (shard) => settle(shard));
+  await forEachLimited([...view.shards.values()], 4, (shard) => updateState(shard));
 }
 
-/** How a shard stands: its snapshot says it, or, where that has grown old without an end, the task instance. */
-async function settle(shard) {
+/** The state of a shard: from its snapshot or, if that is old and not final, from the task instance. */
+async function updateState(shard) {
   if (shard.snapshot.final) shard.state = shard.snapshot.state;
   else if (Date.now() - Date.parse(shard.snapshot.updated_at) < SILENT) shard.state = "running";
   else if (!shard.state || shard.state === "running") {
@@ -79,18 +79,18 @@ async function settle(shard) {
 
 function whole(tasks) {
   if (tasks.size < 2) return null;
-  const sum = addedUp([...tasks.values()].flat());
+  const sum = sumOf([...tasks.values()].flat());
   return section("All pipelines of this run", null, progress(sum, sum.state === "running"), numbers(sum));
 }
 
 function card(view, taskId, shards) {
-  const sum = addedUp(shards);
+  const sum = sumOf(shards);
   const mapped = shards.some((shard) => shard.mapIndex >= 0);
   const at = { ...view.at, taskId };
   const href = mapped ? pageOf(at, "mapped") : pageOf(at, "plugin", "pipeline");
   const expected = view.counts.get(taskId) ?? shards.length;
   const states = [...Map.groupBy(shards, (shard) => shard.state)].map(([state, list]) => `${count(list.length)} ${state === "lost" ? "killed" : state}`);
-  if (expected > shards.length) states.push(`${count(expected - shards.length)} not begun`);
+  if (expected > shards.length) states.push(`${count(expected - shards.length)} not started`);
   const box = el(
     "section",
     { class: "pp-card", "data-task": taskId, "aria-label": `Pipeline ${taskId}` },
@@ -112,7 +112,7 @@ function card(view, taskId, shards) {
 const number = (text) => ({ text, number: true });
 
 function stageTable(taskId, shards) {
-  const rows = stagesAddedUp(shards).map((stage) => [
+  const rows = sumOfStages(shards).map((stage) => [
     el("span", {}, stage.name, " ", stage.limits ? el("span", { class: "pp-chip pp-chip-warn" }, shards.length > 1 ? `bottleneck in ${stage.limits}` : "bottleneck") : null),
     count(stage.workers), count(stage.items_in), count(stage.items_out), stage.failed ? count(stage.failed) : "–", percent(stage.busy), percent(stage.starved), percent(stage.blocked),
   ]);

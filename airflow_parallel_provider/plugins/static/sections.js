@@ -1,4 +1,4 @@
-// The parts of the page about one try, each made from a snapshot. They know nothing of where it comes from.
+// The sections of the page of one try, each made from a snapshot.
 import { chart } from "./chart.js";
 import { brief, bytes, count, el, figures, milliseconds, percent, rate, seconds, section, short, table } from "./dom.js";
 import { colorOf } from "./flow.js";
@@ -16,8 +16,8 @@ export function progress(snapshot, live) {
     ["dead", snapshot.items_dead_lettered],
     ["flying", snapshot.items_unfinished],
   ].filter(([, number]) => number > 0);
-  const names = { committed: "committed", skipped: "in already", filtered: "filtered", dead: "failed", flying: live ? "in flight" : "unfinished" };
-  const told = total ? `${count(done)} of ${count(total)} items` : `${count(done)} items`;
+  const names = { committed: "committed", skipped: "already committed", filtered: "filtered", dead: "failed", flying: live ? "in flight" : "unfinished" };
+  const text = total ? `${count(done)} of ${count(total)} items` : `${count(done)} items`;
   const pieces = parts.map(([kind, number]) => {
     const piece = el("i", { class: `pp-${kind}` });
     piece.style.width = `${(number / whole) * 100}%`;
@@ -25,12 +25,12 @@ export function progress(snapshot, live) {
   });
   const bar = el(
     "div",
-    { class: "pp-progress", role: "progressbar", "aria-label": "Items whose fate is known", "aria-valuetext": told, "aria-valuemin": "0", "aria-valuemax": whole, "aria-valuenow": done },
+    { class: "pp-progress", role: "progressbar", "aria-label": "Items that are done", "aria-valuetext": text, "aria-valuemin": "0", "aria-valuemax": whole, "aria-valuenow": done },
     pieces,
   );
   const left = live && typeof snapshot.seconds_left === "number" ? `about ${seconds(snapshot.seconds_left)} left` : null;
   const line = [
-    el("strong", { "data-figure": "items_done", "data-value": done }, told),
+    el("strong", { "data-figure": "items_done", "data-value": done }, text),
     total ? percent(Math.min(1, done / Math.max(1, total))) : null,
     live ? rate(snapshot.recent_items_per_second) : `${rate(snapshot.items_per_second)} on average`,
     left ? el("span", { "data-figure": "seconds_left", "data-value": snapshot.seconds_left }, left) : null,
@@ -41,14 +41,14 @@ export function progress(snapshot, live) {
 
 export function numbers(snapshot) {
   const cores = snapshot.seconds > 0 ? snapshot.cpu_seconds / snapshot.seconds : 0;
-  const skipped = snapshot.chunks_skipped ? `${count(snapshot.chunks_skipped)} skipped: in already` : null;
+  const skipped = snapshot.chunks_skipped ? `${count(snapshot.chunks_skipped)} skipped: already committed` : null;
   return figures([
     ["Rows committed", count(snapshot.rows_committed), "rows_committed", snapshot.rows_committed],
     ["Chunks committed", count(snapshot.chunks_committed), "chunks_committed", snapshot.chunks_committed, skipped],
     ["Items read", count(snapshot.items_read), "items_read", snapshot.items_read],
     ["Dead letters", count(snapshot.items_dead_lettered), "items_dead_lettered", snapshot.items_dead_lettered],
     ["Items per second", short(snapshot.items_per_second), "items_per_second", snapshot.items_per_second],
-    ["Time", seconds(snapshot.seconds), "seconds", snapshot.seconds, snapshot.shards > 1 ? "the longest shard" : snapshot.speedup > 1 ? `${short(snapshot.speedup)} times faster than one by one` : null],
+    ["Time", seconds(snapshot.seconds), "seconds", snapshot.seconds, snapshot.shards > 1 ? "the longest shard" : snapshot.speedup > 1 ? `${short(snapshot.speedup)} times faster than one worker` : null],
     ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, snapshot.shards > 1 ? null : `${cores.toFixed(1)} cores on average`],
     ["Memory", bytes(snapshot.peak_rss_bytes), "peak_rss_bytes", snapshot.peak_rss_bytes, snapshot.shards > 1 ? "peaks of all shards" : "at its peak, all processes"],
   ]);
@@ -103,7 +103,7 @@ export function perStageOverTime(curves) {
     lines: [{ name: "p50", values: stage.p50, color: colorOf(at) }, { name: "p95", values: stage.p95, color: colorOf(at), dash: "6 3" }, { name: "p99", values: stage.p99, color: colorOf(at), dash: "2 3" }],
   }));
   return [
-    section("Where the workers' time goes", "starved: waits for items; blocked: waits for room behind it; blank: hands over, or has not told yet", el("div", { class: "pp-charts" }, time)),
+    section("Where the workers' time goes", "starved: waits for items; blocked: waits for the next channel; blank: transport, or not reported yet", el("div", { class: "pp-charts" }, time)),
     section("Latency", null, el("div", { class: "pp-charts" }, latency)),
   ];
 }
@@ -138,7 +138,7 @@ function deadLetters(snapshot, links) {
   const whose = snapshot.load_key ? `WHERE load_key = '${text}' ` : "";
   const query = `SELECT position, stage, cause, attempts, item FROM ${where.table} ${whose}ORDER BY position`;
   return [
-    el("p", { "data-figure": "dead_letters", "data-value": where.table }, "The items are kept as dead letters in table ", el("strong", {}, where.table), ` (connection ${where.conn_id}).`, anchors.flatMap((each) => [" ", each])),
+    el("p", { "data-figure": "dead_letters", "data-value": where.table }, "The items are stored as dead letters in table ", el("strong", {}, where.table), ` (connection ${where.conn_id}).`, anchors.flatMap((each) => [" ", each])),
     el("details", { "data-key": "dead-letters" }, el("summary", { "data-key": "dead-letters-summary" }, "Query"), el("pre", {}, el("code", {}, query))),
   ];
 }
@@ -148,11 +148,11 @@ export function workers(snapshot) {
   if (!list.length) return null;
   const rows = list.map((each) => [each.stage, count(each.number), count(each.calls), seconds(each.busy_seconds), seconds(each.starved_seconds), seconds(each.blocked_seconds), seconds(each.cpu_seconds), each.peak_rss_bytes ? bytes(each.peak_rss_bytes) : "–", each.failed ? count(each.failed) : "–", each.lost ? count(each.lost) : "–"]);
   const heads = ["Stage", number("Worker"), number("Calls"), number("Busy"), number("Starved"), number("Blocked"), number("CPU"), number("Peak memory"), number("Failed"), number("Lost")];
-  return el("details", { class: "pp-more", "data-key": "workers" }, el("summary", { "data-key": "workers-summary" }, `Workers one by one (${count(list.length)})`), table("workers", heads, rows, "What each worker did"));
+  return el("details", { class: "pp-more", "data-key": "workers" }, el("summary", { "data-key": "workers-summary" }, `Workers one by one (${count(list.length)})`), table("workers", heads, rows, "Metrics of each worker"));
 }
 
 export function foot(snapshot) {
   const cost = snapshot.seconds > 0 ? (100 * (snapshot.metrics_cpu_seconds ?? 0)) / snapshot.seconds : 0;
-  const parts = [`load ${snapshot.load_key ?? "–"}`, `writing these figures took ${cost.toFixed(cost < 0.1 ? 2 : 1)} % of the time`];
+  const parts = [`load ${snapshot.load_key ?? "–"}`, `writing these metrics took ${cost.toFixed(cost < 0.1 ? 2 : 1)} % of the time`];
   return el("p", { class: "pp-foot pp-note" }, parts.join(" · "));
 }

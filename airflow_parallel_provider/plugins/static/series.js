@@ -1,6 +1,6 @@
-// What the curves show, from the columns of a snapshot's history. Columns that only grow become rates and shares.
+// The data of the curves, from the columns of a snapshot's history. Columns that only grow become rates and shares.
 
-/** Differences over intervals that are long enough to mean something: `{ seconds, rate(column) }`. */
+/** The indexes of samples that are far enough apart for meaningful differences. */
 function intervals(seconds) {
   const span = seconds.length > 1 ? seconds[seconds.length - 1] - seconds[0] : 0;
   const least = Math.max(0.2, (span / Math.max(1, seconds.length - 1)) * 0.45);
@@ -12,18 +12,19 @@ function intervals(seconds) {
 }
 
 /**
- * Shares of the workers' time in each interval. A call or a wait is told when it ends: what is more than an interval
- * has room for belongs to the ones before. What goes on at the end of the curve is not told yet, and is left blank.
+ * Shares of the workers' time in each interval. A call or a wait is reported when it ends: the time that exceeds an
+ * interval's capacity belongs to the intervals before. Calls that still run at the end of the curve are not reported
+ * yet, and are left blank.
  */
-function sharesOf(told, room) {
-  const shares = room.map(() => [0, 0, 0]);
-  let more = [0, 0, 0];
-  for (let at = room.length - 1; at >= 0; at--) {
-    const here = told.map((part, kind) => part[at] + more[kind]);
+function sharesOf(reported, capacity) {
+  const shares = capacity.map(() => [0, 0, 0]);
+  let excess = [0, 0, 0];
+  for (let at = capacity.length - 1; at >= 0; at--) {
+    const here = reported.map((part, kind) => part[at] + excess[kind]);
     const sum = here[0] + here[1] + here[2];
-    const kept = sum > room[at] && sum > 0 ? room[at] / sum : 1;
-    more = here.map((part) => part * (1 - kept));
-    if (room[at] > 0) shares[at] = here.map((part) => (part * kept) / room[at]);
+    const fitting = sum > capacity[at] && sum > 0 ? capacity[at] / sum : 1;
+    excess = here.map((part) => part * (1 - fitting));
+    if (capacity[at] > 0) shares[at] = here.map((part) => (part * fitting) / capacity[at]);
   }
   return shares;
 }
@@ -36,15 +37,15 @@ export function curves(snapshot) {
   const pick = (column) => ends.map((end) => column?.[end] ?? null);
   const growth = (column) => ends.slice(1).map((end, index) => Math.max(0, (column?.[end] ?? 0) - (column?.[ends[index]] ?? 0)));
   const perSecond = (column) => growth(column).map((grown, index) => grown / (all[ends[index + 1]] - all[ends[index]]));
-  // The last moment of a run that has ended is one without workers: it says nothing about them.
+  // The last sample of a run that has ended is taken without workers, so it says nothing about them.
   const working = snapshot.final ? ends.length - 2 : ends.length - 1;
   const stages = (snapshot.stages ?? [])
     .filter((stage) => history.stages?.[stage.name])
     .map((stage) => {
       const columns = history.stages[stage.name];
-      const told = ["busy_seconds", "starved_seconds", "blocked_seconds"].map((name) => growth(columns[name]));
-      const room = ends.slice(1).map((end, index) => (all[end] - all[ends[index]]) * (columns.workers_now?.[end] || columns.workers_now?.[ends[index]] || 0));
-      const shares = sharesOf(told, room).slice(0, working);
+      const reported = ["busy_seconds", "starved_seconds", "blocked_seconds"].map((name) => growth(columns[name]));
+      const capacity = ends.slice(1).map((end, index) => (all[end] - all[ends[index]]) * (columns.workers_now?.[end] || columns.workers_now?.[ends[index]] || 0));
+      const shares = sharesOf(reported, capacity).slice(0, working);
       const quantile = (name) => pick(columns[name]).map((value) => value || null);
       return {
         name: stage.name,
@@ -77,7 +78,7 @@ export function curves(snapshot) {
 export const itemsDone = (snapshot) =>
   (snapshot.items_committed ?? 0) + (snapshot.items_filtered ?? 0) + (snapshot.items_dead_lettered ?? 0) + (snapshot.items_skipped ?? 0);
 
-/** How many items there will be; at the end of a success as many as were read, however they were announced. */
+/** The total number of items; after a success the number that was read, whatever the source announced. */
 export function itemsTotal(snapshot) {
   if (snapshot.final && snapshot.state === "success") return snapshot.items_read ?? null;
   return snapshot.items_total ?? null;

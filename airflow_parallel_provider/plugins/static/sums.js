@@ -1,19 +1,19 @@
-// Shards added up: a snapshot that stands for all of them.
-const ADDED = [
+// Sums of shards: one snapshot for all of them.
+const SUMMED = [
   "items_read", "items_committed", "items_filtered", "items_dead_lettered", "items_skipped", "items_unfinished",
   "rows_committed", "chunks_committed", "chunks_skipped", "cpu_seconds", "peak_rss_bytes", "estimated_serial_seconds",
 ];
 
 const total = (list, value) => list.reduce((sum, each) => sum + (value(each) ?? 0), 0);
 
-/** `shards` of `{ snapshot, state }`. Memory is the sum of the peaks: what all at the same time would need. */
-export function addedUp(shards) {
+/** `shards` of `{ snapshot, state }`. Memory is the sum of the peaks: the need of all shards at the same time. */
+export function sumOf(shards) {
   const snapshots = shards.map((shard) => shard.snapshot);
   const running = shards.filter((shard) => shard.state === "running").map((shard) => shard.snapshot);
   const states = new Set(shards.map((shard) => shard.state));
   const state = ["running", "failed", "lost", "stopped"].find((each) => states.has(each)) ?? "success";
   const seconds = Math.max(0, ...snapshots.map((each) => each.seconds ?? 0));
-  const sum = Object.fromEntries(ADDED.map((name) => [name, total(snapshots, (each) => each[name])]));
+  const sum = Object.fromEntries(SUMMED.map((name) => [name, total(snapshots, (each) => each[name])]));
   const totals = snapshots.map((each) => (each.final && each.state === "success" ? each.items_read : each.items_total));
   const remaining = running.map((each) => each.seconds_left);
   return {
@@ -36,15 +36,15 @@ export function addedUp(shards) {
 function causes(snapshots) {
   const found = new Map();
   for (const cause of snapshots.flatMap((each) => each.failures ?? [])) {
-    const key = JSON.stringify([cause.stage, cause.cause.replace(/\d+/g, "#")]); // one cause, whatever its number
+    const key = JSON.stringify([cause.stage, cause.cause.replace(/\d+/g, "#")]); // numbers do not distinguish causes
     const known = found.get(key);
     found.set(key, known ? { ...known, count: known.count + cause.count } : cause);
   }
   return [...found.values()].toSorted((one, other) => other.count - one.count);
 }
 
-/** One line per stage; shares are those of all workers' time together. */
-export function stagesAddedUp(shards) {
+/** One row per stage; the shares refer to the time of all workers together. */
+export function sumOfStages(shards) {
   const names = [...new Set(shards.flatMap((shard) => (shard.snapshot.stages ?? []).map((stage) => stage.name)))];
   return names.map((name) => {
     const same = shards.flatMap((shard) => (shard.snapshot.stages ?? []).filter((stage) => stage.name === name));

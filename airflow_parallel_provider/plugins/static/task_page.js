@@ -1,5 +1,5 @@
-// The page of one task instance: looks at it every two seconds while it runs, and shows one of its tries.
-import { instanceOf, keptTry, linksOf, mayNot, poll, triesOf, wordsFor, xcom } from "./api.js";
+// The page of one task instance: shows one of its tries, and updates it every two seconds while it runs.
+import { instanceOf, storedTry, linksOf, deniedStatus, poll, triesOf, errorText, xcom } from "./api.js";
 import { count, el, swap } from "./dom.js";
 import { flow } from "./flow.js";
 import * as parts from "./sections.js";
@@ -8,8 +8,8 @@ import { mountShards } from "./run_page.js";
 import { trend } from "./trend.js";
 
 const [LIVE, WAITING, ENDED] = [2000, 4000, 15_000];
-const GOING_ON = new Set(["running", "restarting", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "deferred", null, undefined]);
-const WORDS = { success: "success", failed: "failed", stopped: "stopped", running: "running", lost: "ended without a last word" };
+const UNFINISHED = new Set(["running", "restarting", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "deferred", null, undefined]);
+const STATE_TEXTS = { success: "success", failed: "failed", stopped: "stopped", running: "running", lost: "ended without a report" };
 
 export function mountTask(root, at) {
   const pick = el("select", { id: "pp-try", "data-key": "try" });
@@ -19,7 +19,7 @@ export function mountTask(root, at) {
   root.replaceChildren(el("header", { class: "pp-header" }, el("h2", {}, "Pipeline"), state, fresh, chooser), message, body, past);
   chooser.hidden = true;
   const view = { root, at, pick, chooser, state, fresh, message, body, past, chosen: null, shown: null, links: {}, leave: null };
-  const stop = poll(() => look(view));
+  const stop = poll(() => update(view));
   pick.addEventListener("change", () => {
     view.chosen = Number(pick.value) === view.current ? null : Number(pick.value);
     stop.now();
@@ -30,69 +30,69 @@ export function mountTask(root, at) {
   };
 }
 
-async function look(view) {
+async function update(view) {
   try {
-    return await lookOnce(view);
+    return await updateOnce(view);
   } catch (error) {
-    if (mayNot(error)) {
-      const words = mayNot(error) === 401 ? "You are not signed in." : "You may not read the XComs of this task, and this page is made of them.";
+    if (deniedStatus(error)) {
+      const words = deniedStatus(error) === 401 ? "You are not signed in." : "You may not read the XComs of this task, from which this page is made.";
       empty(view, words);
       return null;
     }
-    view.fresh.textContent = wordsFor(error);
+    view.fresh.textContent = errorText(error);
     return WAITING;
   }
 }
 
-async function lookOnce(view) {
+async function updateOnce(view) {
   const { at } = view;
-  // First of all: it is the permission to read XComs that decides, wherever else a figure may come from.
+  // The first request, since the permission to read XComs decides over all of this page, whatever its source.
   let pushed = await xcom(at, "pipeline_metrics");
   const instance = await instanceOf(at);
   if (!instance) return shards(view);
-  const going = GOING_ON.has(instance.state);
-  // It may have pushed its last figures and ended between the two answers: that is no task that was lost.
-  if (!going && !pushed?.final) pushed = await xcom(at, "pipeline_metrics");
+  const unfinished = UNFINISHED.has(instance.state);
+  // The task may have pushed its last snapshot and ended between the two responses; then it is not lost.
+  if (!unfinished && !pushed?.final) pushed = await xcom(at, "pipeline_metrics");
   view.current = instance.try_number;
-  await chooseable(view, instance);
+  await updateChooser(view, instance);
   const wanted = view.chosen ?? instance.try_number;
   const snapshot = await of(view, pushed, wanted);
   if (!snapshot) {
-    const none = wanted > 1 ? await orTheTryBefore(view, wanted) : null;
+    const none = wanted > 1 ? await showTryBefore(view, wanted) : null;
     if (!none) empty(view, nothing(instance, wanted, view.chosen !== null));
-    return going ? WAITING : ENDED;
+    return unfinished ? WAITING : ENDED;
   }
   const live = !snapshot.final && instance.state === "running" && snapshot.attempt === instance.try_number;
   if (snapshot.failures?.length) view.links = (await linksOf(at).catch(() => null)) ?? view.links;
   show(view, snapshot, live);
   await trend(view, snapshot, instance);
-  return going ? (live ? LIVE : WAITING) : ENDED;
+  return unfinished ? (live ? LIVE : WAITING) : ENDED;
 }
 
-/** The figures of a try: the XCom is that of the last one, the others are in the task state store. */
+/** The snapshot of a try: that of the last try is the XCom, the others are in the task state store. */
 async function of(view, pushed, number) {
   if (pushed && pushed.attempt === number) return pushed;
-  const kept = view.shown?.attempt === number && view.shown.final ? view.shown : await keptTry(view.at, number);
+  const kept = view.shown?.attempt === number && view.shown.final ? view.shown : await storedTry(view.at, number);
   return kept ?? (view.chosen === null ? pushed : null);
 }
 
-async function orTheTryBefore(view, number) {
+async function showTryBefore(view, number) {
   if (view.chosen !== null) return null;
-  const before = await keptTry(view.at, number - 1);
+  const before = await storedTry(view.at, number - 1);
   if (before) {
     show(view, before, false);
-    swap(view.message, el("p", { class: "pp-box" }, `Try ${count(number)} has no figures yet; these are of try ${count(number - 1)}.`));
+    swap(view.message, el("p", { class: "pp-box" }, `Try ${count(number)} has no metrics yet; these are from try ${count(number - 1)}.`));
   }
   return before;
 }
 
 function nothing(instance, number, chosen) {
-  if (chosen) return `No figures are kept of try ${number}. Airflow keeps them from version 3.3 on.`;
-  if (GOING_ON.has(instance.state)) return "No figures yet. If this task runs a pipeline, they appear a moment after it starts.";
+  if (chosen) return `No metrics are stored of try ${number}. Airflow stores them from version 3.3 on.`;
+  if (UNFINISHED.has(instance.state)) return "No metrics yet. If this task runs a pipeline, they appear soon after it starts.";
   return "This task has no pipeline. The tab shows the stages, queues and failures of tasks that run one.";
 }
 
-async function chooseable(view, instance) {
+async function updateChooser(view, instance) {
   const key = `${instance.try_number}/${instance.state}`;
   if (view.tries === key) return;
   view.tries = key;
@@ -117,7 +117,7 @@ function empty(view, words) {
   swap(view.past);
 }
 
-/** A mapped task has no instance of its own: its shards are added up. */
+/** A mapped task has no instance of its own: show the sums of its shards. */
 function shards(view) {
   if (view.at.mapIndex >= 0) {
     empty(view, "There is no such task instance.");
@@ -132,14 +132,14 @@ function show(view, snapshot, live) {
   view.root.dataset.live = live ? "yes" : "no";
   if (view.state.dataset.state !== how) {
     view.state.dataset.state = how;
-    view.state.textContent = WORDS[how] ?? String(how);
+    view.state.textContent = STATE_TEXTS[how] ?? String(how);
   }
   view.fresh.textContent = live ? `live · ${ago(snapshot.updated_at)}` : new Date(snapshot.updated_at).toLocaleString();
   const key = `${snapshot.attempt}/${snapshot.updated_at}/${live}`;
   if (view.shownKey === key && view.shown) return;
   [view.shown, view.shownKey] = [snapshot, key];
   view.root.dataset.attempt = snapshot.attempt;
-  const last = how === "lost" ? el("p", { class: "pp-box pp-problems" }, `The task's process ended without a last word: it was killed, or could not reach Airflow. These figures are the last it sent, after ${Math.round(snapshot.seconds ?? 0)} s.`) : null;
+  const last = how === "lost" ? el("p", { class: "pp-box pp-problems" }, `The task's process ended without a report: it was killed, or could not reach Airflow. These are the last metrics it sent, after ${Math.round(snapshot.seconds ?? 0)} s.`) : null;
   swap(view.message, last);
   const lines = curves(snapshot);
   swap(

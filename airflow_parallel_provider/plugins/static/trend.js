@@ -1,5 +1,5 @@
-// What this run costs against the last ones of the same task that were a success.
-import { inTurns, pageOf, runsBefore, xcom } from "./api.js";
+// Compares the costs of this run with those of the last successful runs of the same task.
+import { forEachLimited, pageOf, runsBefore, xcom } from "./api.js";
 import { bars } from "./chart.js";
 import { bytes, count, el, percent, rate, seconds, section, swap } from "./dom.js";
 
@@ -23,7 +23,7 @@ const median = (values) => {
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 };
 
-/** Fetches the runs before once, and again when this one has ended. */
+/** Shows the comparison; fetches the earlier runs once. */
 export async function trend(view, snapshot, instance) {
   const moment = instance.run_after ?? instance.start_date;
   if (!view.before && moment) view.before = await before(view.at, moment);
@@ -35,7 +35,7 @@ export async function trend(view, snapshot, instance) {
     const mine = shown[shown.length - 1].value;
     return bars({ title, runs: shown, format, note: `${format(mine)}${compared(mine, usual, snapshot)}` });
   });
-  const note = `against the last ${count(view.before.length)} of this task that were a success`;
+  const note = `compared with the last ${count(view.before.length)} successful runs of this task`;
   const box = section("This run and the ones before", note, el("div", { class: "pp-trends" }, charts));
   return swap(view.past, box);
 }
@@ -51,7 +51,7 @@ function compared(mine, usual, snapshot) {
 async function before(at, moment) {
   const found = [];
   const runs = (await runsBefore(at, moment, RUNS).catch(() => [])).filter((run) => run.dag_run_id !== at.runId);
-  await inTurns(runs, 4, async (run) => {
+  await forEachLimited(runs, 4, async (run) => {
     const there = { ...at, runId: run.dag_run_id };
     const report = await xcom(there, "return_value").catch(() => null);
     if (report?.state !== "success" || !report.seconds) return;

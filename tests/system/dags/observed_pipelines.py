@@ -54,7 +54,7 @@ def parse(reading: list[Any]) -> Row:
     return {"number": reading[0], "value": float(reading[1])}
 
 
-def parse_mended(reading: list[Any]) -> Row:
+def parse_repaired(reading: list[Any]) -> Row:
     return {"number": reading[0], "value": float(reading[1].replace(",", "."))}
 
 
@@ -73,7 +73,7 @@ with DAG("leaves_letters", schedule=None):
 with DAG("replays_letters", schedule=None):
     ReplayDeadLettersOperator(
         task_id="pipeline",
-        stages=[Stage(parse_mended, name="parse", kind="process", workers=2)],
+        stages=[Stage(parse_repaired, name="parse", kind="process", workers=2)],
         sink=LETTERS,
         chunk_size=7,
         tolerance=1.0,
