@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Report a failure without garbage collection in between.
 
-    Python 3.11 raises SystemError (CPython issue 106905) when a finaliser formats a traceback while another one is
+    Python 3.11 raises SystemError (CPython issue 106905) when a finalizer formats a traceback while another one is
     being formatted: the first test that hung then ended the whole session.
     """
     gc.disable()

@@ -72,11 +72,11 @@ def test_every_task_instance_has_a_load_of_its_own(context_of: Callable[..., dic
 def test_load_key_is_readable_and_bounded(context_of: Callable[..., dict[str, Any]]) -> None:
     ordinary = key(context_of(map_index=3))
     longest = context_of(dag_id="d" * 250, task_id="t" * 250, run_id="r" * 250)
-    neighbour = context_of(dag_id="d" * 250, task_id="t" * 250, run_id="r" * 249 + "s")
+    neighbor = context_of(dag_id="d" * 250, task_id="t" * 250, run_id="r" * 249 + "s")
 
     assert ordinary.startswith("flights/score[3]/manual__2026-11-21T08:00:00+00:00#")
     assert len(key(longest)) <= 200
-    assert key(longest) != key(neighbour)
+    assert key(longest) != key(neighbor)
 
 
 def test_labels_are_texts_for_people(context_of: Callable[..., dict[str, Any]]) -> None:

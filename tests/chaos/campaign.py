@@ -90,7 +90,7 @@ class Campaign:
     points: tuple[str, ...] = POINTS
     """Where attempts are killed."""
     kinds: tuple[str, ...] = ("point", "point", "moment", "moment", "none")
-    """What becomes of an attempt, besides cuts where there is a connection to cut."""
+    """What happens to an attempt, apart from cuts where there is a connection to cut."""
 
     def __init__(
         self,

@@ -104,7 +104,7 @@ def test_full_disk_fails_by_that_name_and_the_retry_goes_on(place: tuple[TestDat
 
 @pytest.mark.parametrize("place", [("sqlite", 5), ("duckdb", 5), ("postgres", 7)], indirect=True, ids=lambda at: at[0])
 def test_disk_that_is_too_small_for_a_copy_leaves_the_old_rows(place: tuple[TestDatabase, SmallDisk]) -> None:
-    """The new rows have room beside the table (``replace``), but not a second time, in it."""
+    """There is room for a second copy of the rows (``replace``), but not for a third one."""
     database, disk = place
     database.execute(
         f"CREATE TABLE {database.place('scores')} (id BIGINT, name VARCHAR(400))",

@@ -40,7 +40,7 @@ def test_a_function_that_returns_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["target_file.py", "target-with-dashes.py", "json.py"])
-def test_a_file_may_import_what_lies_beside_it(tmp_path: Path, name: str) -> None:
+def test_a_file_may_import_its_neighbors(tmp_path: Path, name: str) -> None:
     (tmp_path / "target_helper.py").write_text("def double(item):\n    return 2 * item\n")
     path = tmp_path / name
     path.write_text(FILE.format(helper="target_helper"))

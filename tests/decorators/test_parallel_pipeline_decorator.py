@@ -161,7 +161,7 @@ def test_summary_is_one_value_whatever_the_function_is_said_to_return() -> None:
 
 
 def test_output_of_mapped_tasks_is_read_on_the_main_thread(context_of: Callable[..., dict[str, Any]]) -> None:
-    """Airflow hands over a sequence that asks the supervisor for each item."""
+    """Airflow passes a sequence that asks the supervisor for each item."""
     import threading
 
     asked_on = set()

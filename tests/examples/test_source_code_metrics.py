@@ -165,6 +165,6 @@ def test_unparsable_files_become_dead_letters(
     by_place = {(row["path"], row["line"], row["name"]): row for row in sink.rows}
     assert len(by_place) == len(sink.rows) == len(expected) > 500
     assert all(by_place[row["path"], row["line"], row["name"]] == row for row in expected)
-    assert [letter.position for letter in sink.dead_letters] == [broken]
+    assert [each.position for each in sink.dead_letters] == [broken]
     assert "SyntaxError" in sink.dead_letters[0].cause
     assert report.items_dead_lettered == 1

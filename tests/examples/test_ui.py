@@ -91,7 +91,7 @@ def test_orders_of_the_shops_pages_are_in_the_table(ui: Program, client: Airflow
     assert [cause.partition(" (")[0] for (cause,) in dead_letters] == ["ValueError: an order without lines"]
 
 
-def test_orders_of_the_shops_table_are_priced_beside_it(ui: Program, client: AirflowClient) -> None:
+def test_orders_of_the_shops_table_are_priced_next_to_it(ui: Program, client: AirflowClient) -> None:
     assert run(client, "table_to_table") == "success"
 
     rates = {"EUR": Decimal(1), "USD": Decimal("0.92"), "SEK": Decimal("0.088")}

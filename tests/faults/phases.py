@@ -143,7 +143,7 @@ def process_large_results(moment: Moment) -> Plan:
     return ((bytes([at % 200]) * 4_000_000) for at in itertools.count()), [Stage(call, kind="process")], RecordingSink()
 
 
-def nursery_starts(moment: Moment) -> Plan:
+def fork_server_starts(moment: Moment) -> Plan:
     """A worker process needs for ever to load the function."""
     return range(100), [Stage(SlowToLoad(moment.meeting), name="slow", kind="process", workers=1)], RecordingSink()
 
@@ -229,7 +229,7 @@ PHASES = [
     async_call_waits,
     async_call_blocks_its_loop,
     async_call_refuses,
-    nursery_starts,
+    fork_server_starts,
     process_setup,
     process_call_spins,
     process_call_blocks_in_c,
@@ -243,7 +243,7 @@ PHASES = [
     sink_commits,
 ]
 IN_A_PROCESS = {
-    nursery_starts,
+    fork_server_starts,
     process_setup,
     process_call_spins,
     process_call_blocks_in_c,

@@ -41,7 +41,7 @@ CAPPED = (
 
 
 def test_a_worker_ended_by_the_kernel_for_lack_of_memory_is_named_as_such(tmp_path: Path) -> None:
-    """39+1: its item is charged, with the memory it held; its neighbours arrive."""
+    """39+1: its item is charged, with the memory it held; its neighbors arrive."""
     limit = 300 * MEGABYTE
     limits = {"memory.limit_in_bytes": str(limit), "memory.max": str(limit), "memory.swap.max": "0"}
     for order in ("ordered", "as it comes"):

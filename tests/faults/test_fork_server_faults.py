@@ -61,7 +61,7 @@ def kill_workers(rows: list[tuple[int, int, int]]) -> None:
         end_and_wait(pid, pid)
 
 
-def kill_nursery(rows: list[tuple[int, int, int]]) -> None:
+def kill_fork_server(rows: list[tuple[int, int, int]]) -> None:
     end_and_wait(rows[0][2], rows[0][1])
 
 
@@ -76,7 +76,7 @@ def end_and_wait(pid: int, follower: int) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("act", [kill_workers, kill_nursery], ids=lambda act: act.__name__)
+@pytest.mark.parametrize("act", [kill_workers, kill_fork_server], ids=lambda act: act.__name__)
 def test_workers_killed_while_idle_cost_nothing(act: Any, shape: str) -> None:
     """Nobody was working, so nobody is to blame: all forty results, no failure."""
     sink = IdlePause(act)
@@ -91,7 +91,7 @@ def test_workers_killed_while_idle_cost_nothing(act: Any, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_nursery_killed_while_its_workers_work_costs_nothing(shape: str, tmp_path: Path) -> None:
+def test_a_fork_server_killed_while_its_workers_work_costs_nothing(shape: str, tmp_path: Path) -> None:
     """All workers die with it. That is no fault of the items they had: they are simply done again."""
     act = KillParentOnce(Once(str(tmp_path / "once")))
 
@@ -110,7 +110,7 @@ class KillParentOnce:
         return bad.kill_parent() if self.first() else BAD * 10
 
 
-def test_a_nursery_that_keeps_dying_ends_the_run() -> None:
+def test_a_fork_server_that_keeps_dying_ends_the_run() -> None:
     ran = run_shape(Stage(AtBad(bad.kill_parent), name="sabotage", kind="process", workers=2), "alone")
 
     assert isinstance(ran.error, WorkersExhausted)
@@ -129,7 +129,7 @@ def test_workers_that_are_killed_again_and_again_from_outside(tmp_path: Path) ->
         return item * 10
 
     def murder() -> None:
-        # In whatever order they come: what a dead worker had not begun is done after what another one has in hand.
+        # In any order: the calls that a dead worker had not begun come after those that another worker holds.
         with open(meeting.path, "r+b", buffering=0) as victims:  # noqa: PTH123 - for writing too: it never ends
             for _ in range(5):
                 os.kill(int(victims.readline()), signal.SIGKILL)

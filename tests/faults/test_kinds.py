@@ -179,7 +179,7 @@ def test_a_coroutine_that_swallows_its_cancellation_cannot_hold_the_run() -> Non
 
 
 def test_a_coroutine_that_never_yields_cannot_hold_the_run() -> None:
-    """It blocks its whole event loop, so its neighbours on that loop need another one."""
+    """It blocks its whole event loop, so its neighbors on that loop need another one."""
     gate = Gate()
 
     async def sabotage(item: int) -> int:

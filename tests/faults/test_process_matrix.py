@@ -35,10 +35,10 @@ def assert_39_and_1(ran: Ran, shape: str, cause: tuple[str, ...]) -> None:
     """Thirty-nine results, one failure, attached to the right item, with its reason."""
     assert ran.error is None, ran.error
     assert ran.positions == [BAD]
-    letter = ran.dead_letters[0]
-    assert letter.stage == "sabotage"
+    dead_letter = ran.dead_letters[0]
+    assert dead_letter.stage == "sabotage"
     for text in cause:
-        assert text in letter.cause
+        assert text in dead_letter.cause
     assert (ran.rows if shape.endswith("ordered") else sorted(ran.rows)) == WITHOUT_BAD
     assert [(each["stage"], each["count"]) for each in ran.report.failures] == [("sabotage", 1)]
     assert ran.report.failures[0]["sample"]["position"] == BAD
@@ -73,9 +73,9 @@ def test_one_bad_item_with_retries_is_tried_that_often(fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("fault", [*DEATHS[:1], *STALLS[:1], *RAISES[:1]], ids=lambda fault: fault.name)
-@pytest.mark.parametrize("kind", ["one", "two neighbours", "first and last"])
+@pytest.mark.parametrize("kind", ["one", "two neighbors", "first and last"])
 def test_a_batch_is_bisected_until_the_guilty_are_alone(fault: Fault, kind: str) -> None:
-    guilty = {"one": (BAD,), "two neighbours": (BAD, BAD + 1), "first and last": (0, ITEMS - 1)}[kind]
+    guilty = {"one": (BAD,), "two neighbors": (BAD, BAD + 1), "first and last": (0, ITEMS - 1)}[kind]
     act = fault.function.act if isinstance(fault.function, AtBad) else None
     assert act is not None
     function = AtBadBatch(act, guilty)
@@ -86,7 +86,7 @@ def test_a_batch_is_bisected_until_the_guilty_are_alone(fault: Fault, kind: str)
 
     assert ran.error is None
     assert ran.positions == sorted(guilty)
-    assert [letter.item for letter in ran.dead_letters] == sorted(guilty)
+    assert [each.item for each in ran.dead_letters] == sorted(guilty)
     assert ran.rows == [row for row in EXPECTED if row // 10 not in guilty]
     assert ran.report.stages[0].failed == len(guilty)
 

@@ -225,5 +225,11 @@ def test_dead_letters_are_committed_with_their_chunk() -> None:
 
     run_pipeline(range(ITEMS), [Stage(bad.AtBad(bad.raise_value))], sink, chunk_size=8, tolerance=1, ordered=True)
 
-    assert [[letter.position for letter in chunk.dead_letters] for chunk in sink.chunks] == [[7], [], [], [], []]
+    assert [[each.position for each in chunk.dead_letters] for chunk in sink.chunks] == [
+        [7],
+        [],
+        [],
+        [],
+        [],
+    ]
     assert [len(chunk.rows) for chunk in sink.chunks] == [7, 8, 8, 8, 8]

@@ -115,7 +115,7 @@ def test_a_slow_consumer_slows_the_source() -> None:
 
     for count in range(1, 201):
         next(stream)
-        # The chunk in the consumer's hands, one that waits for it, what is in flight, and one item looked ahead.
+        # The chunk that the consumer holds, one that waits for it, what is in flight, and one item looked ahead.
         assert source.drawn <= count + 10 + 10 + 50 + 1
     stream.close()
 

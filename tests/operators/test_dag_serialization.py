@@ -24,7 +24,7 @@ TINY = Path(__file__).parent / "dags" / "tiny.py"
 
 
 def parsed() -> str:
-    """The serialised DAG, from a process of its own, as the DAG processor makes it."""
+    """The serialized DAG, from a process of its own, as the DAG processor makes it."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(TINY)],
         cwd=Path(__file__).parents[2],

@@ -136,7 +136,7 @@ def test_file_that_could_not_be_read_is_read_again(
     assert ids(warehouse) == [1, 2, 3, 4]
 
 
-def test_lineage_goes_from_the_letters_to_the_table(
+def test_lineage_goes_from_the_dead_letters_to_the_table(
     warehouse: sqlite3.Connection, context_of: Callable[..., dict[str, Any]]
 ) -> None:
     load()
@@ -214,7 +214,7 @@ def always_wrong(row: Any) -> Any:
     raise ValueError("still cannot be")
 
 
-def test_letters_of_a_stage_that_is_gone_are_told(
+def test_dead_letters_of_a_stage_that_is_gone_are_told(
     warehouse: sqlite3.Connection, context_of: Callable[..., dict[str, Any]]
 ) -> None:
     load()

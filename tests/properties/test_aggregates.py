@@ -1,4 +1,4 @@
-"""Figures over a load are the same however its rows were cut into chunks, and are what they are called."""
+"""Aggregates of a load do not depend on how its rows were cut into chunks, and are what their names say."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def through_ledger(blocks: Sequence[Block], declared: Any) -> list[Any]:
 
 @FEWER
 @given(_rows, _draws)
-def test_any_cut_in_any_order_gives_the_same_figures(rows: list[Any], draw: random.Random) -> None:
+def test_any_cut_in_any_order_gives_the_same_aggregates(rows: list[Any], draw: random.Random) -> None:
     whole = results_of(merge_partials(through_ledger([Block(("x", "key"), rows)], ALL), ALL), ALL)
     partials = through_ledger(cut(rows, draw), ALL)
     draw.shuffle(partials)

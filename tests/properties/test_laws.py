@@ -112,9 +112,9 @@ def _assert_rows(plan: Plan, ran: Ran, model: Expected, chunks: list[ChunkResult
 
 def _assert_dead_letters(ran: Ran, model: Expected) -> None:
     """Law 6: exactly the guilty items, each with its stage and value."""
-    dead_letters = [(letter.position, letter.stage, letter.item) for letter in ran.dead_letters]
+    dead_letters = [(each.position, each.stage, each.item) for each in ran.dead_letters]
     assert sorted(dead_letters) == model.dead
-    assert all("Guilty" in letter.cause and str(letter.item) in letter.cause for letter in ran.dead_letters)
+    assert all("Guilty" in each.cause and str(each.item) in each.cause for each in ran.dead_letters)
     counts: dict[str, int] = {}
     for each in ran.report.failures:
         counts[each["stage"]] = counts.get(each["stage"], 0) + each["count"]
@@ -155,7 +155,7 @@ def test_tolerance_is_a_number_of_items(plan: Plan, enough: bool) -> None:
         assert isinstance(ran.error, ToleranceExceeded)
         assert set(ran.rows) <= set(model.rows)
         assert len(set(ran.rows)) == len(ran.rows)
-        committed_dead = {letter.position for letter in ran.dead_letters}
+        committed_dead = {each.position for each in ran.dead_letters}
         assert len(committed_dead) <= failed - 1
 
 

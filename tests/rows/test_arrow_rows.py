@@ -160,10 +160,10 @@ def test_merge_takes_tables_as_they_are_and_the_last_of_equal_keys_wins(database
 
 
 @EACH
-def test_merge_and_figures_see_the_rows(database: TestDatabase) -> None:
+def test_merge_and_aggregates_see_the_rows(database: TestDatabase) -> None:
     with database.opened(write_disposition="merge", primary_key="id", aggregates={"total": "sum(n)"}) as hook:
         hook.write_chunk("00000000", [pa.table({"id": [1, 2, 1], "n": [1, 2, 3]})])
-        figures = hook.aggregates()
+        aggregates = hook.aggregates()
 
     assert database.rows() == [(1, 3), (2, 2)]
-    assert figures["total"] == 6
+    assert aggregates["total"] == 6

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.airflow
 EACH = fast_on("sqlite", "postgres", of=["sqlite", "postgres", "mariadb", "duckdb"])
 
 
-class Colour(enum.Enum):
+class Color(enum.Enum):
     RED = "red"
 
 
@@ -38,7 +38,7 @@ class Flight:
     key: UUID | None
     raw: bytes | None
     tags: list[str] | None
-    colour: Colour | None
+    color: Color | None
     gate: Literal[1, 2] | None
     late: bool | None
     anything: Any
@@ -53,7 +53,7 @@ class FlightTyped(TypedDict, total=False):
     key: UUID | None
     raw: bytes | None
     tags: list[str] | None
-    colour: Colour | None
+    color: Color | None
     gate: Literal[1, 2] | None
     late: bool | None
     anything: Any
@@ -68,7 +68,7 @@ class FlightNamed(NamedTuple):
     key: UUID | None
     raw: bytes | None
     tags: list[str] | None
-    colour: Colour | None
+    color: Color | None
     gate: Literal[1, 2] | None
     late: bool | None
     anything: Any
@@ -76,7 +76,7 @@ class FlightNamed(NamedTuple):
 
 SAID = {
     "id": Kind.INT, "delay": Kind.FLOAT, "price": Kind.DECIMAL, "left": Kind.DATETIME, "day": Kind.DATE,
-    "key": Kind.UUID, "raw": Kind.BYTES, "tags": Kind.JSON, "colour": Kind.TEXT, "gate": Kind.INT, "late": Kind.BOOL,
+    "key": Kind.UUID, "raw": Kind.BYTES, "tags": Kind.JSON, "color": Kind.TEXT, "gate": Kind.INT, "late": Kind.BOOL,
     "anything": Kind.TEXT,
 }  # fmt: skip
 NOTHING = (1, *[None] * 11)
@@ -89,7 +89,7 @@ def flight_model() -> Any:
 
 
 def types_of(database: TestDatabase, table: str = "scores") -> list[tuple[str, str]]:
-    """Names and types of a table's columns, from the database's own catalogue."""
+    """Names and types of a table's columns, from the database's own catalog."""
     if database.name == "sqlite":
         return database.fetch(f"SELECT name, type FROM pragma_table_info('{table}')")
     word = "column_type" if database.name == "mariadb" else "data_type"
@@ -143,7 +143,7 @@ def test_model_that_validates_types_the_columns(database: TestDatabase) -> None:
     expect(database, SAID)
 
 
-def test_what_a_serialiser_makes_of_a_value_is_not_what_the_annotation_says(sqlite: SqliteDatabase) -> None:
+def test_what_a_serializer_makes_of_a_value_is_not_what_the_annotation_says(sqlite: SqliteDatabase) -> None:
     pydantic = pytest.importorskip("pydantic")
 
     class Priced(pydantic.BaseModel):  # type: ignore[name-defined,misc]
@@ -310,7 +310,7 @@ def test_annotations_that_cannot_be_read_leave_the_column_to_the_rows() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("given", [int, Colour, object])
+@pytest.mark.parametrize("given", [int, Color, object])
 def test_class_without_fields_is_refused(given: type) -> None:
     with pytest.raises(PlanError, match=r"SinkTable\.columns=.*give a TypedDict, a dataclass"):
         SinkTable("scores", conn_id="warehouse", columns=given)

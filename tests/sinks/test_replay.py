@@ -18,7 +18,7 @@ from tests.support.children import KILLED, Child, killing_hook
 from tests.support.databases import OWN, SPEC, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
-OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
+OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
 COUNT = 60
 
 
@@ -73,7 +73,7 @@ ALL = [(number, number * number) for number in range(COUNT)]
 
 
 @on_each_database
-def test_letters_become_rows_and_are_resolved(database: TestDatabase) -> None:
+def test_dead_letters_become_rows_and_are_resolved(database: TestDatabase) -> None:
     load(database)
     assert unresolved(database) == THREES
 
@@ -88,7 +88,7 @@ def test_letters_become_rows_and_are_resolved(database: TestDatabase) -> None:
 
 
 @on_two_databases
-def test_what_fails_again_is_a_new_letter_of_the_same_load(database: TestDatabase) -> None:
+def test_what_fails_again_is_a_new_dead_letter_of_the_same_load(database: TestDatabase) -> None:
     load(database)
 
     def half_mended(number: int) -> Any:
@@ -109,7 +109,7 @@ def test_what_fails_again_is_a_new_letter_of_the_same_load(database: TestDatabas
 
 
 @on_two_databases
-def test_only_the_letters_of_one_load(database: TestDatabase) -> None:
+def test_only_the_dead_letters_of_one_load(database: TestDatabase) -> None:
     load(database, "monday", range(30))
     load(database, "tuesday", range(30, COUNT))
 
@@ -119,7 +119,7 @@ def test_only_the_letters_of_one_load(database: TestDatabase) -> None:
 
 
 @on_each_database
-def test_chunk_that_fails_the_run_leaves_its_letters_as_they_were(database: TestDatabase) -> None:
+def test_chunk_that_fails_the_run_leaves_its_dead_letters_as_they_were(database: TestDatabase) -> None:
     load(database)
     before = dead_letters(database)
     one = Replay(declared(database), "broken", own="replay")
@@ -141,7 +141,7 @@ def replay_attempt(database: TestDatabase, number: int, visits: int | None, poin
 
 
 @pytest.mark.parametrize("point", ["after_claim", "after_rows", "before_commit", "after_commit"])
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_killed_replay_is_gone_on_with(database: TestDatabase, point: str) -> None:
     load(database)
     assert Child(lambda: replay_attempt(database, 1, 2, point)).wait() == KILLED
@@ -154,7 +154,7 @@ def test_killed_replay_is_gone_on_with(database: TestDatabase, point: str) -> No
     assert unresolved(database) == []
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_overlapping_replays_that_die_lose_and_double_nothing(database: TestDatabase) -> None:
     load(database)
     draw = random.Random(7)
@@ -173,7 +173,7 @@ def test_overlapping_replays_that_die_lose_and_double_nothing(database: TestData
 
 
 @on_each_database
-def test_letter_somebody_else_has_resolved_meanwhile_stops_the_chunk(database: TestDatabase) -> None:
+def test_dead_letter_somebody_else_has_resolved_meanwhile_stops_the_chunk(database: TestDatabase) -> None:
     load(database)
     with database.hook() as first, database.hook() as second:
         mine = list(first.dead_letters())
@@ -232,13 +232,13 @@ def test_pickle_that_is_too_long_or_impossible_is_left_out(database: TestDatabas
 
 
 @on_each_database
-def test_letters_are_read_page_by_page(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_letters_are_read_page_by_page(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_parallel_provider.sinks.load import maintenance
 
     monkeypatch.setattr(maintenance, "_PAGE", 7)
     load(database)
     with database.hook() as hook:
-        assert [letter.item() for letter in hook.dead_letters(stage="broken")] == THREES
+        assert [each.item() for each in hook.dead_letters(stage="broken")] == THREES
         assert list(hook.dead_letters(stage="other")) == []
 
 
@@ -249,7 +249,7 @@ def test_letters_are_read_page_by_page(database: TestDatabase, monkeypatch: pyte
         (SinkTable("t", conn_id="c", dead_letters=None), "with dead_letters=None it has no table"),
     ],
 )
-def test_sinks_whose_letters_cannot_be_replayed(sink: Any, complaint: str) -> None:
+def test_sinks_whose_dead_letters_cannot_be_replayed(sink: Any, complaint: str) -> None:
     with pytest.raises(PlanError, match=complaint):
         check_replayable(sink)
 

@@ -106,7 +106,7 @@ def test_declaration_travels_and_compares() -> None:
 def test_declaration_is_frozen() -> None:
     sink = declare()
 
-    for name, value in [("table", "other"), ("primary_key", ("id",)), ("colour", "red")]:
+    for name, value in [("table", "other"), ("primary_key", ("id",)), ("color", "red")]:
         with pytest.raises(dataclasses.FrozenInstanceError, match=f"instead of setting '{name}'"):
             setattr(sink, name, value)
     sink.table = "scores"  # what rendering does to a text that is no template
@@ -148,8 +148,8 @@ def test_sink_reads_like_what_an_author_writes() -> None:
 
 
 def test_what_a_sink_does_not_have_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="colour"):
-        _ = declare().colour
+    with pytest.raises(AttributeError, match="color"):
+        _ = declare().color
     assert not hasattr(declare(), "rendered")  # an operator would call it
 
 

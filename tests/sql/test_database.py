@@ -207,7 +207,7 @@ def test_conn_is_a_connection_for_statements_of_ones_own(sqlite: SqliteDatabase)
 
 
 def meddled(connection: Any, meddle: Callable[[Any], object]) -> Any:
-    """An Airflow connection whose hook does something to each connection it hands out."""
+    """An Airflow connection whose hook does something to each connection it opens."""
     hook = connection.get_hook()
     connect = hook.get_conn
 

@@ -1,4 +1,4 @@
-"""Doubles of what Airflow hands to a task."""
+"""Doubles of what Airflow gives to a task."""
 
 from __future__ import annotations
 

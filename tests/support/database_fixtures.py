@@ -28,7 +28,7 @@ def sqlite(tmp_path: Path) -> Iterator[SqliteDatabase]:
 
 @pytest.fixture(params=OWN + GENERIC)
 def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestDatabase]:
-    """Every database, with either writer; ``parametrize("database", OWN, indirect=True)`` takes some."""
+    """Every database with each of its backends; ``parametrize("database", OWN, indirect=True)`` takes some."""
     name = request.param
     database: TestDatabase
     if name.startswith("postgres"):

@@ -20,11 +20,11 @@ from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from tests.support.services import missing
 
 OWN = ["sqlite", "postgres", "postgres-psycopg2", "mariadb", "duckdb"]
-"""Each database with the writers that know it."""
+"""Each database with the backends that are made for it."""
 QUEUEING = [name for name in OWN if name != "duckdb"]
 """Those where a second transaction waits for the first one's lock. DuckDB: ``test_duckdb_backend.py``."""
 GENERIC = ["sqlite-generic", "postgres-generic", "mariadb-generic"]
-"""Each database with the writer that works everywhere."""
+"""Each database with the backend that works with any database."""
 
 SPEC = LoadSpec(load_key="nightly", chunk_size=100, source="list of 1000")
 

@@ -53,7 +53,7 @@ class FakeContext:
         return self.committing
 
 
-class Weighty:
+class Sized:
     """A value that says how many bytes it holds."""
 
     def __init__(self, nbytes: int) -> None:
@@ -112,7 +112,7 @@ def batches(*values: list[Any], of: Chunk | None = None) -> Bundle:
 
 
 def taken(dispatch: list[Bundle] | None) -> list[Any]:
-    """The values of a hand."""
+    """The values of a dispatch."""
     assert dispatch is not None, "nothing was taken"
     return [value for bundle in dispatch for value in bundle.values]
 

@@ -24,7 +24,7 @@ class Ran:
     @property
     def positions(self) -> list[int]:
         """Positions of the items that were given up."""
-        return sorted(letter.position for letter in self.dead_letters)
+        return sorted(each.position for each in self.dead_letters)
 
 
 class RecordingSink(ListSink):

@@ -78,7 +78,7 @@ class Meeting:
         return cls(str(path))
 
     def arrive(self, text: str = "") -> None:
-        """Called by the worker: wait for the test, hand it a text."""
+        """Called by the worker: wait for the test, and give it a text."""
         Path(self.path).write_text(f"{text}\n")
 
     def expect(self) -> str:
@@ -102,7 +102,7 @@ class Once:
 
 @contextlib.contextmanager
 def in_background(function: Callable[[], object]) -> Iterator[None]:
-    """Run a function on a thread beside the test, join it at the end and raise what it raised."""
+    """Run a function on another thread, join it at the end and raise what it raised."""
     errors: list[BaseException] = []
 
     def guarded() -> None:

@@ -157,7 +157,7 @@ def add_secrets(client: AirflowClient) -> None:
     """What the stages ask for; only Airflow's database knows it."""
     client.add_connection("shop", conn_type="http", host="shop", login="alice", password=SECRETS[0])
     client.add_connection("undeclared", conn_type="http", host="shop", login="bob", password=SECRETS[1])
-    client.add_variable("colour", "blue")
+    client.add_variable("color", "blue")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test also waits for Airflow to start
 
-READINGS, LETTERS = 300, 30
+READINGS, DEAD_LETTERS = 300, 30
 ALL_ROWS = [(number, number + 0.5) for number in range(READINGS)]
 COUNTS = ("waiting", "replayed", "failed_again", "not_replayable", "rows", "rows_rejected")
 
@@ -23,18 +23,18 @@ def ran(site: Site, dag_id: str) -> Any:
 
 
 def dead_letters(site: Site) -> list[tuple[Any, ...]]:
-    """Position of each letter, when it was resolved, and by which chunk of which replay."""
+    """Position of each dead_letter, when it was resolved, and by which chunk of which replay."""
     return site.query("SELECT position, resolved_at, resolved_by FROM readings__dead_letters ORDER BY position")
 
 
-def test_letters_are_replayed_once(site: Site) -> None:
+def test_dead_letters_are_replayed_once(site: Site) -> None:
     loaded = ran(site, "leaves_letters")
-    assert (loaded["rows_committed"], loaded["items_dead_lettered"]) == (READINGS - LETTERS, LETTERS)
+    assert (loaded["rows_committed"], loaded["items_dead_lettered"]) == (READINGS - DEAD_LETTERS, DEAD_LETTERS)
     assert dead_letters(site) == [(number, None, None) for number in range(0, READINGS, 10)]
 
     first = ran(site, "replays_letters")
     assert {name: first[name] for name in COUNTS} == dict(
-        zip(COUNTS, (LETTERS, LETTERS, 0, 0, LETTERS, 0), strict=True)
+        zip(COUNTS, (DEAD_LETTERS, DEAD_LETTERS, 0, 0, DEAD_LETTERS, 0), strict=True)
     )
     assert site.rows("readings") == ALL_ROWS, "each exactly once"
     marks = dead_letters(site)

@@ -115,7 +115,7 @@ from airflow.utils.session import create_session
 with create_session() as session:
     session.add(Connection(conn_id="shop", conn_type="http", login="alice", password=sys.argv[1]))
     session.add(Connection(conn_id="undeclared", conn_type="http", login="bob", password=sys.argv[2]))
-    session.add(Variable(key="colour", val="blue"))
+    session.add(Variable(key="color", val="blue"))
 """
 
 

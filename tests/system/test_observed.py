@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test also waits for Airflow to start
 
-ORDERS, LETTERS = 200, 4
+ORDERS, DEAD_LETTERS = 200, 4
 COLUMNS = [("id", "int"), ("price", "int"), ("pid", "int")]
 STOP_BUDGET = 5.0
 
@@ -147,15 +147,15 @@ def test_metrics_of_a_run_reach_the_collector(last_metrics: None, succeeded: Run
     assert [(each.kind, each.value, each.tags) for each in points] == [("sum", 1, {**ours, "state": "success"})]
     report = succeeded.xcom()
     told = {each.tags.get("fate") or each.name: each for each in site.collector.points(name, **ours)}
-    assert told["committed"].value == report["items_committed"] == ORDERS - LETTERS
-    assert told["dead_lettered"].value == LETTERS
+    assert told["committed"].value == report["items_committed"] == ORDERS - DEAD_LETTERS
+    assert told["dead_lettered"].value == DEAD_LETTERS
     assert told[f"{name}.rows"].value == report["rows_committed"]
     assert told[f"{name}.chunks"].value == report["chunks_committed"] == ORDERS / 20
     duration = told[f"{name}.duration"]
     assert "histogram" in duration.kind
     assert duration.value == pytest.approx(1000 * report["seconds"], abs=1)
     (failures,) = site.collector.points(f"{name}.stage.failed", **ours)
-    assert (failures.value, failures.tags["stage"]) == (LETTERS, "check")
+    assert (failures.value, failures.tags["stage"]) == (DEAD_LETTERS, "check")
     busy = site.collector.points(f"{name}.stage.busy_fraction", **ours)
     assert {each.tags["stage"]: each.value for each in busy if each.value} == {
         stage["name"]: stage["busy_fraction"] for stage in report["stages"] if stage["busy_fraction"]
@@ -189,8 +189,8 @@ def test_one_span_for_each_stage_below_the_span_of_the_task(
     assert {(each.trace, each.parent) for each in stages} == {(task.trace, task.id)}
     assert all(0 < each.seconds <= task.seconds and each.error is None for each in stages)
     figures = {each.attributes["parallel_pipeline.stage"]: each.attributes for each in stages}
-    assert figures["check"]["parallel_pipeline.failed"] == LETTERS
-    assert figures["doubled"]["parallel_pipeline.items_out"] == ORDERS - LETTERS
+    assert figures["check"]["parallel_pipeline.failed"] == DEAD_LETTERS
+    assert figures["doubled"]["parallel_pipeline.items_out"] == ORDERS - DEAD_LETTERS
     assert figures["doubled"]["parallel_pipeline.kind"] == "process"
 
 
@@ -226,19 +226,19 @@ def test_lineage_of_a_run(succeeded: Run, site: Observed, schema: str) -> None:
     scores, dead_letters = event["outputs"]
     assert table(scores) == f"{schema}.doubled_orders"
     assert [(each["name"], each["type"]) for each in scores["facets"]["schema"]["fields"]] == COLUMNS
-    assert rows(scores) == report["rows_committed"] == ORDERS - LETTERS
+    assert rows(scores) == report["rows_committed"] == ORDERS - DEAD_LETTERS
     assert table(dead_letters) == f"{schema}.doubled_orders__dead_letters"
-    assert rows(dead_letters) == LETTERS
+    assert rows(dead_letters) == DEAD_LETTERS
 
     facet = event["run"]["facets"]["parallelPipeline"]
     assert facet["state"] == "success"
     assert facet["counts"] == {name: report[name] for name in facet["counts"]}
-    assert facet["failures"] == [{"stage": "check", "cause": report["failures"][0]["cause"], "count": LETTERS}]
+    assert facet["failures"] == [{"stage": "check", "cause": report["failures"][0]["cause"], "count": DEAD_LETTERS}]
     assert facet["_schemaURL"].startswith("https://")
 
 
 def test_each_table_is_told_once(succeeded: Run, failed: Run, site: Observed) -> None:
-    """Not once per chunk, and not once per SQL statement of the writer."""
+    """Not once per chunk, and not once per SQL statement of the backend."""
     for job in ("observed.pipeline", "observed_failing.pipeline"):
         told = [table(each) for event in site.lineage.events(job) for each in event["inputs"] + event["outputs"]]
         assert len(told) == len(set(told)) == 3, job

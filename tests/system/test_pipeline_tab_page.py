@@ -77,7 +77,7 @@ def address(link: Locator) -> str:
 
 
 def ink_of(tab: Tab) -> list[int]:
-    """Red, green and blue of the text of our page, whatever way the theme writes its colours in."""
+    """Red, green and blue of the text of our page, whatever way the theme writes its colors in."""
     red_green_blue: list[int] = tab.page.evaluate(
         """() => {
             const canvas = document.createElement('canvas').getContext('2d');

@@ -81,7 +81,7 @@ def test_inline_a_kill_and_a_stall_are_told_not_done() -> None:
     result = run_inline(pipeline)
 
     assert result.rows == [0, 3]
-    assert [letter.cause.split(":")[0] for letter in result.dead_letters] == ["WorkerLost", "ItemTimeout"]
+    assert [each.cause.split(":")[0] for each in result.dead_letters] == ["WorkerLost", "ItemTimeout"]
 
 
 def test_items_given_to_run_inline_meet_the_faults_too() -> None:

@@ -42,8 +42,8 @@ def test_it_gives_what_a_real_run_gives() -> None:
 
     assert result.rows == pipeline.sink.rows
     assert len(result.rows) == 43
-    assert [letter.position for letter in result.dead_letters] == [0]
-    assert [letter.position for letter in pipeline.sink.dead_letters] == [0]
+    assert [each.position for each in result.dead_letters] == [0]
+    assert [each.position for each in pipeline.sink.dead_letters] == [0]
     for fate in ("read", "committed", "filtered", "dead_lettered", "skipped", "unfinished"):
         assert getattr(result.report, f"items_{fate}") == getattr(real, f"items_{fate}"), fate
     assert [stage.items_out for stage in result.report.stages] == [stage.items_out for stage in real.stages]

@@ -93,7 +93,7 @@ def test_what_was_cut_begins_as_it_did() -> None:
     assert 250 < len(text) <= 300
 
 
-class Colour(enum.Enum):
+class Color(enum.Enum):
     RED = "red"
 
 
@@ -115,7 +115,7 @@ class Broken:
 @pytest.mark.parametrize(
     ("value", "kind", "content"),
     [
-        (Colour.RED, "Colour", "red"),
+        (Color.RED, "Color", "red"),
         (Flight(1, ("UA",)), "Flight", {"id": 1, "carrier": ("UA",)}),
         (Delay(0.5), "Delay", {"minutes": 0.5}),
         (range(3), "range", "range(0, 3)"),
@@ -155,7 +155,7 @@ def test_values_of_libraries_are_written_as_what_they_stand_for() -> None:
     assert loads(text) == [1, [1.5], moment]
 
 
-def test_item_that_cannot_even_be_shown_does_not_lose_the_letter() -> None:
+def test_item_that_cannot_even_be_shown_does_not_lose_the_dead_letter() -> None:
     text, exact = dumps(Broken(), 1000)
 
     assert not exact

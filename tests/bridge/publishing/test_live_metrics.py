@@ -30,7 +30,7 @@ class FakeClock:
 
 
 class Bench:
-    """A LiveMetrics with a clock in the hand of the test."""
+    """A LiveMetrics with a clock that the test moves."""
 
     def __init__(self, context: dict[str, Any]) -> None:
         self.clock = FakeClock()

@@ -1,4 +1,4 @@
-"""Parcels are cut and copied without losing anything; keys say whose every result is, and sort in source order."""
+"""Bundles are cut and copied without losing anything; keys name the item of each result and sort in source order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_parallel_provider.engine.dataflow.keys import (
     item_positions,
     sort_key,
 )
-from tests.support.fakes import Weighty, batches, calls, chunk
+from tests.support.fakes import Sized, batches, calls, chunk
 from tests.support.given import quick
 
 PLAIN = st.lists(st.integers(0, 10_000), min_size=1, max_size=30, unique=True).map(sorted)
@@ -112,7 +112,7 @@ def test_a_table_of_tables_stands_for_all_of_them(groups: list[list[int]]) -> No
 
 @quick
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
-def test_tables_of_neighbouring_batches_sort_like_the_batches(sizes: list[int]) -> None:
+def test_tables_of_neighboring_batches_sort_like_the_batches(sizes: list[int]) -> None:
     ends = list(itertools.accumulate(sizes, initial=0))
     groups = [list(range(begin, end)) for begin, end in itertools.pairwise(ends)]
 
@@ -177,7 +177,7 @@ def test_joined_keys_are_those_of_the_parts(parts: list[tuple[int, bool]], gap: 
     assert list(concat_batches(batches_)) == list(one_by_one) == expected
 
 
-def test_neighbours_stay_a_range() -> None:
+def test_neighbors_stay_a_range() -> None:
     assert concat_keys(range(2), range(2, 5)) == range(5)
     assert concat_batches([range(2), range(2, 5), range(5, 6)]) == range(6)
 
@@ -188,8 +188,8 @@ def test_neighbours_stay_a_range() -> None:
 @quick
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.data(), st.booleans())
 def test_cutting_loses_nothing(sizes: list[int], data: st.DataObject, batched: bool) -> None:
-    values = [[Weighty(10)] * size for size in sizes]
-    bundle = batches(*values) if batched else calls(*[Weighty(10) for _ in sizes])
+    values = [[Sized(10)] * size for size in sizes]
+    bundle = batches(*values) if batched else calls(*[Sized(10) for _ in sizes])
     before = (list(bundle.keys), list(bundle.values), bundle.size, bundle.bytes)
     bundle.attempt, bundle.splitting, bundle.alone = 3, True, True
     count = data.draw(st.integers(0, len(sizes)))
@@ -217,9 +217,9 @@ def test_one_call_is_copied_and_stays(batched: bool) -> None:
     assert len(bundle.values) == 2
 
 
-def test_a_parcel_knows_its_chunk_and_weight() -> None:
+def test_a_bundle_knows_its_chunk_and_size_in_bytes() -> None:
     of = chunk(7)
 
-    bundle = Bundle(of, [0, 1], [Weighty(100), Weighty(100)], 2)
+    bundle = Bundle(of, [0, 1], [Sized(100), Sized(100)], 2)
 
     assert (bundle.chunk, bundle.bytes) == (of, 200)

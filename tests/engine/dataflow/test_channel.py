@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import END, MAX_BYTES, Channel
-from tests.support.fakes import Weighty, batches, calls, taken, up_to, watch_writers
+from tests.support.fakes import Sized, batches, calls, taken, up_to, watch_writers
 from tests.support.given import quick
 from tests.support.sync import WAIT_SECONDS, in_background
 
@@ -39,7 +39,7 @@ def test_what_is_put_comes_out_in_order() -> None:
     assert drain(channel) == [1, 2, 3, 4]
 
 
-def test_a_parcel_larger_than_the_bound_goes_in_piece_by_piece() -> None:
+def test_a_bundle_larger_than_the_bound_goes_in_piece_by_piece() -> None:
     channel, seen = Channel(4), list[int]()
     writable = watch_writers(channel)
 
@@ -100,10 +100,10 @@ def test_batches_are_counted_by_their_items_and_never_torn() -> None:
 
 def test_large_values_wait_although_there_are_places() -> None:
     channel = Channel(100)
-    channel.put(calls(Weighty(MAX_BYTES // 2)))
+    channel.put(calls(Sized(MAX_BYTES // 2)))
     writable = watch_writers(channel)
 
-    with in_background(lambda: channel.put(calls(Weighty(MAX_BYTES // 2 + 1)))):
+    with in_background(lambda: channel.put(calls(Sized(MAX_BYTES // 2 + 1)))):
         writable.expect_waiter()
         assert channel.items == 1
         channel.get(ALL)
@@ -114,31 +114,31 @@ def test_large_values_wait_although_there_are_places() -> None:
 def test_one_call_larger_than_all_bytes_gets_in_alone() -> None:
     channel = Channel(100)
 
-    assert channel.put(calls(Weighty(10 * MAX_BYTES))) == 0.0
+    assert channel.put(calls(Sized(10 * MAX_BYTES))) == 0.0
 
 
-# Fails today: an empty channel takes a bundle of any weight whole; only its number of calls is looked at.
-def test_a_parcel_of_many_large_calls_does_not_pass_the_bound_in_bytes() -> None:
-    channel = Weighed(100)
+# An earlier version took a bundle of any size whole into an empty channel: it checked only the number of calls.
+def test_a_bundle_of_many_large_calls_stays_within_the_bound_in_bytes() -> None:
+    channel = Measured(100)
     taken_calls = 0
 
-    with in_background(lambda: put_all(channel, calls(*[Weighty(MAX_BYTES // 4) for _ in range(12)]))):
+    with in_background(lambda: put_all(channel, calls(*[Sized(MAX_BYTES // 4) for _ in range(12)]))):
         while channel.get(up_to(1)) is not END:
             taken_calls += 1
             channel.settled(1)
 
     assert taken_calls == 12
-    assert channel.heaviest == MAX_BYTES
+    assert channel.largest_bytes == MAX_BYTES
 
 
-class Weighed(Channel):
+class Measured(Channel):
     """Notes the most bytes it ever held, at the moment they come in: a reader's look is too late."""
 
-    heaviest = 0
+    largest_bytes = 0
 
     def _append(self, bundle: Bundle) -> None:
         super()._append(bundle)
-        self.heaviest = max(self.heaviest, self.bytes)
+        self.largest_bytes = max(self.largest_bytes, self.bytes)
 
 
 def put_all(channel: Channel, bundle: Bundle) -> None:
@@ -169,7 +169,7 @@ def test_the_bound_never_shrinks() -> None:
 # -- taking -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_limit_is_asked_with_what_waits_and_a_parcel_is_cut_to_it() -> None:
+def test_the_limit_depends_on_what_waits_and_a_bundle_is_cut_to_it() -> None:
     channel, asked = Channel(100), []
     channel.put(calls(*range(10)))
 
@@ -180,7 +180,7 @@ def test_the_limit_is_asked_with_what_waits_and_a_parcel_is_cut_to_it() -> None:
     assert (channel.items, channel.calls) == (6, 6)
 
 
-def test_a_hand_may_hold_several_parcels() -> None:
+def test_a_dispatch_may_hold_several_bundles() -> None:
     channel = Channel(100)
     for value in range(5):
         channel.put(calls(value))
@@ -202,7 +202,7 @@ def test_not_blocking_returns_none_when_there_is_nothing() -> None:
     assert Channel(1).get(ALL, block=False) is None
 
 
-def test_an_empty_channel_asks_for_what_its_feeder_has_collected() -> None:
+def test_an_empty_channel_asks_for_what_its_writer_has_collected() -> None:
     channel, stock = Channel(10), [[calls(1, 2)], []]
     channel.refill = lambda: stock.pop(0)
 

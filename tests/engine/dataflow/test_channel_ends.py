@@ -147,7 +147,7 @@ def test_a_waiting_reader_is_woken_by_what_comes_back() -> None:
 # -- workers that leave -----------------------------------------------------------------------------------------------
 
 
-def test_a_dismissed_worker_that_waits_leaves_the_others_stay() -> None:
+def test_a_retired_worker_that_waits_ends_and_the_others_stay() -> None:
     channel, got = Channel(1), []
     readable = watch_readers(channel)
 
@@ -167,7 +167,7 @@ def test_a_dismissed_worker_that_waits_leaves_the_others_stay() -> None:
     assert channel.retiring == 0
 
 
-def test_a_dismissed_worker_leaves_even_if_there_is_work() -> None:
+def test_a_retired_worker_ends_even_if_there_is_work() -> None:
     channel = Channel(5)
     channel.put(calls(1))
     channel.retire(1)
@@ -176,7 +176,7 @@ def test_a_dismissed_worker_leaves_even_if_there_is_work() -> None:
     assert taken(channel.get(ALL)) == [1]
 
 
-def test_as_many_may_leave_as_were_dismissed() -> None:
+def test_as_many_workers_end_as_were_retired() -> None:
     channel = Channel(5)
     channel.retire(2)
 
@@ -184,7 +184,7 @@ def test_as_many_may_leave_as_were_dismissed() -> None:
 
 
 def test_who_only_looks_is_not_the_one_to_leave() -> None:
-    """A process worker with work in hand must finish that first."""
+    """A process worker with calls in flight must finish them first."""
     channel = Channel(5)
     channel.retire(1)
 
@@ -242,8 +242,8 @@ class CountingCondition(threading.Condition):
         return True
 
 
-# Fails today: the pause "now" (0.0) of the rate is taken for the time to wait where there is nothing to take, so every
-# starved worker of a stage with a rate_limit goes round and round without waiting at all.
+# An earlier version took the pause "now" (0.0) of the rate for the time to wait when there is nothing to get, so each
+# starved worker of a stage with a rate_limit looped without waiting.
 @pytest.mark.parametrize("rate", [None, 10.0])
 def test_a_starved_worker_waits_until_it_is_woken(rate: float | None) -> None:
     channel = Channel(10, rate=rate)

@@ -39,12 +39,12 @@ class Line:
     """A flow with its stages and what has completed."""
 
     def __init__(self, *stage_inputs: Gathering) -> None:
-        self.inlets = list(stage_inputs)
+        self.stage_inputs = list(stage_inputs)
         self.complete: list[Chunk] = []
         self.flow = Router(list(stage_inputs), self.complete.append)
 
     def chunk(self, index: int = 0) -> Chunk:
-        return Chunk(index, index * 100, len(self.inlets))
+        return Chunk(index, index * 100, len(self.stage_inputs))
 
     def feed(self, index: int, *values: Any) -> Chunk:
         """A whole chunk from the source."""
@@ -55,7 +55,7 @@ class Line:
 
     def settle(self, stage: int, bundle: Bundle, results: int = 1) -> None:
         """Every call of a bundle gives so many results per item."""
-        batched = self.inlets[stage].batch_size is not None
+        batched = self.stage_inputs[stage].batch_size is not None
         keys: list[Any] = []
         values: list[Any] = []
         for key, value in zip(bundle.keys, bundle.values, strict=True):
@@ -72,7 +72,7 @@ def test_a_chunk_completes_when_sealed_and_nothing_of_it_is_open() -> None:
     line = Line(Gathering())
     chunk = line.chunk()
     line.flow.route(0, chunk, [0, 1], ["a", "b"])
-    line.settle(0, line.inlets[0].waiting.pop())
+    line.settle(0, line.stage_inputs[0].waiting.pop())
     assert line.complete == [], "the source may have more of it"
 
     line.flow.source_done(chunk, 2)
@@ -88,9 +88,9 @@ def test_a_sealed_chunk_waits_for_its_last_item() -> None:
     line.flow.route(0, chunk, [1], ["b"])
     line.flow.source_done(chunk, 2)
 
-    line.settle(0, line.inlets[0].waiting.pop(0))
+    line.settle(0, line.stage_inputs[0].waiting.pop(0))
     assert line.complete == []
-    line.settle(0, line.inlets[0].waiting.pop(0))
+    line.settle(0, line.stage_inputs[0].waiting.pop(0))
 
     assert line.complete == [chunk]
 
@@ -108,11 +108,11 @@ def test_an_item_that_gives_nothing_ends_too() -> None:
     line = Line(Gathering(), Gathering())
 
     chunk = line.feed(0, "a", "b")
-    line.settle(0, line.inlets[0].waiting.pop(), results=0)
+    line.settle(0, line.stage_inputs[0].waiting.pop(), results=0)
 
     assert line.complete == [chunk]
     assert chunk.rows == []
-    assert line.inlets[1].seen == []
+    assert line.stage_inputs[1].seen == []
 
 
 def test_full_batches_go_on_at_once_the_rest_when_the_stage_before_is_finished() -> None:
@@ -123,20 +123,20 @@ def test_full_batches_go_on_at_once_the_rest_when_the_stage_before_is_finished()
     line.flow.source_done(chunk, 6)
 
     for _ in range(5):
-        line.settle(0, line.inlets[0].waiting.pop(0))
-    assert [bundle.values for bundle in line.inlets[1].seen] == [[[0, 1, 2, 3]]]
-    line.settle(0, line.inlets[0].waiting.pop(0))
+        line.settle(0, line.stage_inputs[0].waiting.pop(0))
+    assert [bundle.values for bundle in line.stage_inputs[1].seen] == [[[0, 1, 2, 3]]]
+    line.settle(0, line.stage_inputs[0].waiting.pop(0))
 
-    assert [bundle.values for bundle in line.inlets[1].seen] == [[[0, 1, 2, 3]], [[4, 5]]]
+    assert [bundle.values for bundle in line.stage_inputs[1].seen] == [[[0, 1, 2, 3]], [[4, 5]]]
 
 
-def test_many_full_batches_travel_in_one_parcel() -> None:
+def test_many_full_batches_travel_in_one_bundle() -> None:
     line = Line(Gathering(3))
 
     line.feed(0, *range(10))
 
-    assert [bundle.values for bundle in line.inlets[0].seen] == [[[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[9]]]
-    assert [bundle.size for bundle in line.inlets[0].seen] == [9, 1]
+    assert [bundle.values for bundle in line.stage_inputs[0].seen] == [[[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[9]]]
+    assert [bundle.size for bundle in line.stage_inputs[0].seen] == [9, 1]
 
 
 def test_batches_never_mix_chunks() -> None:
@@ -145,49 +145,49 @@ def test_batches_never_mix_chunks() -> None:
     line.feed(0, "a", "b", "c")
     line.feed(1, "d", "e")
 
-    assert [bundle.values for bundle in line.inlets[0].seen] == [[["a", "b", "c"]], [["d", "e"]]]
+    assert [bundle.values for bundle in line.stage_inputs[0].seen] == [[["a", "b", "c"]], [["d", "e"]]]
 
 
-def test_in_order_a_batch_holds_neighbours_whatever_came_first() -> None:
+def test_in_order_a_batch_holds_neighbors_whatever_came_first() -> None:
     line = Line(Gathering(), Gathering(3, in_order=True))
     chunk = line.chunk()
     for number in range(8):
         line.flow.route(0, chunk, [number], [number])
     line.flow.source_done(chunk, 8)
-    bundles = list(line.inlets[0].waiting)
+    bundles = list(line.stage_inputs[0].waiting)
     random.Random(5).shuffle(bundles)
 
     for bundle in bundles[:-1]:
         line.settle(0, bundle)
-    assert line.inlets[1].seen == [], "a whole chunk only can be put in order"
+    assert line.stage_inputs[1].seen == [], "a whole chunk only can be put in order"
     line.settle(0, bundles[-1])
 
-    assert [bundle.values for bundle in line.inlets[1].seen] == [[[0, 1, 2], [3, 4, 5], [6, 7]]]
+    assert [bundle.values for bundle in line.stage_inputs[1].seen] == [[[0, 1, 2], [3, 4, 5], [6, 7]]]
 
 
 def test_a_stage_closes_when_the_one_before_is_finished_with_all_chunks() -> None:
     line = Line(Gathering(), Gathering())
     line.feed(0, "a")
     line.feed(1, "b")
-    first, second = line.inlets[0].waiting
+    first, second = line.stage_inputs[0].waiting
 
     line.settle(0, first)
     line.flow.end(2)
-    assert [stage_input.closed for stage_input in line.inlets] == [1, 0]
+    assert [stage_input.closed for stage_input in line.stage_inputs] == [1, 0]
     line.settle(0, second)
 
-    assert [stage_input.closed for stage_input in line.inlets] == [1, 1]
+    assert [stage_input.closed for stage_input in line.stage_inputs] == [1, 1]
 
 
 def test_an_end_that_comes_last_closes_everything() -> None:
     line = Line(Gathering(), Gathering(), Gathering())
     line.feed(0, "a")
     for stage in range(3):
-        line.settle(stage, line.inlets[stage].waiting.pop())
+        line.settle(stage, line.stage_inputs[stage].waiting.pop())
 
     line.flow.end(1)
 
-    assert [stage_input.closed for stage_input in line.inlets] == [1, 1, 1]
+    assert [stage_input.closed for stage_input in line.stage_inputs] == [1, 1, 1]
 
 
 def test_no_chunk_at_all_closes_everything() -> None:
@@ -195,7 +195,7 @@ def test_no_chunk_at_all_closes_everything() -> None:
 
     line.flow.end(0)
 
-    assert [stage_input.closed for stage_input in line.inlets] == [1, 1]
+    assert [stage_input.closed for stage_input in line.stage_inputs] == [1, 1]
 
 
 class Immediate(Gathering):
@@ -213,7 +213,7 @@ def test_a_last_batch_that_is_done_at_once_does_not_complete_the_chunk_twice() -
     line = stage_input.line = Line(Gathering(), stage_input)
     chunk = line.feed(0, "a", "b")
 
-    line.settle(0, line.inlets[0].waiting.pop())
+    line.settle(0, line.stage_inputs[0].waiting.pop())
 
     assert line.complete == [chunk]
 
@@ -234,7 +234,7 @@ def test_items_are_counted_on_arrival() -> None:
 
     line.feed(0, *range(6))
 
-    assert line.inlets[0].items == 6
+    assert line.stage_inputs[0].items == 6
 
 
 def test_chunk_ids_are_stable_and_sort() -> None:

@@ -30,21 +30,21 @@ def test_every_chunk_completes_once_and_whole_in_whatever_order_things_settle(
     line = Line(*[Gathering(batch, in_order=ordered and batch is not None) for batch, ordered, _ in stages])
     chunks = [line.chunk(index) for index in range(len(sizes))]
     to_feed = [(at, number) for at, size in enumerate(sizes) for number in range(size)]
-    unsealed = set(range(len(sizes)))
+    unfinished = set(range(len(sizes)))
 
-    while to_feed or unsealed or any(stage_input.waiting for stage_input in line.inlets):
+    while to_feed or unfinished or any(stage_input.waiting for stage_input in line.stage_inputs):
         step = dice.randrange(len(stages) + 2)
         if step < len(stages):
-            waiting = line.inlets[step].waiting
+            waiting = line.stage_inputs[step].waiting
             if waiting:
                 line.settle(step, waiting.pop(dice.randrange(len(waiting))), stages[step][2])
         elif to_feed and step == len(stages):
             at, number = to_feed.pop(0)
             line.flow.route(0, chunks[at], [number], [(at, number)])
         else:
-            fed = {at for at in unsealed if all(each != at for each, _ in to_feed)}
+            fed = {at for at in unfinished if all(each != at for each, _ in to_feed)}
             for at in fed:
-                unsealed.discard(at)
+                unfinished.discard(at)
                 line.flow.source_done(chunks[at], sizes[at])
     line.flow.end(len(sizes))
 
@@ -57,8 +57,8 @@ def test_every_chunk_completes_once_and_whole_in_whatever_order_things_settle(
         places = [key for run in chunk.row_keys for key in run]
         assert len(set(places)) == len(places) == len(chunk.rows), "no two rows have one place"
         assert chunk.open == [0] * len(stages)
-    assert all(stage_input.closed == 1 for stage_input in line.inlets)
-    for stage_input in line.inlets:
+    assert all(stage_input.closed == 1 for stage_input in line.stage_inputs)
+    for stage_input in line.stage_inputs:
         check_batches(stage_input)
 
 
@@ -83,7 +83,7 @@ def test_settled_from_many_threads_a_chunk_completes_once() -> None:
         for number in range(10):
             line.flow.route(0, chunk, [number], [number])
         line.flow.source_done(chunk, 10)
-    bundles = list(line.inlets[0].waiting)
+    bundles = list(line.stage_inputs[0].waiting)
 
     def work(part: list[Bundle]) -> None:
         for bundle in part:
@@ -94,7 +94,7 @@ def test_settled_from_many_threads_a_chunk_completes_once() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    for bundle in list(line.inlets[1].waiting):
+    for bundle in list(line.stage_inputs[1].waiting):
         line.settle(1, bundle)
 
     assert sorted(chunk.index for chunk in line.complete) == list(range(20))

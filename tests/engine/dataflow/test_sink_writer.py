@@ -195,8 +195,8 @@ def test_rows_of_any_keys_are_put_in_source_order(keys: list[Key]) -> None:
 
 @quick
 @given(st.permutations(range(6)), st.sets(st.integers(0, 59), max_size=5), st.integers(0, 2))
-def test_runs_of_neighbours_are_put_in_source_order(order: list[int], missing: set[int], listed: int) -> None:
-    """Parcels of a chunk come back in any order, some as ranges, some with gaps; nothing is lost or counted twice."""
+def test_runs_of_neighbors_are_put_in_source_order(order: list[int], missing: set[int], listed: int) -> None:
+    """Bundles of a chunk return in any order, some as ranges, some with gaps; nothing is lost or counted twice."""
     made = chunk(0, [], size=60, dead=tuple(missing))
     made.row_keys, made.rows = [], []
     for at in order:
@@ -223,7 +223,7 @@ def test_every_item_has_one_fate() -> None:
     result = sink.chunks[0]
     assert (result.chunk_id, result.index, result.first_position) == ("00000001", 1, 6)
     assert (result.items, result.items_filtered) == (6, 1)
-    assert [letter.position for letter in result.dead_letters] == [10, 11]
+    assert [each.position for each in result.dead_letters] == [10, 11]
     assert run.finished_items == 6
 
 

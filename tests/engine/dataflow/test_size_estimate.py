@@ -1,4 +1,4 @@
-"""Weight: near enough for a bound, cheap for long values, never in the way."""
+"""Size estimates: close enough for a bound, cheap for long values, and they raise nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from airflow_parallel_provider.engine.dataflow.size_estimate import estimate_bytes
 from airflow_parallel_provider.engine.ipc.serialized import SerializedValue
-from tests.support.fakes import Weighty
+from tests.support.fakes import Sized
 
 
 def test_nothing_weighs_nothing() -> None:
@@ -43,8 +43,8 @@ def test_a_batch_of_records_with_images_is_seen() -> None:
     assert 4_000_000 <= estimate_bytes([batch] * 4) <= 4_400_000
 
 
-def test_values_of_a_parcel_are_taken_to_be_alike() -> None:
-    assert estimate_bytes([Weighty(100)] * 7) == 700
+def test_values_of_a_bundle_are_assumed_to_be_alike() -> None:
+    assert estimate_bytes([Sized(100)] * 7) == 700
 
 
 def test_long_lists_are_judged_by_their_first_members() -> None:
@@ -86,10 +86,10 @@ class Sizeless:
         raise RuntimeError("not now")
 
 
-# Fails today: only AttributeError is expected of `nbytes` and only TypeError of `__sizeof__`; anything else an item's
-# own code raises ends the run with "internal error".
+# An earlier version expected only AttributeError of `nbytes` and only TypeError of `__sizeof__`; any other error of an
+# item's own code ended the run with "internal error".
 @pytest.mark.parametrize("value", [Touchy(), Sizeless()], ids=lambda value: type(value).__name__)
-def test_a_value_that_cannot_be_weighed_is_let_through(value: object) -> None:
+def test_a_value_whose_size_cannot_be_estimated_is_let_through(value: object) -> None:
     assert estimate_bytes([value]) >= 0
 
 

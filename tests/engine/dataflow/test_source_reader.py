@@ -23,7 +23,7 @@ from tests.support.given import quick
 from tests.support.sync import Gate, in_background
 
 
-class Inlet:
+class CollectingInput:
     """A first stage that passes everything on at once, unless it has a channel."""
 
     batch_size: int | None = None
@@ -77,7 +77,7 @@ class FakeRun(FakeContext):
         self.closed = False
         self.chunks: list[Chunk] = []
         self.in_flight = InFlightLimit(limit)
-        self.router = Router([Inlet(self)], self._complete)
+        self.router = Router([CollectingInput(self)], self._complete)
         self.sink_writer: Any = FakeSinkWriter()
         self.committed = {chunk_id(index): _committed(source, index, chunk_size) for index in skip}
         self._chunk_size = chunk_size

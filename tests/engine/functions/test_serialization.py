@@ -38,7 +38,7 @@ def dag_module() -> Iterator[Callable[[str], Any]]:
 
 
 def in_another_process(data: bytes, item: Any, tmp_path: Path) -> str:
-    """Load what was shipped in a fresh interpreter, call it there."""
+    """Load the serialized function in a fresh interpreter and call it there."""
     (tmp_path / "code").write_bytes(data)
     program = "import pickle,sys;print(pickle.load(open(sys.argv[1],'rb')).bind().call(int(sys.argv[2])))"
     command = [sys.executable, "-c", program, str(tmp_path / "code"), str(item)]

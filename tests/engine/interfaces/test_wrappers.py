@@ -1,4 +1,4 @@
-"""What stands around another sink or source hands everything on: what it forgets, that one never hears of."""
+"""A sink or source around another one passes every call on; a method that it forgets would never reach the other."""
 
 from __future__ import annotations
 

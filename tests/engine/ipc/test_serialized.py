@@ -1,4 +1,4 @@
-"""Values that travel unopened between two process stages come out equal, and large bytes travel beside the pickle."""
+"""Values that stay serialized between two process stages come out equal, and large bytes travel outside the pickle."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VALUES: list[Any] = [
 
 
 def across(value: Any) -> Any:
-    """Over a process border: pickled with its buffers beside, and back."""
+    """Over a process border and back: pickled, with its buffers out of band."""
     payload, buffers = wire.dump(value)
     return pickle.loads(payload, buffers=[bytearray(buffer) for buffer in buffers])
 
@@ -73,7 +73,7 @@ def test_the_weight_of_a_sealed_value_is_that_of_its_parts() -> None:
     assert SerializedValue(b"12345", [bytearray(10), b"x" * 5]).nbytes == 20
 
 
-def test_only_large_bytes_go_beside_the_pickle() -> None:
+def test_only_large_bytes_travel_outside_the_pickle() -> None:
     values = [b"x" * SHARED_FROM, b"small", bytearray(SHARED_FROM), "text"]
 
     payload, buffers = wire.dump(out_of_band(values))

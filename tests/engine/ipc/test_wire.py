@@ -1,4 +1,4 @@
-"""Frames: whatever is sent arrives, in any pieces, in place or beside, and places come back."""
+"""Frames: whatever is sent arrives, in any pieces, in shared memory or in the stream, and memory is given back."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_large_buffers_do_not_travel_through_the_socket(line: Line) -> None:
     assert contents(line.transfer()) == (wire.WORK, 1, b"payload", [b"x" * SHARED_FROM, b"y" * (SHARED_FROM - 1)])
 
 
-def test_with_a_full_arena_buffers_travel_beside_and_arrive_all_the_same(line: Line) -> None:
+def test_with_a_full_arena_buffers_travel_in_the_stream_and_arrive_all_the_same(line: Line) -> None:
     sent = [bytes([number]) * (SIZE // 4) for number in range(7)]
     line.send(1, b"", sent)
 
@@ -167,7 +167,7 @@ def test_the_other_side_gone_is_the_end_of_file(line: Line) -> None:
 
 
 @pytest.mark.parametrize("by_value", [False, True])
-def test_values_are_dumped_and_loaded_with_their_arrays_beside(line: Line, by_value: bool) -> None:
+def test_values_are_dumped_and_loaded_with_their_arrays_out_of_band(line: Line, by_value: bool) -> None:
     value = {"large": np.arange(50_000), "small": np.ones(3), "text": "x" * 100}
 
     payload, buffers = wire.dump(value, by_value=by_value)
@@ -185,8 +185,8 @@ def test_values_are_dumped_and_loaded_with_their_arrays_beside(line: Line, by_va
     assert line.forth.receiver.released == [0]
 
 
-# Fails today: struct.error, because a frame's header has sixteen bits for the number of its buffers, and every array is
-# one, however small. In a worker that error ends the process, and a good result becomes a dead letter.
+# An earlier version raised struct.error: a frame's header had sixteen bits for the number of its buffers, and each array
+# is one, however small. In a worker that error ended the process, and a good result became a dead letter.
 def test_a_message_may_hold_any_number_of_small_arrays() -> None:
     memory = mmap.mmap(-1, 4096)
     outbox = wire.Outbox(Sender(memory), Receiver(memory))

@@ -84,7 +84,7 @@ def test_distinct_causes_are_capped_and_still_all_counted() -> None:
     assert sum(each.count for each in listed) == causes.total == 5_000
 
 
-# Fails today: the line of the many is labelled with the text and place of the first one that did not fit, and reads as
+# In an earlier version the line of the many had the text and place of the first cause that did not fit, and read as
 # if thousands of failures had that one cause.
 def test_the_line_of_the_further_causes_does_not_name_one_of_them() -> None:
     causes = Causes()
@@ -126,7 +126,7 @@ class NoText(Exception):
     __str__ = None  # type: ignore[assignment]
 
 
-# Fails today for Quitter: only an Exception is caught there, and what escapes ends the worker.
+# In an earlier version Quitter ended the worker: only an Exception was caught there.
 @pytest.mark.parametrize("error", [Mute(), NoText(), Quitter()], ids=lambda error: type(error).__name__)
 def test_an_error_that_cannot_be_shown_is_counted_all_the_same(error: Exception) -> None:
     causes = Causes()

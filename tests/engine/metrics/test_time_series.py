@@ -32,7 +32,7 @@ def test_bounded_and_true(steps: list[int], points: int) -> None:
         before = at
 
 
-def test_of_two_neighbours_a_gauge_keeps_the_larger_and_a_sum_the_later() -> None:
+def test_of_two_neighbors_a_gauge_keeps_the_larger_and_a_sum_the_later() -> None:
     series: Series[str] = Series(lambda name: name == "gauge", 4)
     for at, gauge in enumerate([1, 9, 2, 3]):
         series.add(at, {"gauge": gauge, "sum": at})

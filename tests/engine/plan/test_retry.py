@@ -45,7 +45,7 @@ def test_no_pause_is_negative_or_beyond_the_bound(attempt: int, backoff: float, 
     assert 0 <= retry.pause(attempt) <= most
 
 
-# Fails today for the last: 2**1500 is too large for a float, which is taken for "the longest pause".
+# The last one: 2**1500 is too large for a float, which must not count as "the longest pause".
 @pytest.mark.parametrize("attempt", [1, 2, 1000, 1500])
 def test_no_backoff_is_no_pause(attempt: int) -> None:
     assert Retry(5000, backoff=0, jitter=False).pause(attempt) == 0.0

@@ -292,7 +292,7 @@ def test_a_template_is_declared_and_refused_where_nobody_renders_it(field: str) 
         Pipeline([1], [stage], ListSink()).run()
 
 
-def test_what_is_no_template_beside_one_is_checked_at_once() -> None:
+def test_values_next_to_a_template_are_checked_at_once() -> None:
     refuses("timeout", "more than 0", workers="{{ params.workers }}", timeout=0)
     refuses("retry", "give a Retry", workers="{{ params.workers }}", retry=3)
 

@@ -63,7 +63,7 @@ def look_around(item: int) -> tuple[bool, bool, set[str]]:
     return gc.isenabled(), bool(mine), mine & sockets_of(os.getppid())
 
 
-def test_worker_collects_garbage_and_holds_no_socket_of_the_nursery() -> None:
+def test_worker_collects_garbage_and_holds_no_socket_of_the_fork_server() -> None:
     """A copy in a worker, or in what a worker starts, would hide the fork server's end from the task."""
     ran = run_pipeline(range(4), [Stage(look_around, kind="process", workers=2)])
 

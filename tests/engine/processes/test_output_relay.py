@@ -274,7 +274,7 @@ def test_long_texts_are_cut(clock: FakeTime) -> None:
     assert len(sent[0][2]) == 8000
 
 
-# Fails today: the text arrives as "INFO:units.flood:record number 0", level and name a second time.
+# In an earlier version the text arrived as "INFO:units.flood:record number 0", with level and name a second time.
 def test_a_record_of_a_worker_reads_as_it_was_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         run_pipeline([1], [Stage(log_much, kind="process", workers=1)], ListSink())
@@ -284,7 +284,7 @@ def test_a_record_of_a_worker_reads_as_it_was_logged(caplog: pytest.LogCaptureFi
     assert logged.getMessage() == "[log_much/1] record number 0"
 
 
-# Fails today: drops are told with the next record that passes; those after the last one are never told.
+# An earlier version reported drops with the next record that passed, so it never reported those after the last one.
 def test_every_record_of_a_worker_is_passed_on_or_counted_as_dropped(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         run_pipeline([2000], [Stage(log_much, kind="process", workers=1)], ListSink())

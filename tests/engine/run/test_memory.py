@@ -155,11 +155,11 @@ def test_a_call_far_over_the_limit_is_ended_and_the_limit_and_bytes_are_named() 
 
     assert ran.error is None
     assert ran.rows == [0, 2]
-    (letter,) = ran.dead_letters
-    assert letter.position == 1
-    assert letter.cause.startswith("WorkerLost: ")
-    assert f"memory_limit={100 * MB:,}" in letter.cause
-    held = int(letter.cause.split("ended at ")[1].split(" bytes")[0].replace(",", ""))
+    (dead_letter,) = ran.dead_letters
+    assert dead_letter.position == 1
+    assert dead_letter.cause.startswith("WorkerLost: ")
+    assert f"memory_limit={100 * MB:,}" in dead_letter.cause
+    held = int(dead_letter.cause.split("ended at ")[1].split(" bytes")[0].replace(",", ""))
     assert held > HARD * 100 * MB
     assert ran.report.stages[0].workers_lost == 1
 

@@ -113,8 +113,8 @@ def test_an_item_with_rows_and_a_failure_is_dead_lettered_once() -> None:
 
     assert ran.error is None
     assert (ran.report.items_dead_lettered, ran.report.items_committed) == (1, 4)
-    assert [letter.position for letter in ran.dead_letters] == [2, 2]
-    assert [letter.item for letter in ran.dead_letters] == [(2, 0), (2, 2)]
+    assert [each.position for each in ran.dead_letters] == [2, 2]
+    assert [each.item for each in ran.dead_letters] == [(2, 0), (2, 2)]
     assert (2, 1) in ran.rows
     assert ran.report.rows_committed == 13
 
@@ -182,7 +182,7 @@ def test_a_drop_in_a_batch_keeps_the_places_of_the_others() -> None:
 
 
 def test_a_thread_that_was_given_up_makes_no_further_calls() -> None:
-    """The rest of its hand went to others: when it comes back it must not do those calls a second time."""
+    """The rest of its dispatch went to others: when it returns, it must not make those calls a second time."""
     calls: list[int] = []
     left: list[threading.Thread] = []
     gate = Gate()

@@ -193,7 +193,7 @@ class ReadyWhenMet:
         return item
 
 
-def test_the_successor_of_a_worker_that_was_dismissed_meanwhile_leaves_too(tmp_path: Path) -> None:
+def test_the_successor_of_a_worker_that_was_retired_meanwhile_ends_too(tmp_path: Path) -> None:
     """Else there would be one more worker than the stage has, and with each such time another one."""
     function = ReadyWhenMet(Once(str(tmp_path / "once")), Meeting.at(tmp_path / "meeting"))
     rest, stop, sink = Gate(), StopToken(), ListSink()
@@ -202,7 +202,7 @@ def test_the_successor_of_a_worker_that_was_dismissed_meanwhile_leaves_too(tmp_p
         yield 0
         rest.pass_through()
 
-    def dismiss_the_first() -> None:
+    def retire_the_first() -> None:
         first, second = _wait_for_slots(run, 2)
         run.stages[0].channel.retire(1)
         first.thread.join(PIPELINE_TIMEOUT)
@@ -215,7 +215,7 @@ def test_the_successor_of_a_worker_that_was_dismissed_meanwhile_leaves_too(tmp_p
     left: list[bool] = []
     stage = Stage(function, name="s", kind="process", workers=1, worker_lifespan=1)
     run = Run(Pipeline(items, [stage], sink), sink, stop=stop)
-    with in_background(dismiss_the_first), pytest.raises(RunStopped):
+    with in_background(retire_the_first), pytest.raises(RunStopped):
         run.execute()
 
     assert left == [False, False]
@@ -256,7 +256,7 @@ def test_a_rate_limit_counts_the_items_of_batches() -> None:
     assert sorted(ran.rows) == list(range(40))
 
 
-# Fails today: an inline stage has a channel of its own making, without the rate; the limit is silently not kept.
+# In an earlier version an inline stage made a channel of its own, without the rate, and ignored the limit silently.
 def test_a_rate_limit_of_an_inline_stage_is_kept_or_refused() -> None:
     clock = Clock()
 
@@ -348,22 +348,22 @@ def test_what_a_worker_has_answered_before_it_died_is_not_done_again(tmp_path: P
 
 
 def _kill_with_unread_answers(run: Run, called: Callable[[], set[int]]) -> None:
-    (slot,) = (slot for slot in run.pool._workers if isinstance(slot, process.ProcessWorker))
+    (worker,) = (each for each in run.pool._workers if isinstance(each, process.ProcessWorker))
     clock, next_channel = Clock(), run.stages[1].channel
     while True:  # what a worker has done only shows in the memory it shares
         with next_channel._lock:  # one that has been let in still counts as waiting until it is awake
             blocked = next_channel._writers_waiting and next_channel.items >= next_channel.capacity
-        flight = list(slot._in_flight)
+        flight = list(worker._in_flight)
         # It is idle for a moment more when it has taken a message: so look first whether it has done the calls of it.
         if blocked and flight and called().issuperset(flight[-1].dispatch[-1].values):
-            state, sequence, _ = slot._connection.process.position()
+            state, sequence, _ = worker._connection.process.position()
             if state == IDLE and sequence == flight[-1].sequence:
                 break
         assert clock.seconds < PIPELINE_TIMEOUT
         time.sleep(0.001)
-    worker = psutil.Process(slot.pid)
-    worker.kill()
-    while worker.status() != psutil.STATUS_ZOMBIE:
+    child = psutil.Process(worker.pid)
+    child.kill()
+    while child.status() != psutil.STATUS_ZOMBIE:
         assert clock.seconds < PIPELINE_TIMEOUT
         time.sleep(0.001)
 
@@ -371,13 +371,13 @@ def _kill_with_unread_answers(run: Run, called: Callable[[], set[int]]) -> None:
 # -- the fork server ---------------------------------------------------------------------------------------------------
 
 
-def kill_the_nursery(item: int) -> int:
+def kill_the_fork_server(item: int) -> int:
     os.kill(os.getppid(), signal.SIGKILL)
     signal.pause()
     return item
 
 
-def test_a_stop_while_the_nursery_is_started_again_is_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_while_the_fork_server_restarts_is_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody ended the whole process group: what was asked for is told, not what broke meanwhile."""
     stop, starts, start = StopToken(), itertools.count(), ForkServerClient.start
 
@@ -390,11 +390,11 @@ def test_a_stop_while_the_nursery_is_started_again_is_a_stop(monkeypatch: pytest
     monkeypatch.setattr(ForkServerClient, "start", begin)
 
     with pytest.raises(RunStopped, match="the whole group was ended"):
-        Pipeline(range(9), [Stage(kill_the_nursery, kind="process", workers=1)], ListSink()).run(stop=stop)
+        Pipeline(range(9), [Stage(kill_the_fork_server, kind="process", workers=1)], ListSink()).run(stop=stop)
     assert next(starts) == 2
 
 
-def test_a_nursery_that_dies_just_after_it_has_forked_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_server_that_dies_just_after_a_fork_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker has been collected before anybody could look at it; nothing of it is left, and no work is lost."""
     opened, pidfd_open = itertools.count(), os.pidfd_open
 
@@ -411,7 +411,7 @@ def test_a_nursery_that_dies_just_after_it_has_forked_is_started_again(monkeypat
     assert ran.report.warnings == ["the fork server died and was started again"]
 
 
-def test_a_nursery_that_died_when_the_run_was_over_is_cleared_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_server_that_dies_after_the_run_is_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new one is asked for, but the run ends before anybody starts it: what is left of the old one must go, too."""
     killed: list[ForkServerClient] = []
 

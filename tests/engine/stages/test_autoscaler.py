@@ -212,7 +212,7 @@ def test_a_decision_is_plain_json() -> None:
 
 
 class VirtualStage(Line):
-    """A stage in virtual time with calls without end: each worker makes one after the other, as the engine books them.
+    """A stage in virtual time with calls without end: each worker makes one after the other, as the engine counts them.
 
     :param service: seconds of one call when so many workers are at work.
     """
@@ -255,8 +255,8 @@ def test_a_stage_of_short_waits_is_at_its_most_within_three_seconds(milliseconds
     assert stage.run(3.0) == [1, 2, 4, 8]
 
 
-# Fails today: the rate before growing is taken from one look. With calls longer than a look, that is the very look in
-# which calls happened to end, so it is far too high, and growth that doubled the throughput is taken back.
+# An earlier version took the rate before growing from one sample. With calls longer than a sample, that is the sample in
+# which calls happened to end: it was far too high, and growth that doubled the throughput was undone.
 @pytest.mark.parametrize("milliseconds", [170, 300, 1000, 2500])
 def test_a_stage_of_long_waits_grows_too(milliseconds: int) -> None:
     stage = VirtualStage(lambda workers: milliseconds / 1000, 1, 8)

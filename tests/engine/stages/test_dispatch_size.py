@@ -11,7 +11,7 @@ from tests.support.given import quick
 
 
 def settled(each: float, *, target: float = 0.008, workers: int = 2, dispatches: int = 60) -> DispatchSizer:
-    """After many hands of calls that take ``each`` seconds."""
+    """After many dispatches of calls that take ``each`` seconds."""
     grouping = DispatchSizer(target, workers)
     for _ in range(dispatches):
         grouping.observe(grouping.size, grouping.size * each)

@@ -14,7 +14,7 @@ from airflow_parallel_provider.engine.dataflow.router import Router
 from airflow_parallel_provider.engine.functions.outcome import Outcome
 from airflow_parallel_provider.engine.metrics.failure_causes import Causes
 from airflow_parallel_provider.engine.stages.stage_run import LIGHT_BYTES, StageRun
-from tests.support.fakes import FakeContext, Weighty
+from tests.support.fakes import FakeContext, Sized
 
 MICROSECOND, SECOND = 1_000, 1_000_000_000
 
@@ -41,7 +41,7 @@ def keep(value: Any) -> Any:
 
 
 def after(dispatches: int, *, each_ns: int, result: Any = 1, **stage: Any) -> tuple[StageRun, FakeRun]:
-    """A stage of two workers after so many hands, each of what it wants to take, each call of so many nanoseconds."""
+    """A stage of two workers after so many dispatches of the size it chooses; each call takes so many nanoseconds."""
     run = FakeRun()
     made = StageRun(0, Stage(keep, workers=2, **stage), run, run.in_flight, in_order=False)
     router = Router([made], lambda _: None)
@@ -76,7 +76,7 @@ def test_slow_items_get_none() -> None:
 
 
 def test_fast_functions_with_large_results_get_little() -> None:
-    large = Weighty(1 << 20)
+    large = Sized(1 << 20)
 
     stage, run = after(12, each_ns=MICROSECOND, result=large)
 

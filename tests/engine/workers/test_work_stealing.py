@@ -78,7 +78,7 @@ class TwoSides:
         self.answers: list[tuple[int, Outcome]] = []
         self.worker = greenlet(self._work)
         link: Any = SimpleNamespace(page=self.page)
-        self.recaller = greenlet(lambda: reclaim_calls(self.stage, link, self.flight))
+        self.reclaimer = greenlet(lambda: reclaim_calls(self.stage, link, self.flight))
 
     def _work(self) -> None:
         batched = self.stage.stage.batched
@@ -114,9 +114,9 @@ class TwoSides:
         return values
 
     def play(self, plan: tuple[int, ...]) -> tuple[int, ...]:
-        """Let the worker make ``plan[i]`` steps before the i-th step of the recall; return the plan as it was played.
+        """Let the worker make ``plan[i]`` steps before the i-th step of the reclaiming; return the plan as played.
 
-        What comes after the plan's end: the recall goes on at once, then the worker.
+        What comes after the plan's end: the reclaiming goes on at once, then the worker.
         """
         played = []
         for at in range(100):
@@ -127,9 +127,9 @@ class TwoSides:
                     break
                 self.worker.switch()
             played.append(steps)
-            if self.recaller.dead:
+            if self.reclaimer.dead:
                 break
-            self.recaller.switch()
+            self.reclaimer.switch()
         while not self.worker.dead:
             self.worker.switch()
         return tuple(played)
@@ -147,8 +147,8 @@ def dispatches(*, batched: bool) -> list[Dispatch]:
 
 
 def interleavings(most_breaks: int) -> Iterator[tuple[int, ...]]:
-    """Plans with the worker coming in at so many places of the recall at most, for any number of steps."""
-    reads = 8  # of the recall, its very beginning included
+    """Plans with the worker coming in at so many places of the reclaiming at most, for any number of steps."""
+    reads = 8  # of the reclaiming, its very beginning included
     length = 40  # more than all steps of the worker
 
     def extend(plan: tuple[int, ...], left: int) -> Iterator[tuple[int, ...]]:
@@ -164,7 +164,7 @@ def interleavings(most_breaks: int) -> Iterator[tuple[int, ...]]:
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_no_call_is_lost_and_none_counted_twice(batched: bool) -> None:
-    """Every place where the recall may begin, with the worker coming in between at any one place, for any number of
+    """Every place where the reclaiming may begin, with the worker coming in between at any one place, for any number of
     steps."""
     seen: set[tuple[int, ...]] = set()
     endings: Counter[int] = Counter()
@@ -209,13 +209,13 @@ def test_a_worker_held_up_in_its_first_call_keeps_only_that() -> None:
     sides = TwoSides(dispatches(batched=False), batched=False)
     while super(Page, sides.page).__getitem__(STATE) != RUNNING:
         sides.worker.switch()
-    for _ in range(5):  # past the look at what was recalled, into the first call
+    for _ in range(5):  # past the look at what was reclaimed, into the first call
         if not sides.made:
             sides.worker.switch()
     assert sides.made == ["a"]
 
-    while not sides.recaller.dead:
-        sides.recaller.switch()
+    while not sides.reclaimer.dead:
+        sides.reclaimer.switch()
 
     assert sides.put_back == ["b", "c", "d", "e"]
     assert [message.remaining for message in sides.flight] == [1, 0]
@@ -270,7 +270,7 @@ def test_what_was_neither_made_nor_taken_back_goes_back() -> None:
     assert flat(put_back) == ["b", "c"]
 
 
-def test_single_calls_are_the_calls_of_all_parcels() -> None:
+def test_single_calls_are_the_calls_of_all_bundles() -> None:
     made = single_calls([calls("a", "b"), calls("c")], batched=False)
 
     assert [bundle.values for bundle in made] == [["a"], ["b"], ["c"]]

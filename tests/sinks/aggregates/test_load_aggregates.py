@@ -1,4 +1,4 @@
-"""Figures over a load: kept with each chunk, merged on reading, told in the report."""
+"""Aggregates of a load: kept with each chunk, merged when they are read, shown in the report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.children import Child, killing_hook
 from tests.support.databases import OWN, SPEC, SqliteDatabase, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
-OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
+OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
 WANTED = {
     "orders": "count",
     "revenue": "sum(price)",
@@ -72,7 +72,7 @@ def attempt(database: TestDatabase, number: int, cls: Any = None, chunks: int = 
 
 
 @on_each_database
-def test_figures_are_those_of_all_rows(database: TestDatabase) -> None:
+def test_aggregates_are_those_of_all_rows(database: TestDatabase) -> None:
     found = attempt(database, 1)
 
     assert {name: found[name] for name in expected(4)} == expected(4)
@@ -84,7 +84,7 @@ def test_figures_are_those_of_all_rows(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("point", ["after_claim", "after_rows", "before_commit", "after_commit"])
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_no_retry_counts_twice(database: TestDatabase, point: str) -> None:
     Child(lambda: attempt(database, 1, killing_hook(2, point))).wait()
 
@@ -94,7 +94,7 @@ def test_no_retry_counts_twice(database: TestDatabase, point: str) -> None:
 
 
 @on_two_databases
-def test_rejected_rows_are_in_no_figure(database: TestDatabase) -> None:
+def test_rejected_rows_are_in_no_aggregate(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} (id INTEGER NOT NULL PRIMARY KEY, price FLOAT)")
     wanted = {"n": "count", "sum": "sum(price)"}
     with database.opened(aggregates=wanted, validate=lambda row: row["price"] != 9, max_rejected=9) as hook:
@@ -104,7 +104,7 @@ def test_rejected_rows_are_in_no_figure(database: TestDatabase) -> None:
 
 
 @on_two_databases
-def test_figure_of_a_column_that_has_none_is_refused(database: TestDatabase) -> None:
+def test_aggregate_of_a_column_that_has_none_is_refused(database: TestDatabase) -> None:
     complaint = r"aggregates\['sum'\]: sum\(name\) cannot take values of type str"
     with database.opened(aggregates={"sum": "sum(name)"}) as hook, pytest.raises(SchemaMismatch, match=complaint):
         hook.write_chunk("00000000", [{"name": "secret"}])
@@ -123,7 +123,7 @@ def test_values_without_an_order_are_refused(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_integers_that_no_float_holds_are_infinite_in_figures(database: TestDatabase) -> None:
+def test_integers_that_no_float_holds_are_infinite_in_aggregates(database: TestDatabase) -> None:
     wanted = {"sum": "sum(n)", "mean": "mean(n)", "spread": "variance(n)", "half": "quantiles(n, 0.5)"}
     with database.opened(aggregates=wanted) as hook:
         hook.write_chunk("00000000", [{"n": 10**400}, {"n": -1}])
@@ -142,7 +142,7 @@ def test_another_declaration_is_another_load(database: TestDatabase) -> None:
 
 
 @on_two_databases
-def test_no_figures_no_cost(database: TestDatabase) -> None:
+def test_no_aggregates_no_cost(database: TestDatabase) -> None:
     with database.opened() as hook:
         hook.write_chunk("00000000", [{"id": 1}])
         assert hook.aggregates() == {}
@@ -171,7 +171,7 @@ def pipeline(tolerance: float, **options: Any) -> Pipeline:
     return Pipeline(range(50), [Stage(order)], sink, chunk_size=8, tolerance=tolerance, load_key="nightly")
 
 
-def test_report_tells_figures_and_rejected_rows(warehouse: SqliteDatabase, caplog: pytest.LogCaptureFixture) -> None:
+def test_report_shows_aggregates_and_rejected_rows(warehouse: SqliteDatabase, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         report = pipeline(10).run()
 
@@ -209,7 +209,7 @@ def test_max_rejected_is_a_limit_of_its_own(warehouse: SqliteDatabase) -> None:
         pipeline(1.0, max_rejected=9).run()
 
 
-def test_shown_figures_are_small_and_plain() -> None:
+def test_aggregates_in_the_report_are_small_and_plain() -> None:
     many = {number: number / 2 for number in range(500)}
     shown = report_view({f"f{n}": many for n in range(20)} | {"x": float("nan"), "d": Decimal("1.50"), "t": date.max})
 
@@ -218,7 +218,7 @@ def test_shown_figures_are_small_and_plain() -> None:
     assert (shown["x"], shown["d"], shown["t"]) == (None, "1.50", "9999-12-31")
 
 
-def test_declared_figures_survive_a_copy() -> None:
+def test_declared_aggregates_survive_a_copy() -> None:
     one = SinkTable("t", conn_id="c", aggregates={"n": Aggregate("count", by="x")})
 
     assert dataclasses.replace(one, table="u").declared_aggregates == one.declared_aggregates  # type: ignore[type-var]  # not a dataclass, but like one

@@ -13,7 +13,7 @@ from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkE
 from tests.support.databases import GENERIC, OWN, SPEC, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
-OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
+OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
 
 
 def numbered(*ids: int) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def test_view_that_takes_no_rows_is_told(database: TestDatabase) -> None:
         database.execute(f"DROP VIEW {database.place('scores')}")
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_value_for_a_column_that_the_database_works_out_is_refused(database: TestDatabase) -> None:
     stored = "" if database.name == "duckdb" else "STORED"
     database.execute(
@@ -158,10 +158,10 @@ def test_declared_table_is_there_even_when_nothing_comes(database: TestDatabase)
 
 
 def test_dead_letters_come_with_their_chunk(database: TestDatabase) -> None:
-    letter = DeadLetter(1, "score", "ValueError: \x00 \ud800 bad", 3, "Traceback ...\x00", {"id": 1, "tags": ("a",)})
+    early = DeadLetter(1, "score", "ValueError: \x00 \ud800 bad", 3, "Traceback ...\x00", {"id": 1, "tags": ("a",)})
     late = DeadLetter(1, "save", "KeyError: 'x'", 1, "", None)
     with database.opened() as hook:
-        receipt = hook.write_chunk("00000000", numbered(2), items=2, dead_letters=[letter, late])
+        receipt = hook.write_chunk("00000000", numbered(2), items=2, dead_letters=[early, late])
 
     found = database.rows(
         "scores__dead_letters", "number, chunk_id, load_key, position, stage, cause, attempts, traceback, item"
@@ -177,11 +177,11 @@ def test_dead_letters_come_with_their_chunk(database: TestDatabase) -> None:
 
 @on_each_database
 def test_dead_letters_are_gone_with_their_chunk(database: TestDatabase) -> None:
-    letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
+    dead_letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
     with database.opened() as hook:
         hook.write_chunk("00000000", numbered(1))
         with pytest.raises(SchemaMismatch):
-            hook.write_chunk("00000001", [{"id": 2, "score": b"?"}], first_position=100, dead_letters=[letter])
+            hook.write_chunk("00000001", [{"id": 2, "score": b"?"}], first_position=100, dead_letters=[dead_letter])
         hook.write_chunk("00000002", numbered(3), first_position=200)
 
     assert database.rows("scores__dead_letters") == []
@@ -191,9 +191,9 @@ def test_dead_letters_are_gone_with_their_chunk(database: TestDatabase) -> None:
 
 @on_two_databases
 def test_dead_letters_may_be_counted_only(database: TestDatabase) -> None:
-    letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
+    dead_letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
     with database.opened(dead_letters=None) as hook:
-        hook.write_chunk("00000000", [], items=1, dead_letters=[letter])
+        hook.write_chunk("00000000", [], items=1, dead_letters=[dead_letter])
 
     assert database.ledger() == [("00000000", 1, 0, 1, 1)]
     assert not database.exists("scores__dead_letters")
@@ -260,9 +260,9 @@ def test_ledger_of_a_table_that_is_gone_is_refused(database: TestDatabase) -> No
 
 @on_two_databases
 def test_discarded_load_is_loaded_again(database: TestDatabase) -> None:
-    letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
+    dead_letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
     with database.opened() as hook:
-        hook.write_chunk("00000000", numbered(1), dead_letters=[letter])
+        hook.write_chunk("00000000", numbered(1), dead_letters=[dead_letter])
         hook.write_chunk("00000001", numbered(2), first_position=100)
 
     with database.hook() as hook:
@@ -350,7 +350,7 @@ def test_table_that_is_there_wins(database: TestDatabase) -> None:
     assert database.rows(columns="id, score, extra") == [(1, 2.0, "x")]
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_merge_updates_and_inserts_and_the_last_of_equal_keys_wins(database: TestDatabase) -> None:
     options: dict[str, Any] = {"write_disposition": "merge", "primary_key": ["id"]}
     with database.opened(**options) as hook:
@@ -365,7 +365,7 @@ def test_merge_updates_and_inserts_and_the_last_of_equal_keys_wins(database: Tes
     assert receipt.rows == 3
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_merge_of_columns_that_are_all_key(database: TestDatabase) -> None:
     with database.opened(write_disposition="merge", primary_key=["a", "b"]) as hook:
         hook.write_chunk("00000000", [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}])
@@ -374,7 +374,7 @@ def test_merge_of_columns_that_are_all_key(database: TestDatabase) -> None:
     assert database.rows(order="1, 2") == [(1, "x"), (1, "y"), (2, "x")]
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_merge_leaves_columns_alone_that_no_row_names(database: TestDatabase) -> None:
     options: dict[str, Any] = {"write_disposition": "merge", "primary_key": ["id"]}
     with database.opened(**options) as hook:
@@ -384,7 +384,7 @@ def test_merge_leaves_columns_alone_that_no_row_names(database: TestDatabase) ->
     assert database.rows(columns="id, score, note") == [(1, 9.5, "keep")]
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_merge_needs_the_key_in_the_table(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} (id INTEGER, score FLOAT)")
 
@@ -395,7 +395,7 @@ def test_merge_needs_the_key_in_the_table(database: TestDatabase) -> None:
         hook.open(SPEC)
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_merge_takes_a_unique_index_as_key(database: TestDatabase) -> None:
     database.execute(
         f"CREATE TABLE {database.place('scores')} (id INTEGER, score FLOAT)",

@@ -17,7 +17,7 @@ from tests.support.children import KILLED, Child, attempt, everything, killing_h
 from tests.support.databases import OWN, QUEUEING, SPEC, SqliteDatabase, TestDatabase, on_each_database
 
 pytestmark = pytest.mark.airflow
-OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
+OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
 LOCKS = pytest.mark.parametrize("database", QUEUEING, indirect=True)
 POINTS = ["after_claim", "after_rows", "before_commit", "after_commit"]
 CHUNKS, SIZE = 5, 20
@@ -38,7 +38,7 @@ def test_killed_attempt_is_gone_on_with(database: TestDatabase, point: str) -> N
     assert [row[2] for row in database.ledger()] == [SIZE] * CHUNKS
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_killed_while_merging(database: TestDatabase) -> None:
     options: dict[str, Any] = {"write_disposition": "merge", "primary_key": "id"}
     first = Child(lambda: attempt(database, CHUNKS, SIZE, 1, killing_hook(2, "before_commit"), **options))

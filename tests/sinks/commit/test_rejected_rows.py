@@ -20,7 +20,7 @@ from tests.support.children import KILLED, Child, killing_hook
 from tests.support.databases import OWN, SPEC, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
-OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
+OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
 
 
 def positive(row: dict[str, Any]) -> Any:
@@ -210,7 +210,7 @@ def test_rows_only_the_database_refuses_are_found(database: TestDatabase) -> Non
     database.execute(f"CREATE TABLE {database.place('scores')} {STRICT}")
     rows = prices(*range(1, 101))
     rows[17]["price"] = -5  # the CHECK
-    rows[40]["id"] = 39  # collides with its neighbour
+    rows[40]["id"] = 39  # collides with its neighbor
     rows[63]["price"] = None
     rows[99]["price"] = "secret"  # refused before the database sees it
 
@@ -232,7 +232,7 @@ def test_rows_only_the_database_refuses_are_found(database: TestDatabase) -> Non
     ]
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_rows_a_merge_refuses_are_found(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} {STRICT}")
     options: dict[str, Any] = {"write_disposition": "merge", "primary_key": "id", "max_rejected": 1}
@@ -295,7 +295,7 @@ def drawn_rows(draw: random.Random) -> Iterator[list[dict[str, Any]]]:
         yield [{"id": ids[n], "price": draw.choice([1, 2, -1, None])} for n in range(chunk * 15, chunk * 15 + 15)]
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 @pytest.mark.parametrize("seed", range(3))
 def test_each_row_ends_in_exactly_one_of_the_two_tables(database: TestDatabase, seed: int) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} {STRICT}")
@@ -321,7 +321,7 @@ def test_each_row_ends_in_exactly_one_of_the_two_tables(database: TestDatabase, 
 
 
 @pytest.mark.parametrize("point", ["after_claim", "after_rows", "before_commit", "after_commit"])
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_rejected_rows_are_there_once_when_killed(database: TestDatabase, point: str) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} {STRICT}")
 
@@ -362,7 +362,7 @@ def test_declarations_that_cannot_be_right(arguments: dict[str, Any], complaint:
         SinkTable("t", conn_id="warehouse", **arguments)
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_no_row_is_rejected_because_the_table_is_gone(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped when the chunk has failed as a whole and its rows are about to be tried one by one."""
     try_alone = ChunkCommitter._attempt_row_by_row

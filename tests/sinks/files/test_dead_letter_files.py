@@ -18,7 +18,7 @@ from tests.support.databases import SPEC, SqliteDatabase
 pytestmark = pytest.mark.airflow
 
 
-def letter(number: int, item: Any = None) -> DeadLetter:
+def dead_letter(number: int, item: Any = None) -> DeadLetter:
     return DeadLetter(number, "parse", "ValueError: no", 2, "Traceback", (number, b"x") if item is None else item)
 
 
@@ -29,9 +29,9 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def test_a_file_for_each_chunk_that_has_some(sqlite: SqliteDatabase, tmp_path: Path) -> None:
     files = DeadLetterFiles(str(tmp_path / "dead"))
     with sqlite.opened(dead_letters=files, dead_letter_length=300) as hook:
-        hook.write_chunk("00000000", [], items=2, dead_letters=[letter(0), letter(1, "y" * 400)])
+        hook.write_chunk("00000000", [], items=2, dead_letters=[dead_letter(0), dead_letter(1, "y" * 400)])
         hook.write_chunk("00000001", [{"id": 1}], first_position=2)
-        hook.write_chunk("00000002", [], items=1, first_position=3, dead_letters=[letter(3)])
+        hook.write_chunk("00000002", [], items=1, first_position=3, dead_letters=[dead_letter(3)])
 
     found = lines(tmp_path / "dead")
     assert len(list((tmp_path / "dead").iterdir())) == 2
@@ -48,7 +48,7 @@ def test_a_file_for_each_chunk_that_has_some(sqlite: SqliteDatabase, tmp_path: P
 
 
 @pytest.mark.parametrize("point", ["before_commit", "after_commit"])
-def test_killed_try_leaves_no_letter_twice(sqlite: SqliteDatabase, tmp_path: Path, point: str) -> None:
+def test_killed_try_leaves_no_dead_letter_twice(sqlite: SqliteDatabase, tmp_path: Path, point: str) -> None:
     files = DeadLetterFiles(str(tmp_path / "dead"))
 
     def attempt(failed: list[DeadLetter], cls: Any = None) -> None:
@@ -56,7 +56,7 @@ def test_killed_try_leaves_no_letter_twice(sqlite: SqliteDatabase, tmp_path: Pat
             if "00000000" not in hook.open(SPEC):
                 hook.write_chunk("00000000", [{"id": 9}], items=2, dead_letters=failed)
 
-    assert Child(lambda: attempt([letter(0)], killing_hook(1, point))).wait() == KILLED
+    assert Child(lambda: attempt([dead_letter(0)], killing_hook(1, point))).wait() == KILLED
     assert [each["position"] for each in lines(tmp_path / "dead")] == [0]
     attempt([])  # this time nothing fails
 
@@ -66,7 +66,7 @@ def test_killed_try_leaves_no_letter_twice(sqlite: SqliteDatabase, tmp_path: Pat
 def test_discard_takes_the_files_of_the_load_along(sqlite: SqliteDatabase, tmp_path: Path) -> None:
     files = DeadLetterFiles(str(tmp_path / "dead"))
     with sqlite.opened(dead_letters=files) as hook:
-        hook.write_chunk("00000000", [], items=1, dead_letters=[letter(0)])
+        hook.write_chunk("00000000", [], items=1, dead_letters=[dead_letter(0)])
         (tmp_path / "dead" / "dead_letters-of-somebody-else.jsonl").touch()
         hook.discard("nightly")
 
@@ -108,6 +108,6 @@ def test_chunk_that_does_not_fit_leaves_no_file(sqlite: SqliteDatabase, tmp_path
     with sqlite.opened(dead_letters=DeadLetterFiles(str(tmp_path / "dead"))) as hook:
         hook.write_chunk("00000000", [{"id": 1}])
         with pytest.raises(SchemaMismatch):
-            hook.write_chunk("00000001", [{"id": b"?"}], items=2, first_position=1, dead_letters=[letter(2)])
+            hook.write_chunk("00000001", [{"id": b"?"}], items=2, first_position=1, dead_letters=[dead_letter(2)])
 
     assert lines(tmp_path / "dead") == []

@@ -36,13 +36,13 @@ def rows_in(folder: Path) -> list[Any]:
 def test_every_row_is_in_one_part_and_the_manifest_names_them_all(tmp_path: Path, kind: str) -> None:
     load(tmp_path / "out", format=kind)
 
-    book = manifest(tmp_path / "out")
+    found = manifest(tmp_path / "out")
     number = str if kind == "csv" else int
     assert rows_in(tmp_path / "out") == [{"id": number(n), "name": f"name {n}"} for n in range(95)]
-    assert (book["state"], book["rows"], len(book["parts"])) == ("complete", 95, 10)
-    assert all((tmp_path / "out" / part["file"]).stat().st_size == part["bytes"] for part in book["parts"])
+    assert (found["state"], found["rows"], len(found["parts"])) == ("complete", 95, 10)
+    assert all((tmp_path / "out" / part["file"]).stat().st_size == part["bytes"] for part in found["parts"])
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == sorted([*(part["file"] for part in book["parts"]), next(n for n in names if "manifest" in n)])
+    assert names == sorted([*(part["file"] for part in found["parts"]), next(n for n in names if "manifest" in n)])
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -161,20 +161,20 @@ def test_two_loads_live_side_by_side(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("_manifest-*"))) == 2
 
 
-def test_dead_letters_are_beside_the_parts(tmp_path: Path) -> None:
+def test_dead_letters_are_next_to_the_parts(tmp_path: Path) -> None:
     load(tmp_path, failing_at(42, []), pipeline={"tolerance": 1})
 
     (file,) = tmp_path.glob("_dead_letters-*.jsonl")
-    letter = json.loads(file.read_text())
-    assert (letter["position"], letter["item"], letter["cause"]) == (42, 42, letter["cause"])
-    assert "not today" in letter["cause"]
+    dead_letter = json.loads(file.read_text())
+    assert (dead_letter["position"], dead_letter["item"], dead_letter["cause"]) == (42, 42, dead_letter["cause"])
+    assert "not today" in dead_letter["cause"]
     assert file.name.endswith("-00000004.jsonl")
 
 
 def test_dead_letters_of_a_try_that_was_not_noted_go_when_nothing_fails_any_more(tmp_path: Path) -> None:
     load(tmp_path, failing_at(42, []), pipeline={"tolerance": 1})
-    for book in tmp_path.glob("_manifest-*"):  # as when the task was killed before anything was noted
-        book.unlink()
+    for found in tmp_path.glob("_manifest-*"):  # as when the task was killed before anything was noted
+        found.unlink()
     load(tmp_path)
 
     assert not list(tmp_path.glob("_dead_letters-*"))

@@ -128,12 +128,12 @@ def test_replace_takes_out_what_other_loads_wrote(bucket: Bucket) -> None:
     assert bucket.get("out/orders/mine.txt") == b"kept"
 
 
-def test_dead_letters_are_beside_the_parts(bucket: Bucket) -> None:
+def test_dead_letters_are_next_to_the_parts(bucket: Bucket) -> None:
     load(bucket, failing_at(42, []), pipeline={"tolerance": 1})
 
     (name,) = objects(bucket, "_dead_letters")
-    letter = json.loads(bucket.get(name))
-    assert (letter["position"], letter["item"]) == (42, 42)
+    dead_letter = json.loads(bucket.get(name))
+    assert (dead_letter["position"], dead_letter["item"]) == (42, 42)
     assert name.endswith("-00000004.jsonl")
 
 

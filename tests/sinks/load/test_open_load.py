@@ -72,9 +72,7 @@ def test_names_of_columns_are_those_of_the_whole_table(database: TestDatabase) -
 @pytest.mark.parametrize("database", ["postgres", "postgres-psycopg2"], indirect=True)
 @pytest.mark.parametrize("named", [True, False], ids=["by schema", "on the search path"])
 @pytest.mark.parametrize("ddl", NASTY)
-def test_the_catalogue_of_postgresql_says_what_sqlalchemy_says(
-    database: PostgresDatabase, ddl: str, named: bool
-) -> None:
+def test_the_catalog_of_postgresql_says_what_sqlalchemy_says(database: PostgresDatabase, ddl: str, named: bool) -> None:
     import sqlalchemy as sa
 
     from airflow_parallel_provider.sql.backends.catalog import Catalog

@@ -13,7 +13,7 @@ from airflow_parallel_provider.sinks.table import SinkTable
 from tests.support.databases import OWN, TestDatabase, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
-OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
+OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
 
 
 def airflow(generation: str, **changes: Any) -> LoadSpec:
@@ -63,10 +63,10 @@ def test_replace_removes_the_rows_of_the_earlier_generation_only(database: TestD
 def test_replace_and_the_new_ledger_begin_in_one_transaction(database: TestDatabase) -> None:
     """The rows of the earlier generation go when the new one begins, not before and not twice."""
     load(database, airflow("a"), rows_of(1, 2), on_rerun="replace")
-    letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
+    dead_letter = DeadLetter(0, "score", "ValueError: bad", 1, "", 0)
     with database.opened(spec=airflow("b"), on_rerun="replace") as hook:
         begun = ids(database)
-        hook.write_chunk("00000000", rows_of(5), dead_letters=[letter])
+        hook.write_chunk("00000000", rows_of(5), dead_letters=[dead_letter])
 
     skipped = load(database, airflow("b", attempt=2), rows_of(5), rows_of(6), on_rerun="replace")
 
@@ -172,7 +172,7 @@ def test_rows_that_cannot_be_told_apart_are_not_replaced(database: TestDatabase)
     assert len(database.ledger()) == 1
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_merge_and_replace(database: TestDatabase) -> None:
     options: dict[str, Any] = {"write_disposition": "merge", "primary_key": "id", "on_rerun": "replace"}
     load(database, airflow("a"), rows_of(1, 2), **options)

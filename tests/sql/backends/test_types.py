@@ -22,7 +22,7 @@ from tests.support.databases import OWN, SqliteDatabase, TestDatabase, fast_on
 from tests.support.given import examples
 
 pytestmark = pytest.mark.airflow
-OWN_WRITERS = pytest.mark.parametrize("database", OWN, indirect=True)
+OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
 
 PROPERTY = examples(40)
 
@@ -158,7 +158,7 @@ def test_inferred_column_holds_what_it_was_inferred_from(database: TestDatabase,
     check()
 
 
-class Colour(enum.Enum):
+class Color(enum.Enum):
     RED = "red"
 
 
@@ -166,7 +166,7 @@ class Level(enum.IntEnum):
     HIGH = 3
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_values_of_libraries_are_what_they_stand_for(database: TestDatabase) -> None:
     np = pytest.importorskip("numpy")
     pd = pytest.importorskip("pandas")
@@ -177,7 +177,7 @@ def test_values_of_libraries_are_what_they_stand_for(database: TestDatabase) -> 
         "np_time": np.datetime64("2013-01-31T05:17:00.000250000"), "np_nat": np.datetime64("NaT"),
         "pd_time": pd.Timestamp(moment), "pd_nat": pd.NaT, "pd_na": pd.NA, "pd_delta": pd.Timedelta(seconds=1.5),
         "np_array": np.array([1, 2]), "pendulum": pendulum.instance(moment), "span": pendulum.duration(seconds=-90),
-        "colour": Colour.RED, "level": Level.HIGH, "view": memoryview(b"ab"), "pair": (1, "a"),
+        "color": Color.RED, "level": Level.HIGH, "view": memoryview(b"ab"), "pair": (1, "a"),
     }  # fmt: skip
     kinds = {
         "np_time": "datetime", "pd_time": "datetimetz", "pd_delta": "timedelta", "np_array": "json",
@@ -194,11 +194,11 @@ def test_values_of_libraries_are_what_they_stand_for(database: TestDatabase) -> 
         "np_time": moment.replace(tzinfo=None), "np_nat": None,
         "pd_time": moment, "pd_nat": None, "pd_na": None, "pd_delta": timedelta(seconds=1.5),
         "np_array": [1, 2], "pendulum": moment, "span": timedelta(seconds=-90),
-        "colour": "red", "level": 3, "view": b"ab", "pair": [1, "a"],
+        "color": "red", "level": 3, "view": b"ab", "pair": [1, "a"],
     }  # fmt: skip
 
 
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_frames_and_arrow_tables_are_rows(database: TestDatabase) -> None:
     pd = pytest.importorskip("pandas")
     pa = pytest.importorskip("pyarrow")
@@ -234,7 +234,7 @@ WIDENED = [
 
 
 @pytest.mark.parametrize(("values", "kind", "stored"), WIDENED)
-@OWN_WRITERS
+@OWN_BACKENDS
 def test_kinds_found_together_get_the_narrowest_column_for_all(
     database: TestDatabase, values: list[Any], kind: str, stored: list[Any]
 ) -> None:

@@ -58,14 +58,14 @@ def parse_repaired(reading: list[Any]) -> Row:
     return {"number": reading[0], "value": float(reading[1].replace(",", "."))}
 
 
-LETTERS = SinkTable("readings", conn_id="system_db")
+DEAD_LETTERS = SinkTable("readings", conn_id="system_db")
 
 with DAG("leaves_letters", schedule=None):
     ParallelPipelineOperator(
         task_id="pipeline",
         source=readings,
         stages=[Stage(parse, workers=2)],
-        sink=LETTERS,
+        sink=DEAD_LETTERS,
         chunk_size=50,
         tolerance=0.2,
     )
@@ -74,7 +74,7 @@ with DAG("replays_letters", schedule=None):
     ReplayDeadLettersOperator(
         task_id="pipeline",
         stages=[Stage(parse_repaired, name="parse", kind="process", workers=2)],
-        sink=LETTERS,
+        sink=DEAD_LETTERS,
         chunk_size=7,
         tolerance=1.0,
     )

@@ -45,7 +45,7 @@ def look_up(rows: list[Row]) -> list[Row]:
     for row in rows:
         row["login"] = declared.login
         row["process_login"] = undeclared.login
-        row["variable"] = Variable.get("colour")
+        row["variable"] = Variable.get("color")
         row["task"] = f"{info.dag_id} {info.run_id} {info.try_number} {info.params['table']}"
         row["pid"] = os.getpid()
         row["text"] = f"{SALT} {row['number']}"
