@@ -1,4 +1,4 @@
-"""What Airflow is told about this distribution: valid, complete, and true."""
+"""What Airflow learns about this distribution: valid, complete and true."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_last_live_snapshot_equals_the_report(context_of: Callable[..., dict[str
     assert same == {name: value for name, value in summary.items() if name not in other}
 
 
-def test_pipeline_is_told_which_try_of_which_load_it_is(
+def test_pipeline_knows_which_try_of_which_load_it_is(
     context_of: Callable[..., dict[str, Any]], mocker: MockerFixture
 ) -> None:
     build = mocker.Mock(side_effect=factory())
@@ -148,7 +148,7 @@ def test_failed_run_leaves_its_report_and_is_retried(context_of: Callable[..., d
 
 
 @pytest.mark.parametrize("report", ["with a report", "torn down"])
-def test_figures_are_told_before_anything_is_raised(
+def test_metrics_are_published_before_an_error_is_raised(
     context_of: Callable[..., dict[str, Any]], mocker: MockerFixture, report: str
 ) -> None:
     def broken(rows: list[Any]) -> None:

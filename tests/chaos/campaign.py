@@ -1,9 +1,9 @@
 """Attempts at loads that are killed, cut off and left without a server, until enough of them have died.
 
 A *load* is one table. A *round* is one to three attempts at it at the same time, each with a fate of its own, drawn
-from a seeded generator; a load ends with the first attempt that comes through. After each round, when nobody is left,
-the ledger is compared with the table; at the end of a load both are compared row by row with what they must be. Which
-statement a SIGKILL "at a random moment" meets is up to the machine; all else follows from the seed.
+from a seeded generator; a load ends with the first attempt that succeeds. After each round the ledger is compared with
+the table; at the end of a load both are compared row by row with what they must be. Which statement a SIGKILL "at a
+random moment" meets depends on the machine; everything else follows from the seed.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any, Self
 BEFORE, DURING, AFTER = "before", "during", "after"
 CUTS = (BEFORE, DURING, AFTER)
 """Before: the server never gets the COMMIT. After: it has committed, and the client never gets the answer. During: the
-server gets it, and the client is told nothing and does not wait."""
+server gets it, and the client hears nothing and does not wait."""
 _LISTEN = "listen"
 _SSL_REQUESTS = (80877103, 80877104)
 

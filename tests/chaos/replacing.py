@@ -1,4 +1,4 @@
-"""Loads with ``write_disposition="replace"``, one after the other into one table, while somebody reads it."""
+"""Loads with ``write_disposition="replace"``, one after another into one table, while a reader reads it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ReplacingCampaign(Campaign):
     kinds = ("point",) * 6 + ("moment", "none")
 
     def run(self, kills: int) -> Figures:
-        """As ever, while somebody reads."""
+        """As in the base class, while a reader reads."""
         with watching(self.database, self.chunks * self.size, there=False) as reader:
             figures = super().run(kills)
         figures.looks = reader.looks
@@ -107,7 +107,7 @@ class ReplacingCampaign(Campaign):
             self.require_whole(ids, before)
 
     def require_complete(self) -> None:
-        """The new rows are in, and the ledger says so."""
+        """The new rows are in the table and in the ledger."""
         chunks = range(self.chunks)
         expected = [tuple(row.values()) for chunk in chunks for row in rows_of(self.figures.loads, chunk, self.size)]
         assert self.database.rows(TABLE, "id, made_by") == expected

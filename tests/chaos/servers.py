@@ -89,7 +89,7 @@ class Server:
         raise NotImplementedError
 
     def ask(self) -> None:
-        """Connect once; raises when nobody answers."""
+        """Connect once; raises when no server answers."""
         raise NotImplementedError
 
     def run(self, *command: str) -> None:
@@ -112,7 +112,7 @@ class Server:
                 return
 
     def crash(self) -> None:
-        """End it at once, without a checkpoint and without a word to anybody."""
+        """End it at once, without a checkpoint and without a message to its clients."""
         assert self._process is not None
         self._process.send_signal(self.quick_end)
         self._process.wait(30)

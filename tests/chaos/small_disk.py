@@ -19,7 +19,7 @@ class SmallDisk:
         self.folder = folder
 
     def grow(self, megabytes: int) -> None:
-        """Somebody makes room."""
+        """Make room, as an administrator would."""
         _mount("-o", f"remount,size={megabytes}m", str(self.folder))
 
 

@@ -1,4 +1,4 @@
-"""A connection that is cut at a COMMIT: nobody can say whether it happened, so the ledger is asked."""
+"""A connection that is cut at a COMMIT: whether it happened is unknown, so the sink looks into the ledger."""
 
 from __future__ import annotations
 

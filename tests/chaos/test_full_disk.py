@@ -126,7 +126,7 @@ def test_disk_that_is_too_small_for_a_copy_leaves_the_old_rows(place: tuple[Test
 
 @pytest.mark.parametrize("backend", FILES)
 def test_file_that_may_not_grow_any_more(backend: str, tmp_path: Path) -> None:
-    """A limit on the size of a file, for which nobody has to be root."""
+    """A limit on the size of a file, which does not need root."""
     database = FILES[backend](tmp_path / "warehouse.db")
     said = tmp_path / "said"
 

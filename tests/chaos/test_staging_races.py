@@ -291,7 +291,7 @@ def test_rows_for_a_staging_table_that_does_not_have_its_new_column_again_yet(
 
 
 class HeldByAnother:
-    """The load's row is being changed by somebody else's transaction when a function is called for the first time."""
+    """The load's row is being changed by another transaction when a function is called for the first time."""
 
     def __init__(self, database: TestDatabase, patch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
         self.raw = database.raw()

@@ -55,7 +55,7 @@ def test_attempt_that_is_late_takes_what_is_in_and_makes_no_table(database: Test
 
 @pytest.mark.parametrize("database", RACING, indirect=True)
 def test_empty_table_of_an_attempt_that_was_late_takes_no_place(database: TestDatabase) -> None:
-    """Between its look and its CREATE TABLE the staging table was renamed; whoever goes on must not fall for it."""
+    """Between its look and its CREATE TABLE the staging table was renamed; the attempt that continues must notice."""
     prepared(database, "renamed")
     with pytest.raises(Died):
         replace_attempt(database, 1, CHUNKS, SIZE, cls=dying_hook(last_point_before_complete(database)))
@@ -114,7 +114,7 @@ def test_first_chunk_is_not_dropped_by_an_attempt_that_begins(
         def reached(self, here: str) -> None:
             if here == "before_commit":
                 begun.set()
-                threading.Event().wait(0.5)  # time enough to drop the table for whoever does not wait
+                threading.Event().wait(0.5)  # time enough to drop the table for an attempt that does not wait
 
     first = database.opened(TABLE, spec_of(1), SlowHook, write_disposition="replace")
     writing = threading.Thread(target=first.write_chunk, args=("00000000", rows_of(1, 0, SIZE)))

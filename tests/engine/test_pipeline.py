@@ -36,7 +36,7 @@ def test_source(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["a,b,c", b"abc", bytearray(b"abc")])
 def test_a_text_is_no_source(value: Any) -> None:
-    """It is an iterable, but nobody means its characters."""
+    """It is an iterable, but its characters are never meant as items."""
     refuses("source", "a list", source=value)
 
 
@@ -112,7 +112,7 @@ def test_run_needs_a_sink_and_stream_must_have_none() -> None:
         Pipeline([1], [Stage(plain)], ListSink()).stream()
 
 
-def test_stages_of_one_name_are_told_apart() -> None:
+def test_stages_with_the_same_name_are_distinct() -> None:
     pipeline = Pipeline([1], [Stage(plain), Stage(plain), Stage(plain, name="other"), Stage(plain)], ListSink())
 
     names = [stage.name for stage in pipeline.stages]

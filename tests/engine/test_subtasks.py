@@ -89,7 +89,7 @@ def test_the_first_error_says_which_sub_task_it_was_and_what_has_not_begun_never
 
     results = sub_map(look_up, range(100), workers=2)
     assert [next(results), next(results)] == [0, 1]
-    opener = threading.Timer(0.0, gate.open)  # whoever waits at the gate is let go while the error travels
+    opener = threading.Timer(0.0, gate.open)  # the call that waits at the gate is let go while the error travels
     opener.start()
     with pytest.raises(LookupError) as caught:
         next(results)

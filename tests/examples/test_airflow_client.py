@@ -59,7 +59,7 @@ def test_request_is_made_again_while_the_database_is_busy() -> None:
 
 
 @pytest.mark.parametrize("answers", [[BUSY] * 3, [(500, "boom")], [(409, "Database error")]])
-def test_other_errors_and_a_database_that_stays_busy_are_told(answers: list[tuple[int, str]]) -> None:
+def test_other_errors_and_a_database_that_stays_busy_are_raised(answers: list[tuple[int, str]]) -> None:
     with answering(*answers) as (client, asked), pytest.raises(httpx.HTTPStatusError, match=answers[-1][1][:5]):
         client.request("POST", "/x")
 

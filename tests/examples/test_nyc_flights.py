@@ -183,7 +183,7 @@ def test_great_circle_miles(flights: Any, ends: tuple[float, float, float, float
         (0, 60, 0.0, 42.86),  # 45 of 105
         (60, 0, 0.0, 20.0),  # 15 of 75: made up in the air
         (60, 60, 1.0, 25.0),  # the worst weather excuses half
-        (60, 60, None, 50.0),  # weather nobody wrote down excuses nothing
+        (60, 60, None, 50.0),  # weather that is not recorded excuses nothing
         (None, None, 0.5, 75.0),  # canceled
         (10, None, 0.0, 100.0),  # diverted
     ],

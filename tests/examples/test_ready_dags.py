@@ -84,7 +84,7 @@ def test_reading_is_what_was_measured() -> None:
 
 @pytest.fixture
 def postgres() -> Iterator[PostgresDatabase]:
-    """A schema with 2500 orders, a third of them not paid, one in a currency that nobody knows."""
+    """A schema with 2500 orders, a third of them not paid, one in an unknown currency."""
     made = PostgresDatabase()
     made.execute(
         f"CREATE TABLE {made.place('orders')} (id bigint PRIMARY KEY, status text NOT NULL, currency text NOT NULL, "

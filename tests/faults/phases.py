@@ -1,4 +1,4 @@
-"""Phases of a run in which a stop may be asked for: each pipeline asks at the worst moment and then blocks for ever."""
+"""Phases of a run in which a stop may be asked for: each pipeline asks at the worst moment and then blocks forever."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Plan = tuple[Any, list[Stage], Any]
 
 
 class Moment:
-    """The moment at which the stop is asked for; whoever reaches it blocks until the test lets go."""
+    """The moment at which the stop is asked for; the code that reaches it blocks until the test lets it go on."""
 
     def __init__(self, path: Path) -> None:
         self.token = StopToken()
@@ -144,7 +144,11 @@ def process_large_results(moment: Moment) -> Plan:
 
 
 def fork_server_starts(moment: Moment) -> Plan:
+<<<<<<< HEAD
     """A worker process needs for ever to load the function."""
+=======
+    """A worker process never finishes loading the function."""
+>>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
     return range(100), [Stage(SlowToLoad(moment.meeting), name="slow", kind="process", workers=1)], RecordingSink()
 
 

@@ -78,7 +78,7 @@ def end_and_wait(pid: int, follower: int) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("act", [kill_workers, kill_fork_server], ids=lambda act: act.__name__)
 def test_workers_killed_while_idle_cost_nothing(act: Any, shape: str) -> None:
-    """Nobody was working, so nobody is to blame: all forty results, no failure."""
+    """No worker had a call, so no item is to blame: all forty results, no failure."""
     sink = IdlePause(act)
     stage = Stage(tell_pid, name="sabotage", kind="process", workers=2)
 
@@ -146,7 +146,7 @@ def test_workers_that_are_killed_again_and_again_from_outside(tmp_path: Path) ->
 @pytest.mark.parametrize("megabytes", [1, 24])
 @pytest.mark.parametrize("kind", ["bytes", "bytearray", "array"])
 def test_large_messages_both_ways_do_not_block_each_other(kind: str, megabytes: int) -> None:
-    """Both ends send before they read: with blocking sends on both sides this would stand still for ever."""
+    """Both ends send before they read: with blocking sends on both sides this would block forever."""
     size = megabytes << 20
 
     def source() -> Iterator[Any]:

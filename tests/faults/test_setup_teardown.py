@@ -31,7 +31,7 @@ def workers_of(kind: str) -> dict[str, Any]:
 
 
 class Setup:
-    """A ``setup`` that does ``act`` while ``when`` says so, and returns the factor."""
+    """A ``setup`` that does ``act`` while ``when`` is true, and returns the factor."""
 
     def __init__(self, act: Any, when: Any = None) -> None:
         self.act, self.when = act, when

@@ -133,7 +133,7 @@ def test_a_sink_that_cannot_be_prepared_fails_before_anything_starts() -> None:
     assert "open" not in sink.calls
 
 
-def test_the_first_error_of_a_sink_is_the_one_that_is_told() -> None:
+def test_the_first_error_of_a_sink_is_the_one_that_is_raised() -> None:
     """A connection that broke in ``commit`` usually breaks ``close``, too: that is not the cause."""
 
     class Twice(Broken):

@@ -39,7 +39,7 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def dags(metadata_database: None) -> Iterator[dict[str, Any]]:
-    """The DAGs, loaded from their file as Airflow does: under a module name that nobody else can import."""
+    """The DAGs, loaded from their file as Airflow does: under a module name that no other process can import."""
     folder = airflow_env.isolate() / "dags"
     shutil.copy(TINY, folder)
     yield airflow_env.load_dags(folder)
@@ -97,7 +97,7 @@ def test_testing_again_works_again(dags: dict[str, Any], tested: Outcome, tmp_pa
 
 
 def test_source_and_threads_may_ask_airflow_at_the_same_time(dags: dict[str, Any], tmp_path: Path) -> None:
-    """Without help nearly all of them are told that the Variable is not defined."""
+    """Without help, nearly all of them raise that the Variable is not defined."""
     from airflow.models.variable import Variable
 
     Variable.set("tiny_variable", "the answer")

@@ -20,7 +20,7 @@ SHAPES = ("map", "yield", "batch", "batch yields", "double", "compress")
 
 
 class Guilty(Exception):
-    """Raised for the items a stage is told to fail for."""
+    """Raised for the items that a stage must fail for."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ WRONG: dict[str, tuple[str, Any, Any]] = {
 
 @pytest.mark.parametrize("database", ["duckdb"], indirect=True)
 @pytest.mark.parametrize("kind", WRONG)
-def test_value_that_arrow_has_not_is_refused_without_being_told(database: TestDatabase, kind: str) -> None:
+def test_value_that_arrow_has_not_is_refused_and_not_shown(database: TestDatabase, kind: str) -> None:
     sql_type, good, bad = WRONG[kind]
     database.execute(f"CREATE TABLE scores (id INTEGER, {DAY} {sql_type})")
     rows = [{"id": 1, DAY: good}, {"id": 2, DAY: bad}]

@@ -1,4 +1,4 @@
-"""Dead letters are replayed exactly once: whatever dies, whoever else is at it, however often."""
+"""Dead letters are replayed exactly once, no matter what dies, which other attempts run, and how often."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_overlapping_replays_that_die_lose_and_double_nothing(database: TestData
             Child(functools.partial(replay_attempt, database, number * 2 + at, each)) for at, each in enumerate(visits)
         ]
         for child in pair:
-            child.wait()  # killed, or told that the other one was faster, or done
+            child.wait()  # killed, or refused because the other one was faster, or done
         if not unresolved(database):
             break
 

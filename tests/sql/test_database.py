@@ -223,7 +223,7 @@ def meddled(connection: Any, meddle: Callable[[Any], object]) -> Any:
 @pytest.mark.parametrize(
     "database", ["postgres", "postgres-psycopg2", "postgres-generic", "mariadb", "mariadb-generic"], indirect=True
 )
-def test_connection_that_commits_each_statement_is_told_not_to(database: TestDatabase) -> None:
+def test_autocommit_of_a_connection_is_switched_off(database: TestDatabase) -> None:
     def commit_each(raw: Any) -> None:
         raw.autocommit = True
 

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class FakeTaskInstance:
-    """Remembers what is pushed; says no when it is told to."""
+    """Remembers what is pushed; raises when the test says so."""
 
     dag_id: str = "flights"
     task_id: str = "score"

@@ -63,7 +63,7 @@ def migrate() -> None:
 
 
 def load_dags(folder: Path) -> dict[str, Any]:
-    """Parse the DAG files of a folder as Airflow does: under module names that nobody else can import."""
+    """Parse the DAG files of a folder as Airflow does: under module names that no other process can import."""
     bag = _first_of("airflow.dag_processing.dagbag:DagBag", "airflow.models.dagbag:DagBag")(folder, bundle_path=folder)
     if bag.import_errors:
         raise RuntimeError(f"DAG files with errors: {bag.import_errors}")

@@ -51,7 +51,7 @@ def _answer_empty_pulls_soon() -> None:
 
 
 def let_messages_come_again(url: str) -> None:
-    """As if all that hides messages of an SQS queue had run out: nobody has to wait for it."""
+    """As if all that hides messages of an SQS queue had run out, so that no test has to wait for it."""
     from moto.backends import get_backend
 
     account, name = url.split("/")[-2:]

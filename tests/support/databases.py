@@ -194,7 +194,7 @@ class PostgresDatabase(TestDatabase):
 
     def __init__(self, driver: str = "psycopg", where: str | None = None) -> None:
         default = os.environ.get("PARALLEL_TESTS_POSTGRES", "host=127.0.0.1 port=5432 user=root dbname=test")
-        # Nobody crashes that server: its commits need not wait for a disk.
+        # That server never crashes, so its commits need not wait for a disk.
         self._where = where or f"{default} options={_QUICK}"
         if not _answers("psycopg", self._where):
             missing("no PostgreSQL answers; say where it is with PARALLEL_TESTS_POSTGRES")

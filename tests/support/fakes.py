@@ -15,7 +15,7 @@ from tests.support.sync import WAIT_SECONDS
 
 
 class FakeTime:
-    """Takes the place of the ``time`` module: stands still until it is told to go on."""
+    """Takes the place of the ``time`` module: stands still until the test moves it."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
@@ -61,7 +61,7 @@ class Sized:
 
 
 class SeenCondition(threading.Condition):
-    """A condition that says when somebody has begun to wait, and how many were to wake up each time."""
+    """A condition that reports when a thread has begun to wait, and how many were to wake up each time."""
 
     def __init__(self, lock: Any) -> None:
         super().__init__(lock)
@@ -77,8 +77,8 @@ class SeenCondition(threading.Condition):
         return super().wait(timeout)
 
     def expect_waiter(self) -> None:
-        """Wait until somebody waits."""
-        assert self.waited.wait(WAIT_SECONDS), "nobody waited"
+        """Wait until a thread waits."""
+        assert self.waited.wait(WAIT_SECONDS), "no thread waited"
 
 
 def watch_writers(channel: Channel) -> SeenCondition:

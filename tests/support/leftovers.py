@@ -101,7 +101,7 @@ def wait_until_gone(before: Snapshot, seconds: float) -> Leftovers:
 
 
 def only_garbage(left: Leftovers, before: Snapshot) -> bool:
-    """Whether the garbage collector makes the leftovers go: then somebody relied on it instead of closing."""
+    """Whether the garbage collector removes the leftovers: then the code relied on it instead of closing them."""
     gc.collect()
     return bool(left) and not since(before)
 
@@ -123,7 +123,7 @@ def adopt_orphans() -> bool:
 
 @contextlib.contextmanager
 def watching_children() -> Iterator[None]:
-    """Remember every child started through ``subprocess``: one that nobody waited for is a zombie."""
+    """Remember every child started through ``subprocess``: one that was not waited for is a zombie."""
     original = subprocess.Popen.__init__
 
     @functools.wraps(original)
@@ -139,7 +139,7 @@ def watching_children() -> Iterator[None]:
 
 
 def zombies(before: Snapshot) -> list[str]:
-    """Children that ended and that nobody has waited for."""
+    """Children that ended and were not waited for."""
     return [
         f"process {each.pid} ended and was not waited for: {each.args!r}"
         for each in list(_started)

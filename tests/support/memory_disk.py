@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 
 _PLACE = Path("/dev/shm")
-# Named like a semaphore: the leak checks of other sessions on this machine take it for somebody else's.
+# Named like a semaphore: the leak checks of other sessions on this machine ignore such names.
 _PREFIX = "sem.parallel-tests-"
 _ROOM = 4 * 2**30
 """Bytes that must be free; a run of all tests needs a tenth of it."""
 
 
 def use() -> None:
-    """Make temporary files in memory from now on, also in children; whoever has set ``TMPDIR`` knows better."""
+    """Make temporary files in memory from now on, also in children; unless ``TMPDIR`` is set."""
     if "TMPDIR" in os.environ or not _has_room():
         return
     for old in _PLACE.glob(f"{_PREFIX}*"):  # of sessions that were killed

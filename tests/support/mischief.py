@@ -37,7 +37,7 @@ def fork_and_wait() -> int:
 
 
 def fork_and_both_return() -> int:
-    """The classic slip: nobody asks who is the child, so two processes go on with the worker's socket."""
+    """The classic mistake: the result of fork is not checked, so two processes continue with the worker's socket."""
     os.fork()
     return BAD * 10
 

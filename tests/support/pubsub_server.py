@@ -60,7 +60,7 @@ class PubSubServer:
             return len(self._subscriptions[path].messages)
 
     def let_come_again(self, path: str) -> None:
-        """As if the acknowledgement deadlines of all messages were over: nobody has to wait for them."""
+        """As if the acknowledgement deadlines of all messages were over, so that no test has to wait for them."""
         with self._changed:
             for each in self._subscriptions[path].messages.values():
                 each.hidden_until = 0.0

@@ -37,7 +37,7 @@ class _Server:
                     self.send_header("Content-Length", str(len(answer)))
                     self.end_headers()
                     self.wfile.write(answer)
-                except OSError:  # whoever asked has given up
+                except OSError:  # the client has given up
                     self.close_connection = True
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _serve
@@ -171,15 +171,15 @@ class LineageReceiver(_Server):
         return [each for each in ours if kind in (None, each["eventType"])]
 
     def jobs(self) -> set[str]:
-        """Names of all jobs that were told of."""
+        """Names of all jobs in the events."""
         with self._lock:
             return {each["job"]["name"] for each in self._events}
 
 
 class SlowLine(_Server):
-    """Stands between the tasks and the API server: passes everything on, but holds the live figures while told to.
+    """Stands between the tasks and the API server: passes everything on, but holds the live metrics on request.
 
-    What is held is answered when it is let go, or never: whoever asks gives up by himself.
+    A held request is answered when it is released, or never: the client gives up by itself.
     """
 
     def __init__(self, target: str) -> None:
@@ -191,7 +191,7 @@ class SlowLine(_Server):
         """Requests that have been held so far."""
 
     def __enter__(self) -> Any:
-        # trust_env off: a proxy of the environment has no business between us and 127.0.0.1.
+        # trust_env off: no proxy of the environment may be used for 127.0.0.1.
         self._client = httpx.Client(base_url=self._target, trust_env=False, timeout=60)
         return super().__enter__()
 
@@ -202,7 +202,7 @@ class SlowLine(_Server):
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        """Inside the block figures get no answer."""
+        """Inside the block, metrics get no answer."""
         self._came.clear()
         self._open.clear()
         try:
@@ -211,7 +211,7 @@ class SlowLine(_Server):
             self._open.set()
 
     def wait_for_one(self, seconds: float) -> bool:
-        """Wait until the figures of somebody are held."""
+        """Wait until a write of metrics is held."""
         return self._came.wait(seconds)
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:

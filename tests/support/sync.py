@@ -24,10 +24,10 @@ class Gate:
         self._reached = threading.Event()
 
     def pass_through(self) -> None:
-        """Wait until somebody opens it."""
+        """Wait until the gate is open."""
         self._reached.set()
         if not self._open.wait(WAIT_SECONDS):
-            raise AssertionError("nobody opened the gate")
+            raise AssertionError("the gate was not opened")
 
     def wait(self, seconds: float) -> bool:
         """Wait at most so long; say whether it is open."""
@@ -41,9 +41,9 @@ class Gate:
         return self._open.is_set()
 
     def wait_for_visitor(self) -> None:
-        """Wait until somebody stands at the gate."""
+        """Wait until a thread waits at the gate."""
         if not self._reached.wait(WAIT_SECONDS):
-            raise AssertionError("nobody came to the gate")
+            raise AssertionError("no thread came to the gate")
 
 
 class Sequencer:
@@ -88,7 +88,7 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Once:
-    """True for the first caller among all processes, False for everybody after."""
+    """True for the first caller among all processes, False for all others."""
 
     path: str
 

@@ -41,7 +41,7 @@ class Browser:
     """One Chromium; every page has a session of its own and complains about every error in the page.
 
     :param url: of the Airflow to look at.
-    :param token: who looks at it: before 3.2 somebody without a session gets Airflow's first page, whatever they open.
+    :param token: the session of the reader: before 3.2 a reader without one gets Airflow's first page for any address.
     """
 
     def __init__(self, url: str, token: str) -> None:
@@ -64,7 +64,7 @@ class Browser:
         """Open a page of Airflow in a session of its own.
 
         :param url: of another Airflow than the browser's own.
-        :param token: whoever it names is looking; None: an admin, or on another Airflow nobody it knows.
+        :param token: the session of the reader; None: an admin, or an unknown user on another Airflow.
         """
         context = self._chromium.new_context(color_scheme=theme, viewport={"width": 1440, "height": 1000})  # type: ignore[arg-type]
         context.set_default_timeout(60_000)

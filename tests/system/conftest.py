@@ -122,7 +122,7 @@ class Run:
         return "\n".join(self.site.client.log_lines(self.dag_id, self.run_id, TASK, number))
 
     def logged(self, text: str) -> None:
-        """Wait until this is in the log of the first try: its supervisor may write what it was told after the end."""
+        """Wait until this is in the log of the first try: its supervisor may write the last lines after the end."""
         poll(f"{text!r} in the log", lambda: text in self.log(), timeout=120)
 
     def load_key(self, number: int) -> str:
@@ -140,7 +140,7 @@ class Run:
 
 
 def seconds_until_gone(processes: list[psutil.Process], limit: float = 20) -> float:
-    """How long it takes from now until all of them have ended; one that nobody has waited for yet counts as ended."""
+    """How long it takes from now until all of them have ended; a zombie counts as ended."""
     began = time.monotonic()
     poll(f"the end of {processes}", lambda: not any(map(_runs, processes)), timeout=limit, every=0.02)
     return time.monotonic() - began

@@ -28,11 +28,15 @@ def dead_letters(site: Site) -> list[tuple[Any, ...]]:
 
 
 def test_dead_letters_are_replayed_once(site: Site) -> None:
+<<<<<<< HEAD
     loaded = ran(site, "leaves_letters")
+=======
+    loaded = ran(site, "leaves_dead_letters")
+>>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
     assert (loaded["rows_committed"], loaded["items_dead_lettered"]) == (READINGS - DEAD_LETTERS, DEAD_LETTERS)
     assert dead_letters(site) == [(number, None, None) for number in range(0, READINGS, 10)]
 
-    first = ran(site, "replays_letters")
+    first = ran(site, "replays_dead_letters")
     assert {name: first[name] for name in COUNTS} == dict(
         zip(COUNTS, (DEAD_LETTERS, DEAD_LETTERS, 0, 0, DEAD_LETTERS, 0), strict=True)
     )
@@ -40,7 +44,7 @@ def test_dead_letters_are_replayed_once(site: Site) -> None:
     marks = dead_letters(site)
     assert [position for position, when, by in marks if when and by] == list(range(0, READINGS, 10))
 
-    second = ran(site, "replays_letters")
+    second = ran(site, "replays_dead_letters")
     assert second == {**dict.fromkeys(COUNTS, 0), "stages": {}}
     assert site.rows("readings") == ALL_ROWS
     assert dead_letters(site) == marks, "nothing was touched"

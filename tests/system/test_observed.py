@@ -120,7 +120,7 @@ def failed(_observed: Observed, schema: str, succeeded: Run) -> Run:
 
 
 def told(site: Observed, dag_id: str, kind: str) -> None:
-    """Wait until the end of a run was told: Airflow knows the state of a task before its listeners hear of it."""
+    """Wait until the end of a run was reported: Airflow knows the state of a task before its listeners hear of it."""
     poll(f"the event {kind}", lambda: site.lineage.events(f"{dag_id}.pipeline", kind), timeout=180)
 
 
@@ -237,7 +237,11 @@ def test_lineage_of_a_run(succeeded: Run, site: Observed, schema: str) -> None:
     assert facet["_schemaURL"].startswith("https://")
 
 
+<<<<<<< HEAD
 def test_each_table_is_told_once(succeeded: Run, failed: Run, site: Observed) -> None:
+=======
+def test_each_table_is_reported_once(succeeded: Run, failed: Run, site: Observed) -> None:
+>>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
     """Not once per chunk, and not once per SQL statement of the backend."""
     for job in ("observed.pipeline", "observed_failing.pipeline"):
         told = [table(each) for event in site.lineage.events(job) for each in event["inputs"] + event["outputs"]]

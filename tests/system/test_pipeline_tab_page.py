@@ -39,7 +39,7 @@ def _browser(_airflow: Site) -> Iterator[Browser]:
 
 
 def token_of(url: str) -> str:
-    """The session that the simple auth manager gives to everybody."""
+    """The session that the simple auth manager gives to every client."""
     token: str = httpx.get(f"{url}/auth/token", trust_env=False, timeout=60).json()["access_token"]
     return token
 
@@ -132,7 +132,7 @@ def test_live_then_complete_and_the_numbers_are_those_of_the_report(site: Site, 
 
 
 def test_task_that_ends_while_the_page_asks_is_not_lost(site: Site, browser: Browser) -> None:
-    """The page is told figures that are not the last ones, and then that the task has ended well."""
+    """The page gets metrics that are not the last ones, and then a task that has succeeded."""
     run = site.start("tab_watched")
     poll("figures", lambda: run.xcom("pipeline_metrics"), timeout=120)
     seen: list[bool] = []
@@ -181,7 +181,7 @@ def test_killed_task_leaves_its_last_figures_and_is_compared_with_runs_before(
         assert label.endswith(f": {finished.xcom()['peak_rss_bytes'] / 1e6:.0f} MB")
 
 
-def test_every_try_can_be_chosen_and_failures_are_told_by_cause(site: Site, browser: Browser) -> None:
+def test_every_try_can_be_chosen_and_failures_are_shown_by_cause(site: Site, browser: Browser) -> None:
     run = site.start("tab_failing")
     run.wait_for("failed", tries=2)
     report = run.xcom("pipeline_report")
@@ -209,7 +209,7 @@ def test_every_try_can_be_chosen_and_failures_are_told_by_cause(site: Site, brow
         numbers_are_those_of(first, tab)
         assert first["chunks_skipped"] == 0
         assert first["chunks_committed"] == report["chunks_skipped"]
-        assert sample.count() == 0, "whoever may not read XComs could read the items of the task state store"
+        assert sample.count() == 0, "a user without the right to read XComs could read items in the task state store"
 
         tab.page.select_option("#pp-try", "2")
         tab.wait(".pp[data-attempt='2']")
@@ -258,7 +258,7 @@ def test_other_tasks_and_the_frame(site: Site, browser: Browser) -> None:
         assert frame.locator("html.dark").count() == 1
 
 
-# -- for everybody --------------------------------------------------------------------------------
+# -- for all users --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -318,12 +318,12 @@ class StrictServer:
         return f"{self.origin}/af"
 
     def token(self, role: str | None) -> str:
-        """A session of somebody with this role: Airflow's own token with another name in it, signed with its key."""
+        """A session of a user with this role: Airflow's own token with another name in it, signed with its key."""
         claims = {**self.claims, "sub": role or "nobody", "role": role and role.upper()}
         return jwt.encode(claims, self.secret, algorithm="HS512")
 
     def status(self, path: str, token: str | None) -> int:
-        """What the REST API answers somebody."""
+        """What the REST API answers a user."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return httpx.get(f"{self.url}/api/v2{path}", headers=headers, trust_env=False).status_code
 

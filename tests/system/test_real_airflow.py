@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test also waits for Airflow to start
 
 STOP_BUDGET = 5.0
-"""Seconds from the moment somebody marks or clears a task until everything is down; then Airflow would use SIGKILL."""
+"""Seconds until all processes of a marked or cleared task have ended; after that, Airflow would use SIGKILL."""
 SQUARES = [(number, number * number) for number in range(ITEMS)]
 
 

@@ -74,7 +74,7 @@ def test_a_second_try_does_not_meet_the_same_fault_until_reset() -> None:
     assert [len(each.dead_letters) for each in (first, second, third)] == [1, 0, 1]
 
 
-def test_inline_a_kill_and_a_stall_are_told_not_done() -> None:
+def test_inline_a_kill_and_a_stall_are_reported_not_done() -> None:
     plan = FaultPlan(Kill("same", at=1), Stall("same", at=2))
     pipeline = plan.wrap(Pipeline(range(4), [process(functions.same, timeout=60)], tolerance=2))
 

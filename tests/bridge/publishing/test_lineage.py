@@ -31,7 +31,7 @@ def operator(sink: Any, source: Any = (1, 2)) -> Any:
     return ParallelPipelineOperator(task_id="load", source=list(source), stages=[], sink=sink)
 
 
-def test_table_is_told_with_columns_and_rows() -> None:
+def test_table_is_reported_with_columns_and_rows() -> None:
     task = operator(SinkTable("orders", conn_id="warehouse", schema="shop", columns=COLUMNS))
     task._keep_outcome({"rows_committed": 42})
 
@@ -68,7 +68,7 @@ def test_namespace_of_a_service_without_an_address_is_its_name(monkeypatch: pyte
     assert output.namespace == "bigquery"
 
 
-def test_dead_letters_and_the_account_of_the_run_are_told_without_items() -> None:
+def test_dead_letters_and_counts_of_the_run_are_reported_without_items() -> None:
     cause = {"stage": "check", "cause": "ValueError: no price", "count": 3, "sample": {"item": "'alice'"}}
     figures = {
         "state": "failed", "items_read": 50, "items_dead_lettered": 3, "rows_committed": 40, "failures": [cause] * 20,
@@ -126,7 +126,7 @@ def test_source_that_is_a_table_is_an_input() -> None:
     assert told.outputs == []
 
 
-def test_nothing_is_told_of_what_is_no_table() -> None:
+def test_nothing_is_reported_of_what_is_no_table() -> None:
     assert lineage_of([1, 2], ListSink(), {}) is None
 
 

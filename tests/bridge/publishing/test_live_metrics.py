@@ -66,7 +66,7 @@ def test_at_once_then_every_two_seconds_and_after_a_minute_every_five(bench: Ben
 
 
 def test_slow_api_server_is_asked_less_often(bench: Bench) -> None:
-    """The main thread waits for each answer, and meanwhile nobody looks after timeouts and worker counts."""
+    """The main thread waits for each answer, and meanwhile does not check timeouts and worker counts."""
 
     def half_a_second(key: str, value: Any) -> None:
         bench.clock.now += 0.5
@@ -170,7 +170,7 @@ def test_state_store_is_written_now_and_then_and_at_the_end(context_of: Callable
 
 
 def test_items_that_failed_are_for_those_who_may_read_xcoms(context_of: Callable[..., dict[str, Any]]) -> None:
-    """The task state store may be read by everybody who may see task instances."""
+    """The task state store can be read by every user who may see task instances."""
     store = FakeStateStore()
     bench = Bench(context_of(store=store))
     sample = {"position": 7, "item": "alice@example.com", "message": "no such alice@example.com"}
@@ -216,7 +216,7 @@ def test_refused_push_is_logged_once_and_tried_again_later(bench: Bench, caplog:
 def test_last_figures_are_tried_although_a_push_was_refused_just_before(
     context_of: Callable[..., dict[str, Any]],
 ) -> None:
-    """Else the page would show a run that goes on, for ever."""
+    """Otherwise the page would show a run that never ends."""
     store = FakeStateStore()
     bench = Bench(context_of(store=store))
     bench.ti.refuse = RuntimeError("the API server is gone for a moment")

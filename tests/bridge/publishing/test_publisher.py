@@ -1,4 +1,4 @@
-"""An API server that takes its time: nobody waits for it, nothing piles up, and nothing fails because of it."""
+"""A slow API server: the pipeline does not wait for it, nothing piles up, and nothing fails because of it."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def alarms_raise(error: type[BaseException]) -> Iterator[None]:
 
 @contextmanager
 def when_the_line_hangs(context: dict[str, Any], act: Callable[[], object]) -> Iterator[None]:
-    """Act as soon as somebody waits for an answer."""
+    """Act as soon as a thread waits for an answer."""
 
     def wait() -> None:
         context["ti"].gate.wait_for_visitor()
@@ -144,7 +144,7 @@ def test_stop_is_heard_while_a_push_waits_for_its_answer(
         run_in_task(slow, endless, stop)
 
     assert slow["ti"].waits == 1, "it ended without the answer"
-    assert publishing(), "somebody else still waits for it"
+    assert publishing(), "the publisher still waits for it"
     assert slow["ti"].pushed == []
     assert "The last metrics are not written" in caplog.text
 
@@ -158,7 +158,7 @@ def test_execution_timeout_is_on_time_while_a_push_waits_for_its_answer(slow: di
         run_in_task(slow, endless, StopToken())
 
     assert slow["ti"].waits == 1, "it ended without the answer"
-    assert publishing(), "somebody else still waits for it"
+    assert publishing(), "the publisher still waits for it"
 
 
 def test_run_that_has_ended_well_waits_for_its_last_figures(slow_at_the_end: dict[str, Any]) -> None:
@@ -220,7 +220,7 @@ def test_run_that_has_failed_says_why_when_its_time_is_over_while_it_waits(
     assert "execution_timeout has passed" in caplog.text
 
 
-def test_run_that_has_ended_well_stays_so_when_its_time_is_over_while_others_are_told(
+def test_run_that_has_ended_well_stays_so_when_its_time_is_over_while_other_calls_wait(
     context_of: Callable[..., dict[str, Any]], mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     mocker.patch.object(Telemetry, "end", side_effect=AirflowTaskTimeout)
@@ -231,7 +231,7 @@ def test_run_that_has_ended_well_stays_so_when_its_time_is_over_while_others_are
     assert "execution_timeout has passed" in caplog.text
 
 
-def test_run_that_has_failed_says_why_when_its_time_is_over_while_others_are_told(
+def test_run_that_has_failed_says_why_when_its_time_is_over_while_other_calls_wait(
     slow_at_the_end: dict[str, Any], mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And then it does not wait for its figures: the time is over but once."""

@@ -130,7 +130,7 @@ def test_one_span_for_each_stage_below_the_task_s_span(
     assert (stages[0].start_time or 0) < (stages[0].end_time or 0)
 
 
-def test_failed_run_is_told_as_failed(
+def test_failed_run_is_reported_as_failed(
     context_of: Callable[..., dict[str, Any]], stats: Recorder, spans: InMemorySpanExporter
 ) -> None:
     with pytest.raises(Exception, match="seven"):
@@ -158,7 +158,7 @@ def test_span_of_a_run_that_was_stopped_is_no_success(
     assert [span.status.status_code.name for span in spans.get_finished_spans()] == [status]
 
 
-def test_spans_that_cannot_be_told_keep_no_count_back(stats: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spans_that_cannot_be_sent_do_not_stop_the_counts(stats: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     telemetry = followed()
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
 

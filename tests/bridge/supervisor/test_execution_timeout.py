@@ -1,4 +1,4 @@
-"""execution_timeout waits for the end of a conversation with Airflow, but not for ever."""
+"""execution_timeout waits for the end of a request to Airflow, but only for a limited time."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_second_pipeline_of_a_task_finds_out_as_well_as_the_first_who_looks_afte
     assert _compat.has_supervisor_process()
 
 
-def test_strangers_are_told_the_truth(module: ModuleType) -> None:
+def test_other_callers_get_the_original_comms(module: ModuleType) -> None:
     module.SUPERVISOR_COMMS = OldComms()  # type: ignore[attr-defined]
     found = []
 

@@ -191,7 +191,7 @@ def test_what_cannot_be_injected(text: str) -> None:
 
 @pytest.fixture
 def judged() -> Any:
-    """Judge a run of 40 items after somebody has tampered with what was counted."""
+    """Judge a run of 40 items after its counts were changed."""
     settings = LoadTestSettings(items=40)
     test = prepare(Pipeline(range(40), [Stage(pipelines.same)], chunk_size=10), settings)
     report = run_inline(test.pipeline, sink=test.sink).report

@@ -40,7 +40,7 @@ def test_more_processes_up_to_the_cpus() -> None:
     assert "with workers=4 the run would take about 7.2 s, then score limits" in text
 
 
-def test_processes_that_use_all_cpus_are_told_so() -> None:
+def test_advice_when_processes_use_all_cpus() -> None:
     _, text = advised(BusyTime("score", "process", 4, 39.0))
 
     assert text == (

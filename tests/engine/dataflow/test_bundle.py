@@ -133,7 +133,7 @@ def test_no_result_at_all() -> None:
 
 
 def test_a_result_made_of_a_table_belongs_to_all_its_items() -> None:
-    """A table stands for its items together; which row is whose nobody can tell."""
+    """A table stands for its items together; which row belongs to which item is unknown."""
     joint = TableKey((3, 4, 5))
 
     assert child_keys(joint, 2) == [(3, 0), (3, 1)]

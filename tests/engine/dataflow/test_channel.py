@@ -73,7 +73,7 @@ def test_writers_sleep_until_half_of_the_places_are_free() -> None:
     channel.put(calls(*range(8)))
     writable = watch_writers(channel)
     channel.get(up_to(1))
-    assert writable.notified == []  # nobody waits
+    assert writable.notified == []  # no thread waits
     channel.put(calls(8))
 
     with in_background(lambda: channel.put(calls(9))):

@@ -229,7 +229,7 @@ def test_a_second_attempt_is_charged_too(clock: FakeTime) -> None:
 
 
 class CountingCondition(threading.Condition):
-    """Notes how long somebody wanted to wait, and closes the channel instead."""
+    """Notes how long a thread wanted to wait, and closes the channel instead."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel._lock)

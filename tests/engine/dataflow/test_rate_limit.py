@@ -87,7 +87,7 @@ def test_allowed_is_bounded_by_the_burst(per_second: float, burst: int) -> None:
     st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(1, 400)), min_size=1, max_size=40),
 )
 def test_no_window_holds_more_than_the_rate_and_one_burst(per_second: float, asked: list[tuple[float, int]]) -> None:
-    """Whoever comes whenever, asking for whatever: items that went before the last of a window keep to the rate."""
+    """Any number of items at any time: those before the last one of a window keep to the rate."""
     limit, now, gone = RateLimit(per_second), 0.0, []
     burst = max(1.0, per_second * RateLimit.BURST_SECONDS)
     for pause, items in asked:

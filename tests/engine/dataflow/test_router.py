@@ -218,7 +218,7 @@ def test_a_last_batch_that_is_done_at_once_does_not_complete_the_chunk_twice() -
     assert line.complete == [chunk]
 
 
-def test_time_spent_waiting_for_room_is_told() -> None:
+def test_time_spent_waiting_for_room_is_reported() -> None:
     line = Line(Gathering(), Gathering(5))
     chunk = line.chunk()
 

@@ -51,7 +51,7 @@ class FakeRun(FakeContext):
 
 
 class Notebook(Sink):
-    """Writes down what is asked of it; raises where it is told to."""
+    """Records the calls; raises where the test says so."""
 
     def __init__(self, bad: str = "") -> None:
         self.calls: list[str] = []

@@ -293,7 +293,7 @@ def test_while_it_is_paused_only_what_is_under_way_goes_on() -> None:
 
 
 def test_a_pause_never_stops_a_run_that_has_nothing_left_to_finish() -> None:
-    """Memory that does not fall although nothing is in flight would else stop the run for ever."""
+    """Memory that does not fall although nothing is in flight would otherwise stop the run forever."""
     in_flight, condition = watched(100)
     in_flight.acquire(1)
     in_flight.pause(paused=True)
@@ -305,7 +305,7 @@ def test_a_pause_never_stops_a_run_that_has_nothing_left_to_finish() -> None:
     assert in_flight.used == 1
 
 
-def test_who_waits_for_room_is_told_when_the_run_is_torn_down() -> None:
+def test_a_reader_that_waits_for_room_is_woken_when_the_run_is_torn_down() -> None:
     in_flight, condition = watched(1)
     in_flight.acquire(1)
 
@@ -319,7 +319,7 @@ def test_who_waits_for_room_is_told_when_the_run_is_torn_down() -> None:
     wait()
 
 
-def test_a_committed_chunk_with_other_items_is_told() -> None:
+def test_a_committed_chunk_with_other_items_is_reported() -> None:
     """A source that grew between two tries would lose what was added to a chunk that is in already."""
     grown = FakeRun([1, 2, 3], chunk_size=4)
     grown.committed = {chunk_id(0): CommittedChunk(chunk_id(0), 2, 2)}

@@ -1,4 +1,4 @@
-"""Functions that cannot be sent to a worker process, or that return what no stage may return: told by name."""
+"""Functions that cannot be sent to a worker process, or that return what no stage may return: errors name them."""
 
 from __future__ import annotations
 

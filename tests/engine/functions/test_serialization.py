@@ -25,7 +25,7 @@ MODULE = "unusual_prefix_units_dag"
 
 @pytest.fixture
 def dag_module() -> Iterator[Callable[[str], Any]]:
-    """A module as Airflow imports a DAG file: in ``sys.modules``, under a name that nobody else can import."""
+    """A module as Airflow imports a DAG file: in ``sys.modules``, under a name that no other process can import."""
 
     def load(source: str) -> Any:
         module = types.ModuleType(MODULE)

@@ -73,7 +73,7 @@ def test_a_full_arena_takes_nothing_more_until_something_is_released(pair: Pair)
     assert pair.place(b"z" * half) is None
 
     del leases[1]
-    assert pair.place(b"z" * half) is None, "nobody has told the sender"
+    assert pair.place(b"z" * half) is None, "the sender has not heard of it"
     assert pair.pass_released_on() == [half]
 
     assert pair.place(b"z" * half) == half

@@ -1,4 +1,4 @@
-"""Workers ask the task process: any thread, the fork server while it imports, and nobody waits behind one that dies."""
+"""Requests to the task process: from any thread, from the fork server while it imports; a dead worker blocks none."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_large_question_and_answer(asker: Callable[..., RequestServer]) -> None:
     assert len(request(b"x" * 3_000_000)) == 6_000_000
 
 
-def test_question_without_answer_is_told_and_the_next_one_answered(
+def test_request_without_a_response_is_reported_and_the_next_one_answered(
     asker: Callable[..., RequestServer], caplog: pytest.LogCaptureFixture
 ) -> None:
     asker(shout)

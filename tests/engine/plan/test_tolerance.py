@@ -85,7 +85,7 @@ def test_what_is_no_tolerance_is_refused_by_name(value: Any) -> None:
         Tolerance(value)
 
 
-def test_a_float_above_one_is_told_what_to_write() -> None:
+def test_the_error_for_a_float_above_one_says_what_to_write() -> None:
     with pytest.raises(PlanError, match="for items write 5"):
         Tolerance(5.0)
 

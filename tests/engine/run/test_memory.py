@@ -221,7 +221,7 @@ def fill_nothing(item: int) -> int:
 
 
 def test_peak_of_a_run_does_not_count_a_worker_and_its_successors_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many workers one after the other, and nobody looks before the end."""
+    """Many workers one after another, and no sample before the end."""
     monkeypatch.setattr(MemoryMonitor, "sample", lambda _watch, _slots: None)
     gc.collect()  # what tests before this one left is let go of now, not between the two looks at this process
     processes: set[int] = set()

@@ -93,7 +93,7 @@ def test_a_stop_token_ends_it() -> None:
         list(rows)
 
 
-def test_a_plan_that_cannot_start_is_told_to_the_consumer() -> None:
+def test_a_plan_that_cannot_start_raises_in_the_consumer() -> None:
     def not_items() -> Any:
         return 5
 

@@ -43,7 +43,7 @@ def test_rows_that_are_no_list_are_refused(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres", "duckdb"], indirect=True)
-def test_view_that_takes_no_rows_is_told(database: TestDatabase) -> None:
+def test_error_for_a_view_that_takes_no_rows_says_so(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('behind')} (id INTEGER)")
     database.execute(f"CREATE VIEW {database.place('scores')} AS SELECT id FROM {database.place('behind')}")
     try:

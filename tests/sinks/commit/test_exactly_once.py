@@ -1,4 +1,4 @@
-"""Each chunk lands once: whatever dies, at whatever point, and whoever else is at it."""
+"""Each chunk is committed once, no matter what dies at which point, and which other attempts run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_second_attempt_waits_for_the_first_and_takes_its_word(database: TestDat
 
 
 def when_blocked(database: TestDatabase, hook: Any, action: Callable[[], object]) -> threading.Thread:
-    """Do something once somebody waits for a lock."""
+    """Do something once a transaction waits for a lock."""
     busy = threading.Event()
 
     def wait_and_act() -> None:
@@ -105,10 +105,10 @@ def when_blocked(database: TestDatabase, hook: Any, action: Callable[[], object]
 
 
 def wait_until_blocked(database: TestDatabase) -> None:
-    """Until the server says that somebody waits for a lock."""
+    """Wait until a transaction waits for a lock on the server."""
     sql, at = {
         "postgres": ("SELECT count(*) FROM pg_locks WHERE NOT granted", 0),
-        # Not innodb_lock_waits: that is a copy, made anew only when nobody has looked for 0.1 s.
+        # Not innodb_lock_waits: that is a copy, which is refreshed only when it was not read for 0.1 s.
         "mariadb": ("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'", 1),
     }[database.name]
     deadline = time.monotonic() + 20

@@ -124,7 +124,7 @@ def test_tuple_of_another_length_is_rejected_not_cut(database: TestDatabase, val
     assert database.rows() == [(1, 1.5)]
     reasons = [reason for (reason,) in rejected(database, "reason")]
     assert ["3 values" in reasons[0], "1 values" in reasons[1]] == [True, True]
-    assert "row 0" not in "".join(reasons)  # nobody can say which row of the chunk that would be
+    assert "row 0" not in "".join(reasons)  # which row of the chunk that would be is unknown
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -257,7 +257,7 @@ def test_more_refused_rows_than_allowed_leave_nothing(database: TestDatabase) ->
 
 
 @on_each_database
-def test_without_allowance_the_refusal_is_told_as_ever(database: TestDatabase) -> None:
+def test_without_an_allowance_the_refusal_is_raised_as_before(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} {STRICT}")
     with database.opened() as hook, pytest.raises(SchemaMismatch, match=r"NOT NULL"):
         hook.write_chunk("00000000", prices(1, None))

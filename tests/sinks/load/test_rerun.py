@@ -130,7 +130,7 @@ def test_default_with_a_load_column_is_to_replace(database: TestDatabase) -> Non
 
 
 @on_two_databases
-def test_key_of_the_author_resumes_unless_told_otherwise(database: TestDatabase) -> None:
+def test_key_of_the_author_resumes_by_default(database: TestDatabase) -> None:
     skipped = [load(database, named(gen), rows_of(1), on_rerun=None) for gen in ("monday", "tuesday")]
     with_append = load(database, named("wednesday"), rows_of(1), on_rerun="append")
 
@@ -159,7 +159,7 @@ def test_retry_goes_on_although_on_rerun_was_changed_between(database: TestDatab
 
 
 @on_two_databases
-def test_rows_that_cannot_be_told_apart_are_not_replaced(database: TestDatabase) -> None:
+def test_rows_that_cannot_be_distinguished_are_not_replaced(database: TestDatabase) -> None:
     load(database, airflow("a"), rows_of(1, 2))
 
     with (

@@ -107,7 +107,7 @@ def test_offsets_that_leave_items_out_are_refused(serve: Serve, given: int) -> N
 
 
 def test_page_that_comes_again_is_refused(serve: Serve) -> None:
-    """The server knows ``page`` by another name, and would give its first page for ever."""
+    """The server knows ``page`` by another name, and would return its first page forever."""
     serve(lambda path, query: (200, {}, [1, 2, 3]))
 
     with pytest.raises(SourceError, match=r"page 2 is the same as the page before: set page_parameter= \(now 'page'\)"):

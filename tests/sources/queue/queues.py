@@ -191,7 +191,7 @@ class SqsTestQueue(Queue):
         cloud.let_messages_come_again(self.name)
 
     def delete(self) -> None:
-        """As an administrator would, while somebody reads it."""
+        """As an administrator would, while a source reads it."""
         self.client.delete_queue(QueueUrl=self.name)
 
     def drop(self) -> None:
@@ -238,7 +238,7 @@ class PubSubTestQueue(Queue):
         self.server.let_come_again(self.path)
 
     def delete(self) -> None:
-        """As an administrator would, while somebody reads it."""
+        """As an administrator would, while a source reads it."""
         self.server.forget(self.path)
 
     def drop(self) -> None:

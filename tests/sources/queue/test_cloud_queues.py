@@ -258,7 +258,7 @@ def test_pubsub_acknowledges_many_in_requests_that_the_service_takes(pubsub: Pub
 @pytest.mark.parametrize("kind", ["sqs", "pubsub"])
 def test_service_that_does_not_answer_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
-    once = {"config_kwargs": {"retries": {"max_attempts": 1}}}  # boto3 tries five times unless told otherwise
+    once = {"config_kwargs": {"retries": {"max_attempts": 1}}}  # boto3 tries five times by default
     aws: Any = cloud.aws_connection()
     aws["extra"] |= {"endpoint_url": "http://127.0.0.1:1", **once}
     google = {"conn_type": "google_cloud_platform", "extra": {"is_anonymous": True}}

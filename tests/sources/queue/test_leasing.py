@@ -76,7 +76,7 @@ def test_what_was_not_acknowledged_is_given_back_with_its_newest_receipt() -> No
 
 
 def test_what_the_broker_refuses_to_settle_is_not_given_back() -> None:
-    """It is committed: to have it again at once helps nobody."""
+    """It is committed: to receive it again at once would help no one."""
 
     class Refusing(Lender):
         def settle(self, client: Any, deliveries: Sequence[Delivery]) -> None:

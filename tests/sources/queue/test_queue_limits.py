@@ -19,7 +19,7 @@ pytestmark = pytest.mark.airflow
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """Time that passes when the test moves it."""
 
     def __init__(self) -> None:
         self.now = 1_000.0

@@ -343,7 +343,7 @@ def test_stop_breaks_the_statements_off(database: TestDatabase, monkeypatch: pyt
 def test_statement_that_was_not_begun_when_the_stop_came_is_not_begun(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader may be about to connect, or to ask, when all connections are told to break off."""
+    """A reader may be about to connect, or to ask, when all connections are interrupted."""
     import sqlalchemy as sa
 
     filled(database)

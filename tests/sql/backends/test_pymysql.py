@@ -23,7 +23,7 @@ def laws(module: ModuleType) -> list[Callable[[TestDatabase], None]]:
 
 
 def databases_of(test: Callable[..., None]) -> list[list[str]]:
-    """The databases that a test was written for, where it says so."""
+    """The databases that a test names, if it names some."""
     marks: list[pytest.Mark] = getattr(test, "pytestmark", [])
     lists = [mark.args[1] for mark in marks if mark.name == "parametrize" and mark.args[0] == "database"]
     return [[each if isinstance(each, str) else each.values[0] for each in names] for names in lists]

@@ -70,7 +70,7 @@ class Recorder:
         ("bigquery", []),
     ],
 )
-def test_each_dialect_is_told_in_its_own_words_and_units(dialect: str, told: list[str]) -> None:
+def test_each_dialect_gets_the_limit_in_its_own_words_and_units(dialect: str, told: list[str]) -> None:
     raw = Recorder()
 
     set_limits(raw, dialect, 1.5, 60)
@@ -82,7 +82,7 @@ def test_each_dialect_is_told_in_its_own_words_and_units(dialect: str, told: lis
 @pytest.mark.parametrize(
     ("module", "name", "value"), [("oracledb.connection", "call_timeout", 60_000), ("pyodbc", "timeout", 60)]
 )
-def test_driver_is_told_where_the_session_cannot_be(module: str, name: str, value: int) -> None:
+def test_driver_gets_the_limit_where_the_session_cannot(module: str, name: str, value: int) -> None:
     raw = type("Connection", (), {"__module__": module})()
 
     set_limits(raw, "", 1.5, 60)

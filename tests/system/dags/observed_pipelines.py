@@ -60,7 +60,7 @@ def parse_repaired(reading: list[Any]) -> Row:
 
 DEAD_LETTERS = SinkTable("readings", conn_id="system_db")
 
-with DAG("leaves_letters", schedule=None):
+with DAG("leaves_dead_letters", schedule=None):
     ParallelPipelineOperator(
         task_id="pipeline",
         source=readings,
@@ -70,7 +70,7 @@ with DAG("leaves_letters", schedule=None):
         tolerance=0.2,
     )
 
-with DAG("replays_letters", schedule=None):
+with DAG("replays_dead_letters", schedule=None):
     ReplayDeadLettersOperator(
         task_id="pipeline",
         stages=[Stage(parse_repaired, name="parse", kind="process", workers=2)],

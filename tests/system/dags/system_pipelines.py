@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 
 def fetch(number: int) -> Row:
-    """Thread stage: asks Airflow for what nobody has declared."""
+    """Thread stage: asks Airflow for what is not declared."""
     return {
         "number": number,
         "seen_by_thread": "AIRFLOW_CONN_SHOP" in os.environ,

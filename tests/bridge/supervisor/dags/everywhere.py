@@ -1,4 +1,4 @@
-"""A pipeline whose stages of every kind ask Airflow for what nobody has declared, and say what they got.
+"""A pipeline whose stages of every kind ask Airflow for what is not declared, and return what they got.
 
 The rows go to the file that the environment variable ``EVERYWHERE_ROWS`` names, one JSON text a line.
 """

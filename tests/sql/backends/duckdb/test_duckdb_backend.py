@@ -1,4 +1,4 @@
-"""What is DuckDB's own: a file belongs to one process, and of two transactions nobody waits for the other."""
+"""What is DuckDB's own: a file belongs to one process, and of two transactions none waits for the other."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def holding_the_file(database: TestDatabase, gate: Gate, point: str = "before_co
 
 
 def at_first_wait(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[float]:
-    """Do something when somebody finds the file taken for the first time; the waits are listed."""
+    """Do something when a process finds the file in use for the first time; the waits are listed."""
     waits: list[float] = []
     wait = Database._wait
 
@@ -192,7 +192,7 @@ def test_of_two_attempts_in_one_process_the_later_commit_gives_way(database: Tes
 def test_chunk_is_found_whatever_the_connection_forbids(
     database: TestDatabase, hindrance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DuckDB looks for Arrow tables among Python's variables, unless it is told not to, or finds a table first."""
+    """DuckDB looks for Arrow tables among Python's variables, unless this is off, or it finds a table first."""
     from airflow_parallel_provider.sql.backends.duckdb.dialect import CHUNK, DuckConnection
 
     if hindrance == "setting":
