@@ -33,12 +33,15 @@ def receive(control: socket.socket) -> bytes:
 
 
 def main() -> None:
-    """Set the search path, then serve."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    """Set the search path, leave a guardian behind, then serve."""
+    control, task = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     control.setblocking(True)  # `sitecustomize` may have set a default timeout
     settings = json.loads(receive(control))
     sys.path[:] = settings["path"]
     sys.argv[:] = settings["argv"]  # a function of a script may read them
+    from airflow_parallel_provider.engine.processes.guardian import guard
+
+    guard(task)
     from airflow_parallel_provider.engine.processes.fork_server import serve
 
     serve(control, receive(control))

@@ -27,11 +27,15 @@ from airflow_parallel_provider.engine.processes import protocol
 from airflow_parallel_provider.engine.processes.green_threads import check_patches
 from airflow_parallel_provider.engine.processes.output_relay import OutputRelay
 from airflow_parallel_provider.engine.processes.protocol import KILL, PAGE_BYTES, REAP, REQUEST, RESPONSE, SPAWN
+from airflow_parallel_provider.engine.processes.system import END_SECONDS
 from airflow_parallel_provider.engine.processes.worker_process import WorkerExit, WorkerProcess
 from airflow_parallel_provider.errors import ParallelError, PlanError
 
 READY_SECONDS = 120.0
 """How long the fork server may take to import the stages' modules."""
+
+_CLOSE_SECONDS = 0.5
+"""How long the fork server may take to end everything by itself."""
 
 CHECK_SECONDS = 0.1
 """How often the wait for those imports looks whether the run has been stopped."""
@@ -105,7 +109,7 @@ class ForkServerClient:
         control = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(boot), str(control)],
+                [sys.executable, "-P", str(boot), str(control), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -123,7 +127,6 @@ class ForkServerClient:
     def _send_bootstrap(self, control: socket.socket) -> dict[int, CallFailure]:
         # The secrets in the environment travel over the socket: other processes can read argv and environ of a process.
         bootstrap = {
-            "parent": os.getpid(),
             "environment": self._environment,
             "functions": self._functions,
             "on_start": self._pickled_on_start(),
@@ -162,7 +165,7 @@ class ForkServerClient:
 
     @property
     def pid(self) -> int | None:
-        """Process id; None before :meth:`start` and after :meth:`close`."""
+        """Process id of the guardian, the fork server's parent; None before :meth:`start` and after :meth:`close`."""
         return self._process.pid if self._process else None
 
     def redact(self, text: str) -> str:
@@ -234,9 +237,9 @@ class ForkServerClient:
         return pid, status, cpu, peak_rss
 
     def close(self) -> None:
-        """End the fork server and with it every worker process. Takes milliseconds and never raises.
+        """End the fork server, every worker process and what those have started. Takes milliseconds and never raises.
 
-        A second call does nothing.
+        A fork server that is busy (with an import) is ended by its guardian. A second call does nothing.
         """
         if self._process is None:
             return
@@ -244,18 +247,24 @@ class ForkServerClient:
             # Without the lock: a thread that waits for a response holds it, and this wakes that thread.
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
-        try:
-            self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(2.0)
+        _wait_or_end(self._process)
         self._lost = True
         if self._control is not None:
             self._control.close()
         if self._relay is not None:
             self._relay.close()
         self._process = None
+
+
+def _wait_or_end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the guardian, which ends when the fork server has; have it end the fork server when that takes long."""
+    for seconds, end in ((_CLOSE_SECONDS, process.terminate), (END_SECONDS, process.kill), (1.0, process.kill)):
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            end()
+        else:
+            return
 
 
 def _search_path() -> list[str]:

@@ -29,11 +29,17 @@ from airflow_parallel_provider.engine.processes.system import (
     adopt_orphans,
     children_of,
     die_with_parent,
+    end_children,
     reset_signals,
+    signal_on_parent_death,
 )
 
 _REAP_SECONDS: Final = 5.0
 """How long :meth:`ForkServer._reap` waits for a process to end."""
+
+
+_ORPHAN_SECONDS: Final = 1.0
+"""How long :meth:`ForkServer._reap` waits for the programs of a worker process to end."""
 
 
 def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
@@ -41,7 +47,6 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     gc.disable()  # imports create many objects and little garbage; worker processes switch it on again
     reset_signals()
     boot = pickle.loads(bootstrap)  # noqa: S301 - written by the task process that started us
-    die_with_parent(boot["parent"])
     adopt_orphans()
     os.environ.update(boot["environment"])
     functions: dict[int, StageFunction] = {}
@@ -87,9 +92,16 @@ class ForkServer:
         self.control = control
         self.functions = functions
         self.children: set[int] = set()
+        self._pid, self._guardian = os.getpid(), os.getppid()
+        self._helpers = children_of(self._pid)  # that an imported module has started
 
     def run(self) -> NoReturn:
         """Serve until the task process closes the control socket or dies; then end every worker process and exit."""
+        # The guardian does it when this process is killed. When the guardian is, this process does: no import of a
+        # user's module blocks it any more.
+        signal.signal(signal.SIGCONT, self._on_signal)
+        signal_on_parent_death(signal.SIGCONT)
+        self._on_signal()
         while True:
             try:
                 data, fds, _, _ = socket.recv_fds(self.control, REQUEST.size, 4)
@@ -99,7 +111,13 @@ class ForkServer:
                 self._end()
             operation, subject = REQUEST.unpack(data)
             response = self._spawn(subject, fds) if operation == SPAWN else self._reap(subject, kill=operation == KILL)
-            self.control.sendall(RESPONSE.pack(*response))
+            with contextlib.suppress(OSError):  # closed meanwhile: the next read ends everything
+                self.control.sendall(RESPONSE.pack(*response))
+
+    def _on_signal(self, *_: object) -> None:
+        """The guardian may have died: end everything. Another SIGCONT, and one that a forked child gets, is ignored."""
+        if os.getppid() != self._guardian and os.getpid() == self._pid:
+            self._end()
 
     def _spawn(self, stage: int, fds: list[int]) -> tuple[int, int, float, int]:
         parent = os.getpid()
@@ -120,6 +138,7 @@ class ForkServer:
         code = 1
         try:
             die_with_parent(parent)
+            signal.signal(signal.SIGCONT, signal.SIG_DFL)
             self.control.close()
             gc.enable()
             sock = adopt_socket(fds[0])
@@ -151,28 +170,13 @@ class ForkServer:
             done, status, usage = os.wait4(pid, os.WNOHANG)
             if done:
                 self.children.discard(pid)
-                self._end_orphans()
+                # What the worker process has started is now a child of this one.
+                end_children(spared=self.children | self._helpers, seconds=_ORPHAN_SECONDS)
                 return pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * RSS_UNIT
             if time.monotonic() > deadline:
                 return -1, 0, 0.0, 0
             time.sleep(0.0005)  # only for the moment that a killed process needs to end
 
-    def _end_orphans(self) -> None:
-        """End what a worker process started and left: it became a child of this process when the worker died."""
-        while orphans := children_of(os.getpid()) - self.children:
-            _kill_and_collect(orphans)
-
     def _end(self) -> NoReturn:
-        _kill_and_collect(self.children)  # collected too: in a container there may be no init process that does it
-        self.children.clear()
-        self._end_orphans()
+        end_children()  # collected too: in a container there may be no init process that does it
         os._exit(0)
-
-
-def _kill_and_collect(pids: set[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    for pid in pids:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)

@@ -26,6 +26,7 @@ from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.metrics.rejections import RejectionTracker
 from airflow_parallel_provider.engine.plan.pipeline_plan import PipelinePlan
 from airflow_parallel_provider.engine.processes.client import ForkServerLost
+from airflow_parallel_provider.engine.processes.system import end_programs_of
 from airflow_parallel_provider.engine.run.memory import MemoryMonitor
 from airflow_parallel_provider.engine.run.monitor import Monitor, Observer
 from airflow_parallel_provider.engine.run.report_builder import RunParts, attach_report, build_report
@@ -39,6 +40,8 @@ from airflow_parallel_provider.errors import RunStopped
 from airflow_parallel_provider.report import RunReport, State
 
 SINK_THREAD = "parallel-sink"
+
+SOURCE_THREAD = "parallel-source"
 
 COMMIT_GRACE = 0.5
 """How long an aborted run waits for the running commit to end by itself, seconds."""
@@ -197,6 +200,7 @@ class Run:
         """End everything within a deadline; a thread that does not end by then is left behind, with a warning."""
         deadline = time.monotonic() + (END_SECONDS if success else ABORT_SECONDS)
         if not success:
+            self._end_programs()  # first: those of an event loop cannot be found once its thread has ended
             self.state.stop.stop("the run is being torn down")
             for stage in self.stages:
                 stage.channel.break_()
@@ -211,6 +215,12 @@ class Run:
             thread.join(max(0.05, deadline - time.monotonic()))
             if thread.is_alive():
                 self.state.warn(f"thread {thread.name} did not end and was left behind")
+
+    def _end_programs(self) -> None:
+        self.pool.end_programs()
+        for thread in self._threads:
+            if thread.name == SOURCE_THREAD:  # inline stages run on it, too
+                end_programs_of(thread)
 
     def _interrupt_sink(self) -> None:
         """Let a running commit end by itself; interrupt one that hangs (on a lock, on a dead network)."""
@@ -231,7 +241,7 @@ class Run:
     def _start_reading(self) -> None:
         self.state.clock.working_since = time.monotonic()
         self.pool.start()
-        self._start_thread("parallel-source", self.source_reader.run)
+        self._start_thread(SOURCE_THREAD, self.source_reader.run)
 
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:
         run = contextvars.copy_context().run

@@ -40,6 +40,7 @@ class WorkerPool:
         self.decisions: list[Decision] = []
         self._stages = stages
         self._workers: list[Worker] = []
+        self._abandoned: list[Worker] = []
         self._numbers: dict[int, int] = {}
         self._given_up: dict[int, int] = {}
         self._scalers: dict[int, Autoscaler] = {}
@@ -186,6 +187,8 @@ class WorkerPool:
         """Start another worker in place of one with a stuck call, a limited number of times per stage."""
         stage = worker.stage
         self._workers.remove(worker)
+        self._abandoned.append(worker)
+        worker.end_programs()  # its thread may wait for one, and is free again then
         count = self._given_up[stage.index] = self._given_up.get(stage.index, 0) + 1
         name, limit = stage.stage.name, self._replacements(stage)
         self.context.warn(f"stage {name}: calls exceeded their timeout; their threads were left behind")
@@ -198,6 +201,11 @@ class WorkerPool:
     @staticmethod
     def _replacements(stage: StageRun) -> int:
         return 2 * stage.stage.worker_range[1] + 8
+
+    def end_programs(self) -> None:
+        """Kill the programs that functions have started in the task process, of threads that are still alive."""
+        for worker in [*self._workers, *self._abandoned]:
+            worker.end_programs()
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -221,6 +229,7 @@ class WorkerPool:
         workers = list(self._workers)
         self.sample_memory()
         join_workers(self.context, self._workers, deadline, self.interrupt)
+        self.end_programs()
         self.memory.finish(workers)
         for stage in self._stages:
             if isinstance(stage, InlineStageRun):

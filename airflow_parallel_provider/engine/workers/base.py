@@ -11,6 +11,7 @@ from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 from airflow_parallel_provider.engine.functions.outcome import CallFailure
 from airflow_parallel_provider.engine.interfaces.run_context import RunContext
 from airflow_parallel_provider.engine.processes.client import ForkServerClient, ForkServerLost
+from airflow_parallel_provider.engine.processes.system import end_programs_of
 from airflow_parallel_provider.engine.stages.setup_retry import setup_failed
 from airflow_parallel_provider.errors import ItemTimeout
 
@@ -81,6 +82,10 @@ class Worker:
 
     def interrupt(self) -> None:
         """The run is being torn down: end every wait. Called from another thread, must not block."""
+
+    def end_programs(self) -> None:
+        """Kill the programs that the stage's function has started on this thread. From another thread."""
+        end_programs_of(self.thread)
 
     def setup_failed(self, failure: CallFailure, attempt: int) -> None:
         """See :func:`.stages.setup_retry.setup_failed`."""

@@ -21,6 +21,7 @@ from airflow_parallel_provider.engine.functions.async_calls import await_call, a
 from airflow_parallel_provider.engine.functions.calls import record_batch, record_failure
 from airflow_parallel_provider.engine.functions.outcome import Outcome, describe_error, failure_of, merge_outcomes
 from airflow_parallel_provider.engine.functions.worker_code import BoundFunction
+from airflow_parallel_provider.engine.processes.system import end_programs_of
 from airflow_parallel_provider.engine.workers.base import Worker, WorkerSupervisor, timeout_failure
 from airflow_parallel_provider.errors import SetupFailed
 
@@ -69,16 +70,15 @@ class CoroutineWorker(Worker):
         self._running: dict[Bundle, tuple[float, asyncio.Task[None] | None]] = {}
         self._finished: queue.SimpleQueue[tuple[Bundle, Outcome] | None] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
+        self._loop_thread = threading.Thread(target=self._run_loop, name=f"{self.thread.name}-loop", daemon=True)
         self._ending = False
 
     # -- the worker's own thread --------------------------------------------------------------------------------------
 
     def serve(self) -> None:
         """Set up, take calls until the channel ends, tear down."""
-        name = f"{self.thread.name}-loop"
-        loop_thread = threading.Thread(target=self._run_loop, name=name, daemon=True)
         settler = threading.Thread(target=self._settle_all, name=f"{self.thread.name}-settle", daemon=True)
-        loop_thread.start()
+        self._loop_thread.start()
         settler.start()
         try:
             self._settle_abandoned()
@@ -90,7 +90,7 @@ class CoroutineWorker(Worker):
             self._finished.put(None)
             self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._wind_down()))
             if not self.abandoned:  # otherwise the loop ends when the call that blocks it returns, if ever
-                loop_thread.join(1.0)
+                self._loop_thread.join(1.0)
                 settler.join(1.0)
 
     def _take_calls(self, bound: BoundFunction) -> None:
@@ -271,6 +271,10 @@ class CoroutineWorker(Worker):
             self.stage.put_back(call)
         for call, seconds in self._takes_over.stuck:
             self.stage.call_failed(call, 0, timeout_failure(self.stage, seconds), self.metrics)
+
+    def end_programs(self) -> None:
+        """Kill the programs that coroutines have started. From another thread."""
+        end_programs_of(self._loop_thread)
 
     def interrupt(self) -> None:
         """The run is being torn down."""

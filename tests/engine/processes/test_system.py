@@ -6,10 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from airflow_parallel_provider.engine.processes import system
 from airflow_parallel_provider.engine.processes.system import children_of, exit_text, was_signalled
 from tests.support.scripts import ROOT
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -90,6 +97,82 @@ def test_children_living_and_dead_are_listed() -> None:
 def test_a_process_that_is_not_there_has_no_children() -> None:
     assert not Path(f"/proc/{1 << 30}").exists()
     assert children_of(1 << 30) == set()
+
+
+def test_children_are_found_where_the_kernel_has_no_list_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    monkeypatch.setattr(system, "_kernel_lists_children", lambda: False)
+    monkeypatch.setattr(system, "children_of_thread", lambda pid, thread: set())
+    try:
+        assert child.pid in children_of(os.getpid())
+        assert children_of(child.pid) == set()
+    finally:
+        child.communicate()
+
+
+def test_children_of_a_thread_other_than_the_main_one_are_listed() -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    over = threading.Event()
+
+    def start() -> None:
+        started.append(subprocess.Popen(["sleep", "3600"]))
+        over.wait(30)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    while not started:
+        os.sched_yield()
+    try:
+        assert started[0].pid in children_of(os.getpid())
+        system.end_programs_of(thread)
+        assert started[0].wait(10) == -signal.SIGKILL
+    finally:
+        started[0].kill()
+        over.set()
+        thread.join()
+
+
+def test_programs_of_the_main_thread_are_never_ended() -> None:
+    """Under gevent each thread is a greenlet of it, and a fork server is started from it."""
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+        system.end_programs_of(threading.main_thread())
+        ender = threading.Thread(target=lambda: system.end_programs_of(threading.main_thread()))
+        ender.start()
+        ender.join()
+        assert child.communicate(b"\n", timeout=10) == (None, None)
+
+    assert child.returncode == 0
+
+
+def test_children_end_with_all_below_them_but_the_spared_one() -> None:
+    code = """
+import subprocess
+adopt_orphans()
+spared = subprocess.Popen(["sleep", "3600"])
+for _ in range(3):
+    subprocess.Popen(["sh", "-c", "setsid sh -c 'sleep 3600 & sleep 3600' & sleep 3600 & sleep 3600"])
+end_children(spared={spared.pid})
+print(children_of(os.getpid()) == {spared.pid})
+end_children()
+print(children_of(os.getpid()))
+"""
+    assert run(code).stdout.split("\n")[:2] == ["True", "set()"]
+
+
+def test_child_that_may_not_be_killed_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a program with the rights of another user."""
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+        monkeypatch.setattr(os, "kill", refuse)
+        began = time.monotonic()
+        system.end_children(spared=children_of(os.getpid()) - {child.pid}, seconds=20)
+        seconds = time.monotonic() - began
+        child.communicate(b"\n", timeout=10)
+
+    assert seconds < 10
 
 
 def test_wait_statuses_in_words() -> None:
