@@ -144,11 +144,7 @@ def process_large_results(moment: Moment) -> Plan:
 
 
 def fork_server_starts(moment: Moment) -> Plan:
-<<<<<<< HEAD
-    """A worker process needs for ever to load the function."""
-=======
     """A worker process never finishes loading the function."""
->>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
     return range(100), [Stage(SlowToLoad(moment.meeting), name="slow", kind="process", workers=1)], RecordingSink()
 
 

@@ -214,11 +214,7 @@ def always_wrong(row: Any) -> Any:
     raise ValueError("still cannot be")
 
 
-<<<<<<< HEAD
-def test_dead_letters_of_a_stage_that_is_gone_are_told(
-=======
 def test_dead_letters_of_a_stage_that_does_not_exist_are_refused(
->>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
     warehouse: sqlite3.Connection, context_of: Callable[..., dict[str, Any]]
 ) -> None:
     load()

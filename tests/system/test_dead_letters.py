@@ -28,11 +28,7 @@ def dead_letters(site: Site) -> list[tuple[Any, ...]]:
 
 
 def test_dead_letters_are_replayed_once(site: Site) -> None:
-<<<<<<< HEAD
-    loaded = ran(site, "leaves_letters")
-=======
     loaded = ran(site, "leaves_dead_letters")
->>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
     assert (loaded["rows_committed"], loaded["items_dead_lettered"]) == (READINGS - DEAD_LETTERS, DEAD_LETTERS)
     assert dead_letters(site) == [(number, None, None) for number in range(0, READINGS, 10)]
 

@@ -237,11 +237,7 @@ def test_lineage_of_a_run(succeeded: Run, site: Observed, schema: str) -> None:
     assert facet["_schemaURL"].startswith("https://")
 
 
-<<<<<<< HEAD
-def test_each_table_is_told_once(succeeded: Run, failed: Run, site: Observed) -> None:
-=======
 def test_each_table_is_reported_once(succeeded: Run, failed: Run, site: Observed) -> None:
->>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
     """Not once per chunk, and not once per SQL statement of the backend."""
     for job in ("observed.pipeline", "observed_failing.pipeline"):
         told = [table(each) for event in site.lineage.events(job) for each in event["inputs"] + event["outputs"]]

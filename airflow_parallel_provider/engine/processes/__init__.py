@@ -10,6 +10,6 @@
 
 ``multiprocessing`` (spawn, forkserver, Manager), ``ProcessPoolExecutor`` and loky all fail in a real Airflow task or
 under Celery's daemonic workers; a plain child process works everywhere. The fork server imports the functions' modules
-once, forks a worker process in about 2 ms, and its death ends all worker processes (PR_SET_PDEATHSIG). A guardian between
-task process and fork server ends what is left, programs of the stage's functions included (:mod:`.guardian`).
+once, forks a worker process in about 2 ms, and its death ends all worker processes (PR_SET_PDEATHSIG). A guardian
+between task process and fork server ends what is left, programs of the stage's functions included (:mod:`.guardian`).
 """

@@ -185,11 +185,7 @@ def test_values_are_dumped_and_loaded_with_their_arrays_out_of_band(line: Line, 
     assert line.forth.receiver.released == [0]
 
 
-<<<<<<< HEAD
-# Once this raised struct.error: a frame's header had sixteen bits for the number of its buffers, and each array
-=======
 # An earlier version raised struct.error: a frame's header had 16 bits for the number of its buffers, and each array
->>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
 # is one, however small. In a worker that error ended the process, and a good result became a dead letter.
 def test_a_message_may_hold_any_number_of_small_arrays() -> None:
     memory = mmap.mmap(-1, 4096)

@@ -139,7 +139,7 @@ def test_programs_of_the_main_thread_are_never_ended() -> None:
         ender = threading.Thread(target=lambda: system.end_programs_of(threading.main_thread()))
         ender.start()
         ender.join()
-        assert child.communicate(b"\n", timeout=10) == (None, None)
+        child.communicate(b"\n", timeout=10)
 
     assert child.returncode == 0
 

@@ -395,11 +395,7 @@ def test_a_stop_while_the_fork_server_restarts_is_a_stop(monkeypatch: pytest.Mon
 
 
 def test_a_fork_server_that_dies_just_after_a_fork_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-<<<<<<< HEAD
-    """The worker has been collected before anybody could look at it; nothing of it is left, and no work is lost."""
-=======
     """The worker has been collected before a sample could see it; nothing of it is left, and no work is lost."""
->>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
     opened, pidfd_open = itertools.count(), os.pidfd_open
 
     def too_late(pid: int) -> int:
@@ -416,11 +412,7 @@ def test_a_fork_server_that_dies_just_after_a_fork_is_started_again(monkeypatch:
 
 
 def test_a_fork_server_that_dies_after_the_run_is_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
-<<<<<<< HEAD
-    """A new one is asked for, but the run ends before anybody starts it: what is left of the old one must go, too."""
-=======
     """A new one is requested, but the run ends before it starts: the rest of the old one must be cleaned up as well."""
->>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
     killed: list[ForkServerClient] = []
 
     def kill_it(snapshot: dict[str, Any]) -> None:

@@ -255,11 +255,7 @@ def test_a_stage_of_short_waits_is_at_its_most_within_three_seconds(milliseconds
     assert stage.run(3.0) == [1, 2, 4, 8]
 
 
-<<<<<<< HEAD
-# Once it took the rate before growing from one sample. With calls longer than a sample, that is the sample in
-=======
 # An earlier version took the rate before growing from one sample. With calls longer than a sample, that is the one in
->>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
 # which calls happened to end: it was far too high, and growth that doubled the throughput was undone.
 @pytest.mark.parametrize("milliseconds", [170, 300, 1000, 2500])
 def test_a_stage_of_long_waits_grows_too(milliseconds: int) -> None:

@@ -67,11 +67,7 @@ def test_discard_takes_the_files_of_the_load_along(sqlite: SqliteDatabase, tmp_p
     files = DeadLetterFiles(str(tmp_path / "dead"))
     with sqlite.opened(dead_letters=files) as hook:
         hook.write_chunk("00000000", [], items=1, dead_letters=[dead_letter(0)])
-<<<<<<< HEAD
-        (tmp_path / "dead" / "dead_letters-of-somebody-else.jsonl").touch()
-=======
         (tmp_path / "dead" / "dead_letters-of-another-sink.jsonl").touch()
->>>>>>> 8bda24a154eac258a7f04f50567d3aaef3b7e67a
         hook.discard("nightly")
 
     assert [file.name for file in (tmp_path / "dead").iterdir()] == ["dead_letters-of-another-sink.jsonl"]
