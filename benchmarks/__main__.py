@@ -20,9 +20,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, one round, nothing is written")
     parser.add_argument("--only", action="append", default=[], metavar="CONTESTANT", help="may be given several times")
     parser.add_argument("--out", type=Path, help="folder for the JSON files (default: benchmarks/results)")
-    parser.add_argument(
-        "--patience", type=float, default=20.0, help="seconds a run waits for others to leave the cores (default: 20)"
-    )
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds a run waits for free cores (default: 20)")
     parser.add_argument("--report", action="store_true", help="measure nothing: write RESULTS.md and the plot again")
     options = parser.parse_args()
     if unknown := set(options.workload) - set(NAMES):

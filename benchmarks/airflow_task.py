@@ -13,7 +13,7 @@ DAGS = Path(__file__).resolve().parent / "dags"
 
 
 def run_task(file: str, **variables: str) -> dict[str, Any]:
-    """What the DAG of ``benchmarks/dags/<file>`` wrote to the file that BENCH_OUT names."""
+    """Run the DAG of ``benchmarks/dags/<file>``; return what it wrote to the file that BENCH_OUT names."""
     from airflow.dag_processing.dagbag import DagBag
 
     folder = Path(os.environ["BENCH_HOME"]) / "dags"

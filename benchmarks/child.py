@@ -1,4 +1,4 @@
-"""One run of one contestant, in a fresh process: ``python -m benchmarks.child WORKLOAD CONTESTANT PARAMS RESULT``."""
+"""One run of one contestant, in a new process: ``python -m benchmarks.child WORKLOAD CONTESTANT PARAMS RESULT``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 warnings.filterwarnings("ignore")
 
-# At module level: a spawned worker runs this file once more, as it would run Airflow's main module.
+# At module level: a spawned worker runs this file again, as it would run Airflow's main module.
 for _module in os.environ.get("BENCH_IMPORTS", "").split():
     importlib.import_module(_module)
 
 
 def main() -> int:
-    """Run it and write what it measured."""
+    """Run the contestant and write its measurements."""
     from benchmarks.workloads import load
 
     name, contestant, params, result = sys.argv[1:5]

@@ -1,4 +1,4 @@
-"""What several workloads share: work to be done, a sink that counts, peers that take a moment to start."""
+"""Parts that several workloads share: work, a source, a sink that counts, and starters of Ray and Dask."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from benchmarks.spec import Laps
 
 
 def burn(seconds: float) -> None:
-    """Use CPU time of this thread, no more and no less.
+    """Use exactly this much CPU time of this thread.
 
-    A loop of a fixed number of turns would take longer on a busy or throttled core; then the bound would not be known.
+    A loop with a fixed number of turns would take longer on a busy or throttled core; then the bound would be unknown.
     """
     clock = time.thread_time
     end = clock() + seconds
@@ -23,8 +23,8 @@ def burn(seconds: float) -> None:
         pass
 
 
-class AtHand(Source):
-    """A list or range that says when it is first asked for an item; treated as the engine treats lists and ranges."""
+class InMemorySource(Source):
+    """A list or range that records the request for its first item; the engine treats it like any list or range."""
 
     def __init__(self, laps: Laps, items: Iterable[Any]) -> None:
         self.items = items
@@ -40,7 +40,7 @@ class AtHand(Source):
 
 
 class Count(Sink):
-    """Counts and sums the rows; stops the steady time when the last one is in."""
+    """Counts and sums the rows; ends the steady time when the last one is committed."""
 
     def __init__(self, laps: Laps | None = None) -> None:
         self.laps = laps

@@ -1,4 +1,4 @@
-"""A place for tables on a database, for the sink's workloads: made, asked and dropped without the sink's code."""
+"""Places for tables on a database, for the sink's workloads: created, queried and dropped without the sink's code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Place:
     types = ("bigint", "text", "double precision", "bigint", "boolean", "timestamp")
     mark = "%s"
     names = NAMES
-    """Of the columns, as SQL."""
+    """The column names as SQL."""
     prefix = ""
     schema: str | None = None
     connection: Any
@@ -78,7 +78,7 @@ class Sqlite(Place):
 class Duckdb(Place):
     types = ("BIGINT", "VARCHAR", "DOUBLE", "BIGINT", "BOOLEAN", "TIMESTAMP")
     mark = "?"
-    names = (*NAMES[:-1], '"at"')  # a word of DuckDB's own
+    names = (*NAMES[:-1], '"at"')  # a reserved word of DuckDB
 
     def __init__(self) -> None:
         from airflow.sdk import Connection
@@ -87,7 +87,7 @@ class Duckdb(Place):
         self.connection = Connection(conn_id="bench", conn_type="duckdb", host=str(self._folder / "bench.duckdb"))
 
     def raw(self) -> Any:
-        # In one process all connections to a file must agree on its settings, which are the hook's.
+        # All connections of a process to a file need the same settings, so this one uses the hook, too.
         hook = self.hook()
         hook.get_connection = lambda _conn_id: self.connection
         return hook.get_conn()
@@ -129,7 +129,7 @@ class Postgres(Place):
 
 
 class Mariadb(Place):
-    """Airflow's provider of MySQL needs a compiler; this hook does what that one does, on a driver from a wheel."""
+    """Uses its own hook with a driver from a wheel, since Airflow's MySQL provider needs a compiler."""
 
     types = ("bigint", "longtext", "double", "bigint", "tinyint(1)", "datetime(6)")
 
@@ -186,7 +186,7 @@ class Mariadb(Place):
 
 @contextmanager
 def place(kind: type[Place]) -> Iterator[Any]:
-    """A place that is gone afterwards."""
+    """A place that is dropped at the end."""
     made = kind()
     try:
         yield made

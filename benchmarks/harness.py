@@ -1,4 +1,4 @@
-"""Runs contestants in fresh processes, one at a time, in turns, and writes down everything that happened."""
+"""Runs contestants in new processes, one at a time, in turns, and records all results and failures."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ RESULTS = Path(__file__).resolve().parent / "results"
 SETTLE = 1.0
 """Seconds after which a process that a contestant leaves running counts as left behind."""
 QUIET, DISTURBED = 0.25, 0.6
-"""Cores in use by others: a run waits (for a while) until less than the first; above the second it is repeated."""
+"""Cores in use by other programs: a run waits (for a while) for fewer than the first; above the second it repeats."""
 REPEATS = 2
 
 
 class Bench:
-    """Where contestants run: an environment without the user's settings, and an Airflow home of its own."""
+    """The environment of contestants: without the user's settings, with its own Airflow home."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self._migrated = False
 
     def environment(self, workload: Workload, mark: str) -> dict[str, str]:
-        """Variables of one child."""
+        """The environment variables of one child."""
         kept = {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
-        kept.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling at every start: nobody deploys it like that
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)  # with it every start would compile, unlike in a deployment
         return {
             **kept,
             "BENCH_RUN": mark,
@@ -60,7 +60,7 @@ class Bench:
         }
 
     def prepare(self, workload: Workload) -> None:
-        """Make Airflow's database, once, where a workload needs it."""
+        """Create Airflow's database once, if a workload needs it."""
         (self.home / "dags").mkdir(exist_ok=True)
         if not workload.database or self._migrated:
             return
@@ -70,7 +70,7 @@ class Bench:
         self._migrated = True
 
     def run(self, workload: Workload, contestant: Contestant, params: Params) -> dict[str, Any]:
-        """One run: what was measured, or why nothing was."""
+        """Run a contestant once; return its measurements, or the reason of its failure."""
         mark = uuid.uuid4().hex
         result, errors = self.home / f"{mark}.json", self.home / f"{mark}.err"
         command = [sys.executable, "-m", "benchmarks.child", workload.name, contestant.name, json.dumps(params)]
@@ -106,7 +106,7 @@ class Bench:
 
 
 def busy_cores(seconds: float = 0.2) -> float:
-    """Cores in use while we do nothing: the work of others, and time the host took away."""
+    """Cores in use while the harness is idle: the work of other programs, and time that the host took away."""
     before = psutil.cpu_times()
     time.sleep(seconds)
     after = psutil.cpu_times()
@@ -116,7 +116,7 @@ def busy_cores(seconds: float = 0.2) -> float:
 
 
 def await_quiet(patience: float) -> float:
-    """Wait until others leave the cores to us, at most ``patience`` seconds; return what they still use."""
+    """Wait until other programs leave the cores, at most ``patience`` seconds; return the cores they still use."""
     deadline = time.monotonic() + patience
     while (busy := busy_cores()) > QUIET and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -126,7 +126,7 @@ def await_quiet(patience: float) -> float:
 def undisturbed(
     bench: Bench, workload: Workload, contestant: Contestant, params: Params, *, patience: float
 ) -> dict[str, Any]:
-    """One run with the cores to ourselves, or the third try without."""
+    """A run that no other program disturbed, or the third run after two disturbed ones."""
     run: dict[str, Any] = {}
     for repeat in range(REPEATS + 1):
         before = await_quiet(patience)
@@ -142,7 +142,7 @@ def undisturbed(
 
 
 def _end_all(mark: str, wait: float) -> int:
-    """End what one run has left running (found by a variable in its environment); return how many that were."""
+    """Kill the processes that a run has left behind, found by a variable in their environment; return their number."""
     deadline = time.monotonic() + wait
     while (left := list(_marked(mark))) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -161,16 +161,16 @@ def _marked(mark: str) -> Iterator[psutil.Process]:
 
 
 def _last_line(errors: Path) -> str:
-    """The end of what a failed run said, without this machine's paths."""
+    """The last line of a failed run's output, without paths of this machine."""
     lines = [line.strip() for line in errors.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    text = lines[-1] if lines else "(it said nothing)"
+    text = lines[-1] if lines else "(no output)"
     return re.sub(r"(/[\w.\-]+){2,}/", "", text)[:300]
 
 
 def measure(
     workload: Workload, params: Params, *, rounds: int, only: list[str], bench: Bench, patience: float
 ) -> dict[str, Any]:
-    """All contestants in turns, ``rounds`` times; a contestant that hung is not run again."""
+    """Run all contestants in turns, ``rounds`` times; a contestant that hung does not run again."""
     bench.prepare(workload)
     contestants = [each for each in workload.contestants.values() if not only or each.name in only]
     runs: dict[str, list[dict[str, Any]]] = {each.name: [] for each in contestants}
@@ -200,7 +200,7 @@ def measure(
 
 
 def summary(contestant: Contestant, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Median, smallest and largest of every number, and every failure."""
+    """Median, minimum and maximum of each metric, and all failures."""
     good = [run for run in runs if "failed" not in run]
     names = [name for name in (good[0] if good else {}) if isinstance(good[0][name], (int, float))]
     columns = {name: [run[name] for run in good if name in run] for name in names}
@@ -215,13 +215,13 @@ def summary(contestant: Contestant, runs: list[dict[str, Any]]) -> dict[str, Any
 
 
 def medians(result: dict[str, Any]) -> Medians:
-    """Of all contestants that did the work at least once."""
+    """The medians of all contestants with at least one successful run."""
     return {name: each["median"] for name, each in result["contestants"].items() if each["median"]}
 
 
 @contextlib.contextmanager
 def bench() -> Iterator[Bench]:
-    """A bench whose files are gone afterwards."""
+    """A bench whose files are deleted at the end."""
     home = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         yield Bench(home)

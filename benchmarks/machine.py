@@ -1,4 +1,4 @@
-"""What the figures were measured on. Nothing here names the machine or its paths."""
+"""Describes the machine of the measurements, without its name or its paths."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PEERS = (
 
 
 def load_average() -> float:
-    """Runnable tasks over the last minute, ours included."""
+    """The system's load average of the last minute."""
     return round(os.getloadavg()[0], 2)
 
 
 def cpus() -> int:
-    """Cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.harness import medians
 from benchmarks.spec import OURS, Workload
 
-OURS_COLOUR, PEER_COLOUR, RANGE_COLOUR, GOAL_COLOUR = "#1f6f8b", "#b8c4cc", "#3c4852", "#c0392b"
+OURS_COLOR, PEER_COLOR, RANGE_COLOR, GOAL_COLOR = "#1f6f8b", "#b8c4cc", "#3c4852", "#c0392b"
 
 
 def draw(results: dict[str, tuple[Workload, dict[str, Any]]], file: Path) -> None:
@@ -17,7 +17,7 @@ def draw(results: dict[str, tuple[Workload, dict[str, Any]]], file: Path) -> Non
 
     mpl.use("Agg")
     mpl.rcParams["svg.fonttype"] = "none"
-    mpl.rcParams["svg.hashsalt"] = "benchmarks"  # the same figures give the same file
+    mpl.rcParams["svg.hashsalt"] = "benchmarks"  # the same results give the same file
     import matplotlib.pyplot as plt
 
     columns = 2
@@ -37,8 +37,8 @@ def _panel(axis: Any, workload: Workload, result: dict[str, Any]) -> None:
     values = [found[name][metric] for name in names]
     for at, name in enumerate(names):
         each = result["contestants"][name]
-        axis.barh(at, values[at], color=OURS_COLOUR if name.startswith(OURS) else PEER_COLOUR)
-        axis.plot([each["min"][metric], each["max"][metric]], [at, at], color=RANGE_COLOUR, linewidth=1)
+        axis.barh(at, values[at], color=OURS_COLOR if name.startswith(OURS) else PEER_COLOR)
+        axis.plot([each["min"][metric], each["max"][metric]], [at, at], color=RANGE_COLOR, linewidth=1)
         axis.annotate(
             f" {values[at]:,.3g}" if values[at] < 1000 else f" {values[at]:,.0f}",
             (max(values[at], each["max"][metric]), at), va="center", fontsize=8,
@@ -48,7 +48,7 @@ def _panel(axis: Any, workload: Workload, result: dict[str, Any]) -> None:
     for target in workload.targets:
         value = target.value(found)
         if value and target.of in found:
-            axis.axvline(found[target.of][metric] * target.goal / value, color=GOAL_COLOUR, linestyle="--", linewidth=1)
+            axis.axvline(found[target.of][metric] * target.goal / value, color=GOAL_COLOR, linestyle="--", linewidth=1)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.margins(x=0.15)
     better = "more is better" if workload.best == "high" else "less is better"

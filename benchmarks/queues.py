@@ -37,7 +37,7 @@ def queued(
             for _ in stage:
                 channels[at].put(None)
             for worker in stage:
-                worker.join()  # its results are in the next queue then; only now may the next stage be told the end
+                worker.join()  # then its results are in the next queue, and the next stage may get the end mark
         channels[-1].put(None)
 
     source_reader = threading.Thread(target=feed)

@@ -1,4 +1,4 @@
-"""Tables and the plot, made from the JSON files and nothing else."""
+"""Tables and the plot, made only from the JSON files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ How the figures are measured, and how to read them: [README.md](README.md).
 
 
 def number(value: float | None) -> str:
-    """Three digits, readable."""
+    """A number with three digits."""
     if value is None:
         return "-"
     if value and abs(value) >= 1000:
@@ -30,7 +30,7 @@ def number(value: float | None) -> str:
 
 
 def ranked(workload: Workload, found: Medians) -> list[str]:
-    """Contestants, best first."""
+    """The contestants, best first."""
     return sorted(found, key=lambda name: found[name][workload.metric], reverse=workload.best == "high")
 
 
@@ -74,7 +74,7 @@ def head(workload: Workload) -> list[str]:
 
 
 def text_table(workload: Workload, result: dict[str, Any]) -> str:
-    """For the terminal."""
+    """The table of one workload for the terminal."""
     table = [head(workload), *rows(workload, result)]
     widths = [max(len(row[at]) for row in table) for at in range(len(table[0]))]
     lines = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
@@ -92,7 +92,7 @@ def verdict(target: Target, found: Medians) -> str:
 
 
 def missed(target: Target, value: float) -> str:
-    """By how much."""
+    """By how much a target is missed."""
     if target.at_most:
         return f"missed, {number(value / target.goal)} x the limit"
     return f"missed, {number(value / target.goal * 100)} % of the goal"

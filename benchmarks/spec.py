@@ -1,4 +1,4 @@
-"""What a workload is: its contestants, what they are measured by, and the targets of the engine."""
+"""Workloads: their contestants, their metrics, and the targets of the engine."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Contestant:
     name: str
     run: Callable[[Params], Measured]
     config: str
-    """How it is configured, for the reader."""
+    """Description of its configuration."""
     limit: float
-    """Seconds until it counts as hung."""
+    """Seconds after which it counts as hung."""
 
 
 @dataclass
 class Target:
-    """A promise, and how it is read off the medians."""
+    """A goal, and how it is computed from the medians."""
 
     text: str
     goal: float
@@ -38,10 +38,10 @@ class Target:
     at_most: bool = False
     """Whether smaller is better."""
     of: str = OURS
-    """The contestant whose metric the value is proportional to: where the plot can show the goal."""
+    """The contestant whose metric is proportional to the value, so that the plot can show the goal."""
 
     def met(self, value: float) -> bool:
-        """Whether the promise is kept."""
+        """Whether the value reaches the goal."""
         return value <= self.goal if self.at_most else value >= self.goal
 
 
@@ -49,12 +49,12 @@ class Target:
 class Workload:
     """One piece of work, done by all contestants.
 
-    :param metric: what the contestants are ranked by.
+    :param metric: the metric that ranks the contestants.
     :param best: "low" or "high".
     :param shows: further metrics of the table.
-    :param imports: module that is imported in the process before anything is timed, as in an Airflow task.
-    :param database: whether an Airflow database must be made first.
-    :param rounds: how often everything runs in a full run, unless said otherwise.
+    :param imports: module that the process imports before the measurement, as in an Airflow task.
+    :param database: whether the workload needs an Airflow database.
+    :param rounds: runs of each contestant in a full run, unless an option sets another number.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Workload:
     def contestant(
         self, name: str, config: str, *, limit: float | None = None
     ) -> Callable[[Callable[[Params], Measured]], Callable[[Params], Measured]]:
-        """Enter a function as a contestant. It gets the parameters and returns what it measured."""
+        """Add a function as a contestant. It gets the parameters and returns its measurements."""
 
         def enter(run: Callable[[Params], Measured]) -> Callable[[Params], Measured]:
             self.contestants[name] = Contestant(name, run, config, limit or self.limit)
@@ -89,7 +89,7 @@ class Workload:
     def target(
         self, text: str, goal: float, *, unit: str = "", at_most: bool = False, of: str = OURS
     ) -> Callable[..., Any]:
-        """Enter a function from medians to a value as a target."""
+        """Add a function from medians to a value as a target."""
 
         def enter(value: Callable[[Medians], float | None]) -> Callable[[Medians], float | None]:
             self.targets.append(Target(text, goal, value, unit, at_most, of))
@@ -99,7 +99,7 @@ class Workload:
 
 
 class Items:
-    """An iterable that says when it is first asked for an item, and costs nothing after that."""
+    """An iterable that records the request for its first item, and costs nothing after that."""
 
     def __init__(self, laps: Laps, items: Iterable[Any]) -> None:
         self.laps = laps
@@ -114,8 +114,8 @@ class Laps:
     """Wall times of one contestant.
 
     *total* runs from the construction (libraries are imported, no worker exists) to :meth:`over` (all workers ended).
-    *steady* runs from :meth:`go` (the source is asked for its first item; pools that can be started beforehand have
-    been started and have answered once) to :meth:`done` (the parent has the last result).
+    *steady* runs from :meth:`go` (the request for the source's first item; pools that can be started beforehand have
+    been started and have returned a result) to :meth:`done` (the parent has the last result).
     """
 
     def __init__(self) -> None:
@@ -124,20 +124,20 @@ class Laps:
         self._done: float | None = None
 
     def go(self) -> None:
-        """The work begins. Only the first call counts."""
+        """Start the steady time. Only the first call counts."""
         if self._go is None:
             self._go = time.perf_counter()
 
     def source(self, items: Iterable[Any]) -> Items:
-        """The items; asking for the first one starts the steady time."""
+        """The items; the request for the first one starts the steady time."""
         return Items(self, items)
 
     def done(self) -> None:
-        """The parent has the last result. The last call counts."""
+        """End the steady time. The last call counts."""
         self._done = time.perf_counter()
 
     def over(self, **more: Any) -> Measured:
-        """Everything has ended: the measurements."""
+        """The measurements, when all workers have ended."""
         total = time.perf_counter() - self._began
         assert self._go is not None
         assert self._done is not None
@@ -152,7 +152,7 @@ def ratio(medians: Medians, upper: str, lower: str, metric: str) -> float | None
 
 
 def best_peer(medians: Medians, metric: str, best: str, ours: Iterable[str]) -> tuple[str, float] | None:
-    """The best contestant that is not ours."""
+    """The best contestant that is not one of ours."""
     mine = set(ours)
     peers = [(name, values[metric]) for name, values in medians.items() if name not in mine and metric in values]
     if not peers:
@@ -161,6 +161,6 @@ def best_peer(medians: Medians, metric: str, best: str, ours: Iterable[str]) -> 
 
 
 def check(condition: bool, text: str) -> None:
-    """A contestant that loses or changes results has not done the work, however fast it was."""
+    """Check the results: a contestant that loses or changes results has failed, however fast it was."""
     if not condition:
         raise AssertionError(f"wrong results: {text}")

@@ -1,4 +1,4 @@
-"""A run of about a minute with four stages, for what its live figures cost. The items come from the run's conf."""
+"""A run of about a minute with four stages, to measure the cost of its live metrics. The conf sets the items."""
 
 import time
 

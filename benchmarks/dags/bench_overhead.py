@@ -1,4 +1,4 @@
-"""A task that runs a three-stage pipeline of trivial functions with the operator and writes down its CPU time."""
+"""A task that runs a three-stage pipeline of trivial functions with the operator and records its CPU time."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def double(number):
 
 
 class Account(Sink):
-    """Knows the CPU time between prepare (before anything starts) and the end of everything, through the report."""
+    """Counts the rows."""
 
     def __init__(self):
         self.rows = 0

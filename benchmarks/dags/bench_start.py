@@ -1,4 +1,4 @@
-"""A task that measures how long the first result of a process stage takes, from its first line of code."""
+"""A task that measures the time to the first result of a process stage, from its first line of code."""
 
 import json
 import os

@@ -33,6 +33,6 @@ NAMES = tuple(_WHERE)
 
 
 def load(name: str) -> Workload:
-    """The workload of that name."""
+    """The workload with this name."""
     workload: Workload = importlib.import_module(f"benchmarks.workloads.{_WHERE[name]}").WORKLOADS[name]
     return workload

@@ -175,7 +175,7 @@ def joblib(params: Params) -> Measured:
     laps = Laps()
     with Parallel(2, return_as="generator") as parallel:
         list(parallel(delayed(glance)(np.ones(FLOATS)) for _ in range(2)))
-        # A fresh array each time, as a pipeline has: joblib would write a known one to its file only once.
+        # A new array each time, as in a pipeline: joblib would write a known one to its file only once.
         total = summed(laps, parallel(delayed(glance)(array.copy()) for array in laps.source(made)))
     return ended(laps, params, total)
 

@@ -1,4 +1,4 @@
-"""Computing only: one millisecond per item, and nobody asks for batches."""
+"""Computing only: one millisecond per item, without batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 
 from airflow_parallel_provider import Pipeline, Stage
-from benchmarks.common import AtHand, Count, burn, dask_running, ray_running
+from benchmarks.common import Count, InMemorySource, burn, dask_running, ray_running
 from benchmarks.spec import OURS, Laps, Measured, Medians, Params, Workload, check
 
 WORK = Workload(
@@ -48,7 +48,7 @@ def totalled(laps: Laps, params: Params, rows: int, total: int) -> Measured:
 def ours(params: Params) -> Measured:
     laps = Laps()
     sink = Count(laps)
-    Pipeline(AtHand(laps, range(params["items"])), [Stage(process, kind="process", workers=2)], sink).run()
+    Pipeline(InMemorySource(laps, range(params["items"])), [Stage(process, kind="process", workers=2)], sink).run()
     return totalled(laps, params, sink.rows, sink.sum)
 
 

@@ -1,4 +1,4 @@
-"""What the live figures of a run cost the task: the snapshots for the Pipeline tab, and writing them to Airflow."""
+"""The cost of a run's live metrics: the snapshots for the Pipeline tab, and writing them to Airflow."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from airflow_parallel_provider import Pipeline, Stage
-from benchmarks.common import AtHand, Count
+from benchmarks.common import Count, InMemorySource
 from benchmarks.spec import OURS, Laps, Measured, Medians, Params, Workload, check
 
 WORK = Workload(
@@ -38,7 +38,7 @@ def double(number: int) -> int:
 
 
 def own_peak_mib() -> float:
-    """Of this program alone: `ru_maxrss` also counts what the process held before it became this program."""
+    """Peak memory of this program alone: `ru_maxrss` also counts the memory of the process before its exec."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
 
@@ -52,7 +52,7 @@ def run_ours(items: int) -> Measured:
         Stage(add_one, workers=2, name="last"),
     ]
     began = time.perf_counter()
-    report = Pipeline(AtHand(laps, range(items)), stages, sink).run()
+    report = Pipeline(InMemorySource(laps, range(items)), stages, sink).run()
     seconds = time.perf_counter() - began
     check(sink.rows == items and sink.sum == items * (items - 1) + 3 * items, f"{sink.rows} rows, sum {sink.sum}")
     parent = own_peak_mib()

@@ -11,7 +11,7 @@ from multiprocessing.pool import ThreadPool
 from typing import Any
 
 from airflow_parallel_provider import Pipeline, Stage
-from benchmarks.common import AtHand, Count, burn, dask_running, ray_running
+from benchmarks.common import Count, InMemorySource, burn, dask_running, ray_running
 from benchmarks.queues import queued
 from benchmarks.spec import OURS, Laps, Measured, Medians, Params, Workload, check
 
@@ -72,7 +72,7 @@ def ours(params: Params) -> Measured:
     laps = Laps()
     sink = Count(laps)
     stages = [Stage(fetch, workers=8), Stage(process, kind="process", workers=2), Stage(save, workers=8)]
-    Pipeline(AtHand(laps, range(params["items"])), stages, sink).run()
+    Pipeline(InMemorySource(laps, range(params["items"])), stages, sink).run()
     return ended(laps, params, sink.rows, sink.sum)
 
 

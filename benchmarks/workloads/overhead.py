@@ -1,4 +1,4 @@
-"""What the engine itself costs per item, in CPU time of all processes together."""
+"""The cost of the engine itself per item, in CPU time of all processes together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from airflow_parallel_provider import Pipeline, Stage
 from benchmarks.airflow_task import run_task
-from benchmarks.common import AtHand, Count, dask_running, ray_running
+from benchmarks.common import Count, InMemorySource, dask_running, ray_running
 from benchmarks.spec import OURS, Laps, Measured, Medians, Params, Workload, check
 
 IN_TASK = f"{OURS}, 3 stages, in a task"
@@ -74,7 +74,7 @@ def run_ours(params: Params, stages: list[Stage], functions: list[Callable[[int]
     laps = Laps()
     sink = Count(laps)
     before, began = cpu(), time.perf_counter()
-    report = Pipeline(AtHand(laps, range(items)), stages, sink).run()
+    report = Pipeline(InMemorySource(laps, range(items)), stages, sink).run()
     used, seconds = cpu() - before, time.perf_counter() - began
     check(sink.rows == items, f"{sink.rows} rows")
     return {**ended(items, used, seconds, functions), "cpu_of_report": report.cpu_seconds}

@@ -1,9 +1,9 @@
-"""How far ``Pipeline.simulate`` is off: predicted from one run, measured in others it has not seen."""
+"""The error of ``Pipeline.simulate``: predicted from one run, measured in others that it has not seen."""
 
 from __future__ import annotations
 
 from airflow_parallel_provider import Pipeline, RunReport, Stage
-from benchmarks.common import AtHand, Count
+from benchmarks.common import Count, InMemorySource
 from benchmarks.spec import OURS, Laps, Measured, Params, Workload, check
 from benchmarks.workloads.mixed import fetch, process, save
 
@@ -32,7 +32,7 @@ def run(items: int, workers: tuple[int, int, int]) -> tuple[RunReport, float]:
         Stage(process, kind="process", workers=workers[1]),
         Stage(save, workers=workers[2]),
     ]
-    report = Pipeline(AtHand(laps, range(items)), stages, sink).run()
+    report = Pipeline(InMemorySource(laps, range(items)), stages, sink).run()
     check(sink.rows == items, f"{sink.rows} rows")
     steady: float = laps.over()["steady"]
     return report, steady

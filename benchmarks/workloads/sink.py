@@ -1,4 +1,4 @@
-"""Rows into a table, each chunk exactly once, beside the driver's fastest loop and Airflow's ``insert_rows``."""
+"""Rows into a table, each chunk exactly once, compared with the driver's fastest loop and Airflow's ``insert_rows``."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from benchmarks.spec import OURS, Measured, Medians, Params, Workload, check, ra
 
 Row = tuple[Any, ...]
 Write = Callable[[list[Any]], object]
-"""Puts one chunk into table ``rows`` and commits it."""
+"""Writes one chunk into table ``rows`` and commits it."""
 Writing = Callable[[Any], AbstractContextManager[Write]]
 """Opens a place for writing."""
 Bare = dict[str, tuple[Writing, str]]
-"""What a driver's own loops are called, how they write, and what they do."""
+"""A driver's own loops: their names, how they write, and their descriptions."""
 
 DICTS, PIPELINE, INSERT_ROWS = f"{OURS}, from dicts", f"{OURS}, Pipeline without stages", "hook.insert_rows"
 TYPES = dict(zip(NAMES, (int, str, float, int, bool, datetime), strict=True))
@@ -48,10 +48,10 @@ def chunks_of(rows: int, make: Callable[[int], Any] = row, size: int = CHUNK) ->
 
 
 def in_turns(kind: type[Place], chunks: list[list[Any]], *ways: Writing) -> list[float]:
-    """Seconds per chunk of each way: all write all chunks, each to a table of its own, taking turns at every chunk.
+    """Seconds per chunk of each way: all write all chunks, each to its own table, taking turns at every chunk.
 
-    Whoever is the first to touch a chunk brings its objects from memory into the caches, for the others too; so each
-    is the first as often as the others.
+    The first way that reads a chunk loads its objects from memory into the caches, also for the others. So each way is
+    the first one equally often.
     """
     with ExitStack() as stack:
         places = [stack.enter_context(place(kind)) for _ in ways]
@@ -74,7 +74,7 @@ def in_turns(kind: type[Place], chunks: list[list[Any]], *ways: Writing) -> list
 
 
 def compared(kind: type[Place], chunks: list[list[Any]], *bare: Writing) -> Measured:
-    """Our writing, in turns with the bare loops."""
+    """The sink, in turns with the bare loops."""
     ours, *others = in_turns(kind, chunks, writing_chunks, *bare)
     rows = rows_in(chunks) // len(chunks)
     return {**rates(ours, rows), "of_bare": min(others) / ours, "bare_rows_per_second": rows / min(others)}
@@ -105,7 +105,7 @@ def check_ledger(where: Place, chunks: list[list[Any]]) -> None:
 
 @contextmanager
 def writing_chunks(where: Any) -> Iterator[Write]:
-    """The sink."""
+    """Write chunks through the sink."""
     from airflow_parallel_provider import SinkTableHook
 
     with SinkTableHook("bench", "rows", connection=where.connection, schema=where.schema, columns=TYPES) as hook:
@@ -121,7 +121,7 @@ def writing_chunks(where: Any) -> Iterator[Write]:
 
 @contextmanager
 def copying(where: Any) -> Iterator[Write]:
-    """psycopg's COPY, as its documentation shows it."""
+    """Write chunks with psycopg's COPY, as in its documentation."""
     with closing(where.raw()) as raw:
 
         def write(rows: list[Any]) -> None:
@@ -137,7 +137,7 @@ def copying(where: Any) -> Iterator[Write]:
 
 @contextmanager
 def executing_many(where: Any, change: Callable[[Any], Row] | None = None) -> Iterator[Write]:
-    """The driver's executemany."""
+    """Write chunks with the driver's executemany."""
     insert = where.insert("rows")
     with closing(where.raw()) as raw, closing(raw.cursor()) as cursor:
 
@@ -151,12 +151,12 @@ def executing_many(where: Any, change: Callable[[Any], Row] | None = None) -> It
 
 
 def with_texts(where: Any) -> AbstractContextManager[Write]:
-    """The same, times made texts by hand."""
+    """The same, with times that are converted to texts before."""
     return executing_many(where, lambda each: (*each[:5], each[5].isoformat(" ")))
 
 
 def from_dicts(way: Writing) -> Writing:
-    """A bare loop that is given dicts."""
+    """A bare loop that gets dicts."""
     values = itemgetter(*NAMES)
 
     @contextmanager
@@ -212,7 +212,7 @@ def workload(name: str, title: str, kind: type[Place], bare: Bare) -> Workload:
 def enter_bare(
     work: Workload, kind: type[Place], bare: Bare, chunks: Callable[[Params], list[list[Any]]], size: int
 ) -> None:
-    """Each bare loop as a contestant.
+    """Add each bare loop as a contestant.
 
     :param size: rows of a chunk.
     """
@@ -227,7 +227,7 @@ def enter_bare(
 
 
 def aim_at(work: Workload, title: str, bare: Bare) -> None:
-    """The target: nearly as fast as the fastest bare loop."""
+    """Add the target: nearly as fast as the fastest bare loop."""
 
     @work.target(f"{title}: rows >= 0.9 of {next(iter(bare))}, ledger included", 0.9, unit="x")
     def of_bare(medians: Medians) -> float | None:
@@ -235,7 +235,7 @@ def aim_at(work: Workload, title: str, bare: Bare) -> None:
 
 
 def know_connection(where: Any) -> None:
-    """Tell Airflow the connection, as a deployment without a database would."""
+    """Define the connection in the environment, as a deployment without a database does."""
     parts = ("conn_type", "host", "port", "login", "password", "schema")
     os.environ["AIRFLOW_CONN_BENCH"] = json.dumps({part: getattr(where.connection, part) for part in parts})
 

@@ -1,4 +1,4 @@
-"""Arrow tables into a table, each chunk exactly once, beside the fastest way a driver has for them."""
+"""Arrow tables into a table, each chunk exactly once, compared with the fastest way of each driver."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from benchmarks.workloads.sink import (
 
 MIDDLE, SMALL, TUPLES = f"{OURS}, chunks of 50 000", f"{OURS}, chunks of 10 000", f"{OURS}, from tuples"
 LARGE = 122_880
-"""Rows of a row group of DuckDB, below which its own documentation advises not to go."""
+"""Rows of a row group of DuckDB, the smallest chunk that its documentation recommends."""
 
 
 def tables_of(rows: int, size: int = LARGE) -> list[list[Any]]:
@@ -45,7 +45,7 @@ def table_of(rows: list[Any]) -> Any:
 
 @contextmanager
 def scanning(where: Place) -> Iterator[Write]:
-    """DuckDB's scan of an Arrow table by the name of a variable, as its documentation shows it."""
+    """Write with DuckDB's scan of an Arrow table by the name of a variable, as in its documentation."""
     with closing(where.raw()) as raw:
 
         def write(chunk: list[Any]) -> None:
@@ -59,7 +59,7 @@ def scanning(where: Place) -> Iterator[Write]:
 
 @contextmanager
 def registering(where: Place) -> Iterator[Write]:
-    """The same, of an Arrow table that is registered before."""
+    """The same, with an Arrow table that is registered before."""
     with closing(where.raw()) as raw:
 
         def write(chunk: list[Any]) -> None:
@@ -74,14 +74,14 @@ def registering(where: Place) -> Iterator[Write]:
 
 @contextmanager
 def scanning_tuples(where: Place) -> Iterator[Write]:
-    """The same, with tuples made a table before."""
+    """The same, with tuples that are converted to a table before."""
     with scanning(where) as write:
         yield lambda rows: write([table_of(rows)])
 
 
 @contextmanager
 def copying_csv(where: Place) -> Iterator[Write]:
-    """COPY of what Arrow writes as CSV."""
+    """Write with COPY, from the CSV that Arrow writes."""
     from pyarrow import csv
 
     options = csv.WriteOptions(include_header=False)

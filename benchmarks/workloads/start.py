@@ -1,4 +1,4 @@
-"""How soon a worker process works: the first one, and one that takes a dead one's place."""
+"""How soon a worker process works: the first one, and the replacement of a dead one."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ DEADLY = 2
 
 
 class Diary:
-    """Moments, written down by workers that may be killed at any time. All processes share the monotonic clock."""
+    """Moments, recorded by workers that may be killed at any time. All processes share the monotonic clock."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -196,7 +196,7 @@ def deadly_with_resource(number: int, resource: None) -> int:
 
 
 def _diary() -> Diary:
-    """A diary whose place worker processes know from their environment."""
+    """A diary whose file worker processes find through their environment."""
     file = Path(tempfile.mkstemp(dir=os.environ["BENCH_HOME"])[1])
     os.environ["BENCH_DIARY"] = str(file)
     _DIARY.file = file

@@ -1,4 +1,4 @@
-"""Functions that do next to nothing: what remains is the cost of handing items over."""
+"""Functions that do almost nothing: what remains is the cost of passing items on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from airflow_parallel_provider import Pipeline, Stage
-from benchmarks.common import AtHand, Count, dask_running, ray_running
+from benchmarks.common import Count, InMemorySource, dask_running, ray_running
 from benchmarks.queues import queued
 from benchmarks.spec import OURS, Laps, Measured, Medians, Params, Workload, check
 
@@ -27,7 +27,7 @@ def batches(items: Iterable[int], size: int) -> Iterator[list[int]]:
 
 
 def generated(laps: Laps, items: int) -> Iterator[int]:
-    """Nobody can know how long the next item of a generator takes."""
+    """A generator as source: the engine cannot know how long its next item takes."""
     laps.go()
     yield from range(items)
 
@@ -65,7 +65,7 @@ def workload(name: str, title: str, what: str, *, goal: float, goal_text: str, r
 
 
 def batch_workload(size: int, goal: float) -> Workload:
-    """Everybody gets the same batch function, and batches of the same size."""
+    """A workload in which all contestants get the same batch function, and batches of the same size."""
     what = f"200 000 items, 2 worker processes; the function takes a list of {size} and returns a list"
     title = f"Trivial batch function, batches of {size}"
     work = workload(f"trivial-{size}", title, what, goal=goal, goal_text=f"batches of {size}", reference="Pool")
@@ -75,7 +75,7 @@ def batch_workload(size: int, goal: float) -> Workload:
         laps = Laps()
         sink = Count(laps)
         stage = Stage(add_one_each, kind="process", workers=2, batch_size=size)
-        Pipeline(AtHand(laps, range(params["items"])), [stage], sink).run()
+        Pipeline(InMemorySource(laps, range(params["items"])), [stage], sink).run()
         return ended(laps, params, sink.rows, sink.sum)
 
     @work.contestant(f"{OURS}, chunks of 10 000", f"the same with batch_size={size}, chunk_size=10000")
@@ -83,7 +83,7 @@ def batch_workload(size: int, goal: float) -> Workload:
         laps = Laps()
         sink = Count(laps)
         stage = Stage(add_one_each, kind="process", workers=2, batch_size=size)
-        Pipeline(AtHand(laps, range(params["items"])), [stage], sink, chunk_size=10_000).run()
+        Pipeline(InMemorySource(laps, range(params["items"])), [stage], sink, chunk_size=10_000).run()
         return ended(laps, params, sink.rows, sink.sum)
 
     @work.contestant(f"{OURS}, from a generator", "the same with a generator as source, whose next item may take long")

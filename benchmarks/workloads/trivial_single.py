@@ -1,4 +1,4 @@
-"""A function that does next to nothing, one item a call: what remains is the cost of handing items over."""
+"""A function that does almost nothing, one item per call: what remains is the cost of passing items on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 
 from airflow_parallel_provider import Pipeline, Stage
-from benchmarks.common import AtHand, Count
+from benchmarks.common import Count, InMemorySource
 from benchmarks.spec import OURS, Laps, Measured, Params
 from benchmarks.workloads.trivial import ended, generated, workload
 
@@ -30,7 +30,7 @@ SINGLE = workload(
 def single_ours(params: Params) -> Measured:
     laps = Laps()
     sink = Count(laps)
-    Pipeline(AtHand(laps, range(params["items"])), [Stage(add_one, kind="process", workers=2)], sink).run()
+    Pipeline(InMemorySource(laps, range(params["items"])), [Stage(add_one, kind="process", workers=2)], sink).run()
     return ended(laps, params, sink.rows, sink.sum)
 
 
@@ -39,7 +39,7 @@ def single_ours_chunks(params: Params) -> Measured:
     laps = Laps()
     sink = Count(laps)
     stage = Stage(add_one, kind="process", workers=2)
-    Pipeline(AtHand(laps, range(params["items"])), [stage], sink, chunk_size=10_000).run()
+    Pipeline(InMemorySource(laps, range(params["items"])), [stage], sink, chunk_size=10_000).run()
     return ended(laps, params, sink.rows, sink.sum)
 
 
@@ -53,7 +53,7 @@ def single_ours_generator(params: Params) -> Measured:
 
 
 def fewer(params: Params) -> Params:
-    """A tenth of the items, for libraries that would take minutes: it is the rate that is compared."""
+    """A tenth of the items, for libraries that would take minutes: the rate is compared, not the time."""
     return {**params, "items": params["items"] // 10}
 
 

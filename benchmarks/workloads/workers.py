@@ -1,4 +1,4 @@
-"""Hundreds of workers at a time: what one of them costs in memory."""
+"""Hundreds of workers at the same time: the memory that each of them needs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def resident() -> int:
 
 
 class Meeting:
-    """Everybody waits for everybody; the last one to arrive looks at the memory."""
+    """A barrier for all workers; the last one to arrive measures the memory."""
 
     def __init__(self, size: int) -> None:
         self.size = size

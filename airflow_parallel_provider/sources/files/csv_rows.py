@@ -13,7 +13,7 @@ from airflow_parallel_provider.sources.files.text_lines import TextLines
 from airflow_parallel_provider.values.items import SourceLine
 
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-"""How Excel is told the separator, in the first line of a file."""
+"""The first line of a file, in which Excel looks for the separator."""
 
 _OF_ROWS = ("fieldnames", "restkey", "restval")
 """Arguments of ``csv.DictReader`` that ``csv.reader`` does not take."""
