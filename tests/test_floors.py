@@ -105,6 +105,7 @@ LAZY = {
     "each worker process starts with as few modules as it can": (
         "engine.functions.worker_code -> engine.plan.functions",
         "engine.processes.boot -> engine.processes.fork_server",
+        "engine.processes.boot -> engine.processes.guardian",
         "engine.processes.fork_server -> engine.ipc.requests",
         "engine.processes.fork_server -> engine.processes.worker_main",
     ),
