@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from airflow_parallel_provider.sources.sql.column_readers import UnreadableValue, read_with
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.values.table_shape import TableColumn, TableShape
@@ -17,7 +18,7 @@ _DAY = timedelta(days=1)
 
 
 def with_exact_types(shape: TableShape, dialect: str) -> TableShape:
-    """The table with types that read doubles, times and UUIDs as the database stores them."""
+    """The table with types that read doubles, dates, times and UUIDs as the database stores them."""
     if dialect not in DIALECTS:
         return shape
     return replace(shape, columns=tuple(_exact(column) for column in shape.columns))
@@ -31,22 +32,14 @@ def _exact(column: TableColumn) -> TableColumn:
         # As decimals they would be rounded to ten places: 1e-12 would become 0.
         return replace(column, sql_type=mysql.DOUBLE(asdecimal=False))
     if isinstance(column.sql_type, mysql.TIME):
-        return replace(column, sql_type=_type("TIME", read=_time))
+        return replace(column, sql_type=read_with("TIME", read=_time))
+    if isinstance(column.sql_type, sa.Date):
+        return replace(column, sql_type=read_with("DATE", read=_date, select=_text))
+    if isinstance(column.sql_type, sa.DateTime):
+        return replace(column, sql_type=read_with("DATETIME", read=_datetime, select=_text))
     if isinstance(column.sql_type, sa.Uuid):
-        return replace(column, sql_type=_type("UUID", read=_uuid, write=str))
+        return replace(column, sql_type=read_with("UUID", read=_uuid, write=str))
     return column
-
-
-def _type(name: str, *, read: Callable[[Any], Any], write: Callable[[Any], Any] | None = None) -> Any:
-    from sqlalchemy.types import UserDefinedType
-
-    body = {
-        "cache_ok": True,
-        "get_col_spec": lambda _self, **_options: name,
-        "result_processor": lambda *_: read,
-        "bind_processor": lambda *_: write,
-    }
-    return type(name.capitalize(), (UserDefinedType,), body)()
 
 
 def _time(stored: Any) -> Any:
@@ -59,3 +52,27 @@ def _time(stored: Any) -> Any:
 
 def _uuid(stored: Any) -> Any:
     return UUID(stored) if isinstance(stored, str) else stored
+
+
+def _text(column: Any) -> Any:
+    """A date as text: drivers return NULL for a date that does not exist, such as 0000-00-00."""
+    import sqlalchemy as sa
+
+    return sa.cast(column, sa.CHAR())
+
+
+def _date(stored: Any) -> Any:
+    return _existing(date.fromisoformat, stored)
+
+
+def _datetime(stored: Any) -> Any:
+    return _existing(datetime.fromisoformat, stored)
+
+
+def _existing(parse: Any, stored: Any) -> Any:
+    if stored is None:
+        return None
+    try:
+        return parse(stored if isinstance(stored, str) else bytes(stored).decode())
+    except ValueError:
+        raise UnreadableValue("a date that does not exist, such as 0000-00-00 or 2024-02-31") from None

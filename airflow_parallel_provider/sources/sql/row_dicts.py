@@ -6,11 +6,15 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.sources.sql.column_readers import UnreadableValue
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
-def fetch_dicts(connection: Connection, statement: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+def fetch_dicts(
+    connection: Connection, statement: Any, names: Sequence[str], *, first: int = 0
+) -> list[dict[str, Any]]:
     """Run a SELECT of columns and return its rows, with the same values that SQLAlchemy returns.
 
     SQLAlchemy's own rows cost as much as those of the driver. This function applies the conversions of SQLAlchemy's
@@ -18,6 +22,8 @@ def fetch_dicts(connection: Connection, statement: Any, names: Sequence[str]) ->
     returns the right values.
 
     :param names: keys of the dicts, one for each column of the statement.
+    :param first: position of the first row in the whole table, for error texts.
+    :raises UnreadableValue: naming column, position of the row and cure.
     """
     result = connection.execute(statement)
     cursor: Any = result.cursor
@@ -28,11 +34,24 @@ def fetch_dicts(connection: Connection, statement: Any, names: Sequence[str]) ->
     finally:
         result.close()
     if rows and any(readers):
-        columns = (
-            map(read, values) if read else values for read, values in zip(readers, zip(*rows, strict=True), strict=True)
-        )
+        columns = [
+            _read(read, values, name, first) if read else values
+            for read, values, name in zip(readers, zip(*rows, strict=True), names, strict=True)
+        ]
         rows = zip(*columns, strict=True)
     return _maker(tuple(names))(rows)
+
+
+def _read(read: Callable[[Any], Any], values: Sequence[Any], name: str, first: int) -> list[Any]:
+    done: list[Any] = []
+    try:
+        done.extend(map(read, values))  # keeps what was read before an error
+    except UnreadableValue as reason:
+        raise UnreadableValue(
+            f"column {name!r} has {reason} (row {first + len(done)} in the order of the key): correct the value in the "
+            "table, leave the column out with columns=, or the row with where="
+        ) from None
+    return done
 
 
 @functools.cache

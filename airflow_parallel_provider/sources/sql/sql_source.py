@@ -163,7 +163,7 @@ class SqlSource(DeclaredSource):
         @contextmanager
         def connected() -> Iterator[Callable[[int], list[dict[str, Any]]]]:
             with reader.opened() as database:
-                yield lambda number: reader.read(database, *ranges.range(number))
+                yield lambda number: reader.read(database, *ranges.range(number), first=number * ranges.range_size)
 
         numbers = range(len(ranges))
         readers = min(self.readers, max(1, len(ranges)))

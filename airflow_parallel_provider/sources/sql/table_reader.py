@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import PlanError, SinkError, SourceError
+from airflow_parallel_provider.sources.sql.column_readers import UnreadableValue
 from airflow_parallel_provider.sources.sql.key_conditions import KeyValues, above, up_to
 from airflow_parallel_provider.sources.sql.mysql_types import DIALECTS as MYSQL_DIALECTS
 from airflow_parallel_provider.sources.sql.mysql_types import with_exact_types
+from airflow_parallel_provider.sources.sql.postgres_types import with_exact_intervals
 from airflow_parallel_provider.sources.sql.row_dicts import fetch_dicts
-from airflow_parallel_provider.sources.sql.sqlite_times import as_stored, with_instants
+from airflow_parallel_provider.sources.sql.sqlite_types import as_stored, with_loose_types
 from airflow_parallel_provider.sources.sql.where_clause import WhereClause
 from airflow_parallel_provider.sql.backends.catalog import Catalog
 from airflow_parallel_provider.sql.backends.core_tables import core_table_of
@@ -121,6 +123,8 @@ class TableReader:
         self._open.add(database)
         try:
             yield database
+        except UnreadableValue as error:
+            raise SourceError(f"{self._query.identity}: {error}") from None
         except SinkError as error:  # the sql room raises this for every error of a database
             raise SourceError(f"{self._query.identity}: {error}") from None
         finally:
@@ -148,7 +152,9 @@ class TableReader:
             if missing:
                 field = "key" if missing[0] in query.key_columns else "columns"
                 raise PlanError(f"SqlSource.{field}", missing[0], f"table {query.table!r} has no such column")
-            shape = with_exact_types(with_instants(shape, connection, database.backend), connection.dialect.name)
+            dialect = connection.dialect.name
+            shape = with_loose_types(shape, connection, database.backend)
+            shape = with_exact_intervals(with_exact_types(shape, dialect), dialect)
             _require_unique(shape, query)
             self._where.check()
             self._dialect = connection.dialect.name
@@ -195,9 +201,12 @@ class TableReader:
         found = connection.execute(last).fetchone()
         return None if found is None else tuple(found)
 
-    def read(self, database: Database, low: KeyValues | None, high: KeyValues) -> list[dict[str, Any]]:
+    def read(
+        self, database: Database, low: KeyValues | None, high: KeyValues, *, first: int = 0
+    ) -> list[dict[str, Any]]:
         """The rows of one range, in the order of the key. Reads them again when the connection breaks.
 
+        :param first: position of the first of them in the whole table, for error texts.
         :raises SinkError: after the last attempt, or after :meth:`interrupt`.
         """
         import sqlalchemy as sa
@@ -208,7 +217,7 @@ class TableReader:
                 with database.session() as connection:
                     if self._interrupted.is_set():  # interrupt() came before the statement and could not cancel it
                         raise SinkError("the range was not read: the run was asked to stop")
-                    return fetch_dicts(connection, statement, self._names)
+                    return fetch_dicts(connection, statement, self._names, first=first)
             except SinkError:
                 if attempt == TRIES or self._interrupted.wait(PAUSE * 2 ** (attempt - 1)):
                     raise

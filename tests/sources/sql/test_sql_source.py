@@ -134,10 +134,10 @@ def test_ranges_are_read_at_the_same_time(database: TestDatabase, monkeypatch: p
     together = threading.Barrier(3)  # breaks, and fails the read, unless three threads are in it at once
     read = TableReader.read
 
-    def read_together(self: TableReader, connection: Any, low: Any, high: Any) -> Any:
+    def read_together(self: TableReader, connection: Any, low: Any, high: Any, **options: Any) -> Any:
         if low is None or high <= (900,):
             together.wait(20)
-        return read(self, connection, low, high)
+        return read(self, connection, low, high, **options)
 
     monkeypatch.setattr(TableReader, "read", read_together)
 
@@ -319,11 +319,11 @@ def test_stop_breaks_the_statements_off(database: TestDatabase, monkeypatch: pyt
 
     read = TableReader.read
 
-    def read_for_ever(self: TableReader, connection: Any, low: Any, high: Any) -> Any:
+    def read_for_ever(self: TableReader, connection: Any, low: Any, high: Any, **options: Any) -> Any:
         asleep = SimpleNamespace(order_by=lambda key: sa.text(sleep))
         self._within = lambda *_: asleep  # type: ignore[method-assign]
         threading.Timer(0.2, enough).start()
-        return read(self, connection, low, high)
+        return read(self, connection, low, high, **options)
 
     monkeypatch.setattr(TableReader, "read", read_for_ever)
 
@@ -350,13 +350,13 @@ def test_statement_that_was_not_begun_when_the_stop_came_is_not_begun(
     stop = StopToken()
     read = TableReader.read
 
-    def read_late(self: TableReader, connection: Any, low: Any, high: Any) -> Any:
+    def read_late(self: TableReader, connection: Any, low: Any, high: Any, **options: Any) -> Any:
         sleep = {"postgres": "SELECT pg_sleep(60)", "mariadb": "SELECT SLEEP(60)"}[database.name]
         asleep = SimpleNamespace(order_by=lambda key: sa.text(sleep))
         self._within = lambda *_: asleep  # type: ignore[method-assign]
         stop.stop("enough")
         assert self._interrupted.wait(20)
-        return read(self, connection, low, high)
+        return read(self, connection, low, high, **options)
 
     monkeypatch.setattr(TableReader, "read", read_late)
 
