@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 from airflow_parallel_provider import ListSink, Pipeline, Retry, Stage
 
-LEFT: list[bytearray] = []
+LEFT: list[mmap.mmap] = []
 
 
 def same(item: Any) -> Any:
@@ -34,7 +35,10 @@ def numbers() -> Iterator[int]:
 
 
 def leak(item: int) -> int:
-    LEFT.append(bytearray(50_000))
+    # Not from the heap, which may have room that earlier tests have left.
+    block = mmap.mmap(-1, 50_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    block.write(b"x" * 50_000)
+    LEFT.append(block)
     return pause(item)  # type: ignore[no-any-return]
 
 

@@ -158,7 +158,7 @@ def test_killed_task_loses_and_doubles_nothing(queue: Queue, warehouse: Path) ->
 
     queue.let_come_again()
     queue.wait_until_deliverable(30)
-    load(queue.broker())
+    load(queue.broker(), source={"idle": 0.5})  # the test's own server must get the processor within this time
 
     assert ids_in(warehouse) == list(range(50))
     assert queue.waiting() == 0
