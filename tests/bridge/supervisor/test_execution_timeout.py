@@ -47,7 +47,7 @@ def test_alarm_inside_takes_effect_at_the_end() -> None:
 
 
 def test_conversation_with_airflow_is_not_broken_off() -> None:
-    """The next question would be given the answer to this one."""
+    """The next request would get the response to this one."""
     told = []
 
     class Comms:

@@ -22,7 +22,7 @@ MODULE = "airflow.sdk.execution_time.task_runner"
 
 
 class OldComms:
-    """As in Airflow 3.1: question out, next frame in, no lock. Two at a time get each other's answers."""
+    """As in Airflow 3.1: request out, next frame in, no lock. Two at a time get each other's answers."""
 
     def __init__(self) -> None:
         self._frames: list[Any] = []
@@ -40,7 +40,7 @@ class OldComms:
 
 
 class InProcessComms(OldComms):
-    """As in ``dags test``: the module has no line while a question is answered."""
+    """As in ``dags test``: the module has no connection while it answers a request."""
 
     def __init__(self, module: ModuleType) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def fast_switching() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("fast_switching")
-def test_everybody_gets_the_answer_to_his_own_question(module: ModuleType) -> None:
+def test_each_thread_gets_the_response_to_its_own_request(module: ModuleType) -> None:
     comms = OldComms()
     module.SUPERVISOR_COMMS = comms  # type: ignore[attr-defined]
 

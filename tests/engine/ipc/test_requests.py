@@ -22,15 +22,15 @@ from airflow_parallel_provider.errors import SetupFailed
 from tests.support.sync import WAIT_SECONDS
 
 
-def shout(question: bytes) -> bytes:
-    if question == b"refuse":
+def shout(payload: bytes) -> bytes:
+    if payload == b"refuse":
         raise ValueError("no such thing")
-    return question.upper()
+    return payload.upper()
 
 
 @pytest.fixture
 def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[RequestHandler], RequestServer]]:
-    """Opens a desk, and lets this process ask it as a worker does."""
+    """Starts a request server, and lets this process send requests to it as a worker does."""
     desks: list[RequestServer] = []
     monkeypatch.setattr(requests, "_server", None)
 
@@ -55,7 +55,7 @@ def test_every_thread_gets_its_own_answer(asker: Callable[..., RequestServer]) -
 
 
 def test_large_question_and_answer(asker: Callable[..., RequestServer]) -> None:
-    asker(lambda question: question * 2)
+    asker(lambda payload: payload * 2)
 
     assert len(request(b"x" * 3_000_000)) == 6_000_000
 
@@ -86,10 +86,10 @@ def test_asker_that_dies_in_the_middle_holds_up_nobody(asker: Callable[..., Requ
 def test_closed_desk_answers_nobody(asker: Callable[..., RequestServer], monkeypatch: pytest.MonkeyPatch) -> None:
     busy, release = threading.Event(), threading.Event()
 
-    def slow(question: bytes) -> bytes:
+    def slow(payload: bytes) -> bytes:
         busy.set()
         release.wait(WAIT_SECONDS)
-        return question
+        return payload
 
     request_server = asker(slow)
     with ThreadPoolExecutor(2) as pool:
