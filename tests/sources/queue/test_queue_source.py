@@ -147,7 +147,7 @@ def test_killed_task_loses_and_doubles_nothing(queue: Queue, warehouse: Path) ->
                 super().acknowledge(positions)
 
         name = {queue.name!r}
-        source = Deadly({queue.made}, idle=0.05)
+        source = Deadly({queue.made}, idle=0.5)
         stages = [Stage(lambda message: message.json())]
         sink = SinkTable("orders", conn_id="warehouse")
         Pipeline(source, stages, sink, chunk_size=10, ordered=True, load_key="nightly").run()
