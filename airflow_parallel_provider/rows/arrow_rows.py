@@ -11,11 +11,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.values.json_text import JsonText
 from airflow_parallel_provider.values.kinds import Kind
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.values.table_shape import TableColumn
 
+ARROW_JSON = "extension<arrow.json>"
+"""Arrow's type of JSON texts."""
 _INTEGERS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 _UNSIGNED = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64}
 _ARROW_TYPES: dict[Kind, frozenset[str]] = {
@@ -25,7 +28,7 @@ _ARROW_TYPES: dict[Kind, frozenset[str]] = {
     Kind.BYTES: frozenset({"binary", "large_binary"}),
     Kind.DATE: frozenset({"date32[day]"}),
     Kind.TIME: frozenset({"time32[s]", "time32[ms]", "time64[us]"}),
-    Kind.TIMEDELTA: frozenset({"duration[us]"}),
+    Kind.TIMEDELTA: frozenset({"duration[us]", "month_day_nano_interval"}),
 }
 
 
@@ -83,6 +86,8 @@ def _python_values(column: Any, name: str) -> list[Any]:
             f"column {name!r} of an Arrow table ({column.type}) has a value that Python cannot represent, such as a "
             "day before the year 1: cast the column in a stage"
         ) from None
+    if str(column.type) == ARROW_JSON:
+        return [None if text is None else JsonText(text) for text in found]
     return found
 
 
@@ -121,9 +126,14 @@ def concat(parts: Sequence[Any]) -> ArrowRows | None:
     return ArrowRows(whole, lambda: list(chain.from_iterable(parts)))
 
 
-def takes_without_loss(column: TableColumn, arrow: Any) -> bool:
-    """Whether a column takes every value of an Arrow type as it is: none to convert, to refuse or to round."""
+def takes_without_loss(column: TableColumn, arrow: Any, values: Any = None) -> bool:
+    """Whether a column takes every value of an Arrow type as it is: none to convert, to refuse or to round.
+
+    :param values: the Arrow column, where the type alone does not decide.
+    """
     name = str(arrow)
+    if column.kind is Kind.FLOAT and (column.bits < 64 or column.scale is not None):
+        return column.scale is None and (name == "float" or (name == "double" and _fit_four_bytes(values)))
     if column.kind is Kind.INT:
         return _holds_integers(column, name)
     if column.kind is Kind.DECIMAL:
@@ -138,6 +148,22 @@ def _holds_integers(column: TableColumn, name: str) -> bool:
     if column.unsigned:
         return _UNSIGNED.get(name, 65) <= column.bits
     return _INTEGERS.get(name, 65) <= column.bits or _UNSIGNED.get(name, 65) < column.bits
+
+
+def _fit_four_bytes(column: Any) -> bool:
+    """Whether floats fit a column of four bytes (:mod:`~airflow_parallel_provider.rows.narrow_floats`)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column is None:
+        return False
+    narrow = column.cast(pa.float32()).cast(pa.float64())
+    changed = pc.not_equal(column, narrow)
+    if not pc.any(changed).as_py():
+        return True
+    whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less_equal(pc.abs(column), 2.0**53))
+    lost = pc.or_(pc.is_inf(narrow), pc.equal(narrow, 0.0))
+    return not pc.any(pc.and_(changed, pc.or_(whole, lost))).as_py()
 
 
 def _holds_decimals(column: TableColumn, precision: int, scale: int) -> bool:

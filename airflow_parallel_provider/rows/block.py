@@ -16,6 +16,7 @@ from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows, concat
 from airflow_parallel_provider.rows.frames import arrow_of
 from airflow_parallel_provider.values.annotations import field_names, has_extra_fields
+from airflow_parallel_provider.values.plain import own_pairs, own_parts
 
 _TABLE_LIBRARIES = frozenset({"pandas", "polars", "pyarrow"})
 
@@ -123,9 +124,12 @@ def _block_of(kind: type, rows: list[Any], declared: tuple[str, ...] | None, sta
     if names is not None:
         return Block(names, list(map(_attribute_getter(names), rows)), (kind,))
     if issubclass(kind, (tuple, list)):
+        base = tuple if issubclass(kind, tuple) else list
+        if kind.__len__ is not base.__len__ or kind.__iter__ is not base.__iter__:  # they may lie, and lose values
+            rows = [tuple(own_parts(row)) for row in rows]
         return _from_sequences(rows, getattr(kind, "_fields", declared), start)
     if issubclass(kind, Mapping):
-        return _from_dicts([dict(row) for row in rows])
+        return _from_dicts(list(map(own_pairs, rows)))
     raise SchemaMismatch(
         f"row {start} of the chunk is of type {kind.__qualname__}, which has no columns: "
         "return a dict, a dataclass object, or a tuple (with columns=[...]) from the last stage"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain
 from operator import attrgetter, countOf
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.errors import SchemaMismatch, WriteRefused
+from airflow_parallel_provider.rows import narrow_floats
 from airflow_parallel_provider.rows.block import Block
+from airflow_parallel_provider.rows.database_texts import database_text
 from airflow_parallel_provider.values.convert import (
     CONVERTERS,
+    UNIQUE_KEYS,
     ConversionError,
     Converter,
     unchanged,
@@ -19,9 +23,10 @@ from airflow_parallel_provider.values.convert import (
     within_digits,
     within_significant,
 )
-from airflow_parallel_provider.values.json_text import JsonNumber
+from airflow_parallel_provider.values.json_text import JsonNumber, tell_rounded
 from airflow_parallel_provider.values.kinds import KIND_OF_TYPE, Kind
 from airflow_parallel_provider.values.plain import plain
+from airflow_parallel_provider.values.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -31,8 +36,13 @@ if TYPE_CHECKING:
 _PLAIN = frozenset(KIND_OF_TYPE)
 _NONE = type(None)
 _TIMES = frozenset({datetime, _NONE})
+_FLOATS = frozenset({float, _NONE})
 _ZONES = {Kind.DATETIME: None, Kind.DATETIMETZ: UTC}
 """Kind of column -> the time zone that its values must have."""
+
+
+class WrongColumns(SchemaMismatch):
+    """Rows have a column too many or too few. One such row is bad; if all have it, the table is not theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +86,14 @@ def fit_block(
         in_zone = (number in driver_checks.zones and present <= _TIMES) or _is_in_zone(
             column, present, values or block.column(number), len(block.rows)
         )
-        convert = _converter(column, present, adapters.get(column.kind, unchanged), table, context, in_zone=in_zone)
+        adapter = adapters.get(column.kind, unchanged)
+        if _need_no_look(column, present, values or block.column(number)):
+            column = replace(column, bits=64)
+        convert = _converter(column, present, adapter, table, context, in_zone=in_zone)
         if convert is not None:
             changed[number] = _apply(convert, values or list(block.column(number)), column, table, context, first=first)
+        if JsonNumber in present and column.kind is Kind.FLOAT:
+            tell_rounded(values or block.column(number), f"{table}, column {column.name!r}")
     return block.with_columns(changed)
 
 
@@ -94,6 +109,10 @@ class RowSlices:
     adapters: Mapping[Kind, Converter]
     context: str
     size: int
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.block.rows)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """Iterate over all rows, fully checked."""
@@ -112,7 +131,8 @@ class RowSlices:
 def check_columns(block: Block, shape: TableShape, context: str) -> None:
     """Require that the table has every column of the rows, and the rows every column that must be filled.
 
-    :raises SchemaMismatch: naming the columns and the cure.
+    :raises WrongColumns: naming the columns and the cure.
+    :raises WriteRefused: for a column that the table computes.
     """
     unknown = [name for name in block.names if name not in shape.by_name]
     if unknown:
@@ -124,19 +144,19 @@ def check_columns(block: Block, shape: TableShape, context: str) -> None:
             else "add the column to the table, or drop it in a stage"
         )
         names = ", ".join(map(repr, unknown[:5]))
-        raise SchemaMismatch(
+        raise WrongColumns(
             f"table {shape.display_name!r} has no column {names}, which the rows have ({context}): {hint}"
         )
     computed = [name for name in block.names if shape.by_name[name].computed]
     if computed:
-        raise SchemaMismatch(
+        raise WriteRefused(
             f"table {shape.display_name!r} computes column {', '.join(map(repr, computed[:5]))} itself, and accepts no "
             f"value for it ({context}): drop it in a stage"
         )
     given = set(block.names)
     missing = [c.name for c in shape.columns if c.name not in given and not c.nullable and not c.has_default]
     if missing:
-        raise SchemaMismatch(
+        raise WrongColumns(
             f"table {shape.display_name!r} needs column {', '.join(map(repr, missing[:5]))} (NOT NULL, no default), "
             f"which the rows do not have ({context}): return it from the last stage"
         )
@@ -189,7 +209,10 @@ def _converter(
             continue
         step = unchanged if in_zone else _conversion(column, kind)
         if step is None:
-            raise SchemaMismatch(f"{table}, {_refusal(column, kind)} ({context})")
+            raise SchemaMismatch(
+                f"{table}, column {column.name!r}: a value of type {kind.__module__}.{kind.__qualname__} cannot be "
+                f"stored in a table: convert it to a number, text, bytes, date, dict or list in a stage ({context})"
+            )
         steps[kind] = _compose(_compose(step, _bound_check(column, kind)), adapter)
     if all(step is unchanged for step in steps.values()):
         return None
@@ -212,12 +235,26 @@ def _is_in_zone(column: TableColumn, present: frozenset[type], values: Iterable[
     return countOf(map(attrgetter("tzinfo"), values), zone) == count
 
 
+def _need_no_look(column: TableColumn, present: frozenset[type], values: Iterable[Any]) -> bool:
+    """Whether all values fit a column of four-byte floats, to judge by the column as a whole, which is faster."""
+    if column.kind is not Kind.FLOAT or column.bits == 64 or not present <= _FLOATS:
+        return False
+    return narrow_floats.need_no_look([value for value in values if value is not None])
+
+
 def _conversion(column: TableColumn, kind: type) -> Converter | None:
+    if kind is Unreadable:
+        return partial(database_text, column.takes_texts_of)
     if column.kind is Kind.OTHER:
-        return attrgetter("decimal") if kind is JsonNumber else unchanged
+        return CONVERTERS[Kind.OTHER].get(kind) or unchanged
     if kind not in KIND_OF_TYPE:
         return None
-    return CONVERTERS[Kind.INT if column.kind is Kind.HUGEINT else column.kind].get(kind)
+    if column.takes_spans and issubclass(kind, timedelta):
+        return unchanged
+    if column.unique_keys and kind in UNIQUE_KEYS:
+        return UNIQUE_KEYS[kind]
+    by_type = CONVERTERS[Kind.INT if column.kind is Kind.HUGEINT else column.kind]
+    return by_type.get(kind) or _refuse
 
 
 def _bound_check(column: TableColumn, kind: type) -> Converter:
@@ -229,6 +266,10 @@ def _bound_check(column: TableColumn, kind: type) -> Converter:
     if column.kind is Kind.INT and (kind is not int or column.bits < 64 or column.unsigned):
         # Drivers refuse an integer beyond 64 bit, but psycopg cuts off one beyond 32 or 16.
         return _skip_none(within_bits(column.bits, unsigned=column.unsigned))
+    if column.kind is Kind.FLOAT and column.scale is not None:
+        return _skip_none(narrow_floats.limited(column.scale))
+    if column.kind is Kind.FLOAT and column.bits < 64:
+        return _skip_none(narrow_floats.rounded if issubclass(kind, float) else narrow_floats.exact)
     return unchanged
 
 
@@ -258,7 +299,7 @@ def _apply(
         row = first + _first_unconvertible(convert, values)
         raise SchemaMismatch(
             f"{table}, column {column.name!r} ({column.type_name()}) cannot take {reason} ({context}, row {row}): "
-            f"{_cure(column)}"
+            f"{getattr(reason, 'cure', None) or _cure(column)}"
         ) from None
 
 
@@ -271,19 +312,16 @@ def _first_unconvertible(convert: Converter, values: Sequence[Any]) -> int:
     return -1
 
 
-def _refusal(column: TableColumn, kind: type) -> str:
-    if kind not in KIND_OF_TYPE:
-        return (
-            f"column {column.name!r}: a value of type {kind.__module__}.{kind.__qualname__} cannot be stored in a "
-            "table: convert it to a number, text, bytes, date, dict or list in a stage"
-        )
-    return (
-        f"column {column.name!r} ({column.type_name()}) cannot take a value of type {kind.__qualname__}: "
-        f"{_cure(column)}"
-    )
+def _refuse(value: Any) -> Any:
+    raise ConversionError(f"a value of type {type(value).__qualname__}")
 
 
 def _cure(column: TableColumn) -> str:
+    if column.declared:
+        return (
+            f"convert {column.name!r} in a stage, or change the type of the column in the table: what "
+            "SinkTable(columns=...) declares is used only when the table is created"
+        )
     return (
         f"convert {column.name!r} in a stage, or declare its type before the table is created: "
         f"SinkTable(columns={{{column.name!r}: ...}})"

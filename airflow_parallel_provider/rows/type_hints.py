@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.rows.arrow_rows import ARROW_JSON
 from airflow_parallel_provider.values.annotations import columns_of_class
 from airflow_parallel_provider.values.kinds import Column, Kind, common_kind
 
@@ -26,7 +27,7 @@ _KIND_OF_TYPE_NAME: Mapping[str, Kind] = {
     **dict.fromkeys(("binary", "large_binary", "binary_view", "fixed_size_binary"), Kind.BYTES),
     **dict.fromkeys(("date", "date32", "date64"), Kind.DATE),
     **dict.fromkeys(("time", "time32", "time64"), Kind.TIME),
-    **dict.fromkeys(("duration", "timedelta64"), Kind.TIMEDELTA),
+    **dict.fromkeys(("duration", "timedelta64", "month_day_nano_interval"), Kind.TIMEDELTA),
     **dict.fromkeys(("list", "large_list", "fixed_size_list", "array", "struct"), Kind.JSON),
 }
 """Names of types of Arrow, pandas and polars, in lower case and without parameters."""
@@ -77,6 +78,8 @@ def _column_of_arrow(arrow: Any) -> Column | None:
         return _column_of_arrow(arrow.value_type)
     if hasattr(arrow, "scale"):
         return _decimal_column(arrow.precision, arrow.scale)
+    if str(arrow) == ARROW_JSON:
+        return Column("", Kind.JSON)
     name = str(arrow).partition("[")[0].partition("<")[0].partition("(")[0]
     if name == "timestamp":
         return Column("", Kind.DATETIME if arrow.tz is None else Kind.DATETIMETZ)

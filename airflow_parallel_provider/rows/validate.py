@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import PlanError, SchemaMismatch
+from airflow_parallel_provider.foreign.calls import type_name
+from airflow_parallel_provider.foreign.errors import error_text, trace_of
+from airflow_parallel_provider.foreign.fork_guard import guarded
+from airflow_parallel_provider.foreign.frames import location_of
+from airflow_parallel_provider.foreign.text import clean
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.rows.reject import RejectedRow
@@ -72,11 +75,12 @@ def _is_model(validate: object) -> bool:
 
 def _function_check(validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
     name = getattr(validate, "__name__", type(validate).__name__)
+    validate = guarded(validate)
 
     def check(row: Any) -> Any:
         try:
             result = validate(row)
-        except Exception as error:  # noqa: BLE001  # any error of the function rejects the row
+        except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001  # any error of it rejects the row
             raise _refused_by_error(error) from None
         if result is None or result is True:
             return row
@@ -94,11 +98,13 @@ def _function_check(validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _model_check(model: Any, names: tuple[str, ...] | None) -> Callable[[Any], Any]:
     from pydantic import ValidationError
 
+    make = guarded(lambda row: model.model_validate(row, from_attributes=not isinstance(row, Mapping)).model_dump())
+
     def check(row: Any) -> Any:
         if isinstance(row, (tuple, list)):
             row = _as_dict(row, getattr(row, "_fields", names))
         try:
-            return model.model_validate(row, from_attributes=not isinstance(row, Mapping)).model_dump()
+            return make(row)
         except ValidationError as error:
             found = error.errors(include_input=False, include_url=False, include_context=False)
         except Exception as error:  # noqa: BLE001  # a validator of the model may raise anything
@@ -110,14 +116,9 @@ def _model_check(model: Any, names: tuple[str, ...] | None) -> Callable[[Any], A
     return check
 
 
-def _refused_by_error(error: Exception) -> RowRefused:
-    name = type(error).__name__
-    return RowRefused(f"{name}: {error}", f"{name} ({_raised_at(error)})")
-
-
-def _raised_at(error: Exception) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{PurePath(last.filename).name}:{last.lineno}"
+def _refused_by_error(error: BaseException) -> RowRefused:
+    name = clean(type_name(error), 200)
+    return RowRefused(error_text(error), f"{name} ({location_of(trace_of(error))})")
 
 
 def _as_dict(row: Sequence[Any], names: Sequence[str] | None) -> dict[str, Any]:

@@ -134,6 +134,7 @@ class Database:
         except Exception as error:
             self.invalidate()
             if self.is_driver_error(error):
+                self.backend.session.learn(error)
                 kind = TransientSinkError if is_transient(error, self.backend) else SinkError
                 raise kind(f"conn_id={self._conn_id!r}: {describe_error(error, self.backend)}") from None
             raise

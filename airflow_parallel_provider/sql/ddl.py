@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SinkError
+from airflow_parallel_provider.sql.backends.error_classifier import cure_of_ddl
 from airflow_parallel_provider.sql.disk_full import is_transient
 
 if TYPE_CHECKING:
@@ -53,13 +54,10 @@ def add_column(connection: Connection, shape: TableShape, name: str, sql_type: A
             if is_transient(error, backend):
                 raise  # the caller tries the chunk again
             # Another try: the table may have been dropped and created in between.
-            reason = backend.errors.explain(error)
+            reason, cure = backend.errors.explain(error), cure_of_ddl(backend.errors.refusal(error))
         else:
             return
-    raise SinkError(
-        f"cannot add column {name!r} to table {shape.display_name!r} ({reason}): check the rights of the login, or add "
-        "the column yourself"
-    )
+    raise SinkError(f"cannot add column {name!r} to table {shape.display_name!r} ({reason}): {cure}")
 
 
 def make_table(
@@ -83,13 +81,10 @@ def make_table(
             if is_transient(error, backend):
                 raise  # the caller tries the chunk again
             # Another try: another attempt may have created the table and dropped it.
-            reason = backend.errors.explain(error)
+            reason, cure = backend.errors.explain(error), cure_of_ddl(backend.errors.refusal(error))
         else:
             return
-    raise SinkError(
-        f"cannot create table {name!r} ({reason}): check the rights of the login and that the schema exists, or create "
-        "the table yourself"
-    )
+    raise SinkError(f"cannot create table {name!r} ({reason}): {cure}")
 
 
 def _reflect_after(

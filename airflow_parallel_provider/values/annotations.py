@@ -16,6 +16,8 @@ from typing import Any
 from uuid import UUID
 
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.values.intervals import Interval
+from airflow_parallel_provider.values.json_text import JsonText
 from airflow_parallel_provider.values.kinds import Column, Kind, common_kind
 
 _KIND_OF_BASE: tuple[tuple[type, Kind], ...] = (
@@ -23,6 +25,7 @@ _KIND_OF_BASE: tuple[tuple[type, Kind], ...] = (
     (int, Kind.INT),
     (float, Kind.FLOAT),
     (Decimal, Kind.DECIMAL),
+    (JsonText, Kind.JSON),  # before str, its base
     (str, Kind.TEXT),
     (bytes, Kind.BYTES),
     (bytearray, Kind.BYTES),
@@ -31,6 +34,7 @@ _KIND_OF_BASE: tuple[tuple[type, Kind], ...] = (
     (date, Kind.DATE),
     (time, Kind.TIME),
     (timedelta, Kind.TIMEDELTA),
+    (Interval, Kind.TIMEDELTA),
     (UUID, Kind.UUID),
     (Mapping, Kind.JSON),
     (Sequence, Kind.JSON),

@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.values.intervals import DayTime
 from airflow_parallel_provider.values.json_text import JsonNumber
 from airflow_parallel_provider.values.kinds import KIND_OF_TYPE, Column, Kind
+from airflow_parallel_provider.values.unreadable import Unreadable
 
 _ALIASES = {
     "boolean": Kind.BOOL, "integer": Kind.INT, "bigint": Kind.INT, "double": Kind.FLOAT, "real": Kind.FLOAT,
@@ -22,7 +24,7 @@ _ALIASES = {
 
 _TYPE_NAMES = [kind.value for kind in Kind if kind not in (Kind.NULL, Kind.OTHER)]
 
-_STORABLE_TYPES = [kind.__name__ for kind in KIND_OF_TYPE if kind not in (type(None), JsonNumber)]
+_STORABLE_TYPES = [kind.__name__ for kind in KIND_OF_TYPE if kind not in (type(None), JsonNumber, DayTime, Unreadable)]
 
 _TYPE_TEXT = re.compile(r"([a-z]+)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -16,7 +17,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from airflow_parallel_provider.values import json_text
-from airflow_parallel_provider.values.json_text import JsonNumber
+from airflow_parallel_provider.values.intervals import DayTime, Interval
+from airflow_parallel_provider.values.json_text import JsonNumber, JsonText
 from airflow_parallel_provider.values.kinds import Kind
 from airflow_parallel_provider.values.plain import plain
 
@@ -27,7 +29,7 @@ class ConversionError(ValueError):  # a caller of the package only sees SchemaMi
     """A value does not fit a column. The text is the reason, and never holds the value."""
 
 
-_MOST_DIGITS = 100
+_GREATEST, _MOST_DIGITS = int(sys.float_info.max), 100
 """An integer of more digits is refused before Python computes it."""
 
 
@@ -63,7 +65,7 @@ def _int_from_decimal(value: Decimal) -> int | None:
 
 
 def _float_from_int(value: int) -> float:
-    if -(2**53) <= value <= 2**53:
+    if -(2**53) <= value <= 2**53 or (-_GREATEST <= value <= _GREATEST and float(value) == value):
         return float(value)
     raise ConversionError("an integer beyond 2**53, which a float cannot hold exactly")
 
@@ -78,6 +80,8 @@ def _float_from_decimal(value: Decimal) -> float:
 def _float_from_json(value: JsonNumber) -> float:
     if math.isinf(value):
         raise ConversionError("a number beyond the range of a float")
+    if value.wants_decimals:
+        raise ConversionError("a number of JSON with more digits than a float holds")
     return float(value)
 
 
@@ -90,7 +94,10 @@ def _decimal_from_float(value: float) -> Decimal | None:
 
 
 def _float_from_timedelta(value: timedelta) -> float:
-    return value / timedelta(seconds=1)
+    seconds = value / timedelta(seconds=1)
+    if timedelta(seconds=seconds) != value:
+        raise ConversionError("a timedelta with more digits than a float holds")
+    return seconds
 
 
 def _decimal_from_timedelta(value: timedelta) -> Decimal:
@@ -152,16 +159,20 @@ def _parser(parse: Converter, what: str) -> Converter:
 
 
 def to_json(value: Any) -> str:
-    """A dict, list or scalar as JSON text.
+    """A dict, list, scalar or :class:`JsonText` as JSON text.
 
     Keys that are numbers, booleans or None become texts, as in the standard library.
 
     :raises ConversionError: for values that JSON does not have (NaN, bytes, a set, keys of other types ...).
     """
+    if type(value) is JsonText:
+        return str(value)
     try:
-        return json_text.dumps(value, _encode)
+        return json_text.dumps(value, _encode, plain)
     except ConversionError:
         raise
+    except json.JSONDecodeError:
+        raise ConversionError("a JsonText that is not JSON") from None
     except RecursionError:
         raise ConversionError("a structure nested too deeply for JSON, or one that contains itself") from None
     except (TypeError, ValueError) as error:
@@ -172,6 +183,35 @@ def to_json(value: Any) -> str:
             "a structure that contains itself" if "Circular" in str(error) else "a NaN or an infinite float in JSON"
         )
         raise ConversionError(reason) from None
+
+
+def _json_checker(*, unique_keys: bool) -> Converter:
+    def check(value: str) -> str:
+        try:
+            json_text.check(value, unique_keys=unique_keys)
+        except json.JSONDecodeError:
+            raise ConversionError("a text that is not JSON") from None
+        except ValueError as error:
+            # Not the text of the error: it may name a key.
+            twice = "JSON with a key that an object has twice, of which it keeps one"
+            raise ConversionError(twice if "twice" in str(error) else "a text that is not JSON") from None
+        return value
+
+    return check
+
+
+def _json_parser(*, unique_keys: bool) -> Converter:
+    check = _json_checker(unique_keys=unique_keys)
+
+    def parse(text: str) -> JsonText:
+        if json_text.is_structure(text):
+            return JsonText(check(text))
+        raise ConversionError(
+            "a text that is not an object or array of JSON (give JsonText(text) for other JSON, and "
+            "JsonText(json.dumps(text)) for a text in JSON)"
+        )
+
+    return parse
 
 
 def _encode(value: Any) -> str:
@@ -189,19 +229,20 @@ CONVERTERS: Final[Mapping[Kind, Mapping[type, Converter]]] = {
     Kind.BOOL: {bool: unchanged, int: _bool_from_int},
     Kind.INT: {
         int: unchanged, bool: int, float: _int_from_float, Decimal: _int_from_decimal, timedelta: _int_from_timedelta,
-        JsonNumber: lambda value: _int_from_decimal(value.decimal),
+        DayTime: _int_from_timedelta, JsonNumber: lambda value: _int_from_decimal(value.decimal),
     },
     Kind.FLOAT: {
         float: unchanged, int: _float_from_int, Decimal: _float_from_decimal, timedelta: _float_from_timedelta,
+        DayTime: _float_from_timedelta,
         JsonNumber: _float_from_json,
     },
     Kind.DECIMAL: {
         Decimal: unchanged, int: Decimal, float: _decimal_from_float, timedelta: _decimal_from_timedelta,
-        JsonNumber: attrgetter("decimal"),
+        DayTime: _decimal_from_timedelta, JsonNumber: attrgetter("decimal"),
     },
     Kind.TEXT: {
         str: unchanged, int: str, float: repr, JsonNumber: str, Decimal: str, UUID: str, date: _iso, datetime: _iso,
-        time: _iso, dict: to_json, list: to_json,
+        time: _iso, JsonText: str, dict: to_json, list: to_json,
     },
     Kind.BYTES: {bytes: unchanged},
     Kind.DATE: {date: unchanged, str: _parser(date.fromisoformat, "an ISO date")},
@@ -216,14 +257,21 @@ CONVERTERS: Final[Mapping[Kind, Mapping[type, Converter]]] = {
     Kind.TIME: {
         time: _naive_time, str: _parser(lambda text: _naive_time(time.fromisoformat(text)), "an ISO time of day"),
     },
-    Kind.TIMEDELTA: {timedelta: unchanged},
+    Kind.TIMEDELTA: {timedelta: unchanged, DayTime: unchanged, Interval: unchanged},
     Kind.UUID: {UUID: unchanged, str: _parser(UUID, "a UUID")},
     Kind.JSON: {
         dict: unchanged, list: unchanged, bool: unchanged, int: unchanged, float: unchanged, JsonNumber: unchanged,
-        str: unchanged,
+        str: _json_parser(unique_keys=False), JsonText: _json_checker(unique_keys=False),
     },
+    Kind.OTHER: {JsonNumber: attrgetter("decimal"), JsonText: str},
 }  # fmt: skip
-"""Column kind -> plain type of the value -> its converter. A type that is not here does not fit the kind."""
+"""Column kind -> plain type of the value -> its converter. A type that is not here does not fit the kind; a column of
+kind OTHER takes all others as they are."""
+
+UNIQUE_KEYS: Final[Mapping[type, Converter]] = {
+    str: _json_parser(unique_keys=True), JsonText: _json_checker(unique_keys=True),
+}  # fmt: skip
+"""The converters for a JSON column that keeps only one of two fields of the same name."""
 
 
 def integer_range(bits: int, *, unsigned: bool) -> tuple[int, int]:
@@ -245,14 +293,15 @@ def within_bits(bits: int, *, unsigned: bool) -> Converter:
 
 def within_digits(precision: int, scale: int) -> Converter:
     """A converter that refuses a Decimal that a column would round (MySQL and MariaDB do, with no more than a note)."""
+    whole, quantum = precision - scale, Decimal((0, (1,), -scale))
 
     def check(value: Decimal) -> Decimal:
+        if Decimal.same_quantum(value, quantum) and Decimal.adjusted(value) < whole:
+            return value  # most values: to look at the digits takes ten times as long
         significant = _significant(value)
-        if not significant:
-            return value
-        if value.adjusted() + 1 > precision - scale:
-            raise ConversionError(f"a Decimal with more than {precision - scale} digits before the point")
-        if significant - 1 - value.adjusted() > scale:
+        if significant and value.adjusted() >= whole:
+            raise ConversionError(f"a Decimal with more than {whole} digits before the point")
+        if significant and significant - 1 - value.adjusted() > scale:
             raise ConversionError(f"a Decimal with more than {scale} digits after the point")
         return value
 

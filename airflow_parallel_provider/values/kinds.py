@@ -13,7 +13,9 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
-from airflow_parallel_provider.values.json_text import JsonNumber
+from airflow_parallel_provider.values.intervals import DayTime, Interval
+from airflow_parallel_provider.values.json_text import JsonNumber, JsonText
+from airflow_parallel_provider.values.unreadable import Unreadable
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
@@ -39,7 +41,7 @@ class Kind(StrEnum):
     TIMEDELTA = "timedelta"
     UUID = "uuid"
     JSON = "json"
-    """A dict or a list."""
+    """A dict, a list or a :class:`~airflow_parallel_provider.values.json_text.JsonText`."""
     NULL = "null"
     """Only None so far."""
     OTHER = "other"
@@ -59,7 +61,11 @@ KIND_OF_TYPE: Mapping[type, Kind] = {
     datetime: Kind.DATETIME,
     time: Kind.TIME,
     timedelta: Kind.TIMEDELTA,
+    DayTime: Kind.TIMEDELTA,
+    Interval: Kind.TIMEDELTA,
+    Unreadable: Kind.NULL,
     UUID: Kind.UUID,
+    JsonText: Kind.JSON,
     dict: Kind.JSON,
     list: Kind.JSON,
 }
@@ -69,6 +75,9 @@ stored."""
 _NUMBERS = frozenset({Kind.INT, Kind.HUGEINT, Kind.FLOAT, Kind.DECIMAL})
 
 _TIMES = frozenset({Kind.DATE, Kind.DATETIME, Kind.DATETIMETZ})
+
+SEQUENCE_KINDS = frozenset({*_NUMBERS, *_TIMES, Kind.TEXT})
+"""Kinds whose values may say which of two rows is newer. A text counts as its database sorts it: ISO times do."""
 
 _COMMON: tuple[tuple[Kind, frozenset[Kind]], ...] = (
     (Kind.INT, frozenset({Kind.BOOL, Kind.INT})),

@@ -9,6 +9,8 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from airflow_parallel_provider.values.intervals import span
+from airflow_parallel_provider.values.json_text import JsonText
 from airflow_parallel_provider.values.kinds import KIND_OF_TYPE
 
 
@@ -29,6 +31,9 @@ def plain(value: Any) -> Any:
         return _plain_numpy(value)
     if root == "pandas":
         return _plain_pandas(value)
+    if kind.__name__ == "MonthDayNano" and hasattr(value, "nanoseconds"):  # of Arrow; its module is "builtins"
+        microseconds = abs(value.nanoseconds) // 1000
+        return span(value.months, value.days, microseconds if value.nanoseconds >= 0 else -microseconds)
     return _plain_subclass(value)
 
 
@@ -61,6 +66,20 @@ def _plain_subclass(value: Any) -> Any:
     return value
 
 
+def own_parts(value: Any) -> list[Any]:
+    """The content of a list, a tuple or a subclass of them, whatever its own methods say: a length that lies would lose
+    parts.
+    """
+    base: Any = list if isinstance(value, list) else tuple
+    return list(base.__iter__(value))
+
+
+def own_pairs(value: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The content of a mapping; of a subclass of ``dict`` what it holds as a dict, if it holds anything."""
+    held = dict(dict.items(value)) if isinstance(value, dict) else None
+    return held or dict(value)
+
+
 def _plain_timedelta(value: timedelta) -> timedelta:
     # pendulum's Duration gives `days` and `seconds` another meaning for negative values: use the fields of the base.
     parts = (field.__get__(value) for field in (timedelta.days, timedelta.seconds, timedelta.microseconds))
@@ -84,12 +103,13 @@ _BASES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (date, _plain_date),
     (timedelta, _plain_timedelta),
     (time, _plain_time),
+    (JsonText, JsonText),
     (str, str.__str__),  # the text itself, whatever the subclass's own __str__ says
-    (int, int),
-    (float, float),
-    ((bytes, bytearray, memoryview), bytes),
+    (int, int.__int__),  # likewise the number itself
+    (float, float.__float__),
+    ((bytes, bytearray, memoryview), lambda value: bytes(memoryview(value))),
     (Decimal, Decimal),
     (UUID, lambda value: UUID(int=value.int)),
-    ((list, tuple), list),
-    (Mapping, dict),
+    ((list, tuple), own_parts),
+    (Mapping, own_pairs),
 )

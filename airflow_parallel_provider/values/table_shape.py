@@ -34,8 +34,16 @@ class TableColumn:
     """The database numbers the column without a default (identity, AUTO_INCREMENT)."""
     default: str | None = None
     """The default as SQL."""
+    unique_keys: bool = False
+    """Of JSON, the column keeps only one of two fields of an object that have the same name."""
+    takes_spans: bool = False
+    """A column of times of day also holds spans of time (MySQL)."""
+    takes_texts_of: str | None = None
+    """The type of PostgreSQL of which the column takes dates and times that Python does not have, as their texts."""
     case_insensitive: bool = False
     """Texts that differ may be equal as keys. Only set by backends that need to know."""
+    declared: bool = False
+    """The author has declared its type, so no error advises to."""
 
     def type_name(self) -> str:
         """The type as an error text shows it."""
@@ -55,6 +63,8 @@ class TableShape:
     unique_keys: tuple[frozenset[str], ...] = ()
     """Primary key and unique constraints over plain columns."""
     primary_key: tuple[str, ...] = ()
+    takes_copy: bool = True
+    """Whether PostgreSQL's COPY writes to it and counts its rows. Not where rows pass a policy or a view's trigger."""
 
     @cached_property
     def by_name(self) -> dict[str, TableColumn]:

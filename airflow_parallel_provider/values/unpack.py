@@ -54,9 +54,6 @@ _MAGIC = {
 
 _TAR_AT, _TAR = 257, b"ustar"
 
-LONGEST_LINE = 256 << 20
-"""Bytes. A text file that has no line end for so long is not a text, or a bomb: few bytes that unpack to very many."""
-
 _BUFFER = 1 << 18
 
 _PIECE = 2 << 10
@@ -283,13 +280,29 @@ class _Content(io.RawIOBase):
         end = max(content.rfind(b"\n"), content.rfind(b"\r"))
         self._line = len(content) - end - 1 if end >= 0 else self._line + len(content)
         if self._longest_line is not None and self._line > self._longest_line:
-            raise SourceError(f"a line of more than {self._longest_line >> 20} MiB: this is not a text file")
+            raise _too_long(self._longest_line)
 
     def close(self) -> None:
         if not self.closed:
             for each in self._owned:
                 each.close()
         super().close()
+
+
+def check_line(line: bytes, most: int) -> None:
+    """Refuse a line that is longer without its end.
+
+    :raises SourceError: if it is.
+    """
+    if len(line.rstrip(b"\r\n")) > most:
+        raise _too_long(most)
+
+
+def _too_long(most: int) -> SourceError:
+    return SourceError(
+        f"a line of more than largest_text={most:,} bytes: this is not a text, or FilesSource(largest_text=) must be "
+        "more"
+    )
 
 
 def _check_content(stream: io.BufferedReader, *, packed: bool) -> None:

@@ -34,13 +34,14 @@ from airflow_parallel_provider.sql.backends.error_classifier import ErrorClassif
 from airflow_parallel_provider.sql.backends.row_dml import RowDml
 from airflow_parallel_provider.sql.backends.session import Session
 from airflow_parallel_provider.sql.backends.table_ddl import TableDdl
+from airflow_parallel_provider.values.convert import to_json
+from airflow_parallel_provider.values.kinds import Kind
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Mapping
 
     from airflow_parallel_provider.values.convert import Converter
-    from airflow_parallel_provider.values.kinds import Kind
 
 
 class Backend:
@@ -71,7 +72,7 @@ class Backend:
     """Bytes of the longest identifier that the database keeps whole."""
     refused_in_names: re.Pattern[str] | None = None
     """Characters that no name may hold."""
-    adapters: Mapping[Kind, Converter] = {}
+    adapters: Mapping[Kind, Converter] = {Kind.JSON: to_json}
     """Kind of column -> the last conversion of its values before the driver takes them."""
     arrow_kinds: frozenset[Kind] = frozenset()
     """Kinds of columns that :attr:`dml` can fill from an Arrow table as it is (``ArrowRows``)."""

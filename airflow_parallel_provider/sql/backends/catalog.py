@@ -57,6 +57,10 @@ class Catalog:
         ]
         return primary, uniques
 
+    def triggers(self, connection: Connection, shape: TableShape) -> list[str]:  # noqa: ARG002  # most cannot drop rows
+        """Names of the triggers that can make the database drop a row of a table without an error."""
+        return []
+
     def check_transactional(self, connection: Connection, table: str, schema: str | None) -> None:
         """Refuse a table that does not take part in transactions.
 
@@ -64,8 +68,8 @@ class Catalog:
         """
 
     def _reflect_existing(self, inspector: Any, table: str, schema: str | None) -> TableShape:
-        name, exact_schema = exact_name(table), exact_name(schema)
-        columns = tuple(column_of_sql(found) for found in inspector.get_columns(name, schema=exact_schema))
+        name, exact_schema, dialect = exact_name(table), exact_name(schema), inspector.dialect.name
+        columns = tuple(column_of_sql(found, dialect) for found in inspector.get_columns(name, schema=exact_schema))
         primary, uniques = self.unique_keys(inspector, name, exact_schema)
         keys = {frozenset(names) for names in [primary, *uniques] if names and None not in names}
         return TableShape(table, schema, columns, tuple(sorted(keys, key=sorted)), tuple(primary))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,8 +32,75 @@ _TRANSIENT: Mapping[str, frozenset[int]] = {
     "mariadb": _MYSQL,
 }  # fmt: skip
 """Dialect -> error numbers that may pass, by the vendors' lists; not every driver calls them operational."""
+_VALUE: Mapping[str, frozenset[int]] = {
+    "mssql": frozenset(
+        {
+            220, 232, 241, 242, 244, 245, 248, 8114, 8115, 8152, 2628,  # out of range, no such value, too long
+            515, 547, 2601, 2627,  # NOT NULL, CHECK and foreign key, keys
+        }
+    ),
+    "oracle": frozenset(
+        {
+            1, 1400, 1407, 2290, 2291, 14400,  # key, NOT NULL, CHECK, foreign key, no partition for it
+            1401, 1438, 1461, 1722, 12899,  # too long, too large, no number
+            *range(1830, 1866),  # no date or time
+        }
+    ),
+}  # fmt: skip
+"""Dialect -> error numbers about a value that not every driver calls an integrity or a data error."""
+_RAISED: Mapping[str, range] = {"mssql": range(50_000, 2**31), "oracle": range(20_000, 21_000)}
+"""Dialect -> numbers of the errors that triggers raise."""
+_VALUE_CLASSES = frozenset({"IntegrityError", "DataError"})
+"""Classes of the DB-API for errors about a value."""
 _ODBC = re.compile(r"\((\d+)\) \(SQL\w+\)")
 """Where pyodbc puts the number: after a text that may hold other numbers, for example of a row's key."""
+
+
+class Refusal(Enum):
+    """A cause that a database names; its value is the cure when rows are written."""
+
+    RIGHT = (
+        "the login lacks a right. GRANT it SELECT and INSERT on the table (for 'merge' also UPDATE, and on PostgreSQL "
+        "TEMPORARY on the database), and SELECT, INSERT, UPDATE and DELETE on the tables of the ledger beside it"
+    )
+    VIEW = "if it is a view, name the table behind it; if it has rules, write to a table without them"
+    READ_ONLY = (
+        "the database or the transaction is read-only: connect to the primary, not to a standby, and give the login "
+        "the right to change the file and its folder"
+    )
+    GENERATED = "the database fills a column itself that the rows have as well: drop it in a stage"
+    NUMBERING = (
+        "the database numbers a column of the key itself, and its next number is taken: set its sequence behind the "
+        "largest number of the table, for example with setval()"
+    )
+    ROLLED_BACK = (
+        "a trigger has ended the transaction, and with it the chunk's claim: let it raise ABORT or FAIL, not ROLLBACK"
+    )
+    TOO_MANY_COLUMNS = "it would have more columns than this database allows: drop some in a stage, or join them"
+    ROW_TOO_WIDE = (
+        "its columns together are wider than this database allows: declare shorter texts, or large ones without a "
+        "length: SinkTable(columns={...})"
+    )
+    KEY_TOO_LONG = "its key is longer than this database allows: declare shorter texts: SinkTable(columns={...})"
+    NO_SCHEMA = "there is no such schema: create it, or name another one as schema"
+    NAME_TAKEN = "something else has this name: name another table"
+    BAD_COLUMN = "the database does not take a column of this type or name: declare another one with columns"
+
+
+_CURES_OF_DDL = {
+    Refusal.RIGHT: "the login lacks a right: GRANT it CREATE and USAGE on the schema, or create the table yourself",
+    Refusal.READ_ONLY: Refusal.READ_ONLY.value,
+}
+
+
+def cure_of_ddl(refusal: Refusal | None) -> str:
+    """What helps when a table cannot be created or changed.
+
+    :param refusal: None: the database gives another reason, which must speak for itself.
+    """
+    if refusal is None:
+        return "see the database's log for the statement, or create the table or the column yourself"
+    return _CURES_OF_DDL.get(refusal, refusal.value)
 
 
 class ErrorClassifier:
@@ -52,6 +120,28 @@ class ErrorClassifier:
             return True
         return has_transient_code(driver_error(error), self._dialect)
 
+    def is_about_value(self, error: BaseException) -> bool:
+        """Whether the database refuses a value of a row. Nothing else may make a row a rejected row.
+
+        A missing right, a view, a column that is gone and the like hold for every row. An error that is on no list is
+        not about a value.
+        """
+        if is_unsendable(error):
+            return True
+        cause = driver_error(error)
+        if any(base.__name__ in _VALUE_CLASSES for base in type(cause).__mro__):
+            return True
+        number = _number_of(cause)
+        return number in _VALUE.get(self._dialect, ()) or number in _RAISED.get(self._dialect, ())
+
+    def refusal(self, error: BaseException) -> Refusal | None:  # noqa: ARG002  # no two databases name it alike
+        """Why the database refuses a statement, where that is no value's fault; None where it is not known."""
+        return None
+
+    def violated_key(self, error: BaseException) -> tuple[str, ...]:  # noqa: ARG002  # most do not say
+        """Columns of the key that a row has in common with another; empty where the database does not name them."""
+        return ()
+
     def explain(self, error: BaseException) -> str:
         """The error as text, without any value of a row."""
         return type(driver_error(error)).__name__
@@ -60,6 +150,15 @@ class ErrorClassifier:
 def driver_error(error: BaseException) -> Any:
     """The driver's own error, also where SQLAlchemy has wrapped it."""
     return getattr(error, "orig", None) or error
+
+
+def is_unsendable(error: BaseException) -> bool:
+    """Whether a driver cannot send a value: Python's own errors, for a large integer or half a character.
+
+    mysql-connector-python raises an error of its own, without a number, from that one.
+    """
+    cause = driver_error(error)
+    return any(isinstance(each, (OverflowError, UnicodeError)) for each in (cause, getattr(cause, "__cause__", None)))
 
 
 def has_transient_code(error: Any, dialect: str) -> bool:
@@ -74,8 +173,13 @@ def has_transient_code(error: Any, dialect: str) -> bool:
     first = next(iter(getattr(error, "args", ())), None)
     if getattr(first, "isrecoverable", False):
         return True  # Oracle's drivers say so of their own errors, which have no number
+    return _number_of(error) in codes
+
+
+def _number_of(error: Any) -> int | None:
+    first = next(iter(getattr(error, "args", ())), None)
     number = getattr(first, "code", first)
     if isinstance(number, int):
-        return number in codes
+        return number
     found = _ODBC.search(str(error))
-    return found is not None and int(found[1]) in codes
+    return int(found[1]) if found else None

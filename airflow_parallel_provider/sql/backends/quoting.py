@@ -45,8 +45,26 @@ def any_is_null(values: Sequence[str]) -> str:
     return " OR ".join(f"{value} IS NULL" for value in values)
 
 
-def on_conflict(names: Sequence[str], key: Sequence[str]) -> str:
-    """The end of an INSERT that updates the rows whose key exists."""
+def on_conflict(names: Sequence[str], key: Sequence[str], condition: str = "") -> str:
+    """The end of an INSERT that updates the rows whose key exists.
+
+    :param condition: which of them, as SQL.
+    """
     rest = [name for name in names if name not in key]
     action = "UPDATE SET " + ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in rest) if rest else "NOTHING"
-    return f"ON CONFLICT ({column_list(key)}) DO {action}"
+    return f"ON CONFLICT ({column_list(key)}) DO {action}{f' WHERE {condition}' if condition else ''}"
+
+
+def is_not_older(row: str, newest: str | None, collation: str = "") -> str:
+    """The condition that the row an INSERT brings may replace the one that is there; empty where it always may.
+
+    A NULL is older than any value: a comparison with the NULL of the new row is not true.
+
+    :param row: name, as SQL, of the table of the row that is there.
+    :param newest: the column that says which row is newer.
+    :param collation: how its texts compare, as SQL.
+    """
+    if newest is None:
+        return ""
+    there = f"{row}.{quote(newest)}"
+    return f"{there} IS NULL OR excluded.{quote(newest)} >= {there}{collation}"

@@ -42,6 +42,9 @@ class Session:
             raw.autocommit = False
         set_limits(raw, self.dialect, self.lock_timeout, self.statement_timeout)
 
+    def learn(self, error: BaseException) -> None:
+        """Called with an error of the database: the next connection may have to be set up another way."""
+
     def interrupt(self, raw: Any, connect: Callable[[], Any]) -> None:  # noqa: ARG002  # some need a second one
         """Stop what a driver connection is doing. Called from another thread.
 

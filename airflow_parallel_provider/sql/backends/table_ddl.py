@@ -109,8 +109,11 @@ class TableDdl:
         """Delete all rows of a table, in the transaction that is open."""
         connection.exec_driver_sql(f"DELETE FROM {quote_for_dialect(connection, table.name, table.schema)}")  # noqa: S608  # quoted
 
-    def copy_into(self, connection: Connection, staging: TableShape, table: TableShape) -> None:
-        """Insert the rows of a staging table into the table it was created like, in the transaction that is open."""
+    def copy_into(self, connection: Connection, staging: TableShape, table: TableShape) -> int:
+        """Insert the rows of a staging table into the table it was created like, in the transaction that is open.
+
+        :return: how many the server has written; negative where it does not say.
+        """
         preparer = connection.dialect.identifier_preparer
         target, source = (quote_for_dialect(connection, shape.name, shape.schema) for shape in (table, staging))
         names = [column.name for column in staging.columns if column.name in table.by_name and not column.computed]
@@ -121,7 +124,7 @@ class TableDdl:
                     names.remove(name)
         columns = ", ".join(preparer.quote_identifier(name) for name in names)
         insert = f"INSERT INTO {target} ({columns}) {self.overriding}SELECT {columns} FROM {source}"  # noqa: S608  # quoted
-        connection.exec_driver_sql(insert)
+        return int(connection.exec_driver_sql(insert).rowcount)
 
     def drop(self, connection: Connection, name: str, schema: str | None) -> None:
         """Drop a table, if it exists; another attempt may be dropping it at the same time."""

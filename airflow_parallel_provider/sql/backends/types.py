@@ -26,22 +26,49 @@ _BY_NAME: Mapping[str, Kind] = {
 _BITS: Mapping[str, int] = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INTEGER": 32, "INT": 32, "BIGINT": 64}
 
 
-def column_of_sql(found: Mapping[str, Any]) -> TableColumn:
-    """A column of an existing table, from one entry of ``Inspector.get_columns``."""
+_MYSQL_TYPES = "sqlalchemy.dialects.mysql"
+"""Where the JSON of MySQL is defined, which keeps values and not texts; that of MariaDB is a LONGTEXT."""
+
+
+FOUR_BYTE_FLOATS: Mapping[str, str] = {
+    "postgresql": "REAL",
+    "cockroachdb": "REAL",
+    "redshift": "REAL",
+    "mssql": "REAL",
+    "mysql": "FLOAT",
+    "mariadb": "FLOAT",
+}
+"""SQLAlchemy's name of the type of four-byte floats, by dialect."""
+
+
+def is_four_byte_float(sql_type: Any, dialect: str) -> bool:
+    """Whether a column of a reflected type holds floats of four bytes."""
+    return _visit_name(sql_type) == FOUR_BYTE_FLOATS.get(dialect)
+
+
+def column_of_sql(found: Mapping[str, Any], dialect: str) -> TableColumn:
+    """A column of an existing table, from one entry of ``Inspector.get_columns``.
+
+    :param dialect: name of the SQLAlchemy dialect.
+    """
     sql_type = found["type"]
     kind = kind_of_sql(sql_type)
     name = _visit_name(sql_type)
-    numeric = kind is Kind.DECIMAL
+    # MySQL's FLOAT(7,2) rounds, too; other databases say how many bits a float has.
+    numeric = kind is Kind.DECIMAL or (kind is Kind.FLOAT and type(sql_type).__module__.startswith(_MYSQL_TYPES))
+    narrow = is_four_byte_float(sql_type, dialect)
     return TableColumn(
         name=found["name"],
         kind=kind,
         sql_type=sql_type,
         nullable=bool(found.get("nullable", True)),
         has_default=_has_default(found),
-        bits=_BITS.get(name, 64) if kind is Kind.INT else 64,
+        bits=_BITS.get(name, 64) if kind is Kind.INT else 32 if narrow else 64,
         unsigned=kind is Kind.INT and bool(getattr(sql_type, "unsigned", False)),
+        takes_spans=kind is Kind.TIME and type(sql_type).__module__.startswith(_MYSQL_TYPES),
+        unique_keys=name == "JSONB" or (name == "JSON" and type(sql_type).__module__.startswith(_MYSQL_TYPES)),
         length=getattr(sql_type, "length", None) if kind in (Kind.TEXT, Kind.BYTES) else None,
-        precision=sql_type.precision if numeric else None,
+        precision=sql_type.precision if numeric and sql_type.scale is not None else None,
         scale=sql_type.scale if numeric else None,
         computed=bool(found.get("computed")),
         identity=bool(found.get("identity")) or (found.get("autoincrement") is True and not found.get("default")),
@@ -73,6 +100,8 @@ def kind_of_sql(sql_type: Any) -> Kind:
         return kind
     if isinstance(sql_type, st.DateTime):
         return Kind.DATETIMETZ if sql_type.timezone else Kind.DATETIME
+    if isinstance(sql_type, st.Time) and getattr(sql_type, "timezone", False):
+        return Kind.OTHER  # each value has a zone of its own
     by_base: tuple[tuple[type, Kind], ...] = (
         (st.Boolean, Kind.BOOL),
         (st.JSON, Kind.JSON),

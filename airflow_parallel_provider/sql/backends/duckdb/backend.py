@@ -7,7 +7,8 @@ is tried again. DuckDB cannot limit the time of a statement (``statement_timeout
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import time
+from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.sql.backends.base import Backend
 from airflow_parallel_provider.sql.backends.duckdb.catalog import DuckCatalog
@@ -16,6 +17,7 @@ from airflow_parallel_provider.sql.backends.duckdb.row_dml import DuckRowDml
 from airflow_parallel_provider.sql.backends.duckdb.session import DuckSession
 from airflow_parallel_provider.sql.backends.duckdb.table_ddl import DuckTableDdl
 from airflow_parallel_provider.values.convert import to_json, within_bits
+from airflow_parallel_provider.values.intervals import as_sql
 from airflow_parallel_provider.values.kinds import Kind
 
 if TYPE_CHECKING:
@@ -28,6 +30,11 @@ _within_128_bits = within_bits(128, unsigned=False)
 
 def _hugeint_text(value: int) -> str:
     return str(_within_128_bits(value))
+
+
+def _with_its_zone(value: Any) -> Any:
+    """A time of day with a zone as text: Arrow has no zones there, and would drop it."""
+    return value.isoformat() if type(value) is time and value.tzinfo is not None else value
 
 
 class DuckBackend(Backend):
@@ -49,4 +56,10 @@ class DuckBackend(Backend):
             Kind.DATETIMETZ, Kind.TIME, Kind.TIMEDELTA,
         }
     )  # fmt: skip
-    adapters: Mapping[Kind, Converter] = {Kind.HUGEINT: _hugeint_text, Kind.JSON: to_json, Kind.UUID: str}
+    adapters: Mapping[Kind, Converter] = {
+        Kind.HUGEINT: _hugeint_text,
+        Kind.JSON: to_json,
+        Kind.OTHER: _with_its_zone,
+        Kind.TIMEDELTA: as_sql,
+        Kind.UUID: str,
+    }

@@ -34,6 +34,8 @@ _OF_TABLE = (
 class DuckCatalog(Catalog):
     """Types are DuckDB's own words."""
 
+    _is_file = False  # known since the first table was checked: one connection has one database
+
     def reflect(self, connection: Connection, table: str, schema: str | None) -> TableShape | None:
         """The shape of a table; None when there is no such table."""
         found = _listed_columns(connection, table, schema)
@@ -65,6 +67,8 @@ class DuckCatalog(Catalog):
 
     def check_transactional(self, connection: Connection, table: str, schema: str | None) -> None:  # noqa: ARG002
         """Refuse a database in memory: it ends with its connection, and so does its ledger."""
+        if self._is_file:
+            return
         path = connection.exec_driver_sql(
             "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
         ).scalar()
@@ -73,6 +77,7 @@ class DuckCatalog(Catalog):
                 f"table {table!r} would be in a DuckDB database in memory, where nothing outlives the connection: "
                 "give the connection a file as its host"
             )
+        self._is_file = True
 
 
 def _listed_columns(connection: Connection, table: str, schema: str | None) -> list[Any]:
@@ -106,7 +111,7 @@ def _table_column(row: Any, *, computed: bool, by_collation: bool) -> TableColum
         sql_type=declared,
         nullable=bool(nullable),
         has_default=default is not None,
-        bits=bits or 64,
+        bits=bits or (32 if declared == "FLOAT" else 64),
         unsigned=unsigned,
         precision=int(decimal.group(1)) if decimal else None,
         scale=int(decimal.group(2)) if decimal else None,

@@ -55,18 +55,17 @@ class DuckConnection:
             found = None
         self._scans_variables = found == [(_MARKER,)]
 
-    def scan(self, sql: str, table: Any) -> None:
-        """Run a statement that reads :data:`CHUNK`.
+    def scan(self, sql: str, table: Any) -> int:
+        """Run a statement that reads :data:`CHUNK`; return the number that is its result.
 
         :param table: what it reads, an Arrow table.
         """
         if self._scans_variables:
             airflow_parallel_chunk = table  # noqa: F841  # DuckDB finds it
-            self.raw.execute(self.parse(sql))
-            return
+            return int(self.raw.execute(self.parse(sql)).fetchone()[0])
         self.raw.register(CHUNK, table)
         try:
-            self.raw.execute(self.parse(sql))
+            return int(self.raw.execute(self.parse(sql)).fetchone()[0])
         finally:
             with contextlib.suppress(Exception):  # an aborted transaction accepts nothing more; the next one does
                 self.raw.unregister(CHUNK)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows, append_row_numbers, as_table
 from airflow_parallel_provider.sql.backends.duckdb.dialect import CHUNK
 from airflow_parallel_provider.sql.backends.duckdb.keys import collated
-from airflow_parallel_provider.sql.backends.quoting import any_is_null, column_list, on_conflict, quote_shape
-from airflow_parallel_provider.sql.backends.row_dml import RowDml, Rows
+from airflow_parallel_provider.sql.backends.quoting import (
+    any_is_null,
+    column_list,
+    is_not_older,
+    on_conflict,
+    quote,
+    quote_shape,
+)
+from airflow_parallel_provider.sql.backends.row_dml import RowDml, Rows, keeps_some
 from airflow_parallel_provider.sql.backends.session import driver_connection
 from airflow_parallel_provider.values.kinds import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -48,23 +56,57 @@ class DuckRowDml(RowDml):
         driver = driver_connection(connection)
         driver.raw.execute(driver.parse(sql), [row[name] for name in order])
 
-    def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
+    def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> int:
         """One scan of the chunk as an Arrow table."""
-        _insert_from_scan(connection, shape, names, _arrow_table(shape, names, rows), "")
+        return len(rows) - _insert_from_scan(connection, shape, names, _arrow_table(shape, names, rows), "")
 
     def merge(
-        self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, key: Sequence[str]
-    ) -> None:
-        """ON CONFLICT, on the last of equal keys: the database chooses it, as it knows which keys are equal."""
+        self,
+        connection: Connection,
+        shape: TableShape,
+        names: Sequence[str],
+        rows: Rows,
+        key: Sequence[str],
+        *,
+        newest: str | None,
+    ) -> int:
+        """ON CONFLICT, on the last or newest of equal keys: the database chooses it, as it knows which are equal."""
         chunk = append_row_numbers(_arrow_table(shape, names, rows), _ROW_NUMBER)
         by = [collated(_cast(names.index(name), shape.by_name[name]), shape, name) for name in key]
-        without_null = ""
+        without_null, written = "", 0
         if any(shape.by_name[name].nullable for name in key):
             # In an INSERT of their own: ON CONFLICT would drop all but one of identical keys.
-            _insert_from_scan(connection, shape, names, chunk, f"WHERE {any_is_null(by)}")
+            written = _insert_from_scan(connection, shape, names, chunk, f"WHERE {any_is_null(by)}")
             without_null = f"WHERE NOT ({any_is_null(by)}) "
-        last = f"QUALIFY row_number() OVER (PARTITION BY {', '.join(by)} ORDER BY {_ROW_NUMBER} DESC) = 1"
-        _insert_from_scan(connection, shape, names, chunk, f"{without_null}{last} {on_conflict(names, key)}")
+        order = f"{_ROW_NUMBER} DESC"
+        if newest is not None:
+            order = f"{_cast(names.index(newest), shape.by_name[newest])} DESC NULLS LAST, {order}"
+        last = f"QUALIFY row_number() OVER (PARTITION BY {', '.join(by)} ORDER BY {order}) = 1"
+        conflict = on_conflict(names, key, is_not_older(quote(shape.name), newest))
+        with _conflicts_as_such(key):
+            written += _insert_from_scan(connection, shape, names, chunk, f"{without_null}{last} {conflict}")
+        if written == len(rows) or keeps_some(names, key, newest):
+            return 0  # DuckDB has no triggers: what it does not count is a row that was to stay
+        or_null = f" OR {any_is_null(by)}" if without_null else ""
+        keys = f"SELECT count(*) FROM (SELECT 1 FROM {CHUNK} {last}{or_null})"  # noqa: S608
+        return int(driver_connection(connection).scan(keys, chunk)) - written
+
+
+@contextmanager
+def _conflicts_as_such(key: Sequence[str]) -> Iterator[None]:
+    """Raise what DuckDB says of a conflict as one, so that the chunk is tried again.
+
+    Where another transaction has inserted the same key since this one began, ON CONFLICT does not see its row, and the
+    index refuses ours: "Duplicate key", as if the value were wrong.
+    """
+    import duckdb
+
+    try:
+        yield
+    except duckdb.ConstraintException as error:
+        if any(str(error).startswith(f'Constraint Error: Duplicate key "{name}: ') for name in key):
+            raise duckdb.TransactionException("another transaction has inserted a key of this chunk") from None
+        raise
 
 
 def _cast(at: int, column: TableColumn) -> str:
@@ -72,10 +114,10 @@ def _cast(at: int, column: TableColumn) -> str:
     return f"CAST(c{at} AS {column.sql_type})"
 
 
-def _insert_from_scan(connection: Connection, shape: TableShape, names: Sequence[str], chunk: Any, tail: str) -> None:
+def _insert_from_scan(connection: Connection, shape: TableShape, names: Sequence[str], chunk: Any, tail: str) -> int:
     selected = ", ".join(_cast(at, shape.by_name[name]) for at, name in enumerate(names))
     insert = f"INSERT INTO {quote_shape(shape)} ({column_list(names)}) SELECT {selected} FROM {CHUNK} {tail}"  # noqa: S608
-    driver_connection(connection).scan(insert, chunk)
+    return int(driver_connection(connection).scan(insert, chunk))
 
 
 def _arrow_table(shape: TableShape, names: Sequence[str], rows: Rows) -> Any:
@@ -87,7 +129,7 @@ def _arrow_table(shape: TableShape, names: Sequence[str], rows: Rows) -> Any:
     fixed = {
         Kind.BOOL: pa.bool_(), Kind.FLOAT: pa.float64(), Kind.TEXT: pa.string(), Kind.BYTES: pa.binary(),
         Kind.DATE: pa.date32(), Kind.DATETIME: pa.timestamp("us"), Kind.DATETIMETZ: pa.timestamp("us", "UTC"),
-        Kind.TIME: pa.time64("us"), Kind.TIMEDELTA: pa.duration("us"), Kind.HUGEINT: pa.string(),
+        Kind.TIME: pa.time64("us"), Kind.TIMEDELTA: pa.string(), Kind.HUGEINT: pa.string(),
         Kind.UUID: pa.string(), Kind.JSON: pa.string(),
     }  # fmt: skip
     rows = list(rows)

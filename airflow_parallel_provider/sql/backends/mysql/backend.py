@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import time, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.sql.backends.base import Backend
@@ -38,6 +39,14 @@ def _finite(value: float) -> float | None:
     return value
 
 
+def _time_text(value: time | timedelta) -> str:
+    if isinstance(value, time):
+        return value.isoformat(timespec="microseconds")
+    seconds, microseconds = divmod(abs(value) // timedelta(microseconds=1), 1_000_000)
+    sign = "-" if value < timedelta(0) else ""
+    return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}.{microseconds:06}"
+
+
 class MysqlBackend(Backend):
     """MySQL or MariaDB, with mysqlclient, mysql-connector-python or PyMySQL."""
 
@@ -53,9 +62,15 @@ class MysqlBackend(Backend):
     refused_in_names = re.compile("[%`\n\v\f\r\x1c-\x1e\x85\u2028\u2029\U00010000-\U0010ffff]")
     """The drivers substitute values for ``%s`` wherever it stands. SQLAlchemy reads a backtick back as two, and a line
     end as the end of a definition. The servers know no characters beyond the basic plane in names."""
+    session: MysqlSession
+    ddl: MysqlTableDdl
     adapters: Mapping[Kind, Converter] = {
         Kind.FLOAT: _finite,
         Kind.JSON: to_json,
-        Kind.TIME: lambda value: value.isoformat(timespec="microseconds"),
+        Kind.TIME: _time_text,
         Kind.UUID: str,
     }
+
+    def __init__(self, dialect: str, lock_timeout: float, statement_timeout: float) -> None:
+        super().__init__(dialect, lock_timeout, statement_timeout)
+        self.ddl.session = self.session

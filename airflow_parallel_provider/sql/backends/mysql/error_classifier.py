@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from airflow_parallel_provider.sql.backends.error_classifier import ErrorClassifier, driver_error
+from airflow_parallel_provider.sql.backends.error_classifier import (
+    ErrorClassifier,
+    Refusal,
+    driver_error,
+    is_unsendable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _TRANSIENT = frozenset(
     {
@@ -18,6 +27,38 @@ _TRANSIENT = frozenset(
     }
 )  # fmt: skip
 """Error numbers that may pass. None of them is the fault of a row."""
+_VALUE = frozenset(
+    {
+        1048, 1062, 1169, 1216, 1217, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025,  # NOT NULL, keys, CHECK
+        1264, 1690, 3752,  # out of range
+        1265, 1292, 1366, 1367, 1411, 1416, 1441, 1525, 3751,  # no value of the type
+        1118, 1406, 1713, 3886,  # too long, also of all columns together
+        1300, 1977, 3854,  # no text of the encoding
+        3140, 3141, 3143, 3155, 3156, 3157, 3903, 3904, 4037, 4038,  # no JSON, or JSON of another type
+        1365,  # division by zero in a column that is computed
+        1526, 1748,  # no partition for the value
+        1369,  # WITH CHECK OPTION of a view
+        1644, 1645,  # SIGNAL and RESIGNAL of a trigger
+    }
+)  # fmt: skip
+"""Error numbers about a value."""
+_UNADAPTED = "cannot be converted to a MySQL type"
+"""How mysql-connector-python ends an error about a value of a class that it does not know. It has no number."""
+_REFUSALS: Mapping[int, Refusal] = {
+    1044: Refusal.RIGHT, 1045: Refusal.RIGHT, 1142: Refusal.RIGHT, 1143: Refusal.RIGHT, 1227: Refusal.RIGHT,
+    1370: Refusal.RIGHT, 1410: Refusal.RIGHT,
+    1288: Refusal.VIEW, 1347: Refusal.VIEW, 1356: Refusal.VIEW, 1393: Refusal.VIEW, 1394: Refusal.VIEW,
+    1423: Refusal.VIEW, 1471: Refusal.VIEW,
+    1036: Refusal.READ_ONLY, 1290: Refusal.READ_ONLY, 1792: Refusal.READ_ONLY, 1836: Refusal.READ_ONLY,
+    1906: Refusal.GENERATED, 3105: Refusal.GENERATED,
+    1117: Refusal.TOO_MANY_COLUMNS,
+    1118: Refusal.ROW_TOO_WIDE, 1074: Refusal.ROW_TOO_WIDE, 139: Refusal.ROW_TOO_WIDE,
+    1071: Refusal.KEY_TOO_LONG, 1170: Refusal.KEY_TOO_LONG,
+    1049: Refusal.NO_SCHEMA, 1046: Refusal.NO_SCHEMA,
+    1050: Refusal.NAME_TAKEN,
+    1060: Refusal.BAD_COLUMN, 1063: Refusal.BAD_COLUMN, 1166: Refusal.BAD_COLUMN,
+}  # fmt: skip
+_SIGNALS = (1644, 1645)
 _QUOTED = re.compile(r"'[^']*'?")
 
 
@@ -30,9 +71,21 @@ class MysqlErrorClassifier(ErrorClassifier):
         number = error_number(error)
         return number in _TRANSIENT or (operational and number in (None, -1, 0))
 
+    def is_about_value(self, error: BaseException) -> bool:
+        """By error number; without one the driver cannot send a value."""
+        number = error_number(error)
+        unknown = number in (None, -1) and str(driver_error(error)).endswith(_UNADAPTED)
+        return number in _VALUE or unknown or is_unsendable(error)
+
+    def refusal(self, error: BaseException) -> Refusal | None:
+        """By error number."""
+        return _REFUSALS.get(error_number(error) or 0)
+
     def explain(self, error: BaseException) -> str:
-        """Number and message, without what the message quotes: that may be a value."""
+        """Number and message, without what may be a value: what the message quotes, and what a trigger says."""
         cause = driver_error(error)
+        if error_number(error) in _SIGNALS:
+            return f"{type(cause).__name__} {error_number(error)}: a trigger has raised it"
         texts = [getattr(cause, "msg", None), *getattr(cause, "args", ())]
         message = next((text for text in texts if isinstance(text, str)), "")
         return f"{type(cause).__name__} {error_number(error) or ''}: {_QUOTED.sub('...', message)[:200]}"

@@ -10,8 +10,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_VERSION_AND_COLLATION = """
+SELECT VERSION(), (SELECT MAX(collation_name) FROM information_schema.collations
+                   WHERE collation_name IN ('utf8mb4_nopad_bin', 'utf8mb4_0900_bin'))
+"""
+"""MariaDB has the first one, MySQL the second one from 8.0.17 on. Where both exist they are the same."""
+
+
 class MysqlSession(Session):
     """Connections of mysqlclient, mysql-connector-python or PyMySQL."""
+
+    collation = "utf8mb4_bin"
+    """For new tables: compares by characters, spaces at the end included where the server has such a collation."""
 
     def configure(self, raw: Any) -> None:
         """Strict mode, UTC, all of Unicode, and time limits: for this session only."""
@@ -29,8 +39,10 @@ class MysqlSession(Session):
         cursor.execute("SET SESSION time_zone = '+00:00'")
         cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, round(self.lock_timeout))}")
         cursor.execute(f"SET SESSION lock_wait_timeout = {max(1, round(self.lock_timeout))}")
-        cursor.execute("SELECT VERSION()")
-        if "mariadb" in str(cursor.fetchone()[0]).lower():
+        cursor.execute(_VERSION_AND_COLLATION)
+        version, collation = cursor.fetchone()
+        self.collation = str(collation or self.collation)
+        if "mariadb" in str(version).lower():
             cursor.execute(f"SET SESSION max_statement_time = {self.statement_timeout:.3f}")
         cursor.close()
         raw.commit()

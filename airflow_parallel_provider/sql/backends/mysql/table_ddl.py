@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from airflow_parallel_provider.sql.backends.mysql.session import MysqlSession
     from airflow_parallel_provider.values.table_shape import TableShape
 
 _COUNT_ATTACHED = """
@@ -28,6 +29,9 @@ SELECT (SELECT COUNT(*) FROM information_schema.triggers
 
 class MysqlTableDdl(TableDdl):
     """InnoDB tables; each statement commits."""
+
+    session: MysqlSession
+    """Of the same backend: it knows the server."""
 
     def sql_type(self, column: Column, *, in_key: bool) -> Any:
         """The widest type of each kind; a column in a key must have a length."""
@@ -55,8 +59,8 @@ class MysqlTableDdl(TableDdl):
         return own.get(column.kind or Kind.TEXT) or generic_type(column, in_key=in_key)
 
     def table_options(self) -> dict[str, Any]:
-        """A transactional engine, all of Unicode, and keys that differ when their characters differ."""
-        options = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
+        """A transactional engine, all of Unicode, and keys that differ when their characters differ, also in spaces."""
+        options = {"engine": "InnoDB", "charset": "utf8mb4", "collate": self.session.collation}
         return {f"{dialect}_{name}": value for dialect in ("mysql", "mariadb") for name, value in options.items()}
 
     def create_like(self, connection: Connection, name: str, shape: TableShape) -> None:

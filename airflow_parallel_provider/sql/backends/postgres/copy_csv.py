@@ -16,8 +16,8 @@ CSV_KINDS = frozenset(
 """Kinds that Arrow writes as PostgreSQL reads them. Not bytes, which Arrow writes raw, and not spans of time."""
 
 
-def copy_csv(raw: Any, target: str, columns: str, table: Any) -> None:
-    """COPY an Arrow table.
+def copy_csv(raw: Any, target: str, columns: str, table: Any) -> int:
+    """COPY an Arrow table; return how many rows the server has written.
 
     :param raw: connection of psycopg 3.
     :param target: the database's table as SQL.
@@ -28,8 +28,16 @@ def copy_csv(raw: Any, target: str, columns: str, table: Any) -> None:
     from pyarrow import csv
 
     options = csv.WriteOptions(include_header=False, quoting_style="needed")
-    with raw.cursor() as cursor, cursor.copy(f"COPY {target} ({columns}) FROM STDIN (FORMAT CSV, NULL '')") as copy:
-        csv.write_csv(_for_csv(as_table(table)), _Pipe(copy), options)
+    table = _for_csv(as_table(table))
+    with raw.cursor() as cursor:
+        with (
+            cursor.copy(f"COPY {target} ({columns}) FROM STDIN (FORMAT CSV, NULL '')") as copy,
+            csv.CSVWriter(_Pipe(copy), table.schema, write_options=options) as writer,
+        ):
+            for batch in table.to_batches():
+                if batch.num_rows:  # for an empty one Arrow sends its buffer, whatever is in it
+                    writer.write_batch(batch)
+        return int(cursor.rowcount)
 
 
 class _Pipe:

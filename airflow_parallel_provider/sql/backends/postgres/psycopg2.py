@@ -12,12 +12,14 @@ from airflow_parallel_provider.sql.backends.postgres.backend import PostgresBack
 from airflow_parallel_provider.sql.backends.postgres.row_dml import PostgresRowDml
 from airflow_parallel_provider.sql.backends.postgres.session import PostgresSession
 from airflow_parallel_provider.sql.backends.quoting import column_list
-from airflow_parallel_provider.sql.backends.row_dml import RowDml, Rows
+from airflow_parallel_provider.sql.backends.row_dml import RowDml
 from airflow_parallel_provider.sql.backends.session import driver_connection
 from airflow_parallel_provider.values.convert import to_json
+from airflow_parallel_provider.values.intervals import DayTime, Interval, as_sql
+from airflow_parallel_provider.values.unreadable import DatabaseText
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -33,17 +35,16 @@ def _float(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _interval(value: timedelta) -> str:
-    return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
-
-
 _TEXTS: Mapping[type, Callable[[Any], str]] = {
     type(None): lambda _: "\\N",
     bool: lambda value: "t" if value else "f",
     float: _float,
+    DatabaseText: str,
     str: lambda value: value.translate(_ESCAPES),
     bytes: lambda value: "\\\\x" + value.hex(),
-    timedelta: _interval,
+    timedelta: as_sql,
+    DayTime: as_sql,
+    Interval: as_sql,
 }
 """Types of values whose ``str`` is not what COPY reads."""
 
@@ -51,7 +52,7 @@ _TEXTS: Mapping[type, Callable[[Any], str]] = {
 class Psycopg2Session(PostgresSession):
     """Connections of psycopg 2."""
 
-    def _set_result_type(self, raw: Any) -> None:
+    def _prepare_values(self, raw: Any) -> None:
         """Tuples as results; and the encoding in which :class:`Psycopg2RowDml` writes."""
         raw.cursor_factory = importlib.import_module("psycopg2.extensions").cursor
         raw.set_client_encoding("UTF8")
@@ -62,7 +63,15 @@ class Psycopg2RowDml(PostgresRowDml):
 
     claim = RowDml.claim  # text needs no types
 
-    def _copy_rows(self, connection: Connection, target: str, names: Sequence[str], rows: Rows) -> None:
+    def _copy_rows(
+        self,
+        connection: Connection,
+        target: str,
+        names: Sequence[str],
+        rows: Iterable[tuple[Any, ...]],
+        *,
+        as_text: bool,  # noqa: ARG002  # always
+    ) -> int:
         """COPY rows as text; rows with arrays and the like as INSERTs, whose values psycopg 2 knows how to write."""
         rows = list(rows)  # two passes
         with driver_connection(connection).cursor() as cursor:
@@ -70,12 +79,17 @@ class Psycopg2RowDml(PostgresRowDml):
                 # Doubled, because this one statement does have parameters.
                 head = f"INSERT INTO {target} ({column_list(names)}) VALUES ".replace("%", "%%")  # noqa: S608  # quoted
                 extras: Any = importlib.import_module("psycopg2.extras")
-                extras.execute_values(cursor, head + "%s", rows, page_size=_ROWS_PER_STATEMENT)
-                return
+                counted = 0
+                for start in range(0, len(rows), _ROWS_PER_STATEMENT):  # the driver's own pages count the last one only
+                    part = rows[start : start + _ROWS_PER_STATEMENT]
+                    extras.execute_values(cursor, head + "%s", part, page_size=_ROWS_PER_STATEMENT)
+                    counted += int(cursor.rowcount)
+                return counted
             lines = ("\t".join([_TEXTS.get(type(value), str)(value) for value in row]) for row in rows)
             # Encoded here: a text that cannot be encoded would end the COPY from within, and the server would hide why.
             stream = io.BytesIO(("\n".join(lines) + "\n").encode())
             cursor.copy_expert(f"COPY {target} ({column_list(names)}) FROM STDIN", stream, size=1 << 20)
+            return int(cursor.rowcount)
 
 
 class Psycopg2Backend(PostgresBackend):

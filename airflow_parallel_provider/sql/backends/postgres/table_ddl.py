@@ -83,11 +83,11 @@ class PostgresTableDdl(TableDdl):
         }
         return bool(connection.execute(sa.text(_INTERCHANGEABLE), names).scalar())
 
-    def copy_into(self, connection: Connection, staging: TableShape, table: TableShape) -> None:
+    def copy_into(self, connection: Connection, staging: TableShape, table: TableShape) -> int:
         """Also advances the table's identity sequences past the numbers that the staging table has used."""
         import sqlalchemy as sa
 
-        super().copy_into(connection, staging, table)
+        written = super().copy_into(connection, staging, table)
         names = {
             "old": quote_for_dialect(connection, staging.name, staging.schema),
             "new": quote_for_dialect(connection, table.name, table.schema),
@@ -95,3 +95,4 @@ class PostgresTableDdl(TableDdl):
         for column in table.columns:
             if column.identity:
                 connection.execute(sa.text(_ADVANCE_SEQUENCE), {**names, "name": column.name})
+        return written

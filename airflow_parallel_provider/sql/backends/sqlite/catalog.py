@@ -62,6 +62,16 @@ class SqliteCatalog(Catalog):
         """One PRAGMA."""
         return frozenset(row[1] for row in _listed_columns(connection, table, schema)) or None
 
+    def triggers(self, connection: Connection, shape: TableShape) -> list[str]:
+        """One query."""
+        prefix = f"{quote(shape.schema)}." if shape.schema else ""
+        found = connection.exec_driver_sql(
+            f"SELECT name FROM {prefix}sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(?) "  # noqa: S608
+            "ORDER BY name",
+            (shape.name,),
+        )
+        return [name for (name,) in found.fetchall()]
+
     def check_transactional(self, connection: Connection, table: str, schema: str | None) -> None:
         """Refuse a database in memory: it ends with its connection, and so does its ledger."""
         databases = connection.exec_driver_sql("PRAGMA database_list").fetchall()

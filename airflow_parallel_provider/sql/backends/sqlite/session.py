@@ -15,7 +15,9 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.sql.backends.database_files import DatabaseFiles
 from airflow_parallel_provider.sql.backends.session import Session, driver_connection
+from airflow_parallel_provider.sql.backends.sqlite.collations import create_collations
 from airflow_parallel_provider.sql.backends.sqlite.error_classifier import LOCKED, has_code
 
 if TYPE_CHECKING:
@@ -30,10 +32,16 @@ _LOCK_SLICE = 1_000
 class SqliteSession(Session):
     """Connections of the ``sqlite3`` module."""
 
+    def __init__(self, dialect: str, lock_timeout: float, statement_timeout: float) -> None:
+        super().__init__(dialect, lock_timeout, statement_timeout)
+        self._files = DatabaseFiles()
+
     def configure(self, raw: sqlite3.Connection) -> None:
-        """No implicit transactions; short waits for a lock."""
+        """No implicit transactions; short waits for a lock; the collations that a merge by ``newest`` needs."""
         raw.isolation_level = None
         raw.execute(f"PRAGMA busy_timeout = {_LOCK_SLICE}")
+        create_collations(raw)
+        self._files.watch(path for _, _, path in raw.execute("PRAGMA database_list") if path)
 
     def interrupt(self, raw: sqlite3.Connection, connect: Callable[[], Any]) -> None:  # noqa: ARG002  # not needed
         """Stop a running statement at once, a wait for a lock within a second."""
@@ -42,6 +50,7 @@ class SqliteSession(Session):
 
     def begin(self, connection: Connection) -> None:
         """Take the write lock at once."""
+        self._files.check()
         connection.begin()
         self._retry_while_locked(driver_connection(connection), "BEGIN IMMEDIATE")
 
@@ -49,6 +58,7 @@ class SqliteSession(Session):
         """Commit; wait for readers where the journal mode makes a commit wait for them."""
         self._retry_while_locked(driver_connection(connection), "COMMIT")
         connection.commit()
+        self._files.check()
 
     def is_locked(self, error: BaseException) -> bool:
         """Whether another connection holds the lock."""
