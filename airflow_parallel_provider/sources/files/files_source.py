@@ -1,24 +1,35 @@
-"""``FilesSource``: files of any storage that Airflow supports, whole, by lines, or by row groups of Parquet."""
+"""``FilesSource``: files of any storage that Airflow supports, whole, or what is in them."""
 
 from __future__ import annotations
 
 import codecs
-import io
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from typing import IO, Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Literal
 
 from airflow_parallel_provider.checks import check_choice, check_text, check_whole
-from airflow_parallel_provider.errors import LoadMismatch, PlanError, SourceError
+from airflow_parallel_provider.engine.interfaces.records import EarlierLoad, Narrow
+from airflow_parallel_provider.engine.interfaces.source import ChunkReader, slices
+from airflow_parallel_provider.errors import LoadMismatch, PlanError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
-from airflow_parallel_provider.sources.files.listing import list_files
-from airflow_parallel_provider.sources.files.text_lines import MARK, is_wide
-from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
+from airflow_parallel_provider.sources.files.file_items import FileLines, FileRecords, Reading, row_groups
+from airflow_parallel_provider.sources.files.listing import (
+    FileList,
+    check_period,
+    declared_paths,
+    group_lengths,
+    is_upstream,
+    rendered_paths,
+    shown_paths,
+)
+from airflow_parallel_provider.sources.files.new_files import check_only_new, new_files
+from airflow_parallel_provider.sources.files.text_lines import LARGEST_TEXT
+from airflow_parallel_provider.sources.places import Places
+from airflow_parallel_provider.sources.read_ahead import StopReading
 from airflow_parallel_provider.values.items import SourceFile
-from airflow_parallel_provider.values.unpack import LONGEST_LINE
 
-ITEMS = ("file", "line", "row_group")
+ITEMS = ("file", "line", "record", "row_group")
 _NAMED = 5
 """Most changed files that an error names."""
 
@@ -35,58 +46,102 @@ class FilesSource(DeclaredSource):
     changed or no longer exist.
 
     :param path: path with ``*``, ``?``, ``[...]`` and ``**``, on any storage of ``ObjectStoragePath``:
-        ``file:///data/*.csv``, ``s3://bucket/raw/*.json``, ``gs://...``; a plain path is local. (templated)
+        ``file:///data/*.csv``, ``s3://bucket/raw/*.json``, ``gs://...``; a plain path is local.
+        A list of such paths: the files of each in turn, each file once; each path must match one. The output of an
+        upstream task (``list_files.output``), or a template that renders to a list, is such a list. (templated)
     :param conn_id: Airflow connection of the storage; the path may also contain it (``s3://conn@bucket/...``).
         (templated)
     :param items: ``"file"``: each file is a :class:`SourceFile`, which a stage opens; ``"line"``: each line is a text
-        without its line end; ``"row_group"``: each row group of a Parquet file is a ``pyarrow.Table``.
-    :param encoding: of lines; a byte-order mark at the beginning of a file is skipped.
-    :param compression: of lines: ``"infer"`` from the name (``.gz``, ``.bz2``, ``.xz``, ``.zst``, ``.zip``), a name of
-        fsspec, or None. A file that is cut off fails the run.
+        without its line end; ``"record"``: each record of a JSON document is a dict, or what else it is, and only one
+        of them is in memory; ``"row_group"``: each row group of a Parquet file is a ``pyarrow.Table``.
+    :param records: of records as items: where the list is in each document: names with dots (``"data.items"``). None: a
+        document is a list of records, or one record.
+    :param encoding: of lines and records; a byte-order mark at the beginning of a file is skipped.
+    :param compression: of lines and records: ``"infer"`` from the name (``.gz``, ``.bz2``, ``.xz``, ``.zst``,
+        ``.zip``), a name of fsspec, or None. A file that is cut off fails the run.
     :param members: pattern for the members of zip archives to read (``"*.csv"``). None: all files of an archive, by
         name, which must have the same suffix. Folders, ``__MACOSX`` and hidden files are always skipped.
-    :param readers: threads that read row groups, 1 to 64. One thread reads lines; to read many files at the same time,
-        use whole files as items and read them in a stage.
+    :param readers: threads that read row groups, 1 to 64. One thread reads lines and records; to read many files at
+        the same time, use whole files as items and read them in a stage.
+    :param chunk_bytes: of files as items: a chunk ends before the file that would make it larger, in bytes as they are
+        stored, and after ``chunk_size`` files at the latest. The first try decides that from the sizes in its listing.
+        None: a chunk is ``chunk_size`` files, whatever their size. :class:`FilesToTableOperator` sets it by default.
     :param at_least: fewest files that must exist; 0: there may be none.
+    :param modified_since: only files that were written at that time or later, as the storage says: a datetime or a text
+        in ISO format, in UTC unless it names a zone. With ``modified_before`` and ``at_least=0``, each run of a
+        schedule loads the files of its own period: ``modified_since="{{ data_interval_start }}"``. (templated)
+    :param modified_before: only files that were written before that time. (templated)
+    :param only_new: leave out files that an earlier load has committed to the same table, as its ledger knows: by path.
+        Needs a ``SinkTable`` that appends or merges, and files as items. Let one run at a time load into the table
+        (``max_active_runs=1``): of two at the same time both would find a file new.
+    :param changed_files: with ``only_new``, what a committed file means that has another size or ETag now: ``"error"``
+        fails the run and names it; ``"load"`` loads it again, which a merge takes; ``"skip"`` leaves it out.
+    :param largest_text: bytes of a line, and of a record of JSON, unpacked. A larger one fails: each is in memory as a
+        whole. A record in a file that is not packed may be as large as the file.
     :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for too few files.
 
     What it does not do: notice a file that changes while it is read. Write files under another name and rename them, or
     upload them whole.
     """
 
-    template_fields: ClassVar[tuple[str, ...]] = ("path", "conn_id")
+    template_fields: ClassVar[tuple[str, ...]] = ("path", "conn_id", "modified_since", "modified_before")
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         conn_id: str | None = None,
-        items: Literal["file", "line", "row_group"] = "file",
+        items: Literal["file", "line", "record", "row_group"] = "file",
+        records: str | None = None,
         encoding: str = "utf-8",
         compression: str | None = "infer",
         members: str | None = None,
         readers: int = 4,
+        chunk_bytes: int | None = None,
         at_least: int = 1,
+        modified_since: datetime | str | None = None,
+        modified_before: datetime | str | None = None,
+        only_new: bool = False,
+        changed_files: Literal["error", "load", "skip"] = "error",
+        largest_text: int = LARGEST_TEXT,
     ) -> None:
-        path = str(path)
-        check_text("FilesSource.path", path)
         check_text("FilesSource.conn_id", conn_id, optional=True)
         check_choice("FilesSource.items", items, ITEMS)
+        check_text("FilesSource.records", records, optional=True)
+        if records is not None and items != "record":
+            cure = 'it is for items="record"; FilesToTableOperator and read_rows have an argument of that name'
+            raise PlanError("FilesSource.records", records, cure)
         check_text("FilesSource.encoding", encoding)
         _check_encoding(encoding)
         check_text("FilesSource.compression", compression, optional=True)
         check_text("FilesSource.members", members, optional=True)
         check_whole("FilesSource.readers", readers, 1, 64)
+        check_whole("FilesSource.chunk_bytes", chunk_bytes, unit="bytes", optional=True)
+        if chunk_bytes is not None and items != "file":
+            cure = f"it groups files, but the items are {items}s: leave it out, and give chunk_size= to the pipeline"
+            raise PlanError("FilesSource.chunk_bytes", chunk_bytes, cure)
         check_whole("FilesSource.at_least", at_least, 0, 1_000_000_000)
-        self.path = path
+        check_whole("FilesSource.largest_text", largest_text, 1_000, unit="bytes")
+        check_only_new(only_new, changed_files, items)
+        self.only_new = only_new
+        self.changed_files = changed_files
+        self.path = declared_paths(path)
+        check_period(modified_since, modified_before)
+        self.modified_since = modified_since
+        self.modified_before = modified_before
+        self._listed: dict[str, SourceFile] = {}
         self.conn_id = conn_id
         self.items = items
+        self.records = records
         self.encoding = encoding
         self.compression = compression
         self.members = members
         self.readers = readers
+        self.chunk_bytes = chunk_bytes
         self.at_least = at_least
+        self.largest_text = largest_text
         self._files: tuple[SourceFile, ...] | None = None
+        self._places = Places()
         self._halt = StopReading()
 
     def prepare(self) -> None:
@@ -96,10 +151,9 @@ class FilesSource(DeclaredSource):
         :raises SourceError: when the storage cannot be listed.
         """
         self._halt = StopReading()
-        self._files = list_files(self.path, self.conn_id)
-        if len(self._files) < self.at_least:
-            cure = f"it matches {len(self._files)} files, at_least={self.at_least}; a pattern for files ends in e.g. /*"
-            raise PlanError("FilesSource.path", self.path, cure)
+        listing = FileList(rendered_paths(self.path), self.conn_id, self.modified_since, self.modified_before)
+        self._files = listing.chosen(self.at_least)
+        self._listed = listing.all
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
@@ -109,20 +163,46 @@ class FilesSource(DeclaredSource):
         assert self._files is not None
         return self._files
 
+    @property
+    def advice(self) -> str:
+        """Whole files, or more readers."""
+        if self.items in ("line", "record"):
+            return 'one thread reads them: take items="file", and read them in a process stage'
+        if self.items == "row_group":
+            return f"more row groups at the same time (readers={self.readers})"
+        return ""
+
     def identity(self) -> str:
         """The pattern and the kind of items; the files are not part of it."""
-        return f"{self.items}s of files {self.path}{f' ({self.members})' if self.members else ''}"
+        within = f" at {self.records}" if self.records else ""
+        members = f" ({self.members})" if self.members else ""
+        return f"{self.items}s{within} of files {shown_paths(self.path)}{members}"
 
     def get_state(self) -> Mapping[str, Any]:
-        """Path, size and ETag of each file."""
-        return {"files": [[file.path, file.size, file.etag] for file in self.files]}
+        """Path, size and ETag of each file, and ``chunk_bytes``."""
+        return {
+            "items": self.items,
+            "files": [[file.path, file.size, file.etag] for file in self.files],
+            "chunk_bytes": self.chunk_bytes,
+        }
+
+    @property
+    def narrow(self) -> Narrow | None:
+        """With ``only_new``: leaves out what earlier loads have committed."""
+        return self._without_loaded if self.only_new else None
+
+    def _without_loaded(self, earlier: Iterable[EarlierLoad]) -> Mapping[str, Any]:
+        files = new_files(self.files, earlier, self.changed_files)
+        return {**self.get_state(), "files": [[file.path, file.size, file.etag] for file in files]}
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
-        """Read the files of the first try.
+        """Read the files of the first try, in the same chunks.
 
         :raises LoadMismatch: naming the files that have changed or no longer exist.
         """
-        present = {file.path: file for file in self.files}
+        if self._files is None:
+            self.prepare()
+        present = self._listed
         changed: list[str] = []
         for path, size, etag in state["files"]:
             now = present.get(path)
@@ -138,6 +218,15 @@ class FilesSource(DeclaredSource):
                 "clear the task)"
             )
         self._files = tuple(present[path] for path, _, _ in state["files"])
+        self.chunk_bytes = state.get("chunk_bytes")
+
+    def place_of(self, position: int) -> str:
+        """The file, and for a line or record its number there, from 1; empty for row groups."""
+        if self.items == "file":
+            files = self._files or ()
+            return files[position].path if position < len(files) else ""
+        found = self._places.of(position)
+        return "" if found is None else f"{found[0]}, {self.items} {found[1] + 1}"
 
     def interrupt(self) -> None:
         """Stop waiting for row groups."""
@@ -152,6 +241,23 @@ class FilesSource(DeclaredSource):
             raise TypeError("the number of items is unknown until all files are read")
         return len(self._files)
 
+    @property
+    def can_jump(self) -> bool:
+        """True, if files are the items."""
+        return self.items == "file"
+
+    def chunk_lengths(self, chunk_size: int) -> Sequence[int] | None:
+        """How many files each chunk has, with ``chunk_bytes``."""
+        if self.chunk_bytes is None:
+            return None
+        return group_lengths([file.size for file in self.files], self.chunk_bytes, chunk_size)
+
+    def chunks(self, chunk_size: int, wanted: Callable[[int], bool]) -> ChunkReader:
+        """Slices of the listing, if files are the items; lines and row groups are all read."""
+        if self.items == "file":
+            return slices(self.files, chunk_size, wanted, self.chunk_lengths(chunk_size))
+        return super().chunks(chunk_size, wanted)
+
     def __iter__(self) -> Iterator[Any]:
         """Yield the items.
 
@@ -159,36 +265,12 @@ class FilesSource(DeclaredSource):
         """
         if self.items == "file":
             return iter(self.files)
-        return self._lines() if self.items == "line" else self._row_groups()
-
-    def _lines(self) -> Iterator[str]:
-        for file in self.files:
-            place = _Place(file.path)
-            parts = file.parts(compression=self.compression, members=self.members, longest_line=LONGEST_LINE)
-            with _errors_name(place.shown), closing(parts):
-                for path, stream in parts:
-                    place.enter(path)
-                    for line in self._texts(stream):
-                        yield (line if place.lines else line.removeprefix(MARK)).rstrip("\r\n")
-                        place.lines += 1
-
-    def _texts(self, stream: IO[bytes]) -> Iterator[str]:
-        if is_wide(self.encoding):
-            yield from io.TextIOWrapper(stream, self.encoding, newline="\n")
-            return
-        for line in stream:  # decoded one by one, so that an error can name the line
-            yield line.decode(self.encoding)
-
-    def _row_groups(self) -> Iterator[Any]:
-        def groups() -> Iterator[tuple[SourceFile, int]]:
-            import pyarrow.parquet
-
-            for file in self.files:
-                with _errors_name(_Place(file.path).shown), file.open("rb") as raw:
-                    count = pyarrow.parquet.ParquetFile(raw).metadata.num_row_groups
-                yield from ((file, number) for number in range(count))
-
-        return read_ahead(_group_reader, groups(), readers=self.readers, name="files-source", halt=self._halt)
+        if self.items == "row_group":
+            return row_groups(self.files, readers=self.readers, halt=self._halt)
+        reading = Reading(self.encoding, self.compression, self.members, self.largest_text, self.records)
+        inside = (FileLines if self.items == "line" else FileRecords)(self.files, reading)
+        self._places = inside.places
+        return iter(inside)
 
 
 def _check_encoding(encoding: str) -> None:
@@ -198,45 +280,6 @@ def _check_encoding(encoding: str) -> None:
         raise PlanError("FilesSource.encoding", encoding, "Python has no such encoding") from None
 
 
-class _Place:
-    """How far a file has been read."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.lines = 0
-        self._reading = False
-
-    def enter(self, path: str) -> None:
-        """A file, or a member of an archive, begins."""
-        self.path, self.lines, self._reading = path, 0, True
-
-    def shown(self) -> str:
-        return f"{self.path} after line {self.lines}" if self._reading else self.path
-
-
-@contextmanager
-def _group_reader() -> Iterator[Callable[[tuple[SourceFile, int]], Any]]:
-    import pyarrow.parquet
-
-    def read(group: tuple[SourceFile, int]) -> Any:
-        file, number = group
-        with _errors_name(lambda: f"{file.path}, row group {number}"), file.open("rb") as raw:
-            return pyarrow.parquet.ParquetFile(raw).read_row_group(number, use_threads=False)
-
-    yield read
-
-
-@contextmanager
-def _errors_name(place: Callable[[], str]) -> Iterator[None]:
-    """Turn every error inside the block into a ``SourceError`` that names the file and the place in it."""
-    try:
-        yield
-    except SourceError as error:
-        raise SourceError(f"{place()}: {error}") from error
-    except Exception as error:
-        raise SourceError(f"{place()}: {type(error).__name__}: {error}") from error
-
-
 def as_files(source: object) -> FilesSource:
     """The given ``FilesSource``, or one for the given pattern.
 
@@ -244,6 +287,8 @@ def as_files(source: object) -> FilesSource:
     """
     if isinstance(source, FilesSource):
         return source
-    if isinstance(source, (str, os.PathLike)):
-        return FilesSource(source)
-    raise PlanError("source", source, "give a path with a pattern, or a FilesSource(...)")
+    if isinstance(source, (str, os.PathLike, list, tuple)) or is_upstream(source):
+        return FilesSource(source)  # type: ignore[arg-type]  # checked there
+    raise PlanError(
+        "source", source, "give a path with a pattern, a list of paths, an upstream task's output, or FilesSource(...)"
+    )

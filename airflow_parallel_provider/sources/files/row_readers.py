@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import SourceError
+from airflow_parallel_provider.sources.files.csv_options import CsvOptions
 from airflow_parallel_provider.sources.files.csv_rows import csv_rows
-from airflow_parallel_provider.sources.files.text_lines import TextLines, whole_text
+from airflow_parallel_provider.sources.files.json_records import json_records
+from airflow_parallel_provider.sources.files.row_shapes import flat, partitions_of, records_in, with_partitions
+from airflow_parallel_provider.sources.files.text_lines import LARGEST_TEXT, TextLines
 from airflow_parallel_provider.values import json_text
 from airflow_parallel_provider.values.items import SourceFile, SourceLine
-from airflow_parallel_provider.values.unpack import LONGEST_LINE, PACKED_SUFFIXES, compression_of
+from airflow_parallel_provider.values.unpack import PACKED_SUFFIXES, compression_of
 
 FORMATS = ("auto", "csv", "jsonl", "json", "parquet")
 
@@ -32,10 +36,16 @@ _PACKED_PARQUET = "a Parquet file cannot be read from within a packed one: unpac
 
 def format_of(name: str) -> str | None:
     """The format that the suffix of a file's name stands for; None: an unknown suffix."""
+    suffix = _suffix_of(name)
+    return None if suffix is None else _BY_SUFFIX[suffix]
+
+
+def _suffix_of(name: str) -> str | None:
+    """The suffix of a file's name that names a format, whatever stands behind it because the file is packed."""
     plain = name.lower()
     for packed in PACKED_SUFFIXES:
         plain = plain.removesuffix(packed)
-    return next((found for suffix, found in _BY_SUFFIX.items() if plain.endswith(suffix)), None)
+    return next((suffix for suffix in _BY_SUFFIX if plain.endswith(suffix)), None)
 
 
 def read_rows(
@@ -46,6 +56,12 @@ def read_rows(
     csv_options: Mapping[str, Any] | None = None,
     compression: str | None = "infer",
     members: str | None = None,
+    largest_text: int = LARGEST_TEXT,
+    records: str | None = None,
+    flatten: str | None = None,
+    hive_partitioning: bool = False,
+    columns: Sequence[str] | None = None,
+    filters: Any = None,
 ) -> Iterator[Any]:
     """Yield the rows of a file: dicts, or Arrow tables (one for each row group of a Parquet file).
 
@@ -54,27 +70,37 @@ def read_rows(
     :param item: a file, or a line of one, which a dead letter has held.
     :param format: one of ``FORMATS``.
     :param encoding: of texts; a byte-order mark at the beginning is skipped.
-    :param csv_options: options of ``csv.DictReader`` (``delimiter``, ``quotechar``, ``fieldnames``, ...).
+    :param csv_options: as :class:`FilesToTableOperator` takes them.
     :param compression: as :class:`FilesSource` takes it.
     :param members: of a zip archive, as :class:`FilesSource` takes it.
+    :param largest_text: as :class:`FilesSource` takes it.
+    :param records: as :class:`FilesToTableOperator` takes it, and ``flatten``, ``hive_partitioning``, ``columns`` and
+        ``filters``.
     :raises SourceError: if the file cannot be read; names it, and the line where it is known.
     """
-    options = csv_options or {}
+    options = CsvOptions.of(csv_options or {})
+    shape = _Shape(records, flatten, partitions_of(item.path) if hive_partitioning else {})
     if isinstance(item, SourceLine):
-        yield from _rows_of_line(item, encoding, options)
+        yield from _rows_of_line(item, encoding, options, shape)
         return
     shown = item.path
     try:
-        if (format_of(item.name) if format == "auto" else format) == "parquet":
-            yield from _parquet_tables(item, compression)
+        of_file = format_of(item.name) if format == "auto" else format
+        if of_file == "parquet":
+            for table in _parquet_tables(item, compression, columns, filters):
+                yield with_partitions(table, shape.partitions)
             return
-        with closing(item.parts(compression=compression, members=members, longest_line=LONGEST_LINE)) as parts:
+        if columns is not None or filters is not None:
+            raise SourceError(f"{shown}: columns= and filters= are for Parquet; drop columns in transform=")
+        longest_line = None if of_file == "json" else largest_text
+        with closing(item.parts(compression=compression, members=members, longest_line=longest_line)) as parts:
             for shown, stream in parts:  # read where an error is named
                 kind = _kind_of(shown, item, format)
                 if kind == "json":
-                    yield from _document(whole_text(stream, encoding, item.size))
+                    yield from map(shape.of, json_records(stream, encoding, records, max(largest_text, item.size)))
                 else:
-                    yield from _records(TextLines.of_stream(stream, encoding, shown), kind, options)
+                    suffix = _suffix_of(shown) or _suffix_of(item.name)
+                    yield from _records(TextLines.of_stream(stream, encoding, shown), kind, options, shape, suffix)
     except Exception as error:
         raise _named(error, shown) from error
 
@@ -95,42 +121,58 @@ def _kind_of(shown: str, file: SourceFile, given: str) -> str:
     return kind
 
 
-def _records(lines: TextLines, kind: str, options: Mapping[str, Any]) -> Iterator[Any]:
+def _records(lines: TextLines, kind: str, options: CsvOptions, shape: _Shape, suffix: str | None) -> Iterator[Any]:
     if kind == "csv":
-        return csv_rows(lines, options, delimiter="\t" if ".tsv" in lines.shown.lower() else None)
+        rows = csv_rows(lines, options, delimiter="\t" if suffix == ".tsv" else None)
+        return map(shape.with_partitions, rows) if shape.partitions else rows
     if kind == "jsonl":
-        return _json_lines(lines)
+        return _json_lines(lines, shape)
     raise SourceError(_PACKED_PARQUET)
 
 
-def _rows_of_line(item: SourceLine, encoding: str, options: Mapping[str, Any]) -> Iterator[Any]:
+def _rows_of_line(item: SourceLine, encoding: str, options: CsvOptions, shape: _Shape) -> Iterator[Any]:
     lines = TextLines.of_item(item, encoding)
     if item.format == "csv":
-        yield from csv_rows(lines, options, delimiter=item.delimiter, columns=item.columns)
+        rows = csv_rows(lines, options, delimiter=item.delimiter, columns=item.columns)
+        yield from map(shape.with_partitions, rows)
     else:
-        yield from _json_lines(lines)
+        yield from _json_lines(lines, shape)
 
 
-def _document(text: str) -> list[Any]:
-    try:
-        content = json_text.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return content if isinstance(content, list) else [content]
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What becomes of each row."""
+
+    records: str | None
+    flatten: str | None
+    partitions: Mapping[str, str | None]
+
+    def of(self, row: Any) -> Any:
+        """The row of a record of JSON."""
+        row = row if self.flatten is None else flat(row, self.flatten)
+        return self.with_partitions(row) if self.partitions else row
+
+    def with_partitions(self, row: Any) -> Any:
+        """The row with the columns of the path; a record that could not be read has none."""
+        return with_partitions(row, self.partitions)
 
 
-def _json_lines(lines: TextLines) -> Iterator[Any]:
+def _json_lines(lines: TextLines, shape: _Shape) -> Iterator[Any]:
     lines.begin_record()
     for line in lines:
         if line.strip():
             try:
                 row = json_text.loads(line)
+                rows = [shape.of(each) for each in ([row] if shape.records is None else records_in(row, shape.records))]
             except json.JSONDecodeError as error:
                 yield _failed(lines, f"{error.msg} (column {error.colno})")
             except (ValueError, RecursionError) as error:
                 yield _failed(lines, str(error))
             else:
-                yield _failed(lines, lines.undecoded_text()) if lines.undecoded else row
+                if lines.undecoded:
+                    yield _failed(lines, lines.undecoded_text())
+                else:
+                    yield from rows
         lines.begin_record()
 
 
@@ -140,12 +182,37 @@ def _failed(lines: TextLines, reason: str) -> FailedPart:
     return FailedPart(line, "ValueError", f"{lines.shown}, line {line.line}: {reason}")
 
 
-def _parquet_tables(file: SourceFile, compression: str | None) -> Iterator[Any]:
+def _parquet_tables(
+    file: SourceFile, compression: str | None, columns: Sequence[str] | None, filters: Any
+) -> Iterator[Any]:
+    """The row groups of a file, but those in which the statistics say that no row passes the filters."""
     import pyarrow.parquet as pq
 
     if compression_of(file.name, compression) is not None:
         raise SourceError(_PACKED_PARQUET)
     with file.open("rb") as raw:
         groups = pq.ParquetFile(raw)
-        for number in range(groups.metadata.num_row_groups):
-            yield groups.read_row_group(number, use_threads=False)
+        chosen = None if columns is None else _present(columns, groups.schema_arrow.names)
+        if filters is None:
+            for number in range(groups.metadata.num_row_groups):
+                yield groups.read_row_group(number, columns=chosen, use_threads=False)
+            return
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        raw.seek(0)
+        passing = pq.filters_to_expression(filters)
+        whole = ds.ParquetFileFormat().make_fragment(pa.PythonFile(raw, mode="r"))
+        for group in whole.split_by_row_group(passing, schema=groups.schema_arrow):
+            names = groups.schema_arrow.names if chosen is None else chosen
+            table = group.to_table(schema=groups.schema_arrow, columns=names, filter=passing, use_threads=False)
+            if len(table):
+                yield table
+
+
+def _present(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Pyarrow leaves out what a file does not have, without a word."""
+    missing = next((name for name in columns if name not in names), None)
+    if missing is not None:
+        raise SourceError(f"there is no column {missing!r} of columns=; there are {', '.join(map(repr, names[:20]))}")
+    return list(columns)

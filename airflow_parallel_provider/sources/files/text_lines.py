@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from airflow_parallel_provider.errors import SourceError
 from airflow_parallel_provider.values.items import SourceLine
 
 MARK = "\ufeff"
@@ -21,10 +20,8 @@ _WIDE = ("utf-16", "utf-32")
 _UNDECODED = re.compile("[\udc80-\udcff]")
 """What stands for a byte that cannot be decoded."""
 
-_PIECE = 16 << 20
-
-_MOST_UNPACKED, _MOST_TIMES = 256 << 20, 100
-"""A document that is read as a whole may unpack to so many bytes, or to so many times the size of its file."""
+LARGEST_TEXT = 256 << 20
+"""Bytes of a line, or of a record of JSON. What is larger is not a text, or a bomb: few bytes that unpack to many."""
 
 
 def is_wide(encoding: str) -> bool:
@@ -105,20 +102,3 @@ class TextLines:
                     "encoding of the file, e.g. encoding='cp1252'"
                 )
         return ""
-
-
-def whole_text(stream: IO[bytes], encoding: str, size: int) -> str:
-    """The whole of a text file.
-
-    :param size: of the file as it is stored.
-    :raises SourceError: if it unpacks to far more than that.
-    :raises UnicodeDecodeError: if it cannot be decoded.
-    """
-    pieces: list[bytes] = []
-    read = 0
-    while piece := stream.read(_PIECE):
-        pieces.append(piece)
-        read += len(piece)
-        if read > _MOST_UNPACKED and read > _MOST_TIMES * max(size, 1):
-            raise SourceError(f"it unpacks to more than {_MOST_TIMES} times its {size:,} bytes: give it as JSON lines")
-    return b"".join(pieces).decode(encoding).removeprefix(MARK)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-from urllib.parse import urljoin, urlsplit
 
 from airflow_parallel_provider.checks import (
     check_choice,
@@ -17,18 +14,35 @@ from airflow_parallel_provider.checks import (
     check_seconds,
     check_text,
     check_whole,
-    name_of,
 )
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
-from airflow_parallel_provider.sources.http.page import Page, is_address, value_at
-from airflow_parallel_provider.sources.http.request_policy import RequestPolicy
+from airflow_parallel_provider.sources.http.auth import OAuthClientCredentials, check_auth
+from airflow_parallel_provider.sources.http.origins import check_trusted
+from airflow_parallel_provider.sources.http.page import NothingThere, Page, next_of, require_no_errors, value_at
+from airflow_parallel_provider.sources.http.page_order import PageOrder
+from airflow_parallel_provider.sources.http.request_policy import (
+    check_body,
+    check_end_statuses,
+    check_ends,
+    check_paging,
+    check_places,
+    identity_of,
+    policy_of,
+)
+from airflow_parallel_provider.sources.places import Places
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sources.http.http_client import HttpClient
 
-PAGINATIONS = ("page", "offset", "cursor", "link")
+PAGINATIONS = ("page", "offset", "cursor", "link", "json_api", "odata")
+
+_STYLES = {"json_api": ("data", "links.next"), "odata": ("value", "@odata.nextLink")}
+"""Where the pages of some kinds of APIs have their items, and the address of the next page."""
+
+LARGEST_PAGE = 100 << 20
+"""Bytes of an unpacked page."""
 
 
 class HttpPagesSource(DeclaredSource):
@@ -39,19 +53,25 @@ class HttpPagesSource(DeclaredSource):
         HttpPagesSource("/v1/orders", conn_id="shop_api", items="data", parameters={"day": "{{ ds }}"}, page_size=200)
 
     ``pagination="page"`` (page 1, 2, 3 ...) and ``"offset"`` (items 0, 200, 400 ...) request ``readers`` pages at the
-    same time, until a page is empty or, after the first one, not found (404). A short page does not end the source,
-    since a server may cap the size of its pages. With offsets a capped page fails the run; with both, two equal pages
-    in a row fail it. ``"cursor"`` and ``"link"`` request one page after the other, since each page names the next one.
+    same time, until a page is empty or, after the first one, has one of ``end_statuses``. A short page does not end the
+    source, since a server may cap the size of its pages. With offsets a capped page fails the run. ``"cursor"`` and
+    ``"link"`` request one page after the other, since each page names the next one; a page that names itself is the
+    last one.
 
-    After a 429, 500, 502, 503 or 504, and after a failed connection, the page is requested again, at most ``attempts``
-    times in all. ``Retry-After`` delays all readers; without it the wait doubles, with jitter. Any other status than
-    2xx fails the run.
+    After a 408, 425, 429 or 5xx, a 403 with ``Retry-After``, a failed connection, and when a response is cut off, the
+    page is requested again, at most ``attempts`` times in all. ``Retry-After`` delays all readers; without it the wait
+    doubles, with jitter. Any other status than 2xx fails the run.
+
+    Login, headers and cookies go to the origin only (scheme, host and port) that the connection names, and to
+    ``trusted_origins``. A redirect to another one is followed without them; a next page on another one fails the run,
+    unless there are none.
 
     :param endpoint: path on the connection's host. (templated)
     :param conn_id: Airflow connection: host, login, headers in its extra. (templated)
     :param items: where a page's list of items is: names with dots (``"data.orders"``), or a function of the page's
         JSON; None: the page is the list.
-    :param pagination: ``"page"``, ``"offset"``, ``"cursor"`` or ``"link"`` (the header ``Link: <...>; rel="next"``).
+    :param pagination: ``"page"``, ``"offset"``, ``"cursor"`` or ``"link"`` (the header ``Link: <...>; rel="next"``);
+        ``"json_api"`` and ``"odata"``: items and address of the next page are where these standards have them.
     :param parameters: query parameters of every page. (templated)
     :param headers: headers of every request. (templated)
     :param page_size: items to request per page; None: the parameter is not sent (``"offset"`` needs it).
@@ -61,18 +81,35 @@ class HttpPagesSource(DeclaredSource):
     :param first_page: number of the first page.
     :param next_cursor: where a page holds the next cursor: names with dots, or a function of its JSON. A missing or
         empty cursor ends the source; an address on the same server is requested as it is.
+    :param has_more: where a page says whether there is a next one, if its cursor does not: as ``next_cursor``.
+    :param json: body of a POST, in the place of a GET. Number, offset or cursor and the page size are put into it, at
+        names with dots: ``page_parameter="variables.after"``. A page of GraphQL with ``errors`` fails the run.
+        (templated)
+    :param auth: a function that returns headers, or :class:`OAuthClientCredentials`: for tokens that expire. They are
+        made again after a 401.
+    :param end_statuses: statuses of numbered pages that mean that there is no such page, and so the end, if it is not
+        the first one; None: 400, 404, 410, 416 and 422. But for 404 the page behind must not exist either.
+    :param repeated_page: what it means when the same page comes three times in a row: ``"end"``: the server repeats its
+        last page; ``"error"``, also for two equal pages; ``"read"``: they are read as they are; ``"auto"``: the end, or
+        an error if it is the first page, since a server that ignores ``page_parameter`` gives that one forever.
+    :param missing_items: what it means when a page other than the first has nothing at ``items``: ``"error"``, or
+        ``"end"``: the page is empty.
     :param readers: pages that are requested at the same time, 1 to 64.
     :param rate_limit: most requests per second, of all readers together; None: no limit.
     :param attempts: how often a page is requested before the run fails.
     :param longest_wait: seconds; a longer ``Retry-After`` fails the run at once, so that Airflow can retry later.
-    :param timeout: seconds to wait for a response.
+    :param timeout: seconds to wait for a response, and between two parts of it.
+    :param largest_page: bytes of an unpacked page; a larger one fails the run. A page is held in memory as a whole, and
+        as many as ``2 * readers`` at a time.
+    :param trusted_origins: other origins than the connection's own that may get its login, headers and cookies
+        (``["https://eu.example.com", "https://example.com:8443"]``).
     :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for a missing connection.
 
     What it does not do: keep the state of the server. A retry that resumes needs the same items in the same order:
     request a closed period (``{{ data_interval_end }}``) in a stable order.
     """
 
-    template_fields: ClassVar[tuple[str, ...]] = ("endpoint", "conn_id", "parameters", "headers")
+    template_fields: ClassVar[tuple[str, ...]] = ("endpoint", "conn_id", "parameters", "headers", "json")
 
     def __init__(
         self,
@@ -80,7 +117,7 @@ class HttpPagesSource(DeclaredSource):
         *,
         conn_id: str,
         items: str | Callable[[Any], Any] | None = None,
-        pagination: Literal["page", "offset", "cursor", "link"] = "page",
+        pagination: Literal["page", "offset", "cursor", "link", "json_api", "odata"] = "page",
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         page_size: int | None = None,
@@ -88,11 +125,19 @@ class HttpPagesSource(DeclaredSource):
         size_parameter: str = "per_page",
         first_page: int = 1,
         next_cursor: str | Callable[[Any], Any] | None = None,
+        has_more: str | Callable[[Any], Any] | None = None,
+        json: Mapping[str, Any] | None = None,
+        auth: Callable[[], Mapping[str, str]] | OAuthClientCredentials | None = None,
+        end_statuses: Iterable[int] | None = None,
+        repeated_page: Literal["auto", "end", "error", "read"] = "auto",
+        missing_items: Literal["error", "end"] = "error",
         readers: int = 4,
         rate_limit: float | None = None,
         attempts: int = 5,
         longest_wait: float = 300.0,
         timeout: float = 60.0,
+        largest_page: int = LARGEST_PAGE,
+        trusted_origins: Iterable[str] | None = None,
     ) -> None:
         check_text("HttpPagesSource.endpoint", endpoint)
         check_text("HttpPagesSource.conn_id", conn_id)
@@ -105,9 +150,18 @@ class HttpPagesSource(DeclaredSource):
         check_whole("HttpPagesSource.attempts", attempts, 1, 100)
         check_seconds("HttpPagesSource.longest_wait", longest_wait)
         check_seconds("HttpPagesSource.timeout", timeout, least=0.001)
-        self._check_place("items", items)
-        self._check_place("next_cursor", next_cursor)
-        _check_paging(pagination, page_size, next_cursor, rate_limit)
+        check_whole("HttpPagesSource.largest_page", largest_page, 1_000, unit="bytes")
+        self.trusted_origins = check_trusted("HttpPagesSource.trusted_origins", trusted_origins)
+        check_places(items=items, next_cursor=next_cursor, has_more=has_more)
+        check_auth(auth)
+        check_ends(pagination, items, repeated_page, missing_items)
+        self.end_statuses = check_end_statuses(end_statuses, pagination)
+        self.repeated_page = repeated_page
+        self.missing_items = missing_items
+        check_paging(pagination, page_size, next_cursor, has_more, rate_limit)
+        if pagination in _STYLES:
+            places = _STYLES[pagination]
+            pagination, items, next_cursor = "link", places[0] if items is None else items, places[1]
         self.endpoint = endpoint
         self.conn_id = conn_id
         self.items = items
@@ -117,6 +171,10 @@ class HttpPagesSource(DeclaredSource):
         self.page_size = page_size
         self.page_parameter = page_parameter or {"link": "page"}.get(pagination, pagination)
         self.size_parameter = size_parameter
+        check_body(json, self.page_parameter, size_parameter, page_size)
+        self.json = json
+        self.has_more = has_more
+        self.auth = auth
         self.first_page = first_page
         self.next_cursor = next_cursor
         self.readers = readers
@@ -124,13 +182,10 @@ class HttpPagesSource(DeclaredSource):
         self.attempts = attempts
         self.longest_wait = longest_wait
         self.timeout = timeout
+        self.largest_page = largest_page
         self._client: HttpClient | None = None
+        self._places = Places()
         self._halt = StopReading()
-
-    @staticmethod
-    def _check_place(field: str, value: object) -> None:
-        if value is not None and not callable(value):
-            check_text(f"HttpPagesSource.{field}", value)
 
     def prepare(self) -> None:
         """Get the connection from Airflow.
@@ -140,35 +195,37 @@ class HttpPagesSource(DeclaredSource):
         from airflow_parallel_provider.sources.http.http_client import HttpClient
 
         self._halt = StopReading()
-        self._client = HttpClient(self._policy(), self._halt)
+        self._client = HttpClient(policy_of(self), self._halt, self.auth)
 
-    def _policy(self) -> RequestPolicy:
-        return RequestPolicy(
-            source=self.identity(),
-            conn_id=self.conn_id,
-            endpoint=self.endpoint,
-            headers=self.headers or {},
-            parameters=self.parameters or {},
-            pagination=self.pagination,
-            page_parameter=self.page_parameter,
-            page_size=self.page_size,
-            size_parameter=self.size_parameter,
-            rate_limit=self.rate_limit,
-            attempts=self.attempts,
-            longest_wait=self.longest_wait,
-            timeout=self.timeout,
-        )
+    def check_shards(self) -> None:
+        """Each shard would request all pages.
+
+        :raises PlanError: always.
+        """
+        cure = "each shard would request every page: run without shards, or map the task over a parameter (day, tenant)"
+        raise PlanError("Pipeline.source", self, cure)
+
+    def place_of(self, position: int) -> str:
+        """The page of an item, and its number there, from 0."""
+        found = self._places.of(position)
+        return "" if found is None else f"{found[0]}, item {found[1]}"
 
     def interrupt(self) -> None:
         """Stop waiting for pages."""
         self._halt.set()
 
+    @property
+    def advice(self) -> str:
+        """Larger pages, more readers, or a higher rate."""
+        larger = "larger pages (page_size=)" if self.page_size is None else f"larger pages (page_size={self.page_size})"
+        rate = "" if self.rate_limit is None else f", and at most {self.rate_limit:g} requests per second (rate_limit=)"
+        if self.pagination in ("cursor", "link"):
+            return f"{larger}; each page names the next one, so no more of them can be requested at the same time{rate}"
+        return f"{larger}, or more pages at the same time (readers={self.readers}){rate}"
+
     def identity(self) -> str:
         """Connection, endpoint and a digest of the other arguments; the items are not part of it."""
-        places = [each if isinstance(each, str) else name_of(each) for each in (self.items, self.next_cursor)]
-        digested = [self.pagination, self.parameters, self.page_size, self.page_parameter, self.first_page, *places]
-        digest = hashlib.blake2b(json.dumps(digested, default=str).encode(), digest_size=6).hexdigest()
-        return f"pages of {self.conn_id}/{self.endpoint.lstrip('/')} {digest}"
+        return identity_of(self)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the items.
@@ -178,6 +235,7 @@ class HttpPagesSource(DeclaredSource):
         if self._client is None:
             self.prepare()
         assert self._client is not None
+        self._places = Places()
         if self.pagination in ("page", "offset"):
             return self._numbered(self._client)
         return self._chained(self._client)
@@ -201,21 +259,24 @@ class HttpPagesSource(DeclaredSource):
                 ended.set()
 
     def _items_in(self, pages: Iterator[Page], step: int) -> Iterator[Any]:
-        last: Page | None = None
+        def is_empty(page: Page, is_first: bool) -> bool:
+            return not self._items_of(page, first=is_first)
+
+        order = PageOrder(self.identity(), self.page_parameter, self.repeated_page, is_empty)
         short = False
-        for page in pages:
-            items = self._items_of(page)
-            if not items:
-                return
-            self._check_step(page, last, len(items), short=short)
-            last, short = page, len(items) < step
+        count = 0
+        for page in order.read(pages):
+            items = self._items_of(page, first=not count)
+            self._check_step(page, len(items), short=short)
+            short = len(items) < step
+            self._places.begin(page.display_name, count)
+            count += len(items)
             yield from items
 
-    def _check_step(self, page: Page, last: Page | None, items: int, *, short: bool) -> None:
-        """Check that pages follow each other: a server that ignores or caps a parameter returns wrong pages silently.
+    def _check_step(self, page: Page, items: int, *, short: bool) -> None:
+        """Check that offsets follow each other: a server that caps the size of its pages would leave items out.
 
-        :param last: the page before; None: this is the first.
-        :param short: whether that page had fewer items than the step of the offset.
+        :param short: whether the page before had fewer items than the step of the offset.
         """
         where = f"{self.identity()}: {page.display_name}"
         if self.pagination == "offset" and (short or items > (self.page_size or items)):
@@ -224,31 +285,42 @@ class HttpPagesSource(DeclaredSource):
                 f"them twice: set size_parameter= (now {self.size_parameter!r}) to the server's name for it, and "
                 "page_size= to the size of its pages"
             )
-        if last is not None and page.content == last.content:
-            raise SourceError(
-                f"{where} is the same as the page before: set page_parameter= (now {self.page_parameter!r}) to the "
-                "server's name for it"
-            )
 
     def _chained(self, client: HttpClient) -> Iterator[Any]:
         seen: set[str] = set()
-        with client.reader(optional_behind=None) as read:
-            page: Page | None = read(None)
-            while page is not None:
-                yield from self._items_of(page)
-                cursor = self._next_of(page)
-                if not cursor:
+        cursor: str | None = None
+        before: Any = None
+        count = 0
+        with client.reader(optional_behind=None) as reader:
+            for number in itertools.count(1):
+                page = reader.follow(cursor, number)
+                seen.add(page.address)
+                items = self._items_of(page, first=number == 1)
+                self._places.begin(page.display_name, count)
+                count += len(items)
+                yield from items
+                own, cursor = {page.address, cursor}, next_of(page, self.next_cursor, self.pagination, self.identity())
+                if self.has_more is not None and not value_at(page, self.has_more, absent_is_none=True):
                     return
+                if not cursor or (cursor in own and page.content != before):  # the last page may name itself
+                    return
+                before = page.content
                 if cursor in seen:
                     text = f"{self.identity()}: {page.display_name} names a next page that has already been read"
                     raise SourceError(text)
                 seen.add(cursor)
-                page = read(cursor)
 
-    def _items_of(self, page: Page) -> list[Any]:
+    def _items_of(self, page: Page, *, first: bool) -> list[Any]:
         if page.content is None:  # no such page, or one without content
             return []
-        found = page.content if self.items is None else value_at(page, self.items)
+        if self.json is not None and "query" in self.json:
+            require_no_errors(page, self.identity())
+        may_lack = self.missing_items == "end" and not first
+        try:
+            found = page.content if self.items is None else value_at(page, self.items, absent_is_none=may_lack)
+        except NothingThere as error:
+            cure = "" if first else ": if that means the end of the pages, give missing_items='end'"
+            raise SourceError(f"{self.identity()}: {error}{cure}") from None
         if found is None:  # many servers return null for an empty list
             return []
         if not isinstance(found, list):
@@ -256,32 +328,3 @@ class HttpPagesSource(DeclaredSource):
             kind = type(found).__name__
             raise SourceError(f"{self.identity()}: {page.display_name}: {place} is a {kind}, not a list of items")
         return found
-
-    def _next_of(self, page: Page) -> str:
-        found: Any = page.next_link
-        if self.next_cursor is not None:
-            found = value_at(page, self.next_cursor, absent_is_none=True)
-        text = "" if found is None or found is False else str(found)
-        if self.pagination == "cursor" and not is_address(text, page):
-            return text
-        if not text:
-            return ""
-        address = urljoin(page.address, text)
-        if urlsplit(address)[:2] != urlsplit(page.address)[:2]:  # that server would receive the credentials
-            raise SourceError(f"{self.identity()}: {page.display_name} names a next page on another server")
-        return address
-
-
-def _check_paging(pagination: str, page_size: Any, next_cursor: Any, rate_limit: Any) -> None:
-    if page_size is not None:
-        check_whole("HttpPagesSource.page_size", page_size, 1, 1_000_000)
-    if pagination == "offset" and page_size is None:
-        raise PlanError("HttpPagesSource.page_size", None, "give a page size: offsets are its multiples")
-    if pagination == "cursor" and next_cursor is None:
-        cure = "give the place of the next cursor in a page, e.g. next_cursor='meta.next'"
-        raise PlanError("HttpPagesSource.next_cursor", None, cure)
-    if pagination != "cursor" and next_cursor is not None:
-        cure = "only pagination='cursor' uses it; write that, or leave it out"
-        raise PlanError("HttpPagesSource.next_cursor", next_cursor, cure)
-    if rate_limit is not None:
-        check_seconds("HttpPagesSource.rate_limit", rate_limit, least=0.001)

@@ -13,6 +13,7 @@ from airflow_parallel_provider.checks import check_seconds, check_whole
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
 from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
 from airflow_parallel_provider.errors import PlanError, SourceError
+from airflow_parallel_provider.foreign.fork_guard import guarded
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.queue.broker import Broker, Delivery
 from airflow_parallel_provider.sources.read_ahead import StopReading
@@ -87,6 +88,14 @@ class QueueSource(DeclaredSource):
         self._in_flight = {}
         self.duplicates = 0
         self.broker.open()
+
+    def check_shards(self) -> None:
+        """A queue shares itself out.
+
+        :raises PlanError: always.
+        """
+        cure = "a queue gives each consumer other messages: map the task, or start it several times, without shards"
+        raise PlanError("Pipeline.source", self, cure)
 
     def interrupt(self) -> None:
         """Stop waiting for messages."""
@@ -240,12 +249,12 @@ class AcknowledgingSink(WrappedSink):
         self.source.mark_committed(self.inner.known_messages())
         return {}
 
-    def commit(self, chunk: ChunkResult) -> int:
+    def commit(self, chunk: ChunkResult) -> int | None:
         """Commit, then acknowledge."""
         positions = range(chunk.first_position, chunk.first_position + chunk.items)
         ids = self.source.message_ids(positions)
         chunk = replace(chunk, chunk_id=f"{self._try}-{chunk.chunk_id}", message_ids=ids)
-        rows = self.inner.commit(chunk)
+        rows: int | None = guarded(self.inner.commit)(chunk)
         self.source.acknowledge(positions)
         return rows
 

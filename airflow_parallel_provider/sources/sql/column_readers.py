@@ -5,12 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from airflow_parallel_provider.errors import SourceError
-
-
-class UnreadableValue(SourceError):
-    """A value that Python cannot hold. The text is the reason, and never holds the value."""
-
 
 def read_with(
     name: str,

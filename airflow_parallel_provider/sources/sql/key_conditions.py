@@ -1,4 +1,4 @@
-"""Conditions on the key of a table: above one row's key, up to another's.
+"""The key of a table: what it must be, and conditions: above one row's key, up to another's.
 
 Keys of several columns have lexicographic order: by the first column, among equals by the second, and so on::
 
@@ -10,8 +10,17 @@ MySQL and MariaDB also accept row values, but scan the whole table for them; for
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.sources.sql.mysql_types import DIALECTS as MYSQL_DIALECTS
+from airflow_parallel_provider.sql.backends.types import is_four_byte_float
+
+if TYPE_CHECKING:
+    from airflow_parallel_provider.sources.sql.table_query import TableQuery
+    from airflow_parallel_provider.values.table_shape import TableShape
 
 KeyValues = tuple[Any, ...]
 """One row's key: a value for each of its columns."""
@@ -56,3 +65,50 @@ def _expanded(columns: Sequence[Any], values: KeyValues, *, upward: bool) -> Any
         return first > bound if upward else first <= bound
     rest = _expanded(columns[1:], values[1:], upward=upward)
     return sa.or_(first > bound if upward else first < bound, sa.and_(first == bound, rest))
+
+
+def is_unique(shape: TableShape, query: TableQuery) -> bool:
+    """Whether the key's columns, or some of them, are a unique key of the table."""
+    columns = frozenset(query.key_columns)
+    return any(unique <= columns for unique in shape.unique_keys)
+
+
+def require_unique(shape: TableShape, query: TableQuery) -> None:
+    """Refuse a key that the table does not declare as unique.
+
+    :raises PlanError: naming the unique keys of the table.
+    """
+    if is_unique(shape, query):
+        return
+    existing = [", ".join(sorted(unique)) for unique in shape.unique_keys]
+    hint = f"; unique here: {' and '.join(map(repr, existing))}" if existing else ""
+    alone = "this column alone" if len(query.key_columns) == 1 else "these columns alone"
+    cure = f"no primary key or unique index consists of {alone}, so a range could separate equal keys{hint}"
+    raise PlanError("SqlSource.key", query.key, cure)
+
+
+def require_comparable(shape: TableShape, query: TableQuery, dialect: str) -> None:
+    """Refuse a column whose values do not equal themselves when they are read and compared.
+
+    :raises PlanError: naming the column.
+    """
+    for name in query.key_columns:
+        sql_type = shape.by_name[name].sql_type
+        type_name = str(getattr(sql_type, "__visit_name__", "")).upper()
+        if is_four_byte_float(sql_type, dialect):
+            cure = "a four-byte float is read as another number than it is compared as; use another column"
+            raise PlanError("SqlSource.key", name, cure)
+        if type_name in ("ENUM", "SET") and dialect in MYSQL_DIALECTS:
+            cure = f"this database sorts {type_name} by number and compares it as text; use another column"
+            raise PlanError("SqlSource.key", name, cure)
+
+
+def is_view(connection: Any, query: TableQuery) -> bool:
+    """Whether a name is that of a view, materialized or not."""
+    import sqlalchemy as sa
+
+    inspector, found = sa.inspect(connection), set[str]()
+    for names in ("get_view_names", "get_materialized_view_names"):  # the latter not in SQLAlchemy 1.4
+        with contextlib.suppress(NotImplementedError, AttributeError):
+            found.update(getattr(inspector, names)(schema=query.schema))
+    return query.table in found

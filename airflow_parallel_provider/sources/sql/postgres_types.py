@@ -1,50 +1,78 @@
-"""Intervals of PostgreSQL, of which drivers would make each month 30 days and each year 365 days."""
+"""Types of PostgreSQL that are read by functions of our own: what drivers make of them cannot be written as it was."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sources.sql.column_readers import UnreadableValue, read_with
+from airflow_parallel_provider.sources.sql.column_readers import read_with
+from airflow_parallel_provider.values.intervals import Interval, as_sql, span
+from airflow_parallel_provider.values.unreadable import UnreadableValue
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.values.table_shape import TableShape
+    from airflow_parallel_provider.values.table_shape import TableColumn, TableShape
+
+_PARTS = Struct(">qii")
+"""How the server sends an interval: microseconds, days, months."""
 
 
-def with_exact_intervals(shape: TableShape, dialect: str) -> TableShape:
-    """The table with a type for intervals that refuses months and years, which a timedelta cannot hold."""
-    from sqlalchemy.dialects import postgresql
+def with_exact_types(shape: TableShape, dialect: str) -> TableShape:
+    """The table with types for intervals, whose months a driver would make 30 days, and for what is read as a text.
 
+    That is, as PostgreSQL writes it: ranges, and arrays of intervals and of JSON.
+    """
     if dialect != "postgresql":
         return shape
-    columns = (
-        replace(column, sql_type=read_with("INTERVAL", read=_read, select=_seconds))
-        # The type of a domain is in its attribute data_type.
-        if isinstance(getattr(column.sql_type, "data_type", column.sql_type), postgresql.INTERVAL)
-        else column
-        for column in shape.columns
-    )
-    return replace(shape, columns=tuple(columns))
+    return replace(shape, columns=tuple(_exact(column) for column in shape.columns))
 
 
-def _seconds(column: Any) -> Any:
-    """The length in seconds as a text; of an interval with months or years, an empty text."""
+def _exact(column: TableColumn) -> TableColumn:
+    from sqlalchemy.dialects import postgresql
+
+    # The type of a domain is in its attribute data_type.
+    sql_type = getattr(column.sql_type, "data_type", column.sql_type)
+    if isinstance(sql_type, postgresql.INTERVAL):
+        return replace(column, sql_type=read_with("INTERVAL", read=_read, write=_write, select=_sent))
+    if _is_read_as_text(sql_type):
+        return replace(column, sql_type=read_with("TEXT", select=_text))
+    return column
+
+
+def _is_read_as_text(sql_type: Any) -> bool:
+    import sqlalchemy as sa
+    from sqlalchemy.dialects import postgresql
+
+    if isinstance(sql_type, sa.ARRAY):
+        item = getattr(sql_type.item_type, "data_type", sql_type.item_type)
+        return isinstance(item, (postgresql.INTERVAL, sa.JSON)) or _is_read_as_text(item)
+    return type(sql_type).__name__.endswith(("RANGE", "MULTIRANGE"))
+
+
+def _text(column: Any) -> Any:
     import sqlalchemy as sa
 
-    has_months = sa.or_(sa.func.date_part("year", column) != 0, sa.func.date_part("month", column) != 0)
-    # Not date_part(), which returns a float: extract() is exact since PostgreSQL 14.
-    seconds = sa.cast(sa.extract("epoch", column), sa.Text())
-    return sa.case((has_months, ""), else_=seconds)
+    return sa.cast(column, sa.Text())
+
+
+def _sent(column: Any) -> Any:
+    """The interval in the form in which the server sends it: no part is converted to another."""
+    import sqlalchemy as sa
+
+    return sa.func.interval_send(column)
 
 
 def _read(stored: Any) -> Any:
     if stored is None:
         return None
-    if not stored:
-        raise UnreadableValue("an interval with months or years, whose days are not known")
+    microseconds, days, months = _PARTS.unpack(stored)
     try:
-        return timedelta(microseconds=int(Decimal(stored).scaleb(6).to_integral_value()))
-    except (ArithmeticError, ValueError):
+        return span(months, days, microseconds)
+    except OverflowError:
         raise UnreadableValue("an interval beyond the range of a timedelta") from None
+
+
+def _write(bound: Any) -> Any:
+    """A bound of a key, which is compared with the interval."""
+    return as_sql(bound) if isinstance(bound, (timedelta, Interval)) else bound

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sources.sql.column_readers import UnreadableValue
+from airflow_parallel_provider.sources.sql.lenient_driver import is_lenient, make_lenient, not_read_in, prepare
+from airflow_parallel_provider.sql.backends.session import driver_connection
+from airflow_parallel_provider.values.unreadable import Unreadable, UnreadableValue
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
 def fetch_dicts(
-    connection: Connection, statement: Any, names: Sequence[str], *, first: int = 0
+    connection: Connection, statement: Any, names: Sequence[str], *, first: int = 0, key: str = "the key"
 ) -> list[dict[str, Any]]:
     """Run a SELECT of columns and return its rows, with the same values that SQLAlchemy returns.
 
@@ -23,35 +27,63 @@ def fetch_dicts(
 
     :param names: keys of the dicts, one for each column of the statement.
     :param first: position of the first row in the whole table, for error texts.
-    :raises UnreadableValue: naming column, position of the row and cure.
+    :param key: the columns by which they are ordered, for error texts.
+    :return: with :class:`Unreadable` in the place of a value that Python cannot hold.
     """
-    result = connection.execute(statement)
-    cursor: Any = result.cursor
-    try:
-        readers = _readers(connection, statement, cursor.description)
-        assert len(readers) == len(names)
-        rows: Iterable[Any] = cursor.fetchall()
-    finally:
-        result.close()
-    if rows and any(readers):
+    readers, rows = _fetch(connection, statement)
+    assert len(readers) == len(names)
+    place = partial(_place, first, key)
+    lenient = is_lenient(driver_connection(connection))
+    if rows and (lenient or any(readers)):
         columns = [
-            _read(read, values, name, first) if read else values
+            _read(read, values, partial(place, name), lenient=lenient) if read or lenient else values
             for read, values, name in zip(readers, zip(*rows, strict=True), names, strict=True)
         ]
         rows = zip(*columns, strict=True)
     return _maker(tuple(names))(rows)
 
 
-def _read(read: Callable[[Any], Any], values: Sequence[Any], name: str, first: int) -> list[Any]:
-    done: list[Any] = []
+def _fetch(connection: Connection, statement: Any) -> tuple[list[Callable[[Any], Any] | None], Iterable[Any]]:
+    """The converters of the columns, and the rows as the driver gives them."""
+    prepare(driver_connection(connection))
+    result = connection.execute(statement)
+    cursor: Any = result.cursor
     try:
-        done.extend(map(read, values))  # keeps what was read before an error
-    except UnreadableValue as reason:
-        raise UnreadableValue(
-            f"column {name!r} has {reason} (row {first + len(done)} in the order of the key): correct the value in the "
-            "table, leave the column out with columns=, or the row with where="
-        ) from None
-    return done
+        return _readers(connection, statement, cursor.description), cursor.fetchall()
+    except Exception as error:
+        if not make_lenient(driver_connection(connection), error):
+            raise
+    finally:
+        result.close()
+    return _fetch(connection, statement)
+
+
+def _read(
+    read: Callable[[Any], Any] | None, values: Sequence[Any], place: Callable[[int], str], *, lenient: bool
+) -> list[Any]:
+    """The values of a column.
+
+    :param place: of a row of the range, for error texts.
+    :param lenient: some may be marked as not read by the driver.
+    """
+    if not lenient and read is not None:
+        with contextlib.suppress(UnreadableValue):
+            return list(map(read, values))
+    return [_read_or_mark(read, value, place, row) for row, value in enumerate(values)]
+
+
+def _read_or_mark(read: Callable[[Any], Any] | None, value: Any, place: Callable[[int], str], row: int) -> Any:
+    marked = not_read_in(value)
+    if marked is not None:
+        return Unreadable(marked.reason, place(row), marked.source_type, marked.text)
+    try:
+        return value if read is None else read(value)
+    except UnreadableValue as error:
+        return Unreadable(str(error), place(row))
+
+
+def _place(first: int, key: str, name: str, row: int) -> str:
+    return f"column {name!r} of row {first + row} in the order of {key}"
 
 
 @functools.cache

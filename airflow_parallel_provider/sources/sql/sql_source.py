@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_parallel_provider.checks import check_mapping, check_text, check_whole
+from airflow_parallel_provider.engine.interfaces.source import ChunkReader
 from airflow_parallel_provider.errors import LoadMismatch, PlanError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
@@ -32,18 +33,20 @@ class SqlSource(DeclaredSource):
     Rows that are inserted above the bound later belong to the next load. A retry reads the same ranges, and fails with
     :class:`LoadMismatch` when one of them has another number of rows than before.
 
-    :param table: name of a table, without its schema. (templated)
+    :param table: name of a table or view; with its schema (``"shop.orders"``) if ``schema`` is not given and no table
+        has that whole name. (templated)
     :param conn_id: Airflow connection of any SQL database but DuckDB. (templated)
     :param key: a column that is unique by itself, or the list of columns that are unique together, in the order of
-        their index: ``key=["day", "id"]``. The table must declare them as unique and NOT NULL.
+        their index: ``key=["day", "id"]``. A table must declare them as unique; those of a view, which cannot, are
+        counted first. Columns that may be NULL are checked first: no row that is read may have a NULL there.
     :param schema: schema of the table; None: the connection's default. (templated)
     :param columns: the columns to read; None: all.
     :param where: a condition in SQL, with ``:name`` for each parameter. It must select the same rows at a retry.
     :param parameters: values of the parameters in ``where``; they are never put into the text. (templated)
     :param range_size: rows per range, 100 to 1 000 000; at most twice ``readers`` ranges are in memory.
     :param readers: threads that read, each with its own connection, 1 to 64.
-    :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for a key that may be NULL or
-        is not unique.
+    :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for a key that is NULL in a
+        row or is not unique.
 
     What it does not do: read one snapshot. Each range is read in its own transaction, so each row is read as it is at
     that moment.
@@ -96,14 +99,30 @@ class SqlSource(DeclaredSource):
 
         :raises PlanError: when the connection, table or a column does not exist, or the key is unsuitable.
         """
+        reader = self._new_reader()
+        with reader.opened() as database:
+            reader.check_key(database)
+            self._ranges = reader.walk(database)
+
+    def prepare_shard(self) -> None:
+        """Get the connection from Airflow and check the key, which was walked when the load began."""
+        reader = self._new_reader()
+        with reader.opened() as database:
+            reader.check_key(database)
+
+    def _new_reader(self) -> TableReader:
         from airflow_parallel_provider.sources.sql.table_reader import TableReader
 
         self._restored = False
         self._halt = StopReading()
+        self._ranges = None
         self._reader = TableReader(self._query())
-        with self._reader.opened() as database:
-            self._reader.check_key(database)
-            self._ranges = self._reader.walk(database)
+        return self._reader
+
+    @property
+    def advice(self) -> str:
+        """More readers, or fewer columns."""
+        return f"more ranges at the same time (readers={self.readers}), or only the columns that are used (columns=)"
 
     def identity(self) -> str:
         """Connection, table, key and a digest of the rest of the query; the rows are not part of it."""
@@ -156,6 +175,46 @@ class SqlSource(DeclaredSource):
         """
         if self._reader is None or self._ranges is None:
             self.prepare()
+        assert self._ranges is not None
+        with closing(self._read(range(len(self._ranges)))) as parts:
+            for _, rows in parts:
+                yield from rows
+
+    def neighbors(self, chunk_size: int) -> int:
+        """The chunks of one range."""
+        return max(1, self.range_size // chunk_size)
+
+    @property
+    def can_jump(self) -> bool:
+        """True: a range is read by its key."""
+        return True
+
+    def chunks(self, chunk_size: int, wanted: Callable[[int], bool]) -> ChunkReader:
+        """Reads only the ranges that the wanted chunks are in."""
+        if self._reader is None or self._ranges is None:
+            self.prepare()
+        ranges = self._ranges
+        assert ranges is not None
+        size, count = ranges.range_size, -(-ranges.rows // chunk_size)
+
+        def needed(chunk: int) -> range:
+            last = min((chunk + 1) * chunk_size, ranges.rows) - 1
+            return range(chunk * chunk_size // size, last // size + 1)
+
+        chosen = list(filter(wanted, range(count)))
+        read: dict[int, list[Any]] = {}
+        with closing(self._read(sorted({part for chunk in chosen for part in needed(chunk)}))) as parts:
+            for chunk in chosen:
+                while needed(chunk)[-1] not in read:
+                    part, rows = next(parts)
+                    read[part] = rows
+                read = {part: rows for part, rows in read.items() if part >= needed(chunk)[0]}
+                first = chunk * chunk_size - needed(chunk)[0] * size
+                yield chunk, [row for part in needed(chunk) for row in read[part]][first : first + chunk_size]
+        return count
+
+    def _read(self, numbers: Sequence[int]) -> Generator[tuple[int, list[Any]], None, None]:
+        """The rows of some ranges."""
         reader, ranges = self._reader, self._ranges
         assert reader is not None
         assert ranges is not None
@@ -165,13 +224,12 @@ class SqlSource(DeclaredSource):
             with reader.opened() as database:
                 yield lambda number: reader.read(database, *ranges.range(number), first=number * ranges.range_size)
 
-        numbers = range(len(ranges))
-        readers = min(self.readers, max(1, len(ranges)))
+        readers = min(self.readers, max(1, len(numbers)))
         parts = read_ahead(connected, numbers, readers=readers, name="sql-source", halt=self._halt)
         with closing(parts):  # otherwise a reference to an error would keep the threads alive
             for number, rows in zip(numbers, parts, strict=True):
                 self._check_count(ranges, number, len(rows))
-                yield from rows
+                yield number, rows
 
     def _check_count(self, ranges: Ranges, number: int, found: int) -> None:
         expected = ranges.size(number)

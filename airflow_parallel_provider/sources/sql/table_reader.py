@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import PlanError, SinkError, SourceError
-from airflow_parallel_provider.sources.sql.column_readers import UnreadableValue
-from airflow_parallel_provider.sources.sql.key_conditions import KeyValues, above, up_to
-from airflow_parallel_provider.sources.sql.mysql_types import DIALECTS as MYSQL_DIALECTS
-from airflow_parallel_provider.sources.sql.mysql_types import with_exact_types
-from airflow_parallel_provider.sources.sql.postgres_types import with_exact_intervals
+from airflow_parallel_provider.sources.sql.json_columns import with_json_texts
+from airflow_parallel_provider.sources.sql.key_conditions import (
+    KeyValues,
+    above,
+    is_unique,
+    is_view,
+    require_comparable,
+    require_unique,
+    up_to,
+)
+from airflow_parallel_provider.sources.sql.lenient_driver import make_lenient, prepare, reason_in
+from airflow_parallel_provider.sources.sql.mysql_types import with_exact_types as with_exact_mysql_types
+from airflow_parallel_provider.sources.sql.postgres_types import with_exact_types as with_exact_postgres_types
 from airflow_parallel_provider.sources.sql.row_dicts import fetch_dicts
 from airflow_parallel_provider.sources.sql.sqlite_types import as_stored, with_loose_types
 from airflow_parallel_provider.sources.sql.where_clause import WhereClause
 from airflow_parallel_provider.sql.backends.catalog import Catalog
 from airflow_parallel_provider.sql.backends.core_tables import core_table_of
+from airflow_parallel_provider.sql.backends.session import driver_connection
 from airflow_parallel_provider.sql.database import Database, resolved_hook
 from airflow_parallel_provider.values import typed_json
 from airflow_parallel_provider.values.kinds import Kind
+from airflow_parallel_provider.values.unreadable import UnreadableValue
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sources.sql.table_query import TableQuery
     from airflow_parallel_provider.values.table_shape import TableShape
+
+log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT, STATEMENT_TIMEOUT = 60.0, 3600.0
 """Seconds; counting the rows of a large table takes long."""
@@ -35,12 +48,6 @@ TRIES, PAUSE = 3, 0.5
 """How often a range is read when the connection breaks, and seconds before the second attempt."""
 
 _LONGEST_KEY = 4000
-_ROUNDED: Mapping[str, tuple[str, ...]] = {
-    "postgresql": ("REAL",),
-    "mysql": ("FLOAT",),
-    "mariadb": ("FLOAT",),
-}
-"""Types of four-byte floats, by dialect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,10 @@ class TableReader:
         try:
             yield database
         except UnreadableValue as error:
-            raise SourceError(f"{self._query.identity}: {error}") from None
+            cure = "correct it in the table, or leave the row out with where="
+            raise SourceError(
+                f"{self._query.identity}: a row's key ({self._query.key_text}) is {error}: {cure}"
+            ) from None
         except SinkError as error:  # the sql room raises this for every error of a database
             raise SourceError(f"{self._query.identity}: {error}") from None
         finally:
@@ -138,14 +148,14 @@ class TableReader:
         """
         import sqlalchemy as sa
 
-        query = self._query
         with database.session() as connection:
             # The general reflection, not that of the backend: its types are those SQLAlchemy reads values with.
             try:
-                shape = Catalog.reflect(database.backend.catalog, connection, query.table, query.schema)
+                shape = self._reflect(database, connection)
             except NotImplementedError:  # SQLAlchemy cannot reflect this database
                 cure = "tables of this database (DuckDB) cannot be read in ranges; yield its rows from a function"
-                raise PlanError("SqlSource.conn_id", query.conn_id, cure) from None
+                raise PlanError("SqlSource.conn_id", self._query.conn_id, cure) from None
+            query = self._query
             if shape is None:
                 raise PlanError("SqlSource.table", query.table, f"connection {query.conn_id!r} has no such table")
             missing = [name for name in (*query.key_columns, *(query.columns or ())) if name not in shape.by_name]
@@ -153,18 +163,65 @@ class TableReader:
                 field = "key" if missing[0] in query.key_columns else "columns"
                 raise PlanError(f"SqlSource.{field}", missing[0], f"table {query.table!r} has no such column")
             dialect = connection.dialect.name
+            reflected = shape
             shape = with_loose_types(shape, connection, database.backend)
-            shape = with_exact_intervals(with_exact_types(shape, dialect), dialect)
-            _require_unique(shape, query)
+            shape = with_json_texts(shape, connection, database.backend)
+            shape = with_exact_postgres_types(with_exact_mysql_types(shape, dialect), dialect)
             self._where.check()
             self._dialect = connection.dialect.name
-            _require_values(connection, shape, query)
+            self._names = list(query.columns or shape.by_name)
+            self._table, columns = core_table_of(shape, self._names)
+            key = (self._table.c[columns[self._names.index(name)]] for name in query.key_columns)
+            self._key = [as_stored(column, self._dialect) for column in key]
+            self._is_number = [shape.by_name[name].kind for name in query.key_columns] == [Kind.INT]
+            require_comparable(reflected, query, connection.dialect.name)
+            counted = not is_unique(shape, query) and is_view(connection, query)
+            if not counted:
+                require_unique(shape, query)
             self._where.resolve_types(connection, sa.select(sa.literal(1)).select_from(core_table_of(shape, [])[0]))
-        self._names = list(query.columns or shape.by_name)
-        self._table, columns = core_table_of(shape, self._names)
-        key = (self._table.c[columns[self._names.index(name)]] for name in query.key_columns)
-        self._key = [as_stored(column, self._dialect) for column in key]
-        self._is_number = [shape.by_name[name].kind for name in query.key_columns] == [Kind.INT]
+            self._require_values(connection, reflected)
+            if counted:
+                self._count_keys(connection)
+
+    def _reflect(self, database: Database, connection: Any) -> TableShape | None:
+        """The table, and, where there is none of that name and no schema is given, the one of ``schema.table``."""
+        query = self._query
+        shape = Catalog.reflect(database.backend.catalog, connection, query.table, query.schema)
+        schema, dot, table = query.table.partition(".")
+        if shape is not None or query.schema is not None or not dot:
+            return shape
+        shape = Catalog.reflect(database.backend.catalog, connection, table, schema)
+        if shape is not None:
+            self._query = replace(query, schema=schema, table=table)
+        return shape
+
+    def _require_values(self, connection: Any, shape: TableShape) -> None:
+        """Check that no column of the key is NULL in a row that is read: no range contains NULL.
+
+        :raises PlanError: naming the column.
+        """
+        import sqlalchemy as sa
+
+        for name, column in zip(self._query.key_columns, self._key, strict=True):
+            if not shape.by_name[name].nullable:
+                continue
+            nulls = self._selected(sa.select(sa.literal(1))).where(column.is_(None)).limit(1)
+            if connection.execute(nulls).fetchone() is not None:
+                cure = "the column may be NULL, and is in some rows, which no range would contain: use another column"
+                raise PlanError("SqlSource.key", name, f"{cure}, or leave them out: where='{name} IS NOT NULL'")
+
+    def _count_keys(self, connection: Any) -> None:
+        """Check that no two rows of a view have one key. A view declares none.
+
+        :raises PlanError: if some have.
+        """
+        import sqlalchemy as sa
+
+        log.info("%s: a view has no unique key, so its keys are counted", self._query.identity)
+        twice = self._selected(sa.select(sa.literal(1))).group_by(*self._key).having(sa.func.count() > 1).limit(1)
+        if connection.execute(twice).fetchone() is not None:
+            cure = "rows of the view have the same key: add columns to the key until it is unique"
+            raise PlanError("SqlSource.key", self._query.key, cure)
 
     def walk(self, database: Database) -> Ranges:
         """The bounds of all ranges, and the number of rows up to the last. Reads the key's index once."""
@@ -173,11 +230,13 @@ class TableReader:
         size = self._query.range_size
         bounds: list[KeyValues] = []
         with database.session() as connection:
+            prepare(driver_connection(connection))
+            make_lenient(driver_connection(connection))  # of each range only one key is read
             highest = self._selected(sa.select(*self._key)).order_by(*(column.desc() for column in self._key)).limit(1)
             found = connection.execute(highest).fetchone()
             if found is None:
                 return Ranges((), size, 0)
-            upper = tuple(found)
+            upper = _readable(found)
             low: KeyValues | None = None
             while (end := self._end_of(connection, low, upper)) is not None and end != upper:
                 bounds.append(end)
@@ -199,7 +258,7 @@ class TableReader:
             return None if highest is None else (highest,)
         last = sa.select(*keys.c).order_by(*(column.desc() for column in keys.c)).limit(1)
         found = connection.execute(last).fetchone()
-        return None if found is None else tuple(found)
+        return None if found is None else _readable(found)
 
     def read(
         self, database: Database, low: KeyValues | None, high: KeyValues, *, first: int = 0
@@ -217,7 +276,7 @@ class TableReader:
                 with database.session() as connection:
                     if self._interrupted.is_set():  # interrupt() came before the statement and could not cancel it
                         raise SinkError("the range was not read: the run was asked to stop")
-                    return fetch_dicts(connection, statement, self._names, first=first)
+                    return fetch_dicts(connection, statement, self._names, first=first, key=self._query.key_text)
             except SinkError:
                 if attempt == TRIES or self._interrupted.wait(PAUSE * 2 ** (attempt - 1)):
                     raise
@@ -231,48 +290,12 @@ class TableReader:
         return self._where.added_to(statement.select_from(self._table))
 
 
-def _require_unique(shape: TableShape, query: TableQuery) -> None:
-    """Check that the key's columns, or some of them, are a unique key of the table.
+def _readable(found: Sequence[Any]) -> KeyValues:
+    """A key as it was read.
 
-    :raises PlanError: naming the unique keys of the table.
+    :raises UnreadableValue: if Python cannot hold a value of it.
     """
-    columns = frozenset(query.key_columns)
-    if any(unique <= columns for unique in shape.unique_keys):
-        return
-    existing = [", ".join(sorted(unique)) for unique in shape.unique_keys]
-    hint = f"; unique here: {' and '.join(map(repr, existing))}" if existing else ""
-    alone = "this column alone" if len(columns) == 1 else "these columns alone"
-    cure = f"no primary key or unique index consists of {alone}, so a range could separate equal keys{hint}"
-    raise PlanError("SqlSource.key", query.key, cure)
-
-
-def _require_values(connection: Any, shape: TableShape, query: TableQuery) -> None:
-    """Check that each column of the key has a value in each row, which equals itself when it is read and compared.
-
-    :raises PlanError: naming the column.
-    """
-    for name in query.key_columns:
-        column = shape.by_name[name]
-        if column.nullable and not _is_never_null(connection, query, name):
-            cure = "the column may be NULL, and no range contains NULL: declare it NOT NULL, or use another column"
-            raise PlanError("SqlSource.key", name, cure)
-        type_name = str(getattr(column.sql_type, "__visit_name__", "")).upper()
-        if type_name in _ROUNDED.get(connection.dialect.name, ()):
-            cure = "a four-byte float is read as another number than it is compared as; use another column"
-            raise PlanError("SqlSource.key", name, cure)
-        if type_name in ("ENUM", "SET") and connection.dialect.name in MYSQL_DIALECTS:
-            cure = f"this database sorts {type_name} by number and compares it as text; use another column"
-            raise PlanError("SqlSource.key", name, cure)
-
-
-def _is_never_null(connection: Any, query: TableQuery, name: str) -> bool:
-    """Whether the column is SQLite's row id, which is reflected as nullable; other primary keys there may be NULL."""
-    import sqlalchemy as sa
-
-    if connection.dialect.name != "sqlite":
-        return False
-    inspector = sa.inspect(connection)
-    primary = inspector.get_pk_constraint(query.table, schema=query.schema)["constrained_columns"]
-    columns = inspector.get_columns(query.table, schema=query.schema)
-    types = {column["name"]: column["type"] for column in columns}
-    return bool(primary == [name] and isinstance(types[name], sa.INTEGER))
+    reason = next(filter(None, map(reason_in, found)), None)
+    if reason is not None:
+        raise UnreadableValue(reason)
+    return tuple(found)
