@@ -7,13 +7,14 @@ Importing this module is cheap, because DAG files are parsed over and over. The 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
-from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkContext
+from airflow_parallel_provider.engine.interfaces.sink import Choice, Sink, SinkContext
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
 
@@ -44,10 +45,12 @@ class SinkTable(Sink):
     may run more than once: a retry runs them again for chunks that had not committed.
 
     :param table: name of the table, without its schema.
-    :param conn_id: Airflow connection of any SQL database.
+    :param conn_id: Airflow connection of any SQL database with transactions.
     :param options: the other fields of ``TableSpec``, by their names.
     :raises PlanError: for an invalid argument; names it.
     """
+
+    # One method for each of the sink's contract, and those that make it look like its declaration.
 
     template_fields: ClassVar[tuple[str, ...]] = TableSpec.template_fields
     """What Airflow renders when the sink is in a template field of an operator."""
@@ -102,6 +105,11 @@ class SinkTable(Sink):
         """Where the rows go."""
         return self._spec.describe()
 
+    @property
+    def order_matters(self) -> bool:
+        """Whether it merges without ``newest``: then the later of two rows with one key must be committed later."""
+        return self._spec.order_matters
+
     def bind(self, run: SinkContext) -> None:
         """Remember the run that decides how many rows may be rejected."""
         self._context = run
@@ -141,14 +149,55 @@ class SinkTable(Sink):
         """The state the source had at the first attempt at this load; None as long as no chunk has committed."""
         return self._running().loader.load.source_state
 
+    def check_shards(self) -> None:
+        """Several shards may write one load: the ledger keeps them apart."""
+
+    def check_narrow(self) -> None:
+        """The ledger knows what is in; with ``replace`` it would not stay in.
+
+        :raises PlanError: with ``replace``.
+        """
+        for field in ("write_disposition", "on_rerun"):
+            if getattr(self._spec, field) == "replace":
+                cure = "FilesSource(only_new=True) reads no file again, so its rows would be gone: append or merge"
+                raise PlanError(f"SinkTable.{field}", "replace", cure)
+        if self._spec.load_id_column is not None and self._spec.on_rerun is None:
+            cure = "with load_column= a Clear replaces what it has loaded, but reads no file again: on_rerun='append'"
+            raise PlanError("SinkTable.on_rerun", None, cure)
+
+    def finish_shard(self, chunks: int) -> None:
+        """Store how many chunks the source has."""
+        self._running().loader.load.finish_shard(chunks)
+
+    def chunks_of_source(self) -> int | None:
+        """How many chunks the source has, as its shards have found."""
+        return self._running().loader.load.source_chunks
+
+    def committed_now(self) -> Mapping[str, CommittedChunk]:
+        """The chunks that are committed by now, by any shard; read from the ledger."""
+        return self._running().loader.load.committed()
+
+    def take_over(self, choose: Choice) -> AbstractSet[str]:
+        """Note in the ledger that this shard takes chunks of others."""
+        return self._running().loader.load.take_over(choose)
+
+    def dismiss_shards(self) -> None:
+        """Take the coordinator out of the ledger's row of the load."""
+        self._running().loader.load.dismiss_shards()
+
+    def seconds_of_load(self) -> float | None:
+        """From the beginning of the load to its last commit, by the ledger."""
+        return self._running().loader.load.seconds()
+
     def known_messages(self) -> frozenset[str]:
         """Ids of the queue's messages that have committed."""
         return self._running().loader.load.known_messages()
 
-    def commit(self, chunk: ChunkResult) -> int:
+    def commit(self, chunk: ChunkResult) -> int | None:
         """Commit a chunk and, of a queue, the ids of its messages; return the number of rows."""
         loader = self._running().loader
-        return loader.commit(chunk, in_transaction=loader.load.record_messages(chunk)).rows
+        receipt = loader.commit(chunk, in_transaction=loader.load.record_messages(chunk))
+        return None if receipt.already_committed else receipt.rows
 
     def finish(self) -> None:
         """Mark the load as complete; with ``replace``, swap its rows in."""

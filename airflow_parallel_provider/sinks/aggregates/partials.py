@@ -14,6 +14,7 @@ from airflow_parallel_provider.sinks.aggregates.distinct import digest
 from airflow_parallel_provider.sinks.aggregates.operations import NUMBERS, OPERATION, UnsuitableValue
 from airflow_parallel_provider.values.json_text import JsonNumber
 from airflow_parallel_provider.values.typed_json import dumps, loads
+from airflow_parallel_provider.values.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.rows.block import Block
@@ -113,6 +114,9 @@ class _Columns:
         number = self._block.names.index(name)
         values, present = plain_column(self._block, number)
         values = list(self._block.column(number)) if values is None else values
+        if Unreadable in present:
+            found = next(value for value in values if type(value) is Unreadable)
+            raise UnsuitableValue(f"{found.reason}, read from {found.place}")
         if JsonNumber in present:
             return [value.decimal if type(value) is JsonNumber else value for value in values]
         return values

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+
+from airflow_parallel_provider.foreign.shown import text_of
+from airflow_parallel_provider.foreign.text import LEAST, MOST, clean, distinct
 
 GROUPS_SHOWN = 20
 GROUPS_IN_ALL = 200
@@ -25,17 +29,22 @@ def report_view(aggregates: Mapping[str, Any]) -> dict[str, Any]:
 
 def _view_of(result: Any, most: int) -> Any:
     if isinstance(result, Mapping):
-        parts = {_text(key): _view_of(each, most) for key, each in list(result.items())[:most]}
+        parts: dict[str, Any] = {}
+        for key, each in itertools.islice(result.items(), most):
+            parts[distinct(_text(key), parts)] = _view_of(each, most)
         if len(result) > most:
             parts["(not shown)"] = len(result) - most
         return parts
-    if result is None or isinstance(result, (bool, int)):
+    if result is None or isinstance(result, bool):
         return result
+    if isinstance(result, int):
+        return result if LEAST <= result <= MOST else _text(result)
     if isinstance(result, float):
         return result if math.isfinite(result) else None
     return _text(result)
 
 
 def _text(value: Any) -> str:
-    text = format(value, "f") if isinstance(value, Decimal) and value.is_finite() else str(value)
-    return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < _TEXT:
+        return clean(format(value, "f"), _TEXT)
+    return text_of(value, _TEXT)

@@ -32,12 +32,16 @@ class PendingChunk:
     """Returns the position in the source of each row's item."""
     in_transaction: Callable[[Connection], None] | None = None
     """Called inside the transaction, after the claim."""
+    settle: Callable[[Connection, frozenset[int]], None] | None = None
+    """Called inside the transaction, after the rows, with :meth:`unwritten_positions`."""
     rejected_by_validate: list[RejectedRow] = field(default_factory=list)
     """Rows that ``validate`` has refused."""
     rejected_by_database: list[RejectedRow] = field(default_factory=list)
     """Rows that the table has refused in the last attempt."""
     row_by_row: bool = False
     """The rows were refused as a whole: the next attempt finds the bad ones."""
+    rows_sent: bool = False
+    """The attempt has written the rows, and goes on with the control tables."""
     commit_sent: bool = False
     """An attempt has reached the COMMIT."""
     non_uniform: bool = False
@@ -80,6 +84,11 @@ class PendingChunk:
             return list(enumerate_rows(self.rows))
         return list(zip(self.rows, self._numbers, strict=True))
 
+    def may_have_committed(self, found: ChunkReceipt) -> bool:
+        """Whether the chunk in the ledger may be this one: it was sent, and this attempt's name is on it."""
+        mine = (self.receipt.attempt, self.receipt.labels)
+        return self.commit_sent and (found.attempt, found.labels) == mine
+
     @property
     def rejected(self) -> list[RejectedRow]:
         """All rejected rows."""
@@ -88,6 +97,22 @@ class PendingChunk:
     def item_positions(self) -> Sequence[int]:
         """Position in the source of each row's item; empty if unknown."""
         return () if self.positions is None else self.positions()
+
+    def unwritten_positions(self, rows_written: int) -> frozenset[int]:
+        """Positions of the items of which the table has refused rows and taken none; empty if unknown.
+
+        What ``validate`` refuses is settled by that. The rows of a data frame have no numbers: its item counts only if
+        nothing of the chunk was written.
+        """
+        refused = {row.at for row in self.rejected_by_database}
+        if not refused:
+            return frozenset()
+        settled = {row.at for row in self.rejected_by_validate}
+        positions = [(at, position) for at, position in enumerate(self.item_positions()) if at not in settled]
+        if not rows_written:
+            return frozenset(position for _, position in positions)
+        written = {position for at, position in positions if at not in refused}
+        return frozenset(position for _, position in positions) - written
 
     def prepared(self, block: Block) -> tuple[ChunkReceipt, str | None]:
         """Receipt and aggregate states of the chunk, if these rows are written.

@@ -3,6 +3,7 @@
 ::
 
     BEGIN                      (IMMEDIATE on SQLite)
+      lock the load, look      only where the database does not enforce the ledger's key (ledger/keys.py)
       INSERT ledger row        the claim: waits for any other claim on this chunk, and fails if that one commits
       rows                     one by one where some may be refused (row_isolation.py)
       dead letters, rejected rows
@@ -10,10 +11,11 @@
 
 * The claim fails: roll back and read the ledger. The chunk has committed: that is the answer.
 * Rows that were not looked at turn out to be non-uniform: roll back, look at all of them, try again.
-* Anything else fails: roll back. Transient: try again on a new connection. Terminal: SchemaMismatch.
+* Anything else fails: roll back. Transient: try again on a new connection. The fault of a row: SchemaMismatch, and
+  the row may be looked for. Neither: WriteRefused, which ends the run (blame.py).
 * COMMIT itself fails: whether it happened is unknown. Read the ledger on a new connection: the row exists, or does not
-  exist *yet*. In the second case the claim of the next attempt waits for the old transaction, and then succeeds or
-  fails.
+  exist *yet*. In the second case the claim (or the lock) of the next attempt waits for the old transaction, and then
+  succeeds or fails.
 """
 
 from __future__ import annotations
@@ -21,25 +23,27 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
+from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError, WriteRefused
 from airflow_parallel_provider.rows.block import NonUniformRows
-from airflow_parallel_provider.sinks.commit.recovery import Recovery
+from airflow_parallel_provider.sinks.commit.recovery import Recovery, require_same_chunk
 from airflow_parallel_provider.sinks.commit.row_isolation import RowIsolation
 from airflow_parallel_provider.sinks.ledger.entry_table import ChunkKey
+from airflow_parallel_provider.sinks.ledger.load_lock import require_coordinator
 from airflow_parallel_provider.sinks.ledger.loads import OPEN
+from airflow_parallel_provider.sinks.ledger.mapped_tasks import TYPES_HINT
 from airflow_parallel_provider.sql.disk_full import DISK_FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy.engine import Connection
 
     from airflow_parallel_provider.rows.reject import RejectedRow
+    from airflow_parallel_provider.rows.rejection_limit import RejectionLimit
     from airflow_parallel_provider.sinks.commit.chunk import PendingChunk
-    from airflow_parallel_provider.sinks.commit.rejection_limit import RejectionLimit
     from airflow_parallel_provider.sinks.commit.row_writer import RowWriter
     from airflow_parallel_provider.sinks.commit.target_table import TargetTable
     from airflow_parallel_provider.sinks.ledger.chunks import ChunkReceipt
@@ -59,6 +63,14 @@ class _LoadClosed(LoadMismatch):
     """Another attempt at the load has swapped it in meanwhile."""
 
 
+class _InAlready(Exception):  # not an error: the look has found what the claim would have been refused for
+    """The chunk has committed."""
+
+    def __init__(self, receipt: ChunkReceipt) -> None:
+        super().__init__(receipt.chunk_id)
+        self.receipt = receipt
+
+
 @dataclass(slots=True)
 class ChunkCommitter:
     """Commits the chunks of one load."""
@@ -75,10 +87,20 @@ class ChunkCommitter:
     reached: Callable[[str], None]
     """Called at the named points of a commit."""
     rejection_limit: RejectionLimit
+    terms: Mapping[str, Any]
+    """What every attempt at the load must agree on."""
+    mapped: bool = False
+    """Whether the task is a mapped one, whose other task instances may write to the table meanwhile."""
+    agreed: bool = False
+    """Whether the load can no longer begin anew on other terms: it has a chunk."""
+    counted: bool = True
+    """Whether the row of the load says how many chunks have committed. A staging table is counted at its swap."""
     fenced: bool = False
     """Whether a later generation may have removed this load: each chunk then checks that its load still exists."""
     swapped: bool = False
     """Whether the load has been swapped in: no chunk can be added."""
+    coordinator: str | None = None
+    """See ``LoadSpec.coordinator``."""
     _recovery: Recovery = field(init=False)
     _claimed: bool = False
 
@@ -96,12 +118,20 @@ class ChunkCommitter:
         :raises LoadMismatch: if another chunk has committed under the same id.
         :raises SinkError: if the database kept failing.
         """
+        try:
+            return self._commit_within_limit(chunk)
+        except SchemaMismatch as error:
+            if not self.mapped or self.target.is_declared:
+                raise
+            raise SchemaMismatch(f"{error}. {TYPES_HINT}") from error
+
+    def _commit_within_limit(self, chunk: PendingChunk) -> ChunkReceipt:
         if self.swapped:
             return self._committed_before(chunk)
         if chunk.rejected_by_validate and not self.rejection_limit.allows(len(chunk.rejected_by_validate)):
             found = self._recovery.find(chunk.receipt)
             if found is not None:
-                return found
+                return replace(found, already_committed=True)
             self.rejection_limit.enforce(chunk.rejected_by_validate, chunk.name)
         receipt = self._commit(chunk)
         if chunk.commit_sent and chunk.rejected:
@@ -118,6 +148,10 @@ class ChunkCommitter:
                 self.database.invalidate()
                 self.swapped = True
                 return self._committed_before(chunk)
+            except _InAlready as known:
+                self.database.rollback()
+                require_same_chunk(known.receipt, chunk.receipt, self.load_key)
+                return replace(known.receipt, already_committed=not chunk.may_have_committed(known.receipt))
             except NonUniformRows:
                 self.database.invalidate()
                 chunk.mark_non_uniform()
@@ -125,13 +159,13 @@ class ChunkCommitter:
             except Exception as error:  # noqa: BLE001  # the drivers have no common base class
                 try:
                     found, reason = self._recovery.after(error, chunk, claimed=self._claimed)
-                except SchemaMismatch:
-                    if not self._may_isolate(chunk):
+                except SchemaMismatch as refused:
+                    if isinstance(refused, WriteRefused) or not self._may_isolate(chunk):
                         raise
                     chunk.row_by_row = True
                     continue
             if found is not None:
-                return found
+                return replace(found, already_committed=not chunk.may_have_committed(found))
             log.warning("%s: %s; trying again", chunk.name, reason)
             if time.monotonic() + pause > deadline or self.stopped.wait(pause):
                 cure = _FREE_SPACE if reason.startswith(DISK_FULL) else _WAIT_FOR_IT
@@ -145,7 +179,7 @@ class ChunkCommitter:
         """The receipt of a chunk of a load that is closed: the attempt that swapped it in may have had this chunk."""
         with self.database.session():
             found = self._recovery.find(chunk.receipt)
-        return found or self._refuse_late()
+        return replace(found, already_committed=True) if found is not None else self._refuse_late()
 
     def _may_isolate(self, chunk: PendingChunk) -> bool:
         """Whether the refused rows can be looked for, and whether any may be rejected."""
@@ -157,7 +191,7 @@ class ChunkCommitter:
             return self.target.reflect(connection) is not None
 
     def _attempt(self, chunk: PendingChunk) -> ChunkReceipt:
-        self._claimed = False
+        self._claimed = chunk.rows_sent = False
         chunk.rejected_by_database = []
         if self.stopped.is_set():
             raise SinkError(f"{chunk.name} was not begun: the run was asked to stop")
@@ -170,12 +204,14 @@ class ChunkCommitter:
             self._require_load(connection)  # else a table would be created for a load that is closed
             connection.rollback()
         shape = self.target.create_or_alter(connection, block, chunk.name)
+        if shape is not None:
+            self.target.require_columns(shape, block.names)
         rows = self.writer.fit(block, shape, chunk.name) if shape is not None and block.rows else None
         receipt, partials = chunk.prepared(block)
         self._claim(connection, chunk, receipt, partials, self.writer.claim_statement(shape, block))
         if rows is not None and shape is not None:
-            self.writer.write(connection, shape, block.names, rows)
-        self._finish(connection, chunk)
+            self.writer.write(connection, shape, block.names, rows, chunk.name)
+        self._finish(connection, chunk, receipt.rows)
         return receipt
 
     def _attempt_row_by_row(self, chunk: PendingChunk) -> ChunkReceipt:
@@ -189,16 +225,20 @@ class ChunkCommitter:
         shape = self.target.reflect(connection)
         assert shape is not None, "checked by _attempt"
 
+        rows = chunk.numbered()
+        names = self.writer.names([row for row, _ in rows])
+        self.target.require_columns(shape, names)
+
         def claim_again() -> None:
             connection.rollback()
             self._claim(connection, chunk, chunk.receipt, None)
 
         self._claim(connection, chunk, chunk.receipt, None)
-        isolation = RowIsolation(connection, self.database, self.writer, shape, claim_again)
-        written = isolation.write(chunk.numbered(), refuse)
+        isolation = RowIsolation(connection, self.database, self.writer, shape, chunk.name, claim_again)
+        written = isolation.write(rows, names, refuse)
         receipt, partials = chunk.prepared(self.writer.block([row for row, _ in written]))
         self.control_tables.ledger.update(connection, self.load, receipt, partials)
-        self._finish(connection, chunk)
+        self._finish(connection, chunk, receipt.rows)
         return receipt
 
     def _claim(
@@ -213,34 +253,67 @@ class ChunkCommitter:
         if chunk.row_by_row or chunk.rejected_by_validate:
             self.control_tables.ensure_rejected(self.database)
         self.database.backend.session.begin(connection)
-        if self.fenced:
-            self._require_load(connection)
+        if self._checks_late:
+            self._check_terms(connection, lock=False)
+        else:
+            self._check_load(connection)
+        if not self.control_tables.keys_hold:
+            found = self.control_tables.ledger.find(connection, self.load, receipt.chunk_id)
+            if found is not None:
+                raise _InAlready(found)
         self.control_tables.ledger.claim(connection, self.load, receipt, partials, execute)
         self._claimed = True
         self.reached("after_claim")
         if chunk.in_transaction is not None:
             chunk.in_transaction(connection)
 
-    def _finish(self, connection: Connection, chunk: PendingChunk) -> None:
+    def _finish(self, connection: Connection, chunk: PendingChunk, rows_written: int) -> None:
         self.reached("after_rows")
+        chunk.rows_sent = True
+        if chunk.settle is not None:
+            chunk.settle(connection, chunk.unwritten_positions(rows_written))
         key, rejected = ChunkKey(self.load, self.load_key, chunk.receipt.chunk_id), chunk.rejected
         if self.control_tables.dead_letters is not None:
             self.control_tables.dead_letters.insert(connection, key, chunk.dead_letters)
         if self.control_tables.rejected is not None and rejected:
             self.control_tables.rejected.insert(connection, key, rejected, chunk.item_positions())
+        if self.counted:
+            # Last, because attempts at the load wait for each other here. Before, a lock that they share would not do:
+            # each would wait for the other to give it up.
+            self.control_tables.ledger.count(connection, self.load, 1)
+        if self._checks_late:
+            self._check_load(connection)
         self.reached("before_commit")
-        chunk.commit_sent = True
+        chunk.commit_sent, chunk.rows_sent = True, False  # a constraint may be checked only now
         self.database.backend.session.commit(connection)
+        self.agreed = True
         self.reached("after_commit")
 
+    @property
+    def _checks_late(self) -> bool:
+        """Whether the load is locked at the end, where its row is written anyway, and not before the claim."""
+        return self.counted and self.control_tables.keys_hold
+
+    def _check_load(self, connection: Connection) -> None:
+        """Check that the load is still the one that this attempt has begun, and lock it."""
+        if self.fenced or not self.control_tables.keys_hold:
+            self._require_load(connection)
+        self._check_terms(connection, lock=True)
+
+    def _check_terms(self, connection: Connection, *, lock: bool) -> None:
+        if not self.agreed:
+            self.control_tables.loads.require_terms(connection, self.load, self.load_key, self.terms, lock=lock)
+
     def _require_load(self, connection: Connection) -> None:
-        state = self.control_tables.loads.lock(connection, self.load)
+        loads = self.control_tables.loads
+        require_coordinator(loads, connection, self.load, self.load_key, self.coordinator)
+        state = loads.lock(connection, self.load, exclusive=self.counted)
         if state is None:
             raise LoadMismatch(
                 f"load {self.load_key!r} is no longer in the ledger: a later generation has begun and replaced it, or "
                 "it was discarded. Nothing of this attempt is kept"
             )
-        if state != OPEN:
+        if state != OPEN and self.fenced:
             self._refuse_late()
 
     def _refuse_late(self) -> NoReturn:

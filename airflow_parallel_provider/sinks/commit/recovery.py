@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
 from airflow_parallel_provider.rows.diagnose import diagnose
+from airflow_parallel_provider.sinks.commit.blame import is_fault_of_rows, no_fault_of_rows
 from airflow_parallel_provider.sinks.ledger.loads import OPEN
 from airflow_parallel_provider.sql.disk_full import describe_error, is_transient
 from airflow_parallel_provider.sql.errors import Unreachable
@@ -51,7 +52,8 @@ class Recovery:
         """The receipt of the chunk if it has committed, and why the attempt failed.
 
         :param claimed: whether the attempt had claimed the chunk.
-        :raises SchemaMismatch: if the database refuses the rows.
+        :raises SchemaMismatch: if the database refuses the rows: those that it refuses can be looked for.
+        :raises WriteRefused: if it would refuse any row.
         :raises SinkError: if a retry cannot help.
         """
         self.database.invalidate()
@@ -61,14 +63,17 @@ class Recovery:
         if isinstance(error, SinkError) or not self.database.is_driver_error(error):
             raise error
         reason = describe_error(error, self.database.backend)
+        self.database.backend.session.learn(error)
         if self.stopped.is_set():
             raise SinkError(f"{chunk.name} was aborted: the run was asked to stop") from None
         try:
             found = self.find(chunk.receipt)
             # If a claim fails and the ledger does not have the chunk, then its other claim has been rolled back since.
-            refused = found is None and claimed and not is_transient(error, self.database.backend)
-            if refused and not self._was_dropped_as_stale(error):
-                raise SchemaMismatch(self._refusal(chunk, reason)) from None  # the error may hold values
+            final = found is None and not is_transient(error, self.database.backend)
+            if final and claimed and not self._was_dropped_as_stale(error):
+                raise self._refusal(error, chunk, reason) from None  # the error may hold values
+            if final and not claimed and self.database.backend.errors.refusal(error) is not None:
+                raise no_fault_of_rows(error, self.database.backend, self.target.display_name, chunk.name)
         except Unreachable as unreachable:
             return None, str(unreachable)
         except Exception as second:
@@ -95,16 +100,21 @@ class Recovery:
         connection.rollback()
         return not committed or state != OPEN
 
-    def _refusal(self, chunk: PendingChunk, reason: str) -> str:
+    def _refusal(self, error: Exception, chunk: PendingChunk, reason: str) -> SinkError:
         """Why the database has refused the rows, as exactly as can be found out; without their values."""
         block, backend = chunk.block(self.writer), self.database.backend
         shape = self.target.reflect(self.database.connection())
+        table = self.target.display_name
         self.target.invalidate_shape()
         if shape is None:
-            return missing_table_message(self.target.display_name)
-        return diagnose(block, shape, chunk.name, takes_nul=backend.takes_nul) or (
-            f"table {self.target.display_name!r}: the database refused the rows of {chunk.name} ({reason}). Compare "
-            "them with the table's types, keys and constraints; if it is a view, name the table behind it"
+            return LoadMismatch(missing_table_message(table))
+        if chunk.rows_sent or not is_fault_of_rows(error, backend, shape, block.names):
+            self.target.require_columns(shape, block.names)
+            return no_fault_of_rows(error, backend, table, chunk.name)
+        return SchemaMismatch(
+            diagnose(block, shape, chunk.name, takes_nul=backend.takes_nul)
+            or f"table {table!r}: the database refused the rows of {chunk.name} ({reason}). Compare them with the "
+            "table's types, keys and constraints"
         )
 
 

@@ -14,12 +14,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.errors import SchemaMismatch, WriteRefused
 from airflow_parallel_provider.rows.block import Block, NumberedRow
 from airflow_parallel_provider.rows.diagnose import diagnose
-from airflow_parallel_provider.rows.reject import RejectedRow
-from airflow_parallel_provider.sql.disk_full import is_transient
-from airflow_parallel_provider.sql.missing_table import is_missing_table
+from airflow_parallel_provider.rows.fit import WrongColumns
+from airflow_parallel_provider.rows.reject import RejectedRow, cause_of
+from airflow_parallel_provider.sinks.commit.blame import is_fault_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,18 +48,26 @@ class RowIsolation:
     database: Database
     writer: RowWriter
     shape: TableShape
+    where: str
+    """Which chunk, for errors."""
     claim_again: Callable[[], None]
     """Rolls the transaction back, begins another one and claims the chunk in it."""
     _written: list[Part] = field(default_factory=list)
     """What has been written, if it may have to be written again."""
+    _misfits: list[str] = field(default_factory=list)
+    """Why single rows were refused for the columns that they have."""
 
-    def write(self, rows: Sequence[NumberedRow], refuse: Callable[[RejectedRow], None]) -> list[NumberedRow]:
+    def write(
+        self, rows: Sequence[NumberedRow], columns: tuple[str, ...], refuse: Callable[[RejectedRow], None]
+    ) -> list[NumberedRow]:
         """Write the rows; return those that the table has accepted.
 
+        :param columns: of all rows together: a row that lacks one gets NULL there, whatever part it is in.
         :param refuse: called with each of the others; may raise if they are too many.
+        :raises SchemaMismatch: if no row has the table's columns: then the table, or the whole chunk, is another one.
         """
         written: list[NumberedRow] = []
-        names = self._names(rows)
+        names = tuple(name for name in columns if name in self.shape.by_name)
         parts = [list(rows)]
         while parts:
             part = parts.pop()
@@ -71,16 +79,10 @@ class RowIsolation:
                 parts += [part[middle:], part[:middle]]  # the first half is next
             else:
                 row, at = part[0]
-                refuse(RejectedRow(row, at, "table", reason, reason))
+                refuse(RejectedRow(row, at, "table", reason, cause_of(reason)))
+        if len(rows) > 1 and len(self._misfits) == len(rows):
+            raise SchemaMismatch(f"all {len(rows)} rows of {self.where}: {self._misfits[0]}")
         return written
-
-    def _names(self, rows: Sequence[NumberedRow]) -> tuple[str, ...]:
-        """Columns of the whole chunk: a row that lacks one gets NULL there, whatever part it is in."""
-        try:
-            names = self.writer.block([row for row, _ in rows]).names
-        except SchemaMismatch:  # a row has no columns; the others are written with their own
-            return ()
-        return tuple(name for name in names if name in self.shape.by_name)
 
     def _refusal_of(self, part: Sequence[NumberedRow], names: tuple[str, ...]) -> str | None:
         """Write a part; return why it was refused, or None."""
@@ -92,11 +94,13 @@ class RowIsolation:
             rows = self.writer.fit(block, self.shape, _HERE)
             if not self.database.backend.savepoints:
                 rows = list(rows)
-            self.writer.write(self.connection, self.shape, block.names, rows)
+            self.writer.write(self.connection, self.shape, block.names, rows, self.where)
         except Exception as error:
-            if not self._is_refusal(error):
+            if not self._is_refusal(error, names if block is None else block.names):
                 raise
             reason = self._reason(error, block if len(part) == 1 else None)
+            if len(part) == 1 and isinstance(error, WrongColumns):
+                self._misfits.append(reason)
             self._roll_back()
             return reason
         self._keep(block.names, rows)
@@ -120,14 +124,14 @@ class RowIsolation:
             return
         self.claim_again()
         for names, rows in self._written:
-            self.writer.write(self.connection, self.shape, names, rows)
+            self.writer.write(self.connection, self.shape, names, rows, self.where)
 
-    def _is_refusal(self, error: Exception) -> bool:
-        """After anything else (a lock, a lost connection, a dropped table) the whole chunk is tried again."""
+    def _is_refusal(self, error: Exception, names: tuple[str, ...]) -> bool:
+        """Whether a row is to blame. After anything else (a lock, a missing right) the whole chunk fails."""
         if isinstance(error, SchemaMismatch):
-            return True
-        retryable = is_transient(error, self.database.backend) or is_missing_table(error)
-        return self.database.is_driver_error(error) and not retryable
+            return not isinstance(error, WriteRefused)
+        known = self.database.is_driver_error(error)
+        return known and is_fault_of_rows(error, self.database.backend, self.shape, names)
 
     def _reason(self, error: Exception, block: Block | None) -> str:
         backend = self.database.backend

@@ -8,7 +8,8 @@ from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows, takes_without_loss
 from airflow_parallel_provider.rows.block import Block, to_block, unchecked_block
 from airflow_parallel_provider.rows.fit import RowSlices, check_columns, fit_block
-from airflow_parallel_provider.sinks.commit.target_checks import missing_key
+from airflow_parallel_provider.sinks.commit.blame import rows_dropped
+from airflow_parallel_provider.sinks.commit.target_checks import missing_key, require_key
 from airflow_parallel_provider.values.annotations import dumps_as_annotated
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ class RowWriter:
             return Block((*block.names, load_column), rows_with_id, (*block.sources, source))
         return Block((*block.names, load_column), [(*row, self._load) for row in block.rows], block.sources)
 
+    def names(self, rows: Sequence[Any]) -> tuple[str, ...]:
+        """Columns of rows of which some may be bad; empty where one of them has no columns at all."""
+        try:
+            return self.block(rows).names
+        except SchemaMismatch:
+            return ()
+
     def _may_be_unchecked(self) -> bool:
         return (
             self._backend.rows_ahead is not None
@@ -81,6 +89,14 @@ class RowWriter:
         for name in self._spec.key:
             if name not in block.names and not shape.by_name[name].has_default:
                 raise missing_key(name, shape.display_name, where)
+            if name in block.names and not block.unchecked:
+                require_key(block, shape, name, where)
+        newest = self._spec.newest
+        if newest is not None and block.rows and newest not in block.names:
+            raise SchemaMismatch(
+                f"table {shape.display_name!r}: the rows have no column {newest!r}, which newest names ({where}): "
+                "return it from the last stage"
+            )
         if self._goes_as_arrow(block, shape):
             check_columns(block, shape, where)
             return block.rows
@@ -97,8 +113,10 @@ class RowWriter:
             return False
         columns = [shape.by_name.get(name) for name in block.names]
         return all(
-            column is not None and column.kind in self._backend.arrow_kinds and takes_without_loss(column, field.type)
-            for column, field in zip(columns, rows.table.schema, strict=True)
+            column is not None
+            and column.kind in self._backend.arrow_kinds
+            and takes_without_loss(column, field.type, rows.table.column(at))
+            for at, (column, field) in enumerate(zip(columns, rows.table.schema, strict=True))
         )
 
     def claim_statement(
@@ -112,9 +130,16 @@ class RowWriter:
 
         return execute
 
-    def write(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> None:
-        """Write rows that fit, in the transaction that is open."""
+    def write(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, where: str) -> None:
+        """Write rows that fit, in the transaction that is open.
+
+        :param where: which chunk, for errors.
+        :raises WriteRefused: if the database has dropped some of them without an error.
+        """
         if self._spec.write_disposition == "merge":
-            self._backend.dml.merge(connection, shape, names, rows, self._spec.key)
+            lost = self._backend.dml.merge(connection, shape, names, rows, self._spec.key, newest=self._spec.newest)
         else:
-            self._backend.dml.insert(connection, shape, names, rows)
+            lost = self._backend.dml.insert(connection, shape, names, rows)
+        if lost > 0:  # fewer than none: a key that the table holds twice by its collation has two rows updated
+            triggers = self._backend.catalog.triggers(connection, shape)
+            raise rows_dropped(shape.display_name, where, lost, len(rows), triggers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
@@ -35,11 +36,18 @@ class TargetTable:
         self.name = staging or spec.table
         self._shape: TableShape | None = None
         self._existed = False
+        self._seen: set[str] = set()
+        """Columns that the table has had during the load."""
 
     @property
     def is_staging(self) -> bool:
         """Whether this is a staging table, which is swapped in when the load is complete."""
         return self.name != self._spec.table
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether the author has declared the columns."""
+        return self._spec.declared_columns is not None
 
     @property
     def display_name(self) -> str:
@@ -64,7 +72,21 @@ class TargetTable:
         if self._shape is None:
             self._shape = self._reflect(connection, self.name)
             self._existed |= self._shape is not None
+            self._seen.update(() if self._shape is None else self._shape.by_name)
         return self._shape
+
+    def require_columns(self, shape: TableShape, names: Sequence[str]) -> None:
+        """Check that no column of the rows has been dropped during the load: rows without it may not be blamed.
+
+        :param names: of the columns that the rows have.
+        :raises LoadMismatch: if one has.
+        """
+        dropped = [name for name in names if name in self._seen and name not in shape.by_name]
+        if dropped:
+            raise LoadMismatch(
+                f"table {self.display_name!r} no longer has column {', '.join(map(repr, dropped[:5]))}, which the rows "
+                "have: it was dropped during the load. Add it again, or drop it in a stage and use another load_key"
+            )
 
     def _reflect(self, connection: Connection, name: str) -> TableShape | None:
         schema = self._spec.schema
@@ -74,7 +96,14 @@ class TargetTable:
             self._backend.catalog.check_transactional(connection, name, schema)
             connection.rollback()
             check_shape(shape, self._spec)
+            shape = self._with_declared(shape)
         return shape
+
+    def _with_declared(self, shape: TableShape) -> TableShape:
+        declared = {column.name for column in self._spec.declared_columns or () if column.kind is not None}
+        if not declared:
+            return shape
+        return replace(shape, columns=tuple(replace(each, declared=each.name in declared) for each in shape.columns))
 
     def create_or_alter(self, connection: Connection, block: Block, where: str) -> TableShape | None:
         """The table, created from the declaration and these rows if it does not exist.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.foreign.text import clean
 from airflow_parallel_provider.sinks.ledger.definitions import now
 from airflow_parallel_provider.values import typed_json
 
@@ -55,5 +56,6 @@ class DeadLetterFileStore:
 def dead_letter_fields(dead_letter: DeadLetter, item_length: int) -> dict[str, Any]:
     """A dead letter as plain JSON, with its item as typed JSON of limited length."""
     item, complete = typed_json.dumps(dead_letter.item, item_length)
-    fields = {name: getattr(dead_letter, name) for name in ("position", "stage", "cause", "attempts", "traceback")}
+    texts = {name: clean(getattr(dead_letter, name)) for name in ("stage", "cause", "traceback")}
+    fields = {"position": dead_letter.position, **texts, "attempts": dead_letter.attempts}
     return {**fields, "item": json.loads(item), "item_complete": complete}

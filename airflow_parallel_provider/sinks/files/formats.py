@@ -15,9 +15,14 @@ from uuid import UUID
 
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.block import Block, to_block
+from airflow_parallel_provider.rows.fit import WrongColumns
 from airflow_parallel_provider.sinks.files import parquet_values
+from airflow_parallel_provider.sinks.files.arrow_tables import are_arrow, joined
+from airflow_parallel_provider.sinks.files.exact_casts import NotExact
 from airflow_parallel_provider.values import json_text
+from airflow_parallel_provider.values.intervals import DayTime
 from airflow_parallel_provider.values.plain import plain
+from airflow_parallel_provider.values.unreadable import Unreadable
 
 SUFFIX = {"jsonl": "jsonl", "csv": "csv", "parquet": "parquet"}
 
@@ -58,10 +63,14 @@ class Encoder:
         :param where: which chunk, for errors.
         :raises SchemaMismatch: if the rows have other columns or types than the parts before them.
         """
-        if self._format == "parquet" and rows and all(_is_arrow(row) for row in rows):
-            table = _joined(rows)
+        if self._format == "parquet" and are_arrow(rows):
+            table = joined(rows, where)
+            if not table.num_rows:
+                return b"", 0
             return self._parquet(table.select(self._require_columns(table.column_names, where)), where)
         block = to_block(rows, self._declared)
+        if not block.rows:  # an empty frame says nothing about the columns
+            return b"", 0
         if self._format == "jsonl":
             return _encoded(_json_lines, block, where, _json), len(block.rows)
         block = self._arranged(block, where)
@@ -86,10 +95,12 @@ class Encoder:
         :raises SchemaMismatch: if the chunk has others, too.
         """
         if self._columns is None:
+            if not names:
+                raise WrongColumns(f"{where}: the rows have no columns at all: return dicts with keys")
             self._columns = tuple(names)
         extra = [name for name in names if name not in self._columns]
         if extra:
-            raise SchemaMismatch(
+            raise WrongColumns(
                 f"{where}: column {extra[0]!r} is not in the first part ({', '.join(self._columns)}): name "
                 "all columns in SinkFiles(columns=[...]), or return the same keys from the last stage"
             )
@@ -100,7 +111,7 @@ class Encoder:
         found = self._own_columns(names, where)
         missing = [name for name in self._columns or () if name not in found]
         if missing:
-            raise SchemaMismatch(f"{where}: its Arrow table has no column {missing[0]!r}: return one with all columns")
+            raise WrongColumns(f"{where}: its Arrow table has no column {missing[0]!r}: return one with all columns")
         return found
 
     def _arrow(self, block: Block, where: str) -> Any:
@@ -121,24 +132,13 @@ class Encoder:
             self._schema = table.schema
         elif table.schema != self._schema:
             try:
-                table = parquet_values.as_before(table.select(self._schema.names), self._schema)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError):
+                table = parquet_values.as_before(table, self._schema)
+            except (pa.ArrowException, NotExact):
                 before, now = str(self._schema).replace("\n", ", "), str(table.schema).replace("\n", ", ")
                 raise SchemaMismatch(f"{where}: the earlier parts have {before}; this one has {now}") from None
         buffer = io.BytesIO()
         pq.write_table(table, buffer)
         return buffer.getvalue(), table.num_rows
-
-
-def _is_arrow(row: Any) -> bool:
-    return type(row).__module__.partition(".")[0] == "pyarrow" and hasattr(row, "num_rows")
-
-
-def _joined(rows: Sequence[Any]) -> Any:
-    import pyarrow as pa
-
-    tables = [row if isinstance(row, pa.Table) else pa.Table.from_batches([row]) for row in rows]
-    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
 def _encoded(make: Callable[[Block], bytes], block: Block, where: str, one: Callable[[Any], object]) -> bytes:
@@ -163,7 +163,7 @@ def _encoded(make: Callable[[Block], bytes], block: Block, where: str, one: Call
 
 
 def _json(value: Any) -> str:
-    return json_text.dumps(value, _encode_finite)
+    return json_text.dumps(value, _encode_finite, plain)
 
 
 def _encode_finite(value: Any) -> str:
@@ -213,6 +213,7 @@ _TEXTS: dict[type, Callable[[Any], Any]] = {
     date: date.isoformat,
     time: time.isoformat,
     timedelta: timedelta.total_seconds,
+    DayTime: timedelta.total_seconds,
     Decimal: str,
     UUID: str,
     bytes: lambda value: base64.b64encode(value).decode(),
@@ -227,6 +228,8 @@ def _as_json(value: Any) -> Any:
         return _TEXTS[type(reduced)](reduced)
     if reduced is not value:
         return reduced
+    if type(value) is Unreadable:
+        raise SchemaMismatch(parquet_values.reason_of(value))
     raise SchemaMismatch(f"a value of type {type(value).__qualname__} cannot be written to a file: make it a text")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,9 +26,10 @@ class FileStore:
     """For people."""
 
     @classmethod
-    def of(cls, path: str, conn_id: str | None) -> FileStore:
+    def of(cls, path: str, conn_id: str | None, *, field: str = "SinkFiles.path") -> FileStore:
         """The folder behind an Airflow path. Main thread only: it may ask Airflow for the connection.
 
+        :param field: the argument that names it, for error texts.
         :raises PlanError: if the storage cannot be opened.
         """
         from airflow.sdk import ObjectStoragePath
@@ -37,7 +39,7 @@ class FileStore:
             return cls(place.fs, place.path.rstrip("/"), path)
         except Exception as error:
             cure = f"the storage cannot be opened ({type(error).__name__}: {error})"
-            raise PlanError("SinkFiles.path", path, cure) from error
+            raise PlanError(field, path, cure) from error
 
     @property
     def is_local(self) -> bool:
@@ -90,6 +92,40 @@ class FileStore:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def create(self, name: str, data: bytes) -> bytes:
+        """Write a file if there is none; return what is in it now.
+
+        Where the storage can (locally, on S3), of several writers at once one wins, and all of them learn what it has
+        written. Elsewhere the last one may win.
+        """
+        target = f"{self.folder}/{name}"
+        try:
+            if self.is_local:
+                self._link(name, data)
+            else:
+                self.system.pipe_file(target, data, mode="create")
+        except (TypeError, ValueError, NotImplementedError):  # it knows no such mode
+            if self.read(name) is None:
+                self.system.pipe_file(target, data)
+        except Exception:  # each storage has an error of its own for a file that exists
+            if self.read(name) is None:
+                raise
+        found = self.read(name)
+        return data if found is None else found
+
+    def _link(self, name: str, data: bytes) -> None:
+        temporary = Path(self.folder, f".{name}.{uuid4().hex[:8]}.tmp")
+        try:
+            temporary.write_bytes(data)
+            os.link(temporary, Path(self.folder, name))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def modified(self, name: str) -> datetime:
+        """When a file was written, with its time zone."""
+        found: datetime = self.system.modified(f"{self.folder}/{name}")
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete files, in this order; those that do not exist are skipped."""

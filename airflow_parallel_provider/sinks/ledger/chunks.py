@@ -1,7 +1,8 @@
 """The ledger: which chunks of which load have committed, kept in the sink's own database.
 
 Two tables. ``<ledger>__loads`` has a row per load with the spec its chunks depend on; ``<ledger>`` has a row per chunk,
-written in the same transaction as the chunk's rows. Its primary key is what makes a second attempt at a chunk fail.
+written in the same transaction as the chunk's rows. Its primary key is what makes a second attempt at a chunk fail;
+where the database does not enforce it, see :mod:`~airflow_parallel_provider.sinks.ledger.keys`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,7 +22,9 @@ from airflow_parallel_provider.sinks.ledger.definitions import (
     defined_once,
     key_column,
     long_text,
+    now,
 )
+from airflow_parallel_provider.sinks.ledger.keys import probe_keys
 from airflow_parallel_provider.sinks.ledger.loads import load_row
 
 if TYPE_CHECKING:
@@ -40,6 +44,8 @@ class ChunkReceipt(CommittedChunk):
     committed_at: datetime | None = None
     """UTC, by the clock of the process that has committed it."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    already_committed: bool = False
+    """Whether it had committed before the call that returned this; not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,34 +78,33 @@ class ChunkLedger:
         self.chunks = _chunks(name, schema, options)
         self.loads = _loads(loads_name(name), schema, options)
 
-    def prove_transactional(self, connection: Connection, begin: Callable[[Connection], None]) -> None:
-        """Write a row, roll back, and check that the row no longer exists.
+    def prove_transactional(
+        self,
+        connection: Connection,
+        begin: Callable[[Connection], None],
+        is_transient: Callable[[BaseException], bool],
+    ) -> bool:
+        """Check that a rollback rolls back; return whether the keys of both tables are enforced.
 
-        :param begin: begins a writing transaction.
-        :raises UnsafeTable: if it still exists: rows and ledger could then become inconsistent.
+        See :func:`~airflow_parallel_provider.sinks.ledger.keys.probe_keys`.
         """
-        import sqlalchemy as sa
-
         probe = f"probe-{uuid4().hex[:26]}"
-        begin(connection)
-        connection.execute(self.loads.insert(), [load_row(probe, LoadSpec("probe", 0, ""), "", {})])
-        connection.rollback()
-        mine = self.loads.c.load_id == probe
-        with connection.begin():
-            left = connection.execute(sa.select(sa.func.count()).select_from(self.loads).where(mine)).scalar()
-            if left:
-                connection.execute(self.loads.delete().where(mine))
-        if left:
-            raise UnsafeTable(
-                f"ledger table {str(self.loads.name)!r}: a rolled-back row still exists, so each statement commits "
-                "by itself; use a transactional table engine (InnoDB) and a connection without autocommit"
-            )
+        load = load_row(probe, LoadSpec("probe", 0, ""), "", {})
+        chunk = _chunk_row(probe, ChunkReceipt("probe", 0, 0, 0, committed_at=now()), None)
+        return probe_keys(connection, begin, [(self.loads, load), (self.chunks, chunk)], is_transient)
 
     def committed(self, connection: Connection, load: str) -> dict[str, ChunkReceipt]:
         """All committed chunks of a load."""
         found = connection.execute(self.chunks.select().where(self.chunks.c.load_id == load))
-        receipts = [_receipt(row) for row in found.fetchall()]
-        return {receipt.chunk_id: receipt for receipt in sorted(receipts, key=lambda receipt: receipt.chunk_id)}
+        receipts: dict[str, ChunkReceipt] = {}
+        for receipt in sorted((_receipt(row) for row in found.fetchall()), key=lambda receipt: receipt.chunk_id):
+            if receipts.setdefault(receipt.chunk_id, receipt) is not receipt:
+                raise UnsafeTable(
+                    f"ledger table {self.name!r} has chunk {receipt.chunk_id} of a load twice, so its rows may be in "
+                    "the table twice: the ledger's key was not enforced when they were written. Remove the rows of "
+                    "one of them with its ledger row, or discard the load with its rows, and run the task again"
+                )
+        return receipts
 
     def find(self, connection: Connection, load: str, chunk_id: str) -> ChunkReceipt | None:
         """One chunk; None if it has not committed."""
@@ -121,24 +126,26 @@ class ChunkLedger:
 
         :param execute: runs an INSERT with a row, if it is combined with something else.
         """
-        row = {
-            "load_id": load,
-            "chunk_id": receipt.chunk_id,
-            "first_position": receipt.first_position,
-            "items": receipt.items,
-            "items_filtered": receipt.items_filtered,
-            "rows_committed": receipt.rows,
-            "rows_rejected": receipt.rows_rejected,
-            "dead_letters": receipt.dead_letters,
-            "attempt": receipt.attempt,
-            "labels": json.dumps(dict(receipt.labels), sort_keys=True),
-            "aggregates": aggregates,
-            "committed_at": receipt.committed_at,
-        }
+        row = _chunk_row(load, receipt, aggregates)
         if execute is None:
             connection.execute(self.chunks.insert(), [row])
         else:
             execute(connection, self.chunks.insert(), row)
+
+    def count(self, connection: Connection, load: str, chunks: int) -> None:
+        """Let the row of a load count chunks that commit with this transaction; a negative number, if they are removed.
+
+        So ledger rows that were deleted by hand are missed.
+        """
+        connection.execute(_counting(self.loads), {"of_load": load, "more": chunks})
+
+    def counted(self, connection: Connection, load: str) -> int:
+        """How many chunks of a load have committed, whatever the ledger has of them now."""
+        import sqlalchemy as sa
+
+        loads = self.loads.c
+        found = connection.execute(sa.select(loads.chunks_committed).where(loads.load_id == load))
+        return min((int(row.chunks_committed or 0) for row in found.fetchall()), default=0)
 
     def update(self, connection: Connection, load: str, receipt: ChunkReceipt, aggregates: str | None) -> None:
         """Correct a claim in its own transaction, when it is known which rows the database accepts."""
@@ -166,6 +173,33 @@ class ChunkLedger:
         return int(connection.execute(self.chunks.delete().where(self.chunks.c.load_id == load)).rowcount)
 
 
+@lru_cache(maxsize=32)
+def _counting(loads: Any) -> Any:
+    """The UPDATE that counts chunks; made once for each table, because that takes longer than to send it."""
+    import sqlalchemy as sa
+
+    counted = loads.c.chunks_committed + sa.bindparam("more", type_=sa.BigInteger)
+    return loads.update().where(loads.c.load_id == sa.bindparam("of_load")).values(chunks_committed=counted)
+
+
+def _chunk_row(load: str, receipt: ChunkReceipt, aggregates: str | None) -> dict[str, Any]:
+    return {
+        "load_id": load,
+        "chunk_id": receipt.chunk_id,
+        "first_position": receipt.first_position,
+        "items": receipt.items,
+        "items_filtered": receipt.items_filtered,
+        "rows_committed": receipt.rows,
+        "rows_rejected": receipt.rows_rejected,
+        "dead_letters": receipt.dead_letters,
+        "failed_items": receipt.failed_items,
+        "attempt": receipt.attempt,
+        "labels": json.dumps(dict(receipt.labels), sort_keys=True),
+        "aggregates": aggregates,
+        "committed_at": receipt.committed_at,
+    }
+
+
 @defined_once
 def _chunks() -> tuple[Any, ...]:
     import sqlalchemy as sa
@@ -179,6 +213,7 @@ def _chunks() -> tuple[Any, ...]:
         sa.Column("rows_committed", sa.BigInteger, nullable=False),
         sa.Column("rows_rejected", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("dead_letters", sa.BigInteger, nullable=False),
+        sa.Column("failed_items", sa.Float(53), nullable=True),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("labels", sa.Text, nullable=False),
         sa.Column("aggregates", long_text(), nullable=True),
@@ -200,9 +235,16 @@ def _loads() -> tuple[Any, ...]:
         sa.Column("source_state", long_text(), nullable=True),
         sa.Column("labels", sa.Text, nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
+        # None: an earlier version has begun the load.
+        sa.Column("chunks_committed", sa.BigInteger, nullable=True),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("begun_at", sa.DateTime, nullable=False),
         sa.Column("completed_at", sa.DateTime, nullable=True),
+        sa.Column("source_chunks", sa.BigInteger, nullable=True),
+        # The run that has begun the load and coordinates its shards; empty: it has told them to stop.
+        sa.Column("coordinator", sa.String(32), nullable=True),
+        # JSON: ids of chunks that a shard has taken over from another one and that are not in yet.
+        sa.Column("taken_over", long_text(), nullable=True),
     )
 
 
@@ -219,6 +261,7 @@ def _receipt(found: Any) -> ChunkReceipt:
         rows=int(row["rows_committed"]),
         dead_letters=int(row["dead_letters"]),
         rows_rejected=int(row["rows_rejected"]),
+        failed_items=None if row["failed_items"] is None else float(row["failed_items"]),
         items_filtered=int(row["items_filtered"]),
         first_position=int(row["first_position"]),
         attempt=int(row["attempt"]),

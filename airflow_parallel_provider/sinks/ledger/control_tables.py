@@ -12,6 +12,7 @@ from airflow_parallel_provider.sinks.ledger.loads import LoadsTable
 from airflow_parallel_provider.sinks.ledger.messages import MessageTable
 from airflow_parallel_provider.sinks.ledger.rejected_rows import RejectedTable
 from airflow_parallel_provider.sql.ddl import add_column, create_table
+from airflow_parallel_provider.sql.disk_full import is_transient
 from airflow_parallel_provider.sql.names import check_identifier
 from airflow_parallel_provider.values.table_shape import TableShape
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.engine.interfaces.records import DeadLetter
     from airflow_parallel_provider.sinks.ledger.entry_table import ChunkKey
     from airflow_parallel_provider.sql.database import Database
+
+
+_IDS_PER_STATEMENT = 500
+"""No database refuses so many parameters."""
 
 
 class DeadLetterStore(Protocol):
@@ -46,6 +51,8 @@ class ControlTables:
     """Created when the first row is rejected."""
     messages: MessageTable | None = None
     """Only if the items are messages of a queue."""
+    keys_hold: bool = True
+    """Whether the ledger's keys are enforced. If not, a chunk locks its load and looks before it claims."""
     _rejected_exists: bool = False
 
     def dead_letter_table(self) -> DeadLetterTable:
@@ -68,6 +75,21 @@ class ControlTables:
         options = database.backend.ddl.table_options()
         self.messages = MessageTable(self.ledger.name, self.ledger.schema, options, queue)
         ensure_table(database, self.messages.table, "ledger_table")
+        backend = database.backend
+        with database.session() as connection:
+            self.messages.prepare(connection, backend.session.begin, lambda error: is_transient(error, backend))
+
+    def delete_chunks(self, connection: Connection, load: str, chunk_ids: Sequence[str]) -> None:
+        """Delete everything about some chunks of a load, so that they are committed again."""
+        tables = [self.ledger.chunks]
+        if isinstance(self.dead_letters, DeadLetterTable):  # a file of dead letters is written again as a whole
+            tables.append(self.dead_letters.table)
+        if self.rejected is not None and _exists(connection, self.rejected.table):
+            tables.append(self.rejected.table)
+        for at in range(0, len(chunk_ids), _IDS_PER_STATEMENT):
+            some = list(chunk_ids[at : at + _IDS_PER_STATEMENT])
+            for table in tables:
+                connection.execute(table.delete().where((table.c.load_id == load) & table.c.chunk_id.in_(some)))
 
     def delete(self, connection: Connection, load: str) -> int:
         """Delete everything about a load; return how many chunks it had."""

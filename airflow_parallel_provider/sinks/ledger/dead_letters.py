@@ -154,6 +154,8 @@ class DeadLetterTable(EntryTable):
         """
         import sqlalchemy as sa
 
+        if not keys:
+            return 0
         columns = self.table.c
         this_one = (
             (columns.load_id == sa.bindparam("of_load"))

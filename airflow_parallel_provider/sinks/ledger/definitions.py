@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -62,3 +64,18 @@ def long_text() -> Any:
 def now() -> datetime:
     """UTC without a time zone: every backend stores that in a plain timestamp column unchanged."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def staging_name(table: str, load: str, longest: int | None) -> str:
+    """The table that collects the rows of a load with ``write_disposition="replace"``: one per load.
+
+    :param longest: bytes of the longest name that the database supports; None: unknown.
+    """
+    name = f"{table}__staging_{load[:12]}"
+    return name if len(name.encode()) + 4 <= (longest or 63) else f"parallel_staging_{load}"
+
+
+def load_id(load_key: str, table: str, schema: str | None) -> str:
+    """Short stable id of a load: of one load key, into one table."""
+    text = json.dumps([load_key, schema or "", table])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.foreign.text import clean
 from airflow_parallel_provider.sinks.ledger.definitions import CHUNK_ID_LENGTH, LOAD_KEY_LENGTH
 from airflow_parallel_provider.values.typed_json import dumps
 
@@ -76,5 +77,5 @@ def json_columns(name: str, sql_type: Any) -> tuple[Any, Any]:
 
 
 def storable(text: str) -> str:
-    """A text that every database accepts: PostgreSQL refuses NUL, and all refuse half a surrogate pair."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+    """A text that every database accepts."""
+    return clean(text)

@@ -6,6 +6,8 @@ import io
 import pickle
 from typing import Any
 
+from airflow_parallel_provider.foreign.calls import Conversion, convert
+
 PICKLE_LENGTH = 1_000_000
 """Bytes; a longer pickle is not kept."""
 
@@ -24,14 +26,15 @@ _MOVED = {
 
 
 def dump_item(item: Any) -> bytes | None:
-    """The pickle of an item; None if it cannot be pickled, or is too long."""
+    """The pickle of an item; None if it cannot be pickled in time, or is too long."""
     import cloudpickle
 
-    try:
-        pickled: bytes = cloudpickle.dumps(item)
-    except Exception:  # noqa: BLE001  # the item's own methods may raise anything; the dead letter has no pickle then
-        return None
-    return pickled if len(pickled) <= PICKLE_LENGTH else None
+    def pickled(conversion: Conversion) -> bytes | None:
+        conversion.need_code()  # the item's own methods may raise anything, or hang: the dead letter has no pickle then
+        found: bytes = cloudpickle.dumps(item)
+        return found if len(found) <= PICKLE_LENGTH else None
+
+    return convert(pickled, None)
 
 
 def load_item(pickled: bytes) -> Any:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_parallel_provider.errors import LoadMismatch
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -45,3 +47,27 @@ def lock_load(database: Database, loads: LoadsTable, load: str, *, exclusive: bo
         state = loads.lock(control_tables, load, exclusive=exclusive)
         with database.transaction() as tables:  # not every database without a backend here commits DDL at once
             yield LockedLoad(state, control_tables, tables)
+
+
+def require_coordinator(
+    loads: LoadsTable, connection: Connection, load: str, load_key: str, coordinator: str | None
+) -> None:
+    """Check that the run which has sent a shard still coordinates its load.
+
+    :raises LoadMismatch: if it was stopped, or another one has taken over.
+    """
+    import sqlalchemy as sa
+
+    if coordinator is None:
+        return
+    query = sa.select(loads.loads.c.coordinator).where(loads.loads.c.load_id == load)
+    if connection.execute(query).scalar() != coordinator:
+        raise LoadMismatch(dismissed(load_key))
+
+
+def dismissed(load_key: str) -> str:
+    """Why a shard may not commit any more."""
+    return (
+        f"load {load_key!r}: the run that has sent this shard was stopped, or another one has taken over. What the "
+        "shard has committed stays"
+    )

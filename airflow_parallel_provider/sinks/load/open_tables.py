@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.sinks.files.dead_letter_store import DeadLetterFileStore
 from airflow_parallel_provider.sinks.ledger.chunks import ChunkLedger
 from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables, ensure_table
 from airflow_parallel_provider.sinks.ledger.dead_letters import DeadLetterTable
+from airflow_parallel_provider.sinks.ledger.keys import refuse_without_rollback
 from airflow_parallel_provider.sinks.ledger.loads import LoadsTable
 from airflow_parallel_provider.sinks.ledger.rejected_rows import RejectedTable
+from airflow_parallel_provider.sql.disk_full import is_transient
 from airflow_parallel_provider.sql.names import check_identifier
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.ledger.control_tables import DeadLetterStore
     from airflow_parallel_provider.sinks.load.destination import Destination
 
+log = logging.getLogger(__name__)
+
 
 def open_control_tables(destination: Destination) -> ControlTables:
-    """Create the control tables that do not exist, check the others, and prove that a rollback rolls back.
+    """Create the control tables that do not exist, check the others, and find out what the database promises.
+
+    That is: a rollback must roll back, and keys may be enforced or not.
 
     :raises UnsafeTable: if a table of that name is something else, or takes no part in transactions.
     """
     spec, database = destination.spec, destination.database
+    refuse_without_rollback(database.backend.session.dialect)
     check_identifier(spec.table, "SinkTable.table", database.backend)
     options = database.backend.ddl.table_options()
     ledger = ChunkLedger(spec.ledger_table, spec.schema, options)
@@ -40,8 +48,18 @@ def open_control_tables(destination: Destination) -> ControlTables:
             keeps_pickles=spec.dead_letter_pickle,
         )
         ensure_table(database, dead_letters.table, "dead_letters")
-    ledger.prove_transactional(database.connection(), database.backend.session.begin)
+    backend = database.backend
+    keys_hold = ledger.prove_transactional(
+        database.connection(), backend.session.begin, lambda error: is_transient(error, backend)
+    )
+    if not keys_hold:
+        log.info(
+            "The keys of the ledger %s are not enforced here: each chunk locks the row of its load, and looks, before "
+            "it is written",
+            spec.ledger_table,
+        )
     rejected = None
     if spec.rejected_table is not None:
         rejected = RejectedTable(spec.rejected_table, spec.schema, options, spec.dead_letter_length)
-    return ControlTables(ledger, LoadsTable(ledger.loads, ledger.chunks), dead_letters, rejected)
+    loads = LoadsTable(ledger.loads, ledger.chunks, keys_hold=keys_hold)
+    return ControlTables(ledger, loads, dead_letters, rejected, keys_hold=keys_hold)

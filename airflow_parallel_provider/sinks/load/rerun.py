@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import LoadMismatch
-from airflow_parallel_provider.sinks.ledger.loads import load_id, staging_name
+from airflow_parallel_provider.sinks.ledger.definitions import load_id, staging_name
+from airflow_parallel_provider.sinks.ledger.loads import refuse_load_of_other
+from airflow_parallel_provider.sinks.ledger.mapped_tasks import MappedTask
+from airflow_parallel_provider.sinks.load.shared_loads import loads_of_others
 from airflow_parallel_provider.sql.backends.core_tables import core_table
 from airflow_parallel_provider.sql.backends.table_ddl import temporary_name
 
@@ -69,6 +72,8 @@ def plan_rerun(
     family = load_spec.family or load_spec.load_key
     how = spec.on_rerun or _default(spec, load_spec)
     relatives = control_tables.loads.of_family(connection, family, spec.display_name)
+    for relative in relatives:
+        refuse_load_of_other(relative, load_spec)
     same = [load for load in relatives if load.generation == load_spec.generation]
     others = [load for load in relatives if load.generation != load_spec.generation]
     if same:
@@ -79,10 +84,21 @@ def plan_rerun(
         load = load_id(_key(load_spec, family, how), spec.table, spec.schema)
         others = [other for other in others if other.load_id != load]
     if how == "replace":
-        return RerunPlan(load, how, tuple(others))
+        return RerunPlan(load, how, (*others, *_of_unmapped(connection, control_tables, spec, load_spec)))
     if how == "append" and spec.on_rerun is None and spec.write_disposition == "append" and not same:
         _warn(connection, control_tables, spec, others)
     return RerunPlan(load, how)
+
+
+def _of_unmapped(
+    connection: Connection, control_tables: ControlTables, spec: TableSpec, load_spec: LoadSpec
+) -> list[LoadRecord]:
+    """The loads of task instances that a mapped task no longer has: no other task instance would remove their rows."""
+    task, mapped = MappedTask.of(load_spec.labels), load_spec.mapped
+    if task is None or mapped is None:
+        return []
+    others = loads_of_others(control_tables.loads, connection, task, spec.display_name)
+    return [load for load, other in others if other.map_index >= mapped]
 
 
 def _default(spec: TableSpec, load_spec: LoadSpec) -> str:

@@ -12,7 +12,8 @@ from airflow_parallel_provider.sinks.files.store import FileStore
 from airflow_parallel_provider.sinks.ledger.chunks import ChunkReceipt, LoadSummary
 from airflow_parallel_provider.sinks.ledger.definitions import CHUNK_ID_LENGTH, now
 from airflow_parallel_provider.sinks.load.destination import Destination
-from airflow_parallel_provider.sinks.load.open_load import OpenLoad, open_load
+from airflow_parallel_provider.sinks.load.one_load import OpenLoad
+from airflow_parallel_provider.sinks.load.open_load import open_load
 from airflow_parallel_provider.sql.database import Database, resolved_hook
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class TableLoader:
         :raises SchemaMismatch: if the table does not fit the declaration.
         :raises SinkError: if the database cannot be reached or the load has no name.
         """
-        self._load = open_load(self.destination(), load_spec, self._stopped, self.reached, run=self._context)
-        return self._load.committed()
+        self._load, committed = open_load(self.destination(), load_spec, self._stopped, self.reached, run=self._context)
+        return committed
 
     def committed_chunks(self) -> dict[str, ChunkReceipt]:
         """The chunks of the open load that have committed, read from the ledger now."""
@@ -96,6 +97,7 @@ class TableLoader:
         *,
         dead_letters: Sequence[DeadLetter] | None = None,
         in_transaction: Callable[[Connection], None] | None = None,
+        settle: Callable[[Connection, frozenset[int]], None] | None = None,
     ) -> ChunkReceipt:
         """Commit what came out of a chunk of the pipeline; see :meth:`write_chunk`.
 
@@ -109,7 +111,9 @@ class TableLoader:
             items_filtered=chunk.items_filtered,
             dead_letters=chunk.dead_letters if dead_letters is None else dead_letters,
             positions=chunk.positions,
+            failed_items=chunk.failed_items,
             in_transaction=in_transaction,
+            settle=settle,
         )
 
     def write_chunk(
@@ -122,7 +126,9 @@ class TableLoader:
         items_filtered: int = 0,
         dead_letters: Sequence[DeadLetter] = (),
         positions: Callable[[], Sequence[int]] | None = None,
+        failed_items: float | None = None,
         in_transaction: Callable[[Connection], None] | None = None,
+        settle: Callable[[Connection, frozenset[int]], None] | None = None,
     ) -> ChunkReceipt:
         """Commit one chunk: its rows, its dead letters and its ledger row, all or nothing.
 
@@ -135,10 +141,14 @@ class TableLoader:
         :param items_filtered: how many of them ended without a row of their own.
         :param dead_letters: its items that could not be processed.
         :param positions: returns the position in the source of each row's item; called if rows are rejected.
+        :param failed_items: see :attr:`~airflow_parallel_provider.engine.interfaces.records.ChunkResult.failed_items`.
         :param in_transaction: called inside the transaction with the SQLAlchemy connection, after the chunk is claimed:
             for statements of your own that must take effect exactly if the chunk does. Called again if the chunk is
             retried.
+        :param settle: the same, but called when the rows are written, and with the positions of the items of which the
+            table has refused rows and taken none.
         :raises SchemaMismatch: if the rows do not fit the table; nothing is written.
+        :raises WriteRefused: if the database would refuse any row, or has dropped some; nothing is written.
         :raises RowsRejected: if more rows are rejected than the load may have; nothing is written.
         :raises LoadMismatch: if other items have committed under this chunk id.
         :raises SinkError: if the database kept failing, or ``rows`` is no list.
@@ -146,6 +156,11 @@ class TableLoader:
         load = self.load
         if not isinstance(chunk_id, str) or not 0 < len(chunk_id) <= CHUNK_ID_LENGTH:
             raise SinkError(f"write_chunk(): chunk_id={chunk_id!r}: give a text of 1 to {CHUNK_ID_LENGTH} characters")
+        if chunk_id.endswith(" "):
+            raise SinkError(
+                f"write_chunk(): chunk_id={chunk_id!r}: some databases ignore spaces at the end of a key: leave "
+                "them out"
+            )
         if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
             raise SinkError(
                 f"write_chunk(): rows is a {type(rows).__qualname__}: give a list of rows; put a DataFrame or an Arrow "
@@ -156,13 +171,15 @@ class TableLoader:
             items=len(rows) if items is None else items,
             rows=len(rows),
             dead_letters=len(dead_letters),
+            failed_items=failed_items,
             items_filtered=items_filtered,
             first_position=first_position,
             attempt=load.load_spec.attempt,
             committed_at=now(),
             labels=dict(load.load_spec.labels),
         )
-        pending = PendingChunk(receipt, rows, dead_letters, self.spec.declared_aggregates, positions, in_transaction)
+        aggregates = self.spec.declared_aggregates
+        pending = PendingChunk(receipt, rows, dead_letters, aggregates, positions, in_transaction, settle)
         if self.spec.validate is not None:
             pending.validate(self.spec.validate, self.spec.column_names)
         return load.committer.commit(pending)

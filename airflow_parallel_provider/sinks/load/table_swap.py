@@ -16,11 +16,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
+from airflow_parallel_provider.sinks.commit.blame import rows_dropped
 from airflow_parallel_provider.sinks.ledger.load_lock import lock_load
 from airflow_parallel_provider.sinks.ledger.loads import COMPLETE, OPEN, SWAPPING
 from airflow_parallel_provider.sinks.load.rerun import drop_staging
+from airflow_parallel_provider.sinks.load.shared_loads import refuse_shared_target
+from airflow_parallel_provider.sql.backends.error_classifier import Refusal
 from airflow_parallel_provider.sql.backends.quoting import quote_for_dialect
 from airflow_parallel_provider.sql.ddl import add_column, make_table
+from airflow_parallel_provider.sql.errors import TransientSinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_parallel_provider.sinks.commit.target_table import TargetTable
     from airflow_parallel_provider.sinks.ledger.control_tables import ControlTables
+    from airflow_parallel_provider.sinks.ledger.mapped_tasks import MappedTask
     from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
     from airflow_parallel_provider.sql.database import Database
     from airflow_parallel_provider.values.table_shape import TableShape
@@ -45,17 +50,24 @@ class TableSwap:
     spec: TableSpec
     load: str
     reached: Callable[[str], None]
+    task: MappedTask | None = None
+    """Of a mapped task: which task instance this is."""
 
     def finish(self, rows: int) -> None:
         """Swap, unless that is done; mark the load as complete and clean up.
 
         :param rows: how many the ledger has.
-        :raises LoadMismatch: if the load or its staging table no longer exists.
+        :raises LoadMismatch: if the load or its staging table no longer exists, or another task instance of the same
+            mapped task would replace the table, too.
         :raises SinkError: if the staging table has another number of rows.
         """
         staging, old, found, by_name = None, None, 0, False
         with lock_load(self.database, self.control_tables.loads, self.load, exclusive=False) as locked:
             state = locked.state
+            if state == OPEN:
+                refuse_shared_target(
+                    self.control_tables.loads, locked.control_tables, self.task, self.spec.display_name
+                )
             if state == OPEN:  # the lock keeps other attempts from swapping it meanwhile
                 staging = self._reflect(locked.tables, self.target.name)
                 old = self._reflect(locked.tables, self.spec.table)
@@ -122,11 +134,14 @@ class TableSwap:
                 if old is not None:
                     backend.ddl.drop(connection, old.name, old.schema)
                 self.reached("in_swap")
-                backend.ddl.rename_into(connection, staging.name, self.spec.table, staging.schema, exists=False)
+                self._rename_into(connection, staging, exists=False)
             elif old is not None:
                 backend.ddl.empty(connection, old)
                 self.reached("in_swap")
-                backend.ddl.copy_into(connection, staging, old)
+                written = backend.ddl.copy_into(connection, staging, old)
+                if 0 <= written < rows:
+                    triggers = backend.catalog.triggers(connection, old)
+                    raise rows_dropped(self.spec.display_name, "at the swap", rows - written, rows, triggers)
             self.control_tables.loads.mark(connection, self.load, COMPLETE)
             self.reached("before_commit_of_swap")
 
@@ -154,9 +169,27 @@ class TableSwap:
 
     def _rename(self, connection: Connection, staging: TableShape) -> None:
         old = self._reflect(connection, self.spec.table)
-        self.database.backend.ddl.rename_into(
-            connection, staging.name, self.spec.table, staging.schema, exists=old is not None
-        )
+        self._rename_into(connection, staging, exists=old is not None)
+
+    def _rename_into(self, connection: Connection, staging: TableShape, *, exists: bool) -> None:
+        """Rename the staging table.
+
+        :raises TransientSinkError: if the name has been taken since: by another load, which is the first one, too. The
+            next try finds a table there, and replaces it.
+        """
+        try:
+            self.database.backend.ddl.rename_into(
+                connection, staging.name, self.spec.table, staging.schema, exists=exists
+            )
+        except Exception as error:
+            backend = self.database.backend
+            if self.database.is_driver_error(error) and backend.errors.refusal(error) is Refusal.NAME_TAKEN:
+                raise TransientSinkError(
+                    f"table {self.spec.display_name!r} cannot be made ({backend.errors.explain(error)}): another load "
+                    "has made it meanwhile, or an index, a sequence or a type has this name: run the task again, or "
+                    "name another table"
+                ) from None
+            raise
 
     def _empty(self, old: TableShape | None) -> None:
         """Empty the table: the load has no rows."""

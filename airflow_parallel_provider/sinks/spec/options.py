@@ -19,6 +19,7 @@ class SinkTableOptions(TypedDict, total=False):
     schema: str | None
     write_disposition: Literal["append", "merge", "replace"]
     primary_key: str | Iterable[str]
+    newest: str | None
     columns: Mapping[str, Any] | Iterable[str | Column] | type | None
     on_rerun: Literal["resume", "replace", "append"] | None
     load_column: str | None

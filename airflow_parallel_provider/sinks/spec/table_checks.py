@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.checks import check_declared_name
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.values.kinds import SEQUENCE_KINDS
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.values.kinds import Column
@@ -77,3 +78,31 @@ def check_key(key: tuple[str, ...], columns: tuple[Column, ...] | None, write_di
     for name in key:
         if name not in [column.name for column in columns]:
             raise PlanError("SinkTable.primary_key", name, "it is not among columns; add it there with its type")
+
+
+def check_newest(
+    newest: object, key: tuple[str, ...], columns: tuple[Column, ...] | None, write_disposition: str
+) -> None:
+    """Refuse a column that cannot say which of two rows with one key is newer.
+
+    :param columns: as declared; those without a kind are checked when the table is known.
+    """
+    if newest is None:
+        return
+    check_declared_name("newest", newest)
+    if write_disposition != "merge":
+        cure = "it decides which row a merge keeps: write write_disposition='merge', or leave it out"
+        raise PlanError("SinkTable.newest", newest, cure)
+    if newest in key:
+        cure = "it is part of primary_key, so it is the same in both rows: name another column, as updated_at"
+        raise PlanError("SinkTable.newest", newest, cure)
+    if columns is None:
+        return
+    kinds = {column.name: column.kind for column in columns}
+    if newest not in kinds:
+        if None in kinds.values():
+            return  # the rows may have more columns
+        raise PlanError("SinkTable.newest", newest, "it is not among columns; add it there with its type")
+    if kinds[newest] is not None and kinds[newest] not in SEQUENCE_KINDS:
+        cure = f"its type {kinds[newest]} cannot say so: name a column of times, dates, numbers or texts"
+        raise PlanError("SinkTable.newest", newest, cure)

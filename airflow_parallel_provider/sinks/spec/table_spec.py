@@ -41,7 +41,7 @@ class TableSpec:
     """Name of the table, without its schema."""
     _: KW_ONLY
     conn_id: str
-    """Airflow connection of any SQL database."""
+    """Airflow connection of any SQL database with transactions."""
     schema: str | None = None
     """Schema of the table and of its control tables. None: the connection's default."""
     write_disposition: Literal["append", "merge", "replace"] = "append"
@@ -50,6 +50,10 @@ class TableSpec:
     see either all of the old rows or all of the new ones."""
     primary_key: str | Iterable[str] = ()
     """Columns that make a row unique. ``merge`` needs them. A table that the sink creates gets them as its key."""
+    newest: str | None = None
+    """For ``merge``: the column that says which of two rows with one key is newer, ``newest="updated_at"``. A row then
+    replaces the row that is there only if it is not older, whatever order rows arrive in. A row with NULL in it is
+    older than one with a value. None: the later row in the source wins, so a run commits its chunks in source order."""
     columns: Mapping[str, Any] | Iterable[str | Column] | type | None = None
     """Names, or names and types (``{"id": int, "price": "decimal(18,4)"}``), or a class whose annotations give both: a
     TypedDict, dataclass, NamedTuple or pydantic model. None: they come from the rows: from the annotations of their
@@ -90,8 +94,7 @@ class TableSpec:
     """Table of rows that ``validate`` or the database has refused; created when the first one comes. None: only count
     them."""
     max_rejected: int | None = None
-    """How many rows of a load may be rejected. In a pipeline each rejected row also counts as one failed item for its
-    ``tolerance``."""
+    """How many rows of a load may be rejected. In a pipeline each rejected row also counts for its ``tolerance``."""
     aggregates: Mapping[str, str | Aggregate] | None = None
     """Aggregates over all rows of the load, e.g. ``{"revenue": "sum(price)", "orders": "count by country"}``; see
     :class:`~airflow_parallel_provider.sinks.aggregates.declare.Aggregate`."""
@@ -103,6 +106,7 @@ class TableSpec:
         object.__setattr__(self, "primary_key", key_columns(self.primary_key))
         object.__setattr__(self, "columns", declared_columns(self.columns, "SinkTable.columns"))
         table_checks.check_key(self.key, self.declared_columns, self.write_disposition)
+        table_checks.check_newest(self.newest, self.key, self.declared_columns, self.write_disposition)
         table_checks.check_load_column(
             self.load_column, self.load_id_column, (*self.key, *(column.name for column in self.declared_columns or ()))
         )
@@ -165,6 +169,11 @@ class TableSpec:
     def declared_aggregates(self) -> dict[str, Aggregate]:
         """``aggregates`` as a dict."""
         return dict(self.aggregates)  # type: ignore[arg-type]  # normalized at construction
+
+    @property
+    def order_matters(self) -> bool:
+        """Whether the order of the chunks decides which of two rows with one key stays."""
+        return self.write_disposition == "merge" and self.newest is None
 
     @property
     def load_id_column(self) -> str | None:

@@ -1,0 +1,1 @@
+"""Delta and Iceberg tables: each chunk a Parquet part that no reader sees, and one publication of all at the end."""
