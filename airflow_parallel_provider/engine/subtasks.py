@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from airflow_parallel_provider.checks import check_whole
+from airflow_parallel_provider.foreign.fork_guard import guarded
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -35,6 +36,7 @@ def sub_map(function: Callable[[_Item], _Result], items: Iterable[_Item], *, wor
 def _results(function: Callable[[Any], Any], items: Iterator[Any], workers: int) -> Iterator[Any]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="parallel-subtask")
     submitted: deque[Future[Any]] = deque()
+    function = guarded(function)
     try:
         for number in itertools.count():
             for item in itertools.islice(items, 2 * workers - len(submitted)):

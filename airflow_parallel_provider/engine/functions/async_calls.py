@@ -27,7 +27,7 @@ async def await_if_needed(result: Any) -> Any:
 
 def record_async_item(outcome: Outcome, result: Any) -> None:
     """Record that the only call of ``outcome`` returned ``result``, in a stage without ``batch_size``."""
-    if not isinstance(result, YieldedResults):
+    if type(result) is not YieldedResults:
         record_item(outcome, 0, result)
         return
     record_results(outcome, 0, result)

@@ -21,6 +21,8 @@ from airflow_parallel_provider.engine.functions.outcome import (
 from airflow_parallel_provider.engine.functions.status_page import BEGAN_NS, CALL, LIMIT, Page, limit_word
 from airflow_parallel_provider.engine.interfaces.drop import DROP
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
+from airflow_parallel_provider.foreign.calls import type_name
+from airflow_parallel_provider.foreign.fork_guard import end_child, watch
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.plan.retry import Retry
@@ -41,6 +43,7 @@ def run_calls(
     page: Page,
     outcome: Outcome | None = None,
     sequence: int = 0,
+    own_values: bool = False,
 ) -> Outcome:
     """Call the function once per element of ``values`` and record how each call ended.
 
@@ -48,6 +51,8 @@ def run_calls(
     :param page: the status page. It shows the watching thread or process which call is running and since when, so that
         the item of a lost or stuck worker is known without a message per item.
     :param outcome: given where the watching thread must see the calls made so far.
+    :param own_values: no other part of the engine has these lists. Otherwise the function gets copies: one that empties
+        or sorts its batch must not change what is tried again.
     :param sequence: number of the message. The watcher may stop the calls early by writing LIMIT for it; then there are
         fewer durations than values.
     """
@@ -55,25 +60,32 @@ def run_calls(
     outcome = outcome or Outcome()
     outcome.shapes = [] if batched else None
     results, durations, clock = outcome.results, outcome.nanoseconds, time.monotonic_ns
+    sizes = list(map(len, values)) if batched else []  # before the calls: a function may empty its list
+    copied = batched and not own_values
+    pid = watch(page)
     began = clock()
-    for number, value in enumerate(values):
-        page[BEGAN_NS] = began  # first, so that this call is never seen with the age of the one before
-        page[CALL] = number
-        if page[LIMIT] > limit_from and number >= page[LIMIT] - limit_from:
-            break
-        try:
-            result = call(value)
-            if batched:
-                record_batch(outcome, len(value), result)
-            elif type(result) in _SPECIAL or outcome.shapes is not None:
-                record_item(outcome, number, result)
-            else:
-                results.append(result)
-        except BaseException as error:  # noqa: BLE001 - SystemExit and friends fail the item, not the worker
-            record_failure(outcome, number, failure_of(error, retry))
-        ended = clock()
-        durations.append(ended - began)
-        began = ended
+    try:
+        for number, value in enumerate(values):
+            page[BEGAN_NS] = began  # first, so that this call is never seen with the age of the one before
+            page[CALL] = number
+            if page[LIMIT] > limit_from and number >= page[LIMIT] - limit_from:
+                break
+            try:
+                result = call(value[:] if copied else value)
+                if batched:
+                    record_batch(outcome, sizes[number], result)
+                elif type(result) in _SPECIAL or outcome.shapes is not None:
+                    record_item(outcome, number, result)
+                else:
+                    results.append(result)
+            except BaseException as error:  # noqa: BLE001 - SystemExit and friends fail the item, not the worker
+                end_child(pid, error)
+                record_failure(outcome, number, failure_of(error, retry))
+            ended = clock()
+            durations.append(ended - began)
+            began = ended
+    finally:
+        end_child(pid)
     return outcome
 
 
@@ -90,10 +102,11 @@ def record_item(outcome: Outcome, number: int, result: Any) -> None:
 
     :raises InvalidReturn: when it is a coroutine.
     """
-    if isinstance(result, CoroutineType):
+    kind = type(result)  # not isinstance: an object may lie about its class
+    if kind is CoroutineType:
         result.close()
         raise InvalidReturn('the function returned a coroutine: declare the stage with kind="async"')
-    record_results(outcome, number, list(result) if isinstance(result, GeneratorType) else [result])
+    record_results(outcome, number, list(result) if kind is GeneratorType else [result])
 
 
 def record_results(outcome: Outcome, number: int, made: list[Any]) -> None:
@@ -135,13 +148,14 @@ def batch_results(result: Any, size: int) -> tuple[list[Any], ResultShape]:
     if is_table(result):
         return [result], TABLE
     if result is None or isinstance(result, (str, bytes, Mapping, CoroutineType)) or not isinstance(result, Iterable):
-        if isinstance(result, CoroutineType):
+        if type(result) is CoroutineType:
             result.close()
         raise InvalidReturn(
-            f"the function returned {type(result).__name__} for a batch of {size} items; with batch_size it must "
+            f"the function returned {type_name(result)} for a batch of {size} items; with batch_size it must "
             "return an iterable of results (return [] to drop them all)"
         )
-    made = result if isinstance(result, list) else list(result)
+    # By iteration: the length of a list's subclass may not be that of its content, and list() would ask for it.
+    made = result if type(result) is list else [each for each in result]  # noqa: C416
     if _DROPS not in set(map(type, made)):  # not "DROP in made": arrays define == differently
         return made, len(made)
     kept = [index for index, each in enumerate(made) if each is not DROP]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import traceback
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.dataflow.keys import ResultShape
+from airflow_parallel_provider.foreign.calls import type_name
+from airflow_parallel_provider.foreign.errors import MESSAGE_LENGTH, message_text, trace_of, traceback_text
+from airflow_parallel_provider.foreign.frames import location_of
+from airflow_parallel_provider.foreign.shown import text_of
+from airflow_parallel_provider.foreign.text import clean
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
@@ -27,7 +31,8 @@ class CallFailure:
     """Type of the error, for example ``ValueError``."""
     message: str
     location: str = ""
-    """Where it was raised, as ``file.py:31``; failures of one type and location are one cause."""
+    """Where it was raised in the author's own code, as ``file.py:31`` (see :mod:`.foreign.frames`); failures of one
+    type and location are one cause."""
     traceback: str = ""
     retryable: bool = False
     fatal: bool = False
@@ -64,7 +69,7 @@ class Outcome:
 def failure_of_parts(parts: Sequence[FailedPart]) -> CallFailure:
     """The failure of a call that made some of its results."""
     first = parts[0]
-    return CallFailure(first.error, first.message, kind="parts", parts=parts)
+    return CallFailure(text_of(first.error, 200), text_of(first.message, MESSAGE_LENGTH), kind="parts", parts=parts)
 
 
 def merge_outcomes(outcomes: list[Outcome]) -> Outcome:
@@ -83,26 +88,14 @@ def merge_outcomes(outcomes: list[Outcome]) -> Outcome:
 
 
 def describe_error(error: BaseException, *, retryable: bool = False, kind: str = "raised") -> CallFailure:
-    """Describe an error as plain text. Never raises, even where the error's own methods do."""
-    try:
-        message = str(error)
-    except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the failure
-        message = "(its text cannot be shown)"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "airflow_parallel_provider" not in frame.filename.replace("\\", "/").split("/")]
-    last = own[-1] if own else frames[-1] if frames else None
-    location = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}" if last else ""
-    try:
-        text = "".join(traceback.format_exception(error, limit=-12))
-    except BaseException:  # noqa: BLE001
-        text = ""
+    """Describe an error as plain, clean text. Never raises, even where the error's own methods do, or hang."""
     return CallFailure(
-        error=type(error).__qualname__,
-        message=message[:2000],
-        location=location,
-        traceback=text[-8000:],
+        error=clean(type_name(error), 200),
+        message=message_text(error),
+        location=clean(location_of(trace_of(error)), 200),
+        traceback=traceback_text(error),
         retryable=retryable,
-        fatal=isinstance(error, InvalidReturn),
+        fatal=issubclass(type(error), InvalidReturn),
         kind=kind,
     )
 
@@ -112,10 +105,10 @@ def failure_of(error: BaseException, retry: Retry) -> CallFailure:
 
     This happens where the call is made, because ``retry`` may look at the error object itself.
     """
-    if isinstance(error, InvalidReturn):
+    if issubclass(type(error), InvalidReturn):
         return describe_error(error)
     try:
         retryable = retry.accepts(error)
-    except Exception:  # noqa: BLE001 - a broken predicate means: no retry
+    except BaseException:  # noqa: BLE001 - a broken predicate means: no retry
         retryable = False
     return describe_error(error, retryable=retryable)

@@ -54,14 +54,17 @@ def serialize_stages(stages: Sequence[Stage]) -> dict[int, bytes]:
 
 
 @contextlib.contextmanager
-def by_value_modules(stages: Iterable[Stage]) -> Iterator[None]:
+def by_value_modules(stages: Iterable[Stage], others: Iterable[object] = ()) -> Iterator[None]:
     """Have cloudpickle pickle by value what belongs to modules that no worker process can import.
 
     Its registry is global, and runs may overlap: a module is unregistered when the last run that uses it ends.
+
+    :param others: further objects that travel: a source, a sink. Their classes and attributes are looked at.
     """
     import cloudpickle
 
-    modules = _unimportable(stages)
+    parts = [part for stage in stages for part in (stage.function, stage.setup, stage.teardown)]
+    modules = _unimportable([*parts, *(part for other in others for part in (other, *_attributes(other)))])
     with _registry_lock:
         for module in modules:
             _users[module.__name__] = _users.get(module.__name__, 0) + 1
@@ -76,14 +79,17 @@ def by_value_modules(stages: Iterable[Stage]) -> Iterator[None]:
                     cloudpickle.unregister_pickle_by_value(module)
 
 
-def _unimportable(stages: Iterable[Stage]) -> list[ModuleType]:
+def _attributes(value: object) -> list[object]:
+    return list(vars(value).values()) if hasattr(value, "__dict__") else []
+
+
+def _unimportable(parts: Iterable[object]) -> list[ModuleType]:
     # Copied in one step: other threads (a sink that opens) may import meanwhile.
     names = {name for name in tuple(sys.modules) if name.startswith("unusual_prefix_")}
-    for stage in stages:
-        for part in (stage.function, stage.setup, stage.teardown):
-            name = getattr(part, "__module__", None) or getattr(type(part), "__module__", None)
-            if isinstance(name, str) and name in sys.modules and not _importable(name):
-                names.add(name)
+    for part in parts:
+        name = getattr(part, "__module__", None) or getattr(type(part), "__module__", None)
+        if isinstance(name, str) and name in sys.modules and not _importable(name):
+            names.add(name)
     return [sys.modules[name] for name in sorted(names) if name != "__main__"]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.plan.retry import Retry
+from airflow_parallel_provider.foreign.fork_guard import guarded
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.plan.stage import Stage
@@ -60,10 +61,10 @@ class StageFunction:
         An async worker calls ``setup`` itself where there is one: it may be a coroutine function.
         """
         if self.has_process:
-            return self._bind_object()
+            return guarded(self._bind_object)()  # type: ignore[no-any-return]
         if self.setup is None:
             return BoundFunction(self.function, None)
-        return self.bind_resource(self.setup())
+        return self.bind_resource(guarded(self.setup)())
 
     def bind_resource(self, resource: Any) -> BoundFunction:
         """Bind the function to what ``setup`` returned."""
@@ -72,7 +73,7 @@ class StageFunction:
         def call(value: Any) -> Any:
             return function(value, resource)
 
-        return BoundFunction(call, None if teardown is None else lambda: teardown(resource))
+        return BoundFunction(call, None if teardown is None else guarded(lambda: teardown(resource)))
 
     def worker_object(self) -> Any:
         """The worker's own stage object: a new instance of the class, or a deep copy of the instance."""
@@ -83,4 +84,5 @@ class StageFunction:
         setup = getattr(worker, "setup", None)
         if setup is not None:
             setup()
-        return BoundFunction(worker.process, getattr(worker, "teardown", None))
+        teardown = getattr(worker, "teardown", None)
+        return BoundFunction(worker.process, None if teardown is None else guarded(teardown))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class ChunkResult:
     """Its items that could not be processed."""
     positions: Callable[[], Sequence[int]] | None = None
     """Gives, for each row, the position in the source of its item (of several, the first)."""
+    failed_items: float | None = None
+    """As how many items its dead letters count for a fraction as ``tolerance``; None: not known."""
     message_ids: Sequence[str] = ()
     """Of a queue: the ids of its messages. A sink that stores them does so in the chunk's own transaction."""
 
@@ -58,6 +60,25 @@ class CommittedChunk:
     rows: int
     dead_letters: int = 0
     rows_rejected: int = 0
+    failed_items: float | None = None
+    """See :attr:`ChunkResult.failed_items`; None, too, if an earlier version has written the entry."""
+    items_filtered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierLoad:
+    """What an earlier load into the same target has read."""
+
+    state: Mapping[str, Any]
+    """:meth:`Source.get_state` of its source."""
+    committed: Sequence[tuple[int, int]]
+    """First position and number of items of each chunk that has committed."""
+    complete: bool
+    """Whether that is all of them."""
+
+
+Narrow = Callable[[Iterable[EarlierLoad]], Mapping[str, Any]]
+"""Gives the state of a source without what earlier loads, the oldest first, have committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +105,16 @@ class LoadSpec:
     """Which of the family's loads this is: the same text for every try that belongs together."""
     source_state: Mapping[str, Any] | None = None
     """:meth:`Source.get_state` of the source; kept by the first try of a load, never compared."""
+    narrow: Narrow | None = None
+    """:attr:`Source.narrow` of the source: of an author who wants only what no earlier load has committed."""
+    ordered: bool = False
+    """Whether the run commits its chunks in source order."""
+    mapped: int | None = None
+    """Of a task that Airflow has mapped: how many task instances there are now; None: unknown, or not mapped."""
+    part: Literal["whole", "plan", "shard", "finish"] = "whole"
+    """What this run does of the load: all of it, or of one that several write together its beginning, a shard of its
+    chunks, or its end."""
+    coordinator: str | None = None
+    """Of a load whose shards another run coordinates: that run. A shard stops when the load has another one."""
     queue: str | None = None
     """Names the queue whose messages are the items; the sink then stores the ids of those it has committed."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, DeadLetter, LoadSpec
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.foreign.fork_guard import guarded
+
+Choice = Callable[[Mapping[str, CommittedChunk], AbstractSet[str]], AbstractSet[str]]
+"""Chooses ids of chunks of other shards; gets the chunks that are committed, and the ids that runs have taken over."""
 
 
 class SinkContext(Protocol):
@@ -32,6 +37,16 @@ class Sink:
     after success), close (always). ``interrupt`` may come from any thread, during another call.
     """
 
+    # One method for each thing that a run asks of its sink; nearly all have a default.
+
+    @property
+    def order_matters(self) -> bool:
+        """Whether the rows that are there in the end depend on the order in which chunks are committed.
+
+        A run commits them in source order then, unless its author says otherwise with ``Pipeline(ordered=False)``.
+        """
+        return False
+
     def bind(self, run: SinkContext) -> None:
         """Give the sink its run; for sinks that reject rows."""
 
@@ -46,12 +61,73 @@ class Sink:
         """The stored :meth:`Source.get_state` of the try that committed the first chunk; None: there is none."""
         return None
 
+    def check_shards(self) -> None:
+        """Check that several runs at the same time may write one load into this sink (``LoadSpec.part``).
+
+        :raises PlanError: if they may not, as for any sink without a ledger.
+        """
+        cure = (
+            "several shards need a ledger that says which chunks are in: use a SinkTable, SinkFiles, SinkDelta or "
+            "SinkIceberg, or run without shards"
+        )
+        raise PlanError("Pipeline.sink", self, cure)
+
+    def check_narrow(self) -> None:
+        """Check that the sink knows what earlier loads have committed, for a source that leaves that out.
+
+        :raises PlanError: if it does not, as any sink but a table.
+        """
+        raise PlanError("FilesSource.only_new", True, "the ledger of a SinkTable knows which files are in: use one")
+
+    def finish_shard(self, chunks: int) -> None:
+        """Every chunk of this shard is committed. The load goes on.
+
+        :param chunks: how many chunks the whole source has.
+        """
+        raise NotImplementedError
+
+    def chunks_of_source(self) -> int | None:
+        """After ``open``: the number that the shards have given to :meth:`finish_shard`; None: none has."""
+        raise NotImplementedError
+
+    def committed_now(self) -> Mapping[str, CommittedChunk] | None:
+        """The chunks of this load that are committed by now, by any of its runs; None: the sink cannot say.
+
+        Asked for between two commits.
+        """
+        return None
+
+    def take_over(self, choose: Choice) -> AbstractSet[str]:  # noqa: ARG002 - other sinks need it
+        """Note that this run takes chunks of other shards; no other run gets one of them.
+
+        Asked for between two commits, of a shard that has nothing left to do. Nothing is locked: the owner of a chunk
+        works on it all the same when it comes to it, and the ledger decides whose commit is in.
+
+        :return: the ids of the chunks that this run has now; nothing if there are none, or if the sink cannot say.
+        """
+        return frozenset()
+
+    def dismiss_shards(self) -> None:
+        """After ``open``: tell all shards that a coordinator has sent (``LoadSpec.coordinator``) to stop.
+
+        Each notices that at its next commit. Until the load is begun again, none of them can commit.
+        """
+        raise NotImplementedError
+
+    def seconds_of_load(self) -> float | None:
+        """After ``open``: seconds from the beginning of a load that shards write to its last commit; None: unknown."""
+        return None
+
     def known_messages(self) -> frozenset[str]:
         """For a load with a ``queue``, after ``open``: ids of messages that are committed, by any load."""
         return frozenset()
 
-    def commit(self, chunk: ChunkResult) -> int:
-        """Commit one chunk, all of it or nothing; return the number of rows written. Called for each chunk once."""
+    def commit(self, chunk: ChunkResult) -> int | None:
+        """Commit one chunk, all of it or nothing. Called for each chunk once.
+
+        :return: the number of rows written; None if another attempt at the load, which runs at the same time, has
+            committed the chunk: it then counts as skipped.
+        """
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -79,8 +155,15 @@ class Sink:
 class WrappedSink(Sink):
     """A wrapper around another sink: every method that a subclass does not override is the inner sink's."""
 
+    # All methods of a sink.
+
     def __init__(self, inner: Sink) -> None:
         self.inner = inner
+
+    @property
+    def order_matters(self) -> bool:
+        """Of the inner sink."""
+        return self.inner.order_matters
 
     def bind(self, run: SinkContext) -> None:
         """Of the inner sink."""
@@ -98,11 +181,43 @@ class WrappedSink(Sink):
         """Of the inner sink."""
         return self.inner.source_state()
 
+    def check_shards(self) -> None:
+        """Of the inner sink."""
+        self.inner.check_shards()
+
+    def check_narrow(self) -> None:
+        """Of the inner sink."""
+        self.inner.check_narrow()
+
+    def finish_shard(self, chunks: int) -> None:
+        """Of the inner sink."""
+        self.inner.finish_shard(chunks)
+
+    def chunks_of_source(self) -> int | None:
+        """Of the inner sink."""
+        return self.inner.chunks_of_source()
+
+    def committed_now(self) -> Mapping[str, CommittedChunk] | None:
+        """Of the inner sink."""
+        return self.inner.committed_now()
+
+    def take_over(self, choose: Choice) -> AbstractSet[str]:
+        """Of the inner sink."""
+        return self.inner.take_over(choose)
+
+    def dismiss_shards(self) -> None:
+        """Of the inner sink."""
+        self.inner.dismiss_shards()
+
+    def seconds_of_load(self) -> float | None:
+        """Of the inner sink."""
+        return self.inner.seconds_of_load()
+
     def known_messages(self) -> frozenset[str]:
         """Of the inner sink."""
         return self.inner.known_messages()
 
-    def commit(self, chunk: ChunkResult) -> int:
+    def commit(self, chunk: ChunkResult) -> int | None:
         """Of the inner sink."""
         return self.inner.commit(chunk)
 
@@ -131,18 +246,41 @@ class ListSink(Sink):
     """Keeps the rows in memory. For tests, notebooks and small results.
 
     ``rows`` is the list of rows in arrival order (chunk by chunk; with ``ordered=True`` that is source order);
-    ``dead_letters`` the items that could not be processed.
+    ``dead_letters`` the items that could not be processed. A row with a value that the source could not read
+    (``Unreadable``) is rejected; where the run's tolerance does not allow that, the run fails.
     """
 
     def __init__(self) -> None:
         self.rows: list[Any] = []
         self.dead_letters: list[DeadLetter] = []
+        self._context: SinkContext | None = None
+
+    def bind(self, run: SinkContext) -> None:
+        """Remember the run that decides how many rows may be rejected."""
+        self._context = run
 
     def commit(self, chunk: ChunkResult) -> int:
-        """Append the chunk's rows."""
-        self.rows.extend(chunk.rows)
+        """Append the chunk's rows.
+
+        :raises SourceError: with the reason, if a value was not read and its row may not be rejected.
+        """
+        unread = {at: found for at, row in enumerate(chunk.rows) if (found := _unreadable_in(row)) is not None}
+        if unread and (self._context is None or not self._context.may_reject(len(unread))):
+            next(iter(unread.values())).refuse()
+        rows = [row for at, row in enumerate(chunk.rows) if at not in unread] if unread else chunk.rows
+        self.rows.extend(rows)
         self.dead_letters.extend(chunk.dead_letters)
-        return len(chunk.rows)
+        if unread and self._context is not None:
+            positions = () if chunk.positions is None else chunk.positions()
+            for at, found in unread.items():
+                self._context.rejected(found.reason, 1, positions[at] if at < len(positions) else None)
+        return len(rows)
+
+
+def _unreadable_in(row: Any) -> Any:
+    """The first value of a row that was not read; of rows whose values are at hand."""
+    values = row.values() if type(row) is dict else row if type(row) in (tuple, list) else ()
+    return next((value for value in values if getattr(type(value), "is_unreadable", False)), None)
 
 
 class CallableSink(Sink):
@@ -156,7 +294,7 @@ class CallableSink(Sink):
 
     def commit(self, chunk: ChunkResult) -> int:
         """Call the function with the rows; its result is ignored."""
-        self.function(chunk.rows)
+        guarded(self.function)(chunk.rows)
         return len(chunk.rows)
 
     def describe(self) -> str:

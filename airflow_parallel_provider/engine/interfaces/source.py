@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.foreign.calls import Conversion, convert
+from airflow_parallel_provider.foreign.shown import full_text
+from airflow_parallel_provider.foreign.text import clean
 
 if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.interfaces.records import Narrow
     from airflow_parallel_provider.engine.interfaces.sink import Sink
+
+_LONGEST_PLACE = 300
+"""Characters of a place in an error text."""
+
+
+ChunkReader = Generator[tuple[int, Iterable[Any]], None, int]
+"""Yields the number and the items of chunks, and returns how many the whole source has."""
+
+_END: Any = object()
 
 
 class Source:
@@ -30,6 +45,11 @@ class Source:
         """Whether all items are in memory, so that reading one never waits; they are then read in bulk."""
         return False
 
+    @property
+    def advice(self) -> str:
+        """What makes this source faster, for a report that finds that the source limits the run; empty: see there."""
+        return ""
+
     def identity(self) -> str:
         """A short text that changes when the items change; stored with the load and compared on a retry."""
         return type(self).__qualname__
@@ -48,6 +68,71 @@ class Source:
         :raises LoadMismatch: when those items do not exist any more; name them.
         """
 
+    @property
+    def narrow(self) -> Narrow | None:
+        """Of a source that leaves out what earlier loads have committed: what does that; None: all is read.
+
+        Called when the sink opens. The state that it returns is stored with the load and given to
+        :meth:`restore_state`.
+        """
+        return None
+
+    def check_shards(self) -> None:
+        """Check that several runs may read this source at the same time, each some of its chunks.
+
+        :raises PlanError: if they may not; says what to do instead.
+        """
+
+    def prepare_shard(self) -> None:
+        """What :meth:`prepare` does, if :meth:`restore_state` is certain to follow."""
+        self.prepare()
+
+    def neighbors(self, chunk_size: int) -> int:  # noqa: ARG002 - other sources need it
+        """How many chunks in a row one shard should have, because the source reads them together."""
+        return 1
+
+    @property
+    def can_jump(self) -> bool:
+        """Whether :meth:`chunks` reads little more than the wanted chunks: a shard then helps others at their end."""
+        return False
+
+    def chunk_lengths(self, chunk_size: int) -> Sequence[int] | None:  # noqa: ARG002 - other sources need it
+        """How many items each chunk has, at most ``chunk_size``, where this source cuts them itself.
+
+        The same at every try: they follow from what :meth:`get_state` has kept. A short chunk counts as a full one in
+        ``max_in_flight``. None: ``chunk_size`` items each, the last one fewer.
+        """
+        return None
+
+    def chunks(self, chunk_size: int, wanted: Callable[[int], bool]) -> ChunkReader:
+        """Yield some chunks, in their order: number and items. All items of one are taken before the next is asked for.
+
+        This default reads all items; a source that can jump overrides it.
+
+        :param wanted: says by its number whether a chunk is to be read.
+        :return: how many chunks the whole source has.
+        """
+        items = iter(self)
+        number = 0
+        for number in itertools.count():
+            first = next(items, _END)
+            if first is _END:
+                break
+            chunk = itertools.chain((first,), itertools.islice(items, chunk_size - 1))
+            if wanted(number):
+                yield number, chunk
+            deque(chunk, maxlen=0)
+        return number
+
+    def place_of(self, position: int) -> str:  # noqa: ARG002  # of those that override it
+        """Where an item comes from, for error texts: a page, or a file and its line; empty where that is not known.
+
+        Called from any thread while the items are read, and after that.
+
+        :param position: of the item in the source, from 0.
+        """
+        return ""
+
     def wrap_sink(self, sink: Sink) -> Sink:
         """The sink that the run uses; for sources that act on commits (a queue acknowledges then)."""
         return sink
@@ -64,48 +149,28 @@ class Source:
         raise NotImplementedError
 
 
-class WrappedSource(Source):
-    """A wrapper around another source: every method that a subclass does not override is the inner source's."""
+def advice_text(source: Source) -> str:
+    """What a source says that makes it faster; empty if its code fails, or takes too long now or did before."""
+    if type(source).advice is Source.advice:
+        return ""
 
-    def __init__(self, inner: Source) -> None:
-        self.inner = inner
+    def describe(conversion: Conversion) -> str:
+        # Perhaps a class of the author's.
+        return clean(source.advice, _LONGEST_PLACE) if conversion.may_call(type(source)) else ""
 
-    def prepare(self) -> None:
-        """Of the inner source."""
-        self.inner.prepare()
+    return convert(describe, "")
 
-    @property
-    def is_in_memory(self) -> bool:
-        """Of the inner source."""
-        return self.inner.is_in_memory
 
-    def get_state(self) -> Mapping[str, Any] | None:
-        """Of the inner source."""
-        return self.inner.get_state()
+def place_text(source: Source, position: int) -> str:
+    """What a source says of the place of an item; empty if its code fails, or takes too long now or did before."""
+    if type(source).place_of is Source.place_of:
+        return ""
 
-    def restore_state(self, state: Mapping[str, Any]) -> None:
-        """Of the inner source."""
-        self.inner.restore_state(state)
+    def describe(conversion: Conversion) -> str:
+        # Perhaps a class of the author's.
+        return clean(source.place_of(position), _LONGEST_PLACE) if conversion.may_call(type(source)) else ""
 
-    def wrap_sink(self, sink: Sink) -> Sink:
-        """Of the inner source."""
-        return self.inner.wrap_sink(sink)
-
-    def interrupt(self) -> None:
-        """Of the inner source."""
-        self.inner.interrupt()
-
-    def identity(self) -> str:
-        """Of the inner source: a load may go on with or without the wrapper."""
-        return self.inner.identity()
-
-    def __len__(self) -> int:
-        """Of the inner source."""
-        return len(self.inner)  # type: ignore[arg-type]  # a Source may be Sized
-
-    def __iter__(self) -> Iterator[Any]:
-        """Of the inner source."""
-        return iter(self.inner)
+    return convert(describe, "")
 
 
 class IterableSource(Source):
@@ -125,6 +190,26 @@ class IterableSource(Source):
     def is_in_memory(self) -> bool:
         """True for the built-in sequences."""
         return type(self.origin) in (list, tuple, range)
+
+    def check_shards(self) -> None:
+        """An iterator ends with its first reader.
+
+        :raises PlanError: for an iterator.
+        """
+        if isinstance(self.origin, Iterator):
+            cure = "it can be iterated only once, and each shard reads it: give the function, without parentheses"
+            raise PlanError("Pipeline.source", self.origin, cure)
+
+    @property
+    def can_jump(self) -> bool:
+        """True for the built-in sequences."""
+        return self.is_in_memory
+
+    def chunks(self, chunk_size: int, wanted: Callable[[int], bool]) -> ChunkReader:
+        """Slices, where all items are in memory."""
+        if self.is_in_memory:
+            return slices(self.origin, chunk_size, wanted)
+        return super().chunks(chunk_size, wanted)
 
     def identity(self) -> str:
         """Name of the function; for a sequence its type, length and ends. Not the content of every item."""
@@ -160,11 +245,30 @@ class IterableSource(Source):
         return iter(items)
 
 
+def slices(
+    items: Any, chunk_size: int, wanted: Callable[[int], bool], lengths: Sequence[int] | None = None
+) -> ChunkReader:
+    """The wanted chunks of a sequence; see :meth:`Source.chunks`.
+
+    :param lengths: see :meth:`Source.chunk_lengths`.
+    """
+    if lengths is None:
+        firsts: Sequence[int] = range(0, len(items) + chunk_size, chunk_size)
+        count = -(-len(items) // chunk_size)
+    else:
+        firsts = list(itertools.accumulate(lengths, initial=0))
+        count = len(lengths)
+    for number in filter(wanted, range(count)):
+        yield number, items[firsts[number] : firsts[number + 1]]
+    return count
+
+
 def _preview(origin: Any, index: int) -> str:
     try:
-        return repr(origin[index])
+        item = origin[index]
     except (KeyError, IndexError, TypeError):  # a mapping, or another object without positions
         return ""
+    return full_text(item)
 
 
 def as_source(origin: object) -> Source:

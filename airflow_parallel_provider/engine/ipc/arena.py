@@ -11,14 +11,28 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import resource
 import weakref
 from typing import Any, Final
+
+from airflow_parallel_provider.engine.resources.limits import soft_limit
 
 ARENA_BYTES: Final = 1 << 30
 """Bytes of address space per direction and worker process; memory is used only for what is written."""
 
+_SHARE = 64
+"""Where ``ulimit -v`` limits the address space of a process, an arena takes so small a part of it."""
+
 SHARED_FROM: Final = 1 << 16
 """Bytes from which a buffer goes through shared memory; below, the socket is faster."""
+
+
+def arena_bytes() -> int:
+    """How large an arena may be here: ``ulimit -v`` and ``ulimit -f`` count memory that nothing was written to."""
+    address_space, file_size = soft_limit(resource.RLIMIT_AS), soft_limit(resource.RLIMIT_FSIZE)
+    size = ARENA_BYTES if address_space is None else min(ARENA_BYTES, address_space // _SHARE)
+    size = size if file_size is None else min(size, file_size)
+    return max(mmap.PAGESIZE, size // mmap.PAGESIZE * mmap.PAGESIZE)
 
 
 def create_memory(size: int) -> int:
@@ -30,7 +44,11 @@ def create_memory(size: int) -> int:
 
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
+    try:
+        os.ftruncate(fd, size)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 

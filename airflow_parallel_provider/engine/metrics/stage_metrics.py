@@ -27,6 +27,7 @@ class StageMetrics:
         self.items_out = 0
         self.failed = 0
         self.retried = 0
+        self.halved = 0
         self.timed_out = 0
         self.workers_lost = 0
         self.calls = 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from airflow_parallel_provider.checks import check_positive, check_whole
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.engine.interfaces.sink import Sink, as_sink
-from airflow_parallel_provider.engine.interfaces.source import Source, as_source
+from airflow_parallel_provider.engine.interfaces.source import IterableSource, Source, as_source
 from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.engine.plan.tolerance import Tolerance
 from airflow_parallel_provider.engine.plan.worker_hooks import WorkerHooks
@@ -36,7 +36,7 @@ class PipelinePlan:
         sink: Sink | Callable[[list[Any]], object] | None = None,
         *,
         chunk_size: int = 1000,
-        ordered: bool = False,
+        ordered: bool | None = None,
         tolerance: float = 0,
         max_in_flight: int | None = None,
         timeout: float | None = None,
@@ -49,20 +49,25 @@ class PipelinePlan:
         memory_limit: int | None = None,
         family: str | None = None,
         generation: str = "",
+        mapped: int | None = None,
+        balance: bool = True,
     ) -> None:
         check_whole("Pipeline.chunk_size", chunk_size)
         check_whole("Pipeline.max_in_flight", max_in_flight, optional=True)
         check_positive("Pipeline.timeout", timeout, optional=True)
         check_whole("Pipeline.attempt", attempt)
         check_whole("Pipeline.memory_limit", memory_limit, unit="bytes", optional=True)
+        check_whole("Pipeline.mapped", mapped, optional=True)
         if max_in_flight is not None and max_in_flight < chunk_size:
             cure = f"a chunk commits only when all its items are read: give at least chunk_size={chunk_size}"
             raise PlanError("Pipeline.max_in_flight", max_in_flight, cure)
         self.source = as_source(source)
         self.stages = _checked_stages(stages)
         self.sink = None if sink is None else as_sink(sink)
+        if self.source.narrow is not None:
+            (self.sink or Sink()).check_narrow()
         self.chunk_size = chunk_size
-        self.ordered = bool(ordered)
+        self.ordered = _order_of(self.sink) if ordered is None else bool(ordered)
         self.tolerance = Tolerance(tolerance)
         self.automatic_in_flight = max_in_flight is None
         self.max_in_flight = CHUNKS_IN_FLIGHT * chunk_size if max_in_flight is None else max_in_flight
@@ -76,11 +81,19 @@ class PipelinePlan:
         self.family = _checked_key("family", family)
         self.generation = str(generation)
         self.memory_limit = memory_limit
+        self.mapped = mapped
+        self.balance = bool(balance)
+        self.coordinator: str | None = None
+        """See :attr:`LoadSpec.coordinator`; set by the run that sends shards elsewhere."""
 
     @property
     def load_spec(self) -> LoadSpec:
         """What the sink needs to know about the load."""
-        source = self.source
+        return self.load_spec_of("whole")
+
+    def load_spec_of(self, part: Literal["whole", "plan", "shard", "finish"]) -> LoadSpec:
+        """The same for one part of a load that several runs write together. Its end does not need the source."""
+        source = IterableSource(()) if part == "finish" else self.source
         return LoadSpec(
             self.load_key,
             self.chunk_size,
@@ -88,8 +101,13 @@ class PipelinePlan:
             self.attempt,
             self.labels,
             source_state=source.get_state(),
+            narrow=source.narrow,
             family=self.family,
             generation=self.generation,
+            ordered=self.ordered,
+            mapped=self.mapped,
+            part=part,
+            coordinator=self.coordinator,
         )
 
     def __repr__(self) -> str:
@@ -97,6 +115,11 @@ class PipelinePlan:
         stages = " -> ".join(stage.name for stage in self.stages)
         sink = self.sink.describe() if self.sink else "stream"
         return f"Pipeline({self.source.identity()} -> {stages} -> {sink}, chunk_size={self.chunk_size})"
+
+
+def _order_of(sink: Sink | None) -> bool:
+    """Whether chunks go into a sink in source order where the author has not said so."""
+    return sink is not None and sink.order_matters
 
 
 def _texts(field: str, value: Any) -> dict[str, str]:

@@ -46,12 +46,13 @@ class Retry:
 
     def accepts(self, error: BaseException) -> bool:
         """Whether a call that raised ``error`` may be made again."""
-        if isinstance(error, TerminalError):
+        kind = type(error)  # not isinstance: an error may lie about its class
+        if issubclass(kind, TerminalError):
             return False
         if self.on is None:
-            return isinstance(error, Exception)
+            return issubclass(kind, Exception)
         if isinstance(self.on, (type, tuple)):
-            return isinstance(error, self.on)
+            return issubclass(kind, self.on)
         return bool(self.on(error))
 
     def pause(self, attempt: int) -> float:

@@ -13,6 +13,7 @@ from airflow_parallel_provider.engine.plan.retry import Retry
 from airflow_parallel_provider.engine.plan.templates import Render, holds_template, rendered_number, rendered_workers
 from airflow_parallel_provider.engine.resources import cpus
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.foreign.text import clean, one_line
 
 Kind = Literal["thread", "process", "async", "inline"]
 
@@ -21,6 +22,9 @@ KINDS: Final = get_args(Kind)
 Workers = int | tuple[int, int] | Literal["auto"]
 
 AUTO: Final = "auto"
+
+MOST_NAME: Final = 200
+"""Characters of a stage's name: those that the table of dead letters holds."""
 
 Template = Any
 """A text that Airflow renders to the value when the task starts, such as ``"{{ params.workers }}"``."""
@@ -92,9 +96,12 @@ class Stage:
     def __post_init__(self) -> None:
         _check_function(self)
         if not self.name:
-            object.__setattr__(self, "name", _name_of(self.function))
+            object.__setattr__(self, "name", one_line(_name_of(self.function), MOST_NAME))
         if not isinstance(self.name, str):
             raise PlanError("Stage.name", self.name, "give a text")
+        if self.name != clean(self.name, MOST_NAME) or not {"\n", "\t"}.isdisjoint(self.name):
+            cure = f"it stands in logs, tables and metrics: give one line of at most {MOST_NAME} printable characters"
+            raise PlanError("Stage.name", self.name, cure)
         if self.kind not in KINDS:
             raise PlanError(f"Stage({self.name}).kind", self.kind, f"choose one of {', '.join(KINDS)}")
         if not isinstance(self.retry, Retry):

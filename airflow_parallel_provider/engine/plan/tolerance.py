@@ -8,10 +8,12 @@ from airflow_parallel_provider.errors import PlanError
 
 
 class Tolerance:
-    """How many items may fail: an int counts failures, a float is a fraction of all items.
+    """How much may fail: an int counts dead letters, a float is a fraction of all items.
 
-    A stage may make several results of one item, such as the rows of a file. Each of them that fails is one failure for
-    an int, and for a float as much of an item as it is: one of a thousand rows is a thousandth of its file.
+    For most stages one dead letter is one item. A stage may also make several results of an item, such as the rows of a
+    file, or one of several items, such as a table of a batch. Each result that fails is one dead letter for an int. For
+    a float it is as many items as it was made of: one of a thousand rows of a file is a thousandth of an item, the
+    table of a batch of ten is ten items. A row that the sink rejects counts in the same way.
 
     With a source of known length a fraction is a number of items from the start. With an unknown length it is checked
     at the end, and during the run against the items read so far, or against ``10 / fraction`` items while fewer have
@@ -35,8 +37,10 @@ class Tolerance:
             # 0.29 * 100 is 28.999999999999996, and 29 failures of 100 must be allowed
             return failed > self.value * (read if final or total is None else total) + 1e-9
         assumed = 10 / self.value if self.value else 0
-        return failed > self.value * max(read, assumed)
+        return failed > self.value * max(read, assumed) + 1e-9
 
     def __str__(self) -> str:
         """The tolerance as text."""
-        return f"{self.value} items" if isinstance(self.value, int) else f"{100 * self.value:g}% of the items"
+        if isinstance(self.value, int):
+            return f"{self.value} failure{'s' * (self.value != 1)}"
+        return f"{100 * self.value:g}% of the items"

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import mmap
 import os
 import pickle
 import select
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from airflow_parallel_provider.engine.functions.outcome import CallFailure
 from airflow_parallel_provider.engine.ipc import wire
-from airflow_parallel_provider.engine.ipc.arena import ARENA_BYTES, create_memory
+from airflow_parallel_provider.engine.ipc.arena import arena_bytes, create_memory
 from airflow_parallel_provider.engine.ipc.framing import receive_exactly, receive_message, send_message
 from airflow_parallel_provider.engine.ipc.sockets import socket_pair
-from airflow_parallel_provider.engine.processes import protocol
-from airflow_parallel_provider.engine.processes.green_threads import check_patches
+from airflow_parallel_provider.engine.processes.launch import LaunchedServer
 from airflow_parallel_provider.engine.processes.output_relay import OutputRelay
 from airflow_parallel_provider.engine.processes.protocol import KILL, PAGE_BYTES, REAP, REQUEST, RESPONSE, SPAWN
-from airflow_parallel_provider.engine.processes.system import END_SECONDS
 from airflow_parallel_provider.engine.processes.worker_process import WorkerExit, WorkerProcess
-from airflow_parallel_provider.errors import ParallelError, PlanError
+from airflow_parallel_provider.engine.resources.limits import shortage_in
+from airflow_parallel_provider.errors import ParallelError
 
 READY_SECONDS = 120.0
 """How long the fork server may take to import the stages' modules."""
-
-_CLOSE_SECONDS = 0.5
-"""How long the fork server may take to end everything by itself."""
 
 CHECK_SECONDS = 0.1
 """How often the wait for those imports looks whether the run has been stopped."""
@@ -64,8 +55,8 @@ class ForkServerOptions:
 class ForkServerClient:
     """Starts one fork server and talks to it.
 
-    Create it on a thread that outlives the run: the kernel's parent-death signal follows the creating *thread*.
-    :meth:`spawn` and :meth:`reap` may be called from any thread.
+    Start it on a thread that outlives the run, see :class:`.launch.LaunchedServer`. :meth:`spawn` and :meth:`reap` may
+    be called from any thread.
 
     :param functions: pickled :class:`StageFunction` by stage number.
     :param environment: variables set in the fork server and its worker processes only.
@@ -85,44 +76,24 @@ class ForkServerClient:
         self._functions = dict(functions)
         self._environment = dict(environment)
         self._lock = threading.Lock()
-        self._control: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._server: LaunchedServer | None = None
         self._relay: OutputRelay | None = None
         self._lost = False
 
-    def start(self) -> dict[int, CallFailure]:
+    def start(self, launched: LaunchedServer | None = None) -> dict[int, CallFailure]:
         """Start it and wait until it has imported the stage functions.
 
+        :param launched: a process that this thread has started already; None: start one.
         :return: the stages whose import failed; -1 is ``on_start``.
         :raises ForkServerLost: when it does not start, or a stop is requested meanwhile.
-        :raises PlanError: inside a fork server, where every fork server would start another one without end; where
-            eventlet has patched the program.
+        :raises PlanError: see :class:`.launch.LaunchedServer`.
+        :raises OSError: when its process cannot be started.
         """
-        check_patches()
-        if protocol.importing_stage is not None:
-            cure = "its module runs a pipeline when it is imported: put that under `if __name__ == '__main__':`"
-            raise PlanError("Stage.function", protocol.importing_stage, cure)
-        ours, theirs = socket_pair()
-        boot = Path(__file__).with_name("boot.py")
-        environment = {**os.environ, "PYTHON_OPERATORS_VIRTUAL_ENV_MODE": "1"}  # lets a worker `import airflow`
-        # Without standard streams a new socket may get descriptor 0, 1 or 2, which are the child's own streams.
-        control = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", str(boot), str(control), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(control,) if self._options.requests_fd is None else (control, self._options.requests_fd),
-                env=environment,
-            )
-        finally:
-            os.close(control)
-            theirs.close()
-        self._control = ours
-        assert self._process.stdout is not None
-        self._relay = OutputRelay(self._process.stdout, self._options.redact)
-        return self._send_bootstrap(ours)
+        server = self._server = LaunchedServer() if launched is None else launched
+        server.taken = True
+        assert server.process.stdout is not None
+        self._relay = OutputRelay(server.process.stdout, self._options.redact)
+        return self._send_bootstrap(server.control)
 
     def _send_bootstrap(self, control: socket.socket) -> dict[int, CallFailure]:
         # The secrets in the environment travel over the socket: other processes can read argv and environ of a process.
@@ -131,18 +102,30 @@ class ForkServerClient:
             "functions": self._functions,
             "on_start": self._pickled_on_start(),
             "preload": self._options.preload,
-            "requests_fd": self._options.requests_fd,
+            "requests": self._options.requests_fd is not None,
         }
         control.settimeout(READY_SECONDS)
         try:
-            send_message(control, json.dumps({"path": _search_path(), "argv": sys.argv}).encode())
             send_message(control, pickle.dumps(bootstrap))
+            if self._options.requests_fd is not None:
+                socket.send_fds(control, [b"?"], [self._options.requests_fd])
             self._await_ready(control)
             failures: dict[int, CallFailure] = pickle.loads(receive_message(control))  # noqa: S301 - our own child
         except OSError as error:
             self._lost = True
-            raise ForkServerLost(f"the fork server did not start: {error or type(error).__name__}") from error
+            reason = str(error) or type(error).__name__
+            if not self._stop_requested():
+                reason = self._last_words() or reason
+            raise ForkServerLost(f"the fork server did not start: {reason}") from error
         return failures
+
+    def _last_words(self) -> str:
+        """The last line that it has printed, with what to raise if a limit of the system has ended it."""
+        assert self._relay is not None
+        self._relay.close()
+        words = self._relay.last_line
+        cure = shortage_in(words)
+        return f"{words} ({cure})" if cure else words
 
     def _pickled_on_start(self) -> bytes:
         if self._options.on_start is None:
@@ -166,7 +149,7 @@ class ForkServerClient:
     @property
     def pid(self) -> int | None:
         """Process id of the guardian, the fork server's parent; None before :meth:`start` and after :meth:`close`."""
-        return self._process.pid if self._process else None
+        return self._server.process.pid if self._server else None
 
     def redact(self, text: str) -> str:
         """The text without its secrets."""
@@ -183,11 +166,13 @@ class ForkServerClient:
         :raises ForkServerLost: when the fork server is dead.
         :raises OSError: when the system allows no further process.
         """
-        ours, theirs = socket_pair()
-        sizes = (PAGE_BYTES, ARENA_BYTES, ARENA_BYTES)
-        fds = [create_memory(size) for size in sizes]
+        size = arena_bytes()
+        sizes = (PAGE_BYTES, size, size)
+        fds: list[int] = []
         memory: list[mmap.mmap] = []
+        ours, theirs = socket_pair()
         try:
+            fds += map(create_memory, sizes)
             memory = [mmap.mmap(fd, size) for fd, size in zip(fds, sizes, strict=True)]
             for sock in (ours, theirs):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.SOCKET_BUFFER)
@@ -226,11 +211,12 @@ class ForkServerClient:
 
     def _request(self, operation: int, subject: int, fds: list[int]) -> tuple[int, int, float, int]:
         with self._lock:
-            if self._lost or self._control is None:
+            server = self._server
+            if self._lost or server is None:
                 raise ForkServerLost("the fork server is not running")
             try:
-                socket.send_fds(self._control, [REQUEST.pack(operation, subject)], fds)
-                pid, status, cpu, peak_rss = RESPONSE.unpack(receive_exactly(self._control, RESPONSE.size))
+                socket.send_fds(server.control, [REQUEST.pack(operation, subject)], fds)
+                pid, status, cpu, peak_rss = RESPONSE.unpack(receive_exactly(server.control, RESPONSE.size))
             except OSError as error:
                 self._lost = True
                 raise ForkServerLost("the fork server died") from error
@@ -241,34 +227,10 @@ class ForkServerClient:
 
         A fork server that is busy (with an import) is ended by its guardian. A second call does nothing.
         """
-        if self._process is None:
+        if self._server is None:
             return
-        if self._control is not None:
-            # Without the lock: a thread that waits for a response holds it, and this wakes that thread.
-            with contextlib.suppress(OSError):
-                self._control.shutdown(socket.SHUT_RDWR)
-        _wait_or_end(self._process)
+        self._server.close()
         self._lost = True
-        if self._control is not None:
-            self._control.close()
         if self._relay is not None:
             self._relay.close()
-        self._process = None
-
-
-def _wait_or_end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the guardian, which ends when the fork server has; have it end the fork server when that takes long."""
-    for seconds, end in ((_CLOSE_SECONDS, process.terminate), (END_SECONDS, process.kill), (1.0, process.kill)):
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            end()
-        else:
-            return
-
-
-def _search_path() -> list[str]:
-    """``sys.path``, made absolute, with the folder of this package on it however the package was imported."""
-    here = str(Path(__file__).parents[3])
-    paths = [str(Path(entry or ".").absolute()) for entry in sys.path]
-    return paths if here in paths else [*paths, here]
+        self._server = None

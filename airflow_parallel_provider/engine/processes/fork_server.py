@@ -13,13 +13,13 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import time
 from typing import Any, Final, NoReturn
 
 from airflow_parallel_provider.engine.functions.outcome import CallFailure, describe_error
 from airflow_parallel_provider.engine.functions.status_page import PAGE_WORDS
 from airflow_parallel_provider.engine.functions.worker_code import StageFunction
-from airflow_parallel_provider.engine.ipc.arena import ARENA_BYTES
 from airflow_parallel_provider.engine.ipc.framing import send_message
 from airflow_parallel_provider.engine.ipc.sockets import adopt_socket
 from airflow_parallel_provider.engine.processes import protocol
@@ -33,6 +33,7 @@ from airflow_parallel_provider.engine.processes.system import (
     reset_signals,
     signal_on_parent_death,
 )
+from airflow_parallel_provider.foreign.fork_guard import end_child
 
 _REAP_SECONDS: Final = 5.0
 """How long :meth:`ForkServer._reap` waits for a process to end."""
@@ -46,14 +47,16 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     """Become the fork server: load the stage functions, then answer requests until the control socket closes."""
     gc.disable()  # imports create many objects and little garbage; worker processes switch it on again
     reset_signals()
+    print_whole_lines()
     boot = pickle.loads(bootstrap)  # noqa: S301 - written by the task process that started us
     adopt_orphans()
+    pid = os.getpid()
     os.environ.update(boot["environment"])
     functions: dict[int, StageFunction] = {}
     failures: dict[int, CallFailure] = {}
     protocol.importing_stage = "of WorkerHooks.on_start"
     try:
-        _prepare(boot)
+        _prepare(control, boot)
     except BaseException as error:  # noqa: BLE001 - as below
         failures[-1] = describe_error(error)
     for stage, data in boot["functions"].items():
@@ -63,6 +66,7 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
         except BaseException as error:  # noqa: BLE001 - an import may raise anything, SystemExit included
             failures[stage] = describe_error(error)
     protocol.importing_stage = None
+    end_child(pid)  # an import has forked, and the child has returned from it
     from airflow_parallel_provider.engine.processes import worker_main  # noqa: F401 - once here, not once in every worker
 
     # What exists now stays: the collector of a worker process skips it, and so does not copy the pages that it shares.
@@ -71,12 +75,25 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     ForkServer(control, functions).run()
 
 
-def _prepare(boot: dict[str, Any]) -> None:
+def print_whole_lines() -> None:
+    """Let ``print`` write each line at once and in one piece.
+
+    All worker processes and their children print into one pipe. With ``PYTHONUNBUFFERED=1`` Python writes a line and
+    its newline apart, so that lines of two processes mix. Without it Python keeps 8 KiB back, which a killed process
+    loses.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # `sitecustomize` may have put something else in its place
+            stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
+
+
+def _prepare(control: socket.socket, boot: dict[str, Any]) -> None:
     """Do what the options ask for before the stage functions are imported (see :class:`.client.ForkServerOptions`)."""
-    if boot["requests_fd"] is not None:
+    if boot["requests"]:
         from airflow_parallel_provider.engine.ipc import requests
 
-        requests.connect(boot["requests_fd"])
+        _, fds, _, _ = socket.recv_fds(control, 1, 1)
+        requests.connect(fds[0])
     if boot["on_start"]:
         pickle.loads(boot["on_start"])()  # noqa: S301
     for imported in boot["preload"]:
@@ -143,7 +160,7 @@ class ForkServer:
             gc.enable()
             sock = adopt_socket(fds[0])
             page = memoryview(mmap.mmap(fds[1], PAGE_BYTES)).cast("Q")[:PAGE_WORDS]
-            incoming, outgoing = (mmap.mmap(fd, ARENA_BYTES) for fd in fds[2:])
+            incoming, outgoing = (mmap.mmap(fd, os.fstat(fd).st_size) for fd in fds[2:])
             for fd in fds[1:]:
                 os.close(fd)
             from airflow_parallel_provider.engine.processes.worker_main import WorkerMain

@@ -35,6 +35,8 @@ class OutputRelay:
     """
 
     def __init__(self, stream: IO[bytes], redact: Callable[[str], str] = str) -> None:
+        self.last_line = ""
+        """What was forwarded last."""
         self._stream = stream
         self._redact = redact
         self._wake, self._waker = os.pipe()
@@ -87,4 +89,5 @@ class OutputRelay:
 
     def _log(self, line: bytes) -> None:
         if line.strip():
-            log.info("%s", self._redact(line.decode(errors="replace").rstrip()))
+            self.last_line = self._redact(line.decode(errors="replace").rstrip())
+            log.info("%s", self.last_line)

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -100,6 +100,26 @@ def end_children(spared: Collection[int] = (), seconds: float = END_SECONDS) -> 
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
         time.sleep(0.0005)  # only for the moment that a killed process needs to end
+
+
+def end_marked(marker: str, seconds: float = END_SECONDS) -> None:
+    """Kill the processes with this text in the environment that they were started with, wherever they are.
+
+    For descendants that no guardian has adopted. A program that was given another environment is not found.
+    """
+    deadline, text = time.monotonic() + seconds, marker.encode()
+    while (found := list(_marked(text))) and time.monotonic() < deadline:
+        for pid in found:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.001)  # as above
+
+
+def _marked(text: bytes) -> Iterator[int]:
+    for pid in filter(str.isdigit, os.listdir("/proc") if sys.platform == "linux" else ()):  # noqa: PTH208 - as above
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as environment:  # noqa: PTH123 - as above
+            if text in environment.read():  # that of one that has ended is empty
+                yield int(pid)
 
 
 def end_programs_of(thread: threading.Thread) -> None:

@@ -44,6 +44,7 @@ from airflow_parallel_provider.engine.ipc.serialized import (
 )
 from airflow_parallel_provider.engine.processes.system import RSS_UNIT
 from airflow_parallel_provider.engine.processes.worker_log import SocketLogHandler
+from airflow_parallel_provider.foreign.fork_guard import end_child, run_begins
 
 
 class WorkerMain:
@@ -81,9 +82,7 @@ class WorkerMain:
         if bound.teardown is not None:
             self._tear_down(bound.teardown)
         self._log.report_dropped()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        _flush_streams()
 
     def _tear_down(self, teardown: Callable[[], Any]) -> None:
         try:
@@ -96,8 +95,15 @@ class WorkerMain:
         numpy = sys.modules.get("numpy")
         if numpy is not None:  # `random` reseeds itself after a fork, NumPy's global generator does not
             numpy.random.seed()
+        run_begins()
+        os.register_at_fork(before=_flush_streams, after_in_child=self._in_child)
         self._log = SocketLogHandler(lambda payload: self.send(wire.LOG, 0, payload))
         logging.basicConfig(handlers=[self._log], level=logging.INFO, format="%(message)s", force=True)
+
+    def _in_child(self) -> None:
+        """In a process that a function has forked: it must not write to the task process, nor keep the line open."""
+        self.sock.close()
+        self.page.release()
 
     def _set_up(self) -> BoundFunction | None:
         self.page[BEGAN_NS] = time.monotonic_ns()
@@ -126,10 +132,14 @@ class WorkerMain:
         if sequence <= page[RECLAIMED]:  # reclaimed while it waited here
             values = []
         outcome = run_calls(
-            call, values, batched=self.function.batched, retry=self.function.retry, page=page, sequence=sequence
+            call,
+            values,
+            batched=self.function.batched,
+            retry=self.function.retry,
+            page=page,
+            sequence=sequence,
+            own_values=True,
         )
-        if os.getpid() != self._pid:
-            os._exit(0)  # a copy that the function forked and let return: only one process may answer
         page[BEGAN_NS] = time.monotonic_ns()
         page[STATE] = SENDING
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -173,12 +183,20 @@ class WorkerMain:
 
     def send(self, kind: int, sequence: int, payload: wire.Part, buffers: Sequence[memoryview] = ()) -> None:
         """Send one frame, whole. Where the task process no longer reads, this process ends too."""
+        end_child(self._pid)  # forked by code that runs no hook, such as a library in C
         try:
             with self._sending:
                 for part in self.outbox.frame(kind, sequence, payload, buffers):
                     self.sock.sendall(part)
         except OSError:
             os._exit(1)
+
+
+def _flush_streams() -> None:
+    """Print what is buffered now: a forked child would print it again."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def serialized_result(result: Any) -> SerializedValue:

@@ -10,6 +10,8 @@ from airflow_parallel_provider.engine.functions.import_scan import imported_modu
 from airflow_parallel_provider.engine.functions.serialization import by_value_modules, serialize_stages
 from airflow_parallel_provider.engine.ipc.requests import RequestServer
 from airflow_parallel_provider.engine.processes.client import ForkServerClient, ForkServerLost, ForkServerOptions
+from airflow_parallel_provider.engine.processes.launch import LaunchedServer
+from airflow_parallel_provider.engine.resources.limits import shortage
 from airflow_parallel_provider.engine.run.state import RunState
 from airflow_parallel_provider.errors import PlanError, SetupFailed, WorkersExhausted
 
@@ -22,10 +24,13 @@ class ForkServers:
 
     Only the coordinating thread starts one: the kernel's parent-death signal follows the thread that did. A worker that
     finds it dead asks with :meth:`running` and waits for the next one.
+
+    :param launched: the process of the first one, if it has been started already.
     """
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState, launched: LaunchedServer | None = None) -> None:
         self._state = state
+        self._launched = launched
         self._stages = [stage for stage in state.plan.stages if stage.kind == "process"]
         self._codes: dict[int, bytes] = {}
         self._client: ForkServerClient | None = None
@@ -53,7 +58,8 @@ class ForkServers:
             self._codes, plan.worker_env, lambda: self._state.stop_requested.is_set, self._options()
         )
         try:
-            failures = client.start()
+            launched, self._launched = self._launched, None
+            failures = client.start(launched)
         except BaseException:
             client.close()
             raise
@@ -108,9 +114,9 @@ class ForkServers:
             self._start()
         except SetupFailed as error:
             self._state.fail(error)
-        except (ForkServerLost, PlanError) as error:
+        except (ForkServerLost, PlanError, OSError) as error:
             if not self._state.stop_requested.is_set:
-                self._state.fail(SetupFailed(str(error)))
+                self._state.fail(SetupFailed(shortage(error) or str(error)))
 
     def interrupt(self) -> None:
         """The run is being torn down: end the fork server and its workers, wake the threads that wait for another."""

@@ -6,6 +6,7 @@ worker process over its stage's limit is replaced.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
@@ -41,9 +42,7 @@ class MemoryMonitor:
 
     def sample(self, workers: Iterable[object]) -> None:
         """Take a sample; slow the source or replace workers where a limit is near."""
-        import psutil
-
-        total, cpu = psutil.Process().memory_info().rss, 0.0
+        total, cpu = _resident(os.getpid())[0], 0.0
         for worker in workers:
             if not isinstance(worker, ProcessWorker):
                 continue
@@ -65,10 +64,8 @@ class MemoryMonitor:
         A run can be over before the first sample, or between two samples. Workers that left since the last sample were
         not there at the same time as all the others and are not counted.
         """
-        import psutil
-
         peaks = sum(worker.metrics.peak_rss for worker in workers if not (worker.superseded or worker.retired))
-        self.peak = max(self.peak, psutil.Process().memory_info().rss + peaks)
+        self.peak = max(self.peak, _resident(os.getpid())[0] + peaks)
 
     def _throttle(self, total: int, limit: int) -> None:
         if not self._slowed and total > SLOW_AT * limit:
@@ -83,7 +80,7 @@ class MemoryMonitor:
 
 
 def _resident(pid: int | None) -> tuple[int, float]:
-    """Resident bytes of a process and its CPU seconds; zeros when it does not exist any more."""
+    """Resident bytes of a process and its CPU seconds; zeros when it does not exist any more, or cannot be read."""
     import psutil
 
     if pid is None:
@@ -92,5 +89,5 @@ def _resident(pid: int | None) -> tuple[int, float]:
         process = psutil.Process(pid)
         times = process.cpu_times()
         return int(process.memory_info().rss), times.user + times.system
-    except psutil.Error:
+    except (psutil.Error, OSError):  # without a descriptor left, nothing in /proc can be read
         return 0, 0.0

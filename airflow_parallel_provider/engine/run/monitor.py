@@ -52,6 +52,6 @@ class Monitor:
             return
         report = build_report(self._parts, state).as_dict()
         try:
-            self._observe({**report, "items_total": self._parts.state.tolerance.total, "final": final})
+            self._observe({**report, "items_total": self._parts.items_total, "final": final})
         except Exception:
             log.warning("the observer of the run failed; the run goes on", exc_info=True)

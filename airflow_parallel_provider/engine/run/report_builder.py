@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_parallel_provider.engine.analysis.bottleneck import BusyTime, advise
+from airflow_parallel_provider.engine.analysis.bottleneck import MACHINE_BUSY, Advice, BusyTime, RunTimes, advise
 from airflow_parallel_provider.engine.analysis.serial_estimate import Contention
 from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
 from airflow_parallel_provider.engine.dataflow.source_reader import SourceReader
+from airflow_parallel_provider.engine.interfaces.source import advice_text
 from airflow_parallel_provider.engine.metrics.worker_metrics import for_report
 from airflow_parallel_provider.engine.resources.cpus import usable_cpus
+from airflow_parallel_provider.engine.resources.machine_load import cpu_of_children, other_load
 from airflow_parallel_provider.engine.run.memory import MemoryMonitor
 from airflow_parallel_provider.engine.run.stage_series import StageSeries
 from airflow_parallel_provider.engine.run.state import RunState
 from airflow_parallel_provider.engine.stages.autoscaler import Decision
 from airflow_parallel_provider.engine.stages.stage_run import StageRun
-from airflow_parallel_provider.errors import RunFailed
-from airflow_parallel_provider.report import RunReport, StageReport, State
+from airflow_parallel_provider.errors import RunFailed, SinkFailed, SourceFailed, ToleranceExceeded
+from airflow_parallel_provider.foreign.text import clean
+from airflow_parallel_provider.report import RunReport, StageReport, State, failure_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,31 @@ class RunParts:
     series: StageSeries
 
     @property
+    def task_cpu_seconds(self) -> float:
+        """CPU time of this process since the run began."""
+        return time.process_time() - self.state.clock.cpu_before
+
+    @property
+    def task_and_programs_cpu_seconds(self) -> float:
+        """The same, with that of the programs which it has started and which have ended."""
+        return self.task_cpu_seconds + cpu_of_children() - self.state.clock.children_before
+
+    @property
+    def items_total(self) -> int | None:
+        """How many items this run will read; None if that is not known."""
+        total, shard = self.state.tolerance.total, self.source_reader.shard
+        return total if total is None or shard is None else -(-total // shard.of)
+
+    @property
     def cpu_seconds(self) -> float:
         """CPU time of this process since the run began, and of its workers that have ended."""
-        own = time.process_time() - self.state.clock.cpu_before
-        return own + sum(stage.metrics.cpu for stage in self.stages)
+        return self.task_cpu_seconds + sum(stage.metrics.cpu for stage in self.stages)
 
 
 def build_report(parts: RunParts, state: State) -> RunReport:
     """The report of a run as of now."""
     run, reader, writer = parts.state, parts.source_reader, parts.sink_writer
-    read, skipped = reader.items_read, reader.items_skipped
+    read, skipped = reader.items_read, reader.items_skipped + writer.items_skipped
     seconds = run.clock.seconds
     stages = [_stage_report(stage) for stage in parts.stages]
     fates = writer.items_committed + writer.items_filtered + writer.items_dead_lettered
@@ -55,13 +74,18 @@ def build_report(parts: RunParts, state: State) -> RunReport:
     failed_there = 0 if state == "success" else max(0, min(left, run.tolerance.given_up - writer.items_dead_lettered))
     source_busy = reader.busy
     serial = _serial_seconds(parts, source_busy)
-    busy_times = [BusyTime(stage.name, stage.kind, stage.workers, stage.busy_seconds) for stage in stages]
-    ends = BusyTime("source", "source", 1, source_busy), BusyTime("sink", "sink", 1, writer.busy)
-    bottleneck, advice = advise([ends[0], *busy_times, ends[1]], run.clock.working_seconds)
+    cpu_seconds = _cpu_seconds(parts, state)
+    elsewhere = other_load(run.clock.machine_before, max(cpu_seconds, parts.task_and_programs_cpu_seconds))
+    advice, ends = _advice(parts, stages, elsewhere)
+    if state == "failed":
+        advice = Advice()  # of a run that broke off, the busiest part is not what needs a change
+    speedup, no_speedup = _speedup(serial, seconds, elsewhere)
+    counted = [metrics for stage in parts.stages for metrics in stage.worker_metrics]
+    workers = for_report(counted)
     redact = run.plan.worker_hooks.redact
     return RunReport(
         state=state,
-        name=run.plan.name,
+        name=clean(run.plan.name, 200),
         items_read=read,
         items_committed=writer.items_committed,
         items_filtered=writer.items_filtered,
@@ -70,24 +94,31 @@ def build_report(parts: RunParts, state: State) -> RunReport:
         items_unfinished=left - failed_there,
         rows_committed=writer.rows_committed,
         chunks_committed=writer.chunks_committed,
-        chunks_skipped=reader.chunks_skipped,
+        chunks_skipped=reader.chunks_skipped + writer.chunks_skipped,
         seconds=round(seconds, 4),
         items_per_second=round((read - skipped) / seconds, 2) if seconds else 0.0,
-        cpu_seconds=round(_cpu_seconds(parts, state), 4),
+        cpu_seconds=round(cpu_seconds, 4),
         peak_rss_bytes=parts.memory.peak,
         estimated_serial_seconds=round(serial, 4),
-        speedup=round(serial / seconds, 3) if seconds else 0.0,
-        bottleneck=bottleneck,
-        advice=advice,
-        failures=[_redacted(cause.as_dict(), redact) for cause in run.causes.listed()],
+        speedup=speedup,
+        no_speedup=no_speedup,
+        other_load=None if elsewhere is None else round(elsewhere, 3),
+        bottleneck=advice.bottleneck,
+        advice=advice.text,
+        forecast=advice.forecast_dict(),
+        failed_at=_failed_at(run) if state == "failed" else None,
+        failures=_failures(run, redact),
         stages=stages,
-        error=str(run.error) if run.error else None,
+        error=redact(clean(str(run.error))) if run.error else None,
         warnings=[redact(warning) for warning in run.warnings],
         source_busy_seconds=round(source_busy, 4),
+        source_busy_fraction=round(ends[0].fraction, 4),
         sink_busy_seconds=round(writer.busy, 4),
+        sink_busy_fraction=round(ends[1].fraction, 4),
         max_in_flight=parts.in_flight.limit,
         rss_bytes=parts.memory.now,
-        workers=for_report([metrics for stage in parts.stages for metrics in stage.worker_metrics]),
+        workers=workers,
+        workers_omitted=len(counted) - len(workers),
         series=parts.series.as_dict(),
         rows_rejected=run.tolerance.rejected,
         aggregates=dict(writer.aggregates),
@@ -97,11 +128,59 @@ def build_report(parts: RunParts, state: State) -> RunReport:
 
 def attach_report(error: RunFailed, report: RunReport, redact: Callable[[str], str]) -> RunFailed:
     """The error of a run with its report, the most frequent causes in its message."""
-    lines = [redact(error.message)]
-    lines += [f"{each['count']:>9,}  {each['stage']}: {each['cause']}" for each in report.failures[:10]]
+    lines = [redact(clean(error.message)), *map(failure_line, report.failures[:10])]
     error.message = "\n".join(lines)
     error.report = report
     return error
+
+
+def _advice(
+    parts: RunParts, stages: Sequence[StageReport], elsewhere: float | None
+) -> tuple[Advice, tuple[BusyTime, BusyTime]]:
+    """What limits the run, and the busy times of the source and the sink."""
+    clock, reader, writer = parts.state.clock, parts.source_reader, parts.sink_writer
+    working = max(1e-9, clock.working_seconds)
+    source, sink = (
+        BusyTime(name, name, 1, end.busy, min(1.0, end.busy / working), end.cpu)
+        for name, end in (("source", reader), ("sink", writer))
+    )
+    between = [
+        BusyTime(
+            stage.name,
+            stage.kind,
+            stage.workers,
+            stage.busy_seconds,
+            stage.busy_fraction,
+            part.metrics.call_cpu,
+            stage.calls,
+        )
+        for stage, part in zip(stages, parts.stages, strict=True)
+    ]
+    said = advice_text(parts.state.plan.source)
+    times = RunTimes(clock.working_seconds, clock.seconds, parts.task_cpu_seconds, elsewhere, said)
+    return advise([source, *between, sink], times), (source, sink)
+
+
+def _failed_at(run: RunState) -> str | None:
+    """The stage, ``source`` or ``sink`` that made the run fail; None where the error names none."""
+    error = run.error
+    if isinstance(error, SourceFailed):
+        return "source"
+    if isinstance(error, SinkFailed):
+        return "sink"
+    if isinstance(error, ToleranceExceeded):
+        return next((cause["stage"] for cause in run.causes.listed()), None)
+    named = (stage.name for stage in run.plan.stages if str(error).startswith(f"stage {stage.name}"))
+    return max(named, key=len, default=None)  # of "load" and "load more" the one that is meant
+
+
+def _speedup(serial: float, seconds: float, elsewhere: float | None) -> tuple[float | None, str]:
+    """The speed-up against one worker; None and the reason where the number would mislead (issue 17, A4)."""
+    if elsewhere is not None and elsewhere >= MACHINE_BUSY:
+        return None, f"other programs used {elsewhere:.0%} of this machine's CPUs"
+    if seconds <= 0 or serial < seconds:
+        return None, "start-up and transport took longer than the work itself"
+    return round(serial / seconds, 3), ""
 
 
 def _cpu_seconds(parts: RunParts, state: State) -> float:
@@ -151,6 +230,7 @@ def _stage_report(stage: StageRun) -> StageReport:
             items_out=metrics.items_out,
             failed=metrics.failed,
             retried=metrics.retried,
+            halved=metrics.halved,
             timed_out=metrics.timed_out,
             workers_lost=metrics.workers_lost,
             busy_fraction=round(min(1.0, metrics.busy * share), 4),
@@ -171,6 +251,23 @@ def _stage_report(stage: StageRun) -> StageReport:
             longest_ms=round(stage.longest_ns / 1e6, 4),
             longest_position=stage.longest_position,
         )
+
+
+def _failures(run: RunState, redact: Callable[[str], str]) -> list[dict[str, Any]]:
+    """The causes, each with the place of its sample in the source."""
+    failures = run.causes.listed()
+    for each in failures:
+        sample = each["sample"]
+        position = sample.get("position")
+        if position is not None and (place := run.place_of(position)):
+            each["sample"] = {**sample, "place": _closer(place, sample.get("message") or "")}
+    return [_redacted(each, redact) for each in failures]
+
+
+def _closer(place: str, message: str) -> str:
+    """The line of a file that is a failed part of its own: its message begins with it (``a.csv, line 7: ...``)."""
+    found = re.match(f"{re.escape(place)}(!.*?)?, line [0-9]+", message)
+    return place if found is None else found[0]
 
 
 def _redacted(value: Any, redact: Callable[[str], str]) -> Any:

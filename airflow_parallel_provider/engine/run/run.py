@@ -14,19 +14,23 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.router import Router
 from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
 from airflow_parallel_provider.engine.dataflow.source_reader import SourceReader
 from airflow_parallel_provider.engine.interfaces.records import CommittedChunk
+from airflow_parallel_provider.engine.interfaces.shard import Shard
 from airflow_parallel_provider.engine.interfaces.sink import Sink
-from airflow_parallel_provider.engine.interfaces.source import source_length
+from airflow_parallel_provider.engine.interfaces.source import place_text, source_length
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.metrics.rejections import RejectionTracker
 from airflow_parallel_provider.engine.plan.pipeline_plan import PipelinePlan
 from airflow_parallel_provider.engine.processes.client import ForkServerLost
+from airflow_parallel_provider.engine.processes.launch import LaunchedServer
 from airflow_parallel_provider.engine.processes.system import end_programs_of
+from airflow_parallel_provider.engine.resources.limits import shortage
 from airflow_parallel_provider.engine.run.memory import MemoryMonitor
 from airflow_parallel_provider.engine.run.monitor import Monitor, Observer
 from airflow_parallel_provider.engine.run.report_builder import RunParts, attach_report, build_report
@@ -36,7 +40,8 @@ from airflow_parallel_provider.engine.run.state import RunState
 from airflow_parallel_provider.engine.run.worker_pool import WorkerPool
 from airflow_parallel_provider.engine.stages.inline_stage import InlineStageRun
 from airflow_parallel_provider.engine.stages.stage_run import StageRun
-from airflow_parallel_provider.errors import RunStopped
+from airflow_parallel_provider.errors import RunStopped, SetupFailed
+from airflow_parallel_provider.foreign.fork_guard import run_begins, run_ended
 from airflow_parallel_provider.report import RunReport, State
 
 SINK_THREAD = "parallel-sink"
@@ -65,7 +70,10 @@ class Run:
         stop: StopToken | None = None,
         observe: Observer | None = None,
         observe_every: float = 2.0,
+        shard: Shard | None = None,
+        fork_server: LaunchedServer | None = None,
     ) -> None:
+        self.shard = shard
         self.sink = plan.source.wrap_sink(sink)
         self.state = self._new_state(plan, stop or StopToken())
         self.in_flight = InFlightLimit(plan.max_in_flight, may_grow=plan.automatic_in_flight)
@@ -73,7 +81,7 @@ class Run:
         self.sink_writer = self._new_sink_writer()
         self.source_reader = self._connected_reader()
         memory = MemoryMonitor(self.state, self.in_flight)
-        self.pool = WorkerPool(self.state, self.stages, memory)
+        self.pool = WorkerPool(self.state, self.stages, memory, fork_server)
         self._parts = RunParts(
             self.state,
             self.stages,
@@ -102,7 +110,12 @@ class Run:
 
     def _new_sink_writer(self) -> SinkWriter:
         return SinkWriter(
-            self.sink, self.state, self.in_flight, on_open=self._on_sink_open, ordered=self.state.plan.ordered
+            self.sink,
+            self.state,
+            self.in_flight,
+            on_open=self._on_sink_open,
+            ordered=self.state.plan.ordered,
+            place_of=partial(place_text, self.state.plan.source),
         )
 
     def _connected_reader(self) -> SourceReader:
@@ -120,23 +133,41 @@ class Run:
             chunk_size=self.state.plan.chunk_size,
             stages=len(self.stages),
             channel=None if first is None or isinstance(first, InlineStageRun) else first.channel,
+            call_size=self.state.plan.chunk_size if first is None else first.batch_size or 1,
+            shard=self.shard,
+            helps=self._helps,
         )
         self.state.tolerance.items_read = lambda: reader.items_read
+        if self._helps:
+            self.sink_writer.on_look = lambda found: reader.resume_after(found, self.sink.source_state())
         return reader
+
+    @property
+    def _helps(self) -> bool:
+        """Whether this is a shard that takes chunks of others at its end: it must not read all of theirs for that."""
+        return self.shard is not None and self.state.plan.balance and self.state.plan.source.can_jump
 
     # -- the calling thread -------------------------------------------------------------------------------------------
 
     def execute(self) -> RunReport:
         """Run to the end; see :meth:`Pipeline.run`."""
         self.state.stop_requested.listen(self.state.on_stop_requested)
+        run_begins()
         outcome: State = "failed"
         try:
-            self._begin()
-            self._coordinate()
+            try:
+                self._begin()
+                self._coordinate()
+            except (OSError, MemoryError, RuntimeError, ImportError) as error:
+                if shortage(error) is None:
+                    raise
+                self.state.crashed(error)
+            self.state.forgive_help()
             outcome = self._outcome()
         finally:
+            run_ended()
             self.state.stop_requested.forget(self.state.on_stop_requested)
-            self._end_always(success=outcome == "success")
+            self._end_always(success=outcome == "success" and not self.state.help_failed)
             self.state.clock.ended = time.monotonic()
             self.monitor.publish(final=True, state=outcome)
         report = build_report(self._parts, outcome)
@@ -146,17 +177,22 @@ class Run:
 
     def _begin(self) -> None:
         state, source = self.state, self.state.plan.source
-        source.prepare()
-        state.tolerance.total = source_length(source)  # known to some sources only now
-        self.sink.bind(RejectionTracker(state.tolerance, state.causes))
-        self.sink.prepare(state.plan.load_spec)
+        if self.shard is None:
+            source.prepare()
+        else:
+            source.prepare_shard()
+        # Known to some sources only now, to one that will be narrowed not yet.
+        state.tolerance.total = source_length(source) if source.narrow is None else None
+        state.tolerance.in_shard = self.shard is not None
+        rejections = RejectionTracker(state.tolerance, state.causes)
+        self.sink.bind(rejections)
+        self.sink_writer.before_commit = rejections.begin
+        self.sink.prepare(state.plan.load_spec_of("whole" if self.shard is None else "shard"))
         self._start_thread(SINK_THREAD, self.sink_writer.run)
         try:
             self.pool.prepare()
-        except ForkServerLost:
-            if not state.stop_requested.is_set:
-                raise
-            state.fail(state.stopped_error())
+        except ForkServerLost as error:
+            state.fail(state.stopped_error() if state.stop_requested.is_set else SetupFailed(str(error)))
 
     def _coordinate(self) -> None:
         state = self.state
@@ -246,5 +282,5 @@ class Run:
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:
         run = contextvars.copy_context().run
         thread = threading.Thread(target=lambda: run(target), name=name, daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)

@@ -9,13 +9,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from airflow_parallel_provider.engine.interfaces.source import place_text
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.metrics.failure_causes import Causes
 from airflow_parallel_provider.engine.metrics.tolerance_tracker import ToleranceTracker
 from airflow_parallel_provider.engine.plan.pipeline_plan import PipelinePlan
-from airflow_parallel_provider.errors import RunFailed, RunStopped
+from airflow_parallel_provider.engine.resources.limits import shortage
+from airflow_parallel_provider.engine.resources.machine_load import MachineTimes, cpu_of_children
+from airflow_parallel_provider.errors import (
+    LoadMismatch,
+    RunFailed,
+    RunStopped,
+    SinkFailed,
+    SourceFailed,
+    ToleranceExceeded,
+    WorkersExhausted,
+    WrongReturn,
+)
+from airflow_parallel_provider.foreign.errors import error_text, raisable
+from airflow_parallel_provider.foreign.text import clean
 
 log = logging.getLogger("airflow_parallel_provider")
+
+_WARNING_LENGTH = 2000
 
 
 @dataclass(slots=True)
@@ -24,6 +40,10 @@ class RunClock:
 
     began: float
     cpu_before: float
+    children_before: float = 0.0
+    """CPU seconds that ended children of this process had used before."""
+    machine_before: MachineTimes | None = None
+    """CPU times of the whole machine when the run began."""
     working_since: float | None = None
     """When the workers were started."""
     ended: float | None = None
@@ -33,7 +53,7 @@ class RunClock:
     @classmethod
     def start(cls) -> RunClock:
         """A clock that begins now."""
-        return cls(time.monotonic(), time.process_time())
+        return cls(time.monotonic(), time.process_time(), cpu_of_children(), MachineTimes.now())
 
     @property
     def seconds(self) -> float:
@@ -66,7 +86,17 @@ class RunState:
         self.error: RunFailed | None = None
         self.over = False
         """Whether everything is committed: the run is a success."""
+        self.help_failed = False
+        """Whether the run is a success although it failed in a chunk of another shard."""
+        self._own_part_done = False
         self._lock = threading.Lock()
+        self._places: dict[int, str] = {}
+
+    def place_of(self, position: int) -> str:
+        """Where an item of a cause comes from; asked for once, though each snapshot shows it. Calling thread only."""
+        if position not in self._places:
+            self._places[position] = place_text(self.plan.source, position)
+        return self._places[position]
 
     def on_stop_requested(self) -> None:
         """Fail the run as stopped. May run in a signal handler, so it takes no lock."""
@@ -84,37 +114,53 @@ class RunState:
         self.mailbox.put(lambda: None)
 
     def crashed(self, error: BaseException) -> None:
-        """End the run with an error of the engine itself."""
-        failed = RunFailed(f"internal error: {type(error).__name__}: {error}")
-        failed.__cause__ = error
-        log.error("internal error", exc_info=error)
+        """End the run with an error of the engine itself, or of the system that refused it something."""
+        cause, cure = raisable(error), shortage(error)
+        failed = RunFailed(cure or f"internal error: {error_text(error)}")
+        failed.__cause__ = cause
+        if cure is None:
+            log.error("internal error", exc_info=cause)
         self.fail(failed)
 
     def warn(self, text: str) -> None:
         """Put a line into the report, once."""
+        text = clean(text, _WARNING_LENGTH)
         with self._lock:
             if text not in self.warnings:
                 self.warnings.append(text)
 
-    def record_failed_items(self, items: int) -> None:
-        """Count items that a stage gave up on; fail the run when they are too many."""
-        if (failed := self.tolerance.add(items)) is not None:
-            self.fail(failed)
-
-    def record_failed_part(self, share: float, *, first: bool) -> None:
-        """Count one of several results of an item; fail the run when they are too many."""
-        if (failed := self.tolerance.add_part(share, first=first)) is not None:
+    def record_dead_letter(self, share: float, *, items: int) -> None:
+        """Count a dead letter; fail the run when there are too many. See :meth:`ToleranceTracker.add`."""
+        if (failed := self.tolerance.add(share, items=items)) is not None:
             self.fail(failed)
 
     def may_commit(self) -> bool:
         """False once the run is ending: then nothing more is committed."""
-        return self.error is None and not self.stop_requested.is_set and not self.stop.is_set
+        ended = self.error is not None or self.help_failed
+        return not (ended or self.stop_requested.is_set or self.stop.is_set)
 
     def may_finish(self) -> bool:
         """Check the tolerance for the last time, now that the number of items is known."""
         if (failed := self.tolerance.check(final=True)) is not None:
             self.fail(failed)
         return self.may_commit()
+
+    def own_part_done(self) -> None:
+        """A shard has committed all of its own chunks; what follows is help for others."""
+        self._own_part_done = True
+
+    def forgive_help(self) -> None:
+        """Take the error back if it came while the shard helped others: what fails there is theirs, and fails there."""
+        with self._lock:
+            error = self.error
+            if not self._own_part_done or error is None or not _is_of_a_chunk(error):
+                return
+            self.help_failed = True  # first: the sink's thread may hold the chunk that failed, and takes no lock
+            self.error, self.over = None, True
+        self.warn(
+            f"this shard has committed all of its own chunks, and then failed in one of another shard, which is left "
+            f"to that shard: {type(error).__name__}: {error}"
+        )
 
     def sink_done(self) -> None:
         """Everything is committed: the run is a success."""
@@ -123,3 +169,11 @@ class RunState:
     def _finish(self) -> None:
         with self._lock:
             self.over = True
+
+
+_OF_A_CHUNK = (ToleranceExceeded, SinkFailed, SourceFailed, WorkersExhausted, WrongReturn)
+
+
+def _is_of_a_chunk(error: RunFailed) -> bool:
+    """Whether a chunk may have caused an error, and not a stop, the engine itself, or the load as a whole."""
+    return isinstance(error, _OF_A_CHUNK) and not isinstance(error.__cause__, LoadMismatch)

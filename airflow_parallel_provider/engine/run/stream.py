@@ -13,6 +13,7 @@ from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.plan.pipeline_plan import PipelinePlan
 from airflow_parallel_provider.engine.run.run import Run
 from airflow_parallel_provider.errors import RunFailed
+from airflow_parallel_provider.foreign.errors import error_text, raisable
 from airflow_parallel_provider.report import RunReport
 
 _CHECK_SECONDS = 0.2  # between two checks whether the consumer has stopped; only while the consumer is behind
@@ -67,5 +68,5 @@ def stream_rows(plan: PipelinePlan, *, stop: StopToken) -> Generator[Any, None, 
     if isinstance(result, RunFailed):
         raise result
     if isinstance(result, BaseException):
-        raise RunFailed(f"the run ended with {type(result).__name__}: {result}") from result
+        raise RunFailed(f"the run ended with {error_text(result)}") from raisable(result)
     return result

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from airflow_parallel_provider.engine.plan.stage import AUTO, Stage
 from airflow_parallel_provider.engine.processes.client import ForkServerClient
+from airflow_parallel_provider.engine.processes.launch import LaunchedServer
 from airflow_parallel_provider.engine.resources.cpus import usable_cpus
 from airflow_parallel_provider.engine.run.fork_servers import ForkServers
 from airflow_parallel_provider.engine.run.memory import SAMPLE_SECONDS as MEMORY_SAMPLE_SECONDS
@@ -30,12 +31,21 @@ _NEVER = float("inf")
 
 
 class WorkerPool:
-    """All workers of a run. Implements :class:`.workers.base.WorkerSupervisor` for them."""
+    """All workers of a run. Implements :class:`.workers.base.WorkerSupervisor` for them.
 
-    def __init__(self, state: RunState, stages: Sequence[StageRun], memory: MemoryMonitor) -> None:
+    :param launched: the process of the first fork server, if it has been started already.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        stages: Sequence[StageRun],
+        memory: MemoryMonitor,
+        launched: LaunchedServer | None = None,
+    ) -> None:
         self.context = state
         self.memory = memory
-        self.fork_servers = ForkServers(state)
+        self.fork_servers = ForkServers(state, launched)
         self.next_check = _NEVER
         self.decisions: list[Decision] = []
         self._stages = stages
@@ -111,15 +121,15 @@ class WorkerPool:
         kind = stage.stage.kind
         worker: Worker
         if kind == "process":
-            worker = ProcessWorker(stage, number, self)
+            worker = ProcessWorker(stage, number, self, takes_over)  # type: ignore[arg-type]  # of one of its kind
         elif kind == "async":
             worker = CoroutineWorker(stage, number, self, takes_over)  # type: ignore[arg-type]  # of one of its kind
         else:
             worker = ThreadWorker(stage, number, self, takes_over)  # type: ignore[arg-type]
         worker.replaces = replaces
+        worker.start()
         self._workers.append(worker)
         self.next_check = 0.0
-        worker.start()
 
     # -- while it runs ------------------------------------------------------------------------------------------------
 

@@ -6,15 +6,16 @@ from typing import Any, Protocol
 
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import Channel
-from airflow_parallel_provider.engine.dataflow.keys import item_positions, sort_key
-from airflow_parallel_provider.engine.functions.outcome import CallFailure
+from airflow_parallel_provider.engine.dataflow.keys import item_positions, share_of, sort_key
+from airflow_parallel_provider.engine.functions.outcome import CallFailure, failure_of_parts
 from airflow_parallel_provider.engine.interfaces.records import DeadLetter
 from airflow_parallel_provider.engine.interfaces.run_context import RunContext
-from airflow_parallel_provider.engine.ipc.serialized import deserialize
+from airflow_parallel_provider.engine.ipc.serialized import SerializedValue
 from airflow_parallel_provider.engine.metrics.failure_causes import Causes, cause_text
 from airflow_parallel_provider.engine.metrics.stage_metrics import StageMetrics
 from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.errors import WrongReturn
+from airflow_parallel_provider.foreign.calls import Conversion, convert
 
 
 class StageRunContext(RunContext, Protocol):
@@ -24,13 +25,11 @@ class StageRunContext(RunContext, Protocol):
     def causes(self) -> Causes:
         """Counts the failures by cause."""
 
-    def record_failed_items(self, items: int) -> None:
-        """Count items that the stage gave up on; fail the run when they are too many."""
+    def record_dead_letter(self, share: float, *, items: int) -> None:
+        """Count a dead letter; fail the run when there are too many.
 
-    def record_failed_part(self, share: float, *, first: bool) -> None:
-        """Count one of several results of an item, which is this share of it; fail the run when they are too many.
-
-        :param first: no other part of the item has failed before.
+        :param share: as how many items it counts: one, a part of one, or several of which one result was made.
+        :param items: how many of its items have no other dead letter.
         """
 
 
@@ -46,8 +45,11 @@ class FailedCalls:
         self._metrics = metrics
         self._context = context
 
-    def handle(self, bundle: Bundle, number: int, failure: CallFailure) -> int:
-        """Deal with one failed call of a bundle; return how many of its items stay at the stage for another attempt."""
+    def handle(self, bundle: Bundle, number: int, failure: CallFailure, made: int = 0) -> int:
+        """Deal with one failed call of a bundle; return how many of its items stay at the stage for another attempt.
+
+        :param made: how many results the call made of its item besides the failed ones.
+        """
         call = bundle.one(number, batched=self._stage.batched)
         call.alone = False
         with self._metrics.lock:
@@ -55,13 +57,19 @@ class FailedCalls:
             self._metrics.workers_lost += failure.kind == "lost"
         if failure.parts:
             for part in failure.parts:
-                self._give_up(call, CallFailure(part.error, part.message), item=part.item)
+                failed = failure_of_parts([part])
+                self._give_up(call, failed, item=part.item, parts=made + len(failure.parts))
             return 0
         if failure.fatal:
-            self._context.fail(WrongReturn(f"stage {self._stage.name}: {failure.message}"))
+            first = next(iter(item_positions(call.keys[0][0] if self._stage.batched else call.keys[0])))
+            where = f"{'batch from item' if self._stage.batched else 'item'} {call.chunk.first_position + first}"
+            self._context.fail(WrongReturn(f"stage {self._stage.name}, {where}: {failure.message}"))
             return call.size
         if failure.retryable and not call.splitting and call.attempt < self._stage.retry.attempts:
-            self._retry(call, self._stage.retry.pause(call.attempt))
+            call.attempt += 1
+            with self._metrics.lock:
+                self._metrics.retried += 1
+            self._channel.requeue(call, self._stage.retry.pause(call.attempt - 1))
             return call.size
         if self._stage.batched and call.size > 1:
             self._bisect(call)
@@ -69,24 +77,21 @@ class FailedCalls:
         self._give_up(call, failure)
         return 0
 
-    def _retry(self, call: Bundle, pause: float) -> None:
-        call.attempt += 1
-        with self._metrics.lock:
-            self._metrics.retried += 1
-        self._channel.requeue(call, pause)
-
     def _bisect(self, call: Bundle) -> None:
         """Halve a batch that failed for good: repeated, this leaves exactly the failing items alone."""
         keys, values = call.keys[0], call.values[0]
         middle = len(values) // 2
+        with self._metrics.lock:
+            self._metrics.halved += 2
         for part in (slice(None, middle), slice(middle, None)):
-            half = Bundle(call.chunk, [keys[part]], [values[part]], len(values[part]), call.attempt, splitting=True)
-            self._retry(half, 0.0)
+            half = Bundle(call.chunk, [keys[part]], [values[part]], len(values[part]), call.attempt + 1, splitting=True)
+            self._channel.requeue(half, 0.0)
 
-    def _give_up(self, call: Bundle, failure: CallFailure, *, item: Any = None) -> None:
+    def _give_up(self, call: Bundle, failure: CallFailure, *, item: Any = None, parts: int = 1) -> None:
         """Write a dead letter and count it.
 
         :param item: what the dead letter holds; None: the value of the call.
+        :param parts: how many of these the item would have.
         """
         chunk, stage = call.chunk, self._stage.name
         key, value = call.keys[0], call.values[0]
@@ -100,19 +105,21 @@ class FailedCalls:
             items = len(set(positions) - chunk.dead)  # another result of the same item may have failed before
             chunk.dead.update(positions)
             chunk.dead_letters.append(((*sort_key(key), self._index), dead_letter))
-            parts = chunk.made_of.get(positions[0], 1) if len(positions) == 1 else 1
+            share = share_of(key, chunk.splits) / parts
+            chunk.failed_items += share
         with self._metrics.lock:
             self._metrics.failed += 1
         self._context.causes.add(stage, failure, position=position, item=value)
-        if parts > 1:
-            self._context.record_failed_part(1 / parts, first=items > 0)
-        else:
-            self._context.record_failed_items(items)
+        self._context.record_dead_letter(share, items=items)
 
 
 def _readable(value: Any) -> Any:
     """The value of a dead letter; one that came serialized from the stage before is deserialized now."""
-    try:
-        return deserialize(value)
-    except Exception:  # noqa: BLE001 - that it cannot be unpickled may be why it failed
-        return f"<{type(value).__name__} that cannot be read>"
+    if type(value) is not SerializedValue:
+        return value
+
+    def read(conversion: Conversion) -> Any:
+        conversion.need_code()  # unpickling runs that of the value's class
+        return value.deserialize()
+
+    return convert(read, "<a value that cannot be read>")  # perhaps that is why it failed

@@ -52,6 +52,8 @@ class InlineStageRun(StageRun):
                 cpu = time.thread_time()
                 outcome = run_calls(live.call, values, batched=code.batched, retry=code.retry, page=self._page)
                 self.metrics.computed(time.thread_time() - cpu)
+                if len(outcome.nanoseconds) < len(values):  # cut short, because the run is being torn down
+                    raise ChannelBroken
                 waited += self.settle(dispatch, outcome, self._worker_metrics)
 
     def _begin(self) -> BoundFunction:

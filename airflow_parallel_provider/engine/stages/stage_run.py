@@ -13,6 +13,7 @@ from airflow_parallel_provider.engine.dataflow.keys import (
     Keys,
     ResultShape,
     batch_keys,
+    batch_splits,
     child_keys,
     concat_batches,
     item_positions,
@@ -193,35 +194,44 @@ class StageRun:
         self, bundle: Bundle, shapes: list[ResultShape] | None, results: list[Any], failures: dict[int, CallFailure]
     ) -> float:
         left = bundle.size
-        if shapes is not None and self.batch_size is None:
-            self._count_results(bundle, shapes, failures)
+        if shapes is not None:
+            self._note_splits(bundle, shapes, failures)
         for number, failure in failures.items():
-            left -= self._failed_calls.handle(bundle, number, failure)
+            made = 0 if shapes is None else _length(shapes[number])
+            left -= self._failed_calls.handle(bundle, number, failure, made)
         waited = 0.0
         if results:
-            keys = self._result_keys(bundle, shapes)
+            keys = self._result_keys(bundle, shapes, failures)
             with self.metrics.lock:
                 self.metrics.items_out += len(results)
             waited = self._router.route(self.index + 1, bundle.chunk, keys, results)
         return waited + self._router.complete_items(self.index, bundle.chunk, left)
 
-    def _count_results(self, bundle: Bundle, shapes: list[ResultShape], failures: dict[int, CallFailure]) -> None:
-        """Note how many results an item has, before one of them can fail."""
+    def _note_splits(self, bundle: Bundle, shapes: list[ResultShape], failures: dict[int, CallFailure]) -> None:
+        """Note how many results a call made of an item, before one of them can fail."""
+        splits: dict[Key, int] = {}
         for number, (key, shape) in enumerate(zip(bundle.keys, shapes, strict=True)):
-            made = _length(shape) + (len(failures[number].parts) if number in failures else 0)
-            if made > 1:
-                bundle.chunk.count_results(next(iter(item_positions(key))), made)
+            if self.batch_size is not None:
+                splits.update(batch_splits(key, shape))
+            elif shape != 1 or number in failures:
+                made = _length(shape) + (len(failures[number].parts) if number in failures else 0)
+                if made > 1:
+                    splits[key] = made
+        if splits:
+            with bundle.chunk.lock:
+                bundle.chunk.splits.update(splits)
 
-    def _result_keys(self, bundle: Bundle, shapes: list[ResultShape] | None) -> Keys:
+    def _result_keys(self, bundle: Bundle, shapes: list[ResultShape] | None, failures: dict[int, CallFailure]) -> Keys:
         if shapes is None:
             return bundle.keys
         if self.batch_size is not None:
+            splits = bundle.chunk.splits
             return concat_batches(
-                [batch_keys(each, shape) for each, shape in zip(bundle.keys, shapes, strict=True) if shape]
+                [batch_keys(each, shape, splits) for each, shape in zip(bundle.keys, shapes, strict=True) if shape]
             )
         keys: list[Key] = []
-        for key, shape in zip(bundle.keys, shapes, strict=True):
-            if shape == 1:
+        for number, (key, shape) in enumerate(zip(bundle.keys, shapes, strict=True)):
+            if shape == 1 and number not in failures:
                 keys.append(key)
             else:
                 assert isinstance(shape, int)

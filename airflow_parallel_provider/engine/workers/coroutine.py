@@ -8,6 +8,7 @@ call counts as running until it is settled, so a slow consumer slows the loop.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 import time
@@ -24,6 +25,7 @@ from airflow_parallel_provider.engine.functions.worker_code import BoundFunction
 from airflow_parallel_provider.engine.processes.system import end_programs_of
 from airflow_parallel_provider.engine.workers.base import Worker, WorkerSupervisor, timeout_failure
 from airflow_parallel_provider.errors import SetupFailed
+from airflow_parallel_provider.foreign.fork_guard import end_child, watch_loop
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.engine.stages.stage_run import StageRun
@@ -73,14 +75,26 @@ class CoroutineWorker(Worker):
         self._loop_thread = threading.Thread(target=self._run_loop, name=f"{self.thread.name}-loop", daemon=True)
         self._ending = False
 
+    def start(self) -> None:
+        """Start the thread."""
+        try:
+            super().start()
+        except BaseException:
+            self._loop.close()
+            raise
+
     # -- the worker's own thread --------------------------------------------------------------------------------------
 
     def serve(self) -> None:
         """Set up, take calls until the channel ends, tear down."""
         settler = threading.Thread(target=self._settle_all, name=f"{self.thread.name}-settle", daemon=True)
-        self._loop_thread.start()
-        settler.start()
         try:
+            self._loop_thread.start()
+        except BaseException:
+            self._loop.close()
+            raise
+        try:
+            settler.start()
             self._settle_abandoned()
             bound = self._set_up()
             self._take_calls(bound)
@@ -91,7 +105,8 @@ class CoroutineWorker(Worker):
             self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._wind_down()))
             if not self.abandoned:  # otherwise the loop ends when the call that blocks it returns, if ever
                 self._loop_thread.join(1.0)
-                settler.join(1.0)
+                if settler.is_alive():
+                    settler.join(1.0)
 
     def _take_calls(self, bound: BoundFunction) -> None:
         while True:
@@ -164,9 +179,11 @@ class CoroutineWorker(Worker):
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
+        pid = watch_loop(self._loop)
         try:
             self._loop.run_forever()
         finally:
+            end_child(pid)
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
@@ -179,16 +196,19 @@ class CoroutineWorker(Worker):
     async def _make_call(self, bound: BoundFunction, call: Bundle) -> None:
         stage, batched = self.stage.stage, self.stage.stage.batched
         outcome = Outcome(shapes=[] if batched else None)
-        began = time.monotonic_ns()
+        pid, began = os.getpid(), time.monotonic_ns()
         deadline = asyncio.timeout(stage.timeout)
         try:
             async with deadline:
-                result = await await_call(bound.call(call.values[0]))
+                # A copy, see calls.run_calls.
+                result = await await_call(bound.call(call.values[0][:] if batched else call.values[0]))
             if batched:
                 record_batch(outcome, len(call.values[0]), result)
             else:
                 record_async_item(outcome, result)
+            end_child(pid)
         except asyncio.CancelledError:
+            end_child(pid)
             if self._ending:
                 raise
             record_failure(outcome, 0, describe_error(RuntimeError("the coroutine was canceled")))
@@ -198,6 +218,7 @@ class CoroutineWorker(Worker):
             failure = timeout_failure(self.stage, seconds) if expired else failure_of(error, stage.retry)
             record_failure(outcome, 0, failure)
         except BaseException as error:  # noqa: BLE001 - SystemExit and friends fail the item, not the loop
+            end_child(pid, error)
             record_failure(outcome, 0, failure_of(error, stage.retry))
         outcome.nanoseconds = array("Q", [time.monotonic_ns() - began])
         with self._lock:

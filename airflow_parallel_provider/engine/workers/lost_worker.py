@@ -6,10 +6,11 @@ The status page says which call the process was running: that call fails, all ot
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
+from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken, Dispatch
 from airflow_parallel_provider.engine.functions.outcome import CallFailure
 from airflow_parallel_provider.engine.functions.status_page import DECODING, RUNNING, SENDING
 from airflow_parallel_provider.engine.processes.system import exit_text, was_signalled
@@ -27,6 +28,18 @@ IDLE_DEATHS = 5
 
 _SIGNAL_GRACE = 1.0
 """How long to wait for a stop after SIGTERM or SIGINT ended a worker process."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonedMessages:
+    """What a process worker held whose thread was stuck in the code of an item: it was being pickled, or unpickled."""
+
+    dispatch: Dispatch
+    """The calls of the message that was being pickled or unpickled."""
+    others: Sequence[Message]
+    seconds: float
+    """For how long."""
+    connection: WorkerConnection
 
 
 class LostWorkerHandler:
@@ -104,3 +117,14 @@ class LostWorkerHandler:
             text = f"stage {name}: worker processes keep dying while they have nothing to do (last one: {how})"
             self._supervisor.context.fail(WorkersExhausted(text))
             raise ChannelBroken
+
+
+def settle_abandoned(abandoned: AbandonedMessages, stage: StageRun, metrics: WorkerMetrics) -> None:
+    """End the process of an abandoned worker, fail the call that it was stuck with, put the others back."""
+    abandoned.connection.drop()
+    for message in abandoned.others:
+        put_back_all(stage, message.without_reclaimed(batched=stage.stage.batched).dispatch)
+    if sum(len(bundle.values) for bundle in abandoned.dispatch) > 1:
+        put_back_as_suspects(stage, abandoned.dispatch)
+    elif abandoned.dispatch:
+        stage.call_failed(abandoned.dispatch[0], 0, timeout_failure(stage, abandoned.seconds), metrics)

@@ -7,17 +7,20 @@ fails and all others go back into the channel. The status page that both share s
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from array import array
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.engine.dataflow.channel import END, Dispatch
+from airflow_parallel_provider.engine.dataflow.channel import END, ChannelBroken, Dispatch
 from airflow_parallel_provider.engine.functions.outcome import CallFailure, Outcome, describe_error
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.workers.base import Stopwatch, Worker, WorkerSupervisor
 from airflow_parallel_provider.engine.workers.connection import WorkerConnection, WorkerDied
-from airflow_parallel_provider.engine.workers.lost_worker import LostWorkerHandler
+from airflow_parallel_provider.engine.workers.lost_worker import AbandonedMessages, LostWorkerHandler, settle_abandoned
 from airflow_parallel_provider.engine.workers.message import (
     Message,
     put_back_all,
@@ -40,9 +43,20 @@ WINDOW = 2
 
 
 class ProcessWorker(Worker):
-    """Serves one stage through one worker process at a time."""
+    """Serves one stage through one worker process at a time.
 
-    def __init__(self, stage: StageRun, number: int, supervisor: WorkerSupervisor) -> None:
+    :param takes_over: what the abandoned worker held that this one replaces.
+    """
+
+    leftover: AbandonedMessages | None
+
+    def __init__(
+        self,
+        stage: StageRun,
+        number: int,
+        supervisor: WorkerSupervisor,
+        takes_over: AbandonedMessages | None = None,
+    ) -> None:
         super().__init__(stage, number, supervisor)
         self._connection = WorkerConnection(stage, number, supervisor)
         self._lost_worker = LostWorkerHandler(stage, self._connection, supervisor, self.metrics)
@@ -52,6 +66,9 @@ class ProcessWorker(Worker):
         self._calls = 0
         self._answered = False
         self._recycling_requested = False
+        self._takes_over = takes_over
+        self._lock = threading.Lock()
+        self._converting: tuple[float, Dispatch] | None = None  # since when, and whose items or results
         self.leave_lock = threading.Lock()  # held while it is decided why this worker leaves: retired or superseded
 
     @property
@@ -84,6 +101,8 @@ class ProcessWorker(Worker):
 
     def serve(self) -> None:
         """Send calls to a worker process until the channel ends; start another process when one is lost."""
+        if self._takes_over is not None:
+            settle_abandoned(self._takes_over, self.stage, self.metrics)
         try:
             while True:
                 self._begin_process()
@@ -106,17 +125,9 @@ class ProcessWorker(Worker):
         self._calls, self._answered = 0, False
         predecessor, self.replaces = self.replaces, None
         if isinstance(predecessor, ProcessWorker):
-            self._supersede(predecessor)
+            _supersede(predecessor, self)
 
     # -- leaving ----------------------------------------------------------------------------------------------------
-
-    def _supersede(self, predecessor: ProcessWorker) -> None:
-        """Let the worker that this one replaces leave; if it was retired meanwhile, this one leaves too."""
-        with predecessor.leave_lock:
-            if predecessor.retired:
-                self.retired = True
-            elif not predecessor.metrics.ended:
-                predecessor.superseded = True
 
     def _retire(self) -> None:
         """Leave, because the stage has fewer workers now. A worker that has a successor leaves anyway: pass it on."""
@@ -159,10 +170,11 @@ class ProcessWorker(Worker):
         self._sequence += 1
         self._in_flight.append(Message(self._sequence, dispatch, len(values), len(values), self._by_value))
         try:
-            self._connection.send(self._sequence, values, by_value=self._by_value)
-        except WorkerDied:
+            with self._deadline_holds(dispatch):
+                self._connection.send(self._sequence, values, by_value=self._by_value)
+        except (WorkerDied, ChannelBroken):
             raise
-        except Exception as error:  # noqa: BLE001 - an item that cannot be pickled: find which
+        except BaseException as error:  # noqa: BLE001 - an item that cannot be pickled: find which
             message = self._in_flight.pop()
             failure = describe_error(error, kind="transport")
             failure.message = f"the item cannot be sent to a worker process: {failure.message}"
@@ -178,7 +190,10 @@ class ProcessWorker(Worker):
             self._untransportable(message.without_reclaimed(batched=self.stage.stage.batched), failure)
             return
         try:
-            outcome = _decode(frame)
+            with self._deadline_holds(message.without_reclaimed(batched=self.stage.stage.batched).dispatch):
+                outcome = _decode(frame)
+        except ChannelBroken:
+            raise
         except BaseException as error:  # noqa: BLE001 - unpickling runs the objects' own code
             failure = describe_error(error, kind="transport")
             failure.message = f"the result cannot be read back in the task process: {failure.message}"
@@ -220,6 +235,39 @@ class ProcessWorker(Worker):
             failure.location = ""
             self.stage.call_failed(dispatch[0], 0, failure, self.metrics)
 
+    # -- items and results whose code hangs ---------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _deadline_holds(self, dispatch: Dispatch) -> Iterator[None]:
+        """The block runs code of these items or their results on this thread: their classes say how they are pickled.
+
+        :raises ChannelBroken: when it took too long, and a replacement has taken over.
+        """
+        with self._lock:
+            self._converting = (time.monotonic(), dispatch)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._converting = None
+                if self.abandoned:
+                    raise ChannelBroken
+
+    def check(self, now: float) -> float | None:
+        """Abandon the worker when an item or a result takes longer to be pickled or unpickled than a call may take."""
+        timeout = self.stage.stage.timeout
+        if timeout is None or self.abandoned:
+            return None
+        with self._lock:
+            since, dispatch = self._converting or (now, [])
+            if now - since < timeout:
+                return since + timeout
+            self.abandoned = True
+            others = [message for message in self._in_flight if message.dispatch is not dispatch]
+            self.leftover = AbandonedMessages(dispatch, others, now - since, self._connection)
+        self.supervisor.replace(self)
+        return None
+
     # -- lost worker processes --------------------------------------------------------------------------------------
 
     def _handle_lost_worker(self, died: WorkerDied) -> None:
@@ -247,3 +295,12 @@ def _decode(frame: wire.Frame) -> Outcome:
     durations: array[int] = array("Q")
     durations.frombytes(nanoseconds)
     return Outcome(results, shapes, failures, durations)
+
+
+def _supersede(predecessor: ProcessWorker, successor: ProcessWorker) -> None:
+    """Let the worker leave that is replaced; if it was retired meanwhile, its successor leaves too."""
+    with predecessor.leave_lock:
+        if predecessor.retired:
+            successor.retired = True
+        elif not predecessor.metrics.ended:
+            predecessor.superseded = True

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_parallel_provider.engine.dataflow.channel import END, Dispatch
+from airflow_parallel_provider.engine.dataflow.channel import END, ChannelBroken, Dispatch
 from airflow_parallel_provider.engine.functions.calls import run_calls
 from airflow_parallel_provider.engine.functions.outcome import Outcome, describe_error
 from airflow_parallel_provider.engine.functions.status_page import BEGAN_NS, CALL, LIMIT, PAGE_WORDS
@@ -90,6 +90,8 @@ class ThreadWorker(Worker):
                 self._dispatch = None
             self.stage.metrics.computed(cpu)
             self.metrics.cpu += cpu
+            if len(outcome.nanoseconds) < len(values):  # cut short, because the run is being torn down
+                raise ChannelBroken
             self.stage.settle(dispatch, outcome, self.metrics)
         self._tear_down(bound)
 

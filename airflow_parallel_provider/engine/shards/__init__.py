@@ -1,0 +1,1 @@
+"""One load of several runs: its beginning and its end, and its shards on executors of other machines."""
