@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.errors import PlanError as PlanError
     from airflow_parallel_provider.errors import RunFailed as RunFailed
     from airflow_parallel_provider.hooks.sink_table import SinkTableHook as SinkTableHook
+    from airflow_parallel_provider.on_ray import ray_executor as ray_executor
     from airflow_parallel_provider.operators.files_to_table import FilesToTableOperator as FilesToTableOperator
     from airflow_parallel_provider.operators.parallel_map import ParallelMapOperator as ParallelMapOperator
     from airflow_parallel_provider.operators.parallel_pipeline import (
@@ -42,9 +43,12 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.report import StageReport as StageReport
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate as Aggregate
     from airflow_parallel_provider.sinks.files.sink_files import SinkFiles as SinkFiles
+    from airflow_parallel_provider.sinks.lakes.delta.sink_delta import SinkDelta as SinkDelta
+    from airflow_parallel_provider.sinks.lakes.iceberg.sink_iceberg import SinkIceberg as SinkIceberg
     from airflow_parallel_provider.sinks.spec.dead_letter_files import DeadLetterFiles as DeadLetterFiles
     from airflow_parallel_provider.sinks.table import SinkTable as SinkTable
     from airflow_parallel_provider.sources.files.files_source import FilesSource as FilesSource
+    from airflow_parallel_provider.sources.http.auth import OAuthClientCredentials as OAuthClientCredentials
     from airflow_parallel_provider.sources.http.http_source import HttpPagesSource as HttpPagesSource
     from airflow_parallel_provider.sources.queue.broker import Broker as Broker
     from airflow_parallel_provider.sources.queue.pubsub import PubSubSubscription as PubSubSubscription
@@ -53,8 +57,10 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sources.queue.redis_stream import RedisStream as RedisStream
     from airflow_parallel_provider.sources.queue.sqs import SqsQueue as SqsQueue
     from airflow_parallel_provider.sources.sql.sql_source import SqlSource as SqlSource
+    from airflow_parallel_provider.values.intervals import Interval as Interval
     from airflow_parallel_provider.values.items import Message as Message
     from airflow_parallel_provider.values.items import SourceFile as SourceFile
+    from airflow_parallel_provider.values.json_text import JsonText as JsonText
 else:
 
     def __getattr__(name: str) -> Any:
@@ -78,6 +84,7 @@ _EXPORTS = {
     "engine.subtasks": ["sub_map"],
     "errors": ["ParallelError", "PlanError", "RunFailed"],
     "hooks.sink_table": ["SinkTableHook"],
+    "on_ray": ["ray_executor"],
     "operators.files_to_table": ["FilesToTableOperator"],
     "operators.parallel_map": ["ParallelMapOperator"],
     "operators.parallel_pipeline": ["ParallelPipelineOperator"],
@@ -87,8 +94,11 @@ _EXPORTS = {
     "sinks.aggregates.declare": ["Aggregate"],
     "sinks.spec.dead_letter_files": ["DeadLetterFiles"],
     "sinks.files.sink_files": ["SinkFiles"],
+    "sinks.lakes.delta.sink_delta": ["SinkDelta"],
+    "sinks.lakes.iceberg.sink_iceberg": ["SinkIceberg"],
     "sinks.table": ["SinkTable"],
     "sources.files.files_source": ["FilesSource"],
+    "sources.http.auth": ["OAuthClientCredentials"],
     "sources.http.http_source": ["HttpPagesSource"],
     "sources.queue.broker": ["Broker"],
     "sources.queue.pubsub": ["PubSubSubscription"],
@@ -97,7 +107,9 @@ _EXPORTS = {
     "sources.queue.redis_stream": ["RedisStream"],
     "sources.queue.sqs": ["SqsQueue"],
     "sources.sql.sql_source": ["SqlSource"],
+    "values.intervals": ["Interval"],
     "values.items": ["Message", "SourceFile"],
+    "values.json_text": ["JsonText"],
 }
 """Every public name, by the module that defines it. A test compares it with the imports for type checkers above."""
 

@@ -6,11 +6,13 @@
     ├── PlanError (ValueError)         the pipeline as declared cannot run; known before anything starts
     │   └── NotPicklable               a function or a global it uses cannot travel to a worker process
     ├── RunFailed                      a run ended without success; ``.report`` is its report
-    │   ├── ToleranceExceeded          more items failed than ``tolerance`` allows
+    │   ├── ToleranceExceeded          more failed than ``tolerance`` allows
     │   ├── SourceFailed               the source raised
     │   ├── SinkFailed                 the sink raised, or a chunk could not be committed
     │   ├── SetupFailed                a stage's ``setup`` kept failing, or did not end in time
     │   ├── WorkersExhausted           a stage lost more workers than it may replace
+    │   ├── ShardFailed                a shard on an executor has failed in all of its tries
+    │   │   └── HopelessShard (terminal)   in a way that no other try can cure
     │   ├── WrongReturn                a stage's function returned what a stage may not return
     │   └── RunStopped                 the run was asked to stop; ``.reason`` says why
     ├── ItemError                      why one item failed; a run counts these, it does not raise them
@@ -20,6 +22,7 @@
     └── SinkError
         ├── LoadMismatch (terminal)    this load began with another chunk size or source
         ├── SchemaMismatch (terminal)  the rows do not fit the table
+        │   └── WriteRefused           the table takes no rows at all, or loses some: no value is to blame
         ├── RowsRejected (terminal)    more rows were rejected than the load may have
         └── UnsafeTable (terminal)     the table cannot take part in a transaction
 
@@ -29,6 +32,9 @@ After a *terminal* error another attempt cannot succeed; after a *transient* one
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from airflow_parallel_provider.foreign.shown import shown
+from airflow_parallel_provider.foreign.text import clean
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.report import RunReport
@@ -61,18 +67,19 @@ class PlanError(ParallelError, ValueError):
         self.cure = cure
 
     def __str__(self) -> str:
-        shown = repr(self.value)
-        if len(shown) > 120:
-            shown = shown[:117] + "..."
-        return f"{self.field}={shown}: {self.cure}"
+        return f"{self.field}={_value_text(self.value, 120)}: {self.cure}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The value may be what cannot be pickled: its text is enough on the other side.
-        return type(self)._restore, (self.field, repr(self.value), self.cure)
+        return type(self)._restore, (self.field, _value_text(self.value, 1000), self.cure)
 
     @classmethod
     def _restore(cls, field: str, value_text: str, cure: str) -> PlanError:
         return cls(field, _Shown(value_text), cure)
+
+
+def _value_text(value: object, limit: int) -> str:
+    return clean(str(value), limit) if type(value) is _Shown else shown(value, limit)
 
 
 class _Shown(str):
@@ -105,7 +112,7 @@ class RunFailed(ParallelError):
 
 
 class ToleranceExceeded(RunFailed, TerminalError):
-    """More items failed than ``tolerance`` allows."""
+    """More failed than ``tolerance`` allows."""
 
 
 class SourceFailed(RunFailed):
@@ -126,6 +133,14 @@ class WorkersExhausted(RunFailed):
 
 class WrongReturn(RunFailed, TerminalError):
     """A stage's function returned what a stage may not return (``None`` for a batch, an un-awaited coroutine)."""
+
+
+class ShardFailed(RunFailed):
+    """A shard that an executor should have done has failed in all of its tries."""
+
+
+class HopelessShard(ShardFailed, TerminalError):
+    """A shard has failed in a way that no other try can cure."""
 
 
 class RunStopped(RunFailed):
@@ -163,6 +178,12 @@ class LoadMismatch(SinkError, TerminalError):
 
 class SchemaMismatch(SinkError, TerminalError):
     """The rows do not fit the table: a column is missing, unknown or of the wrong kind."""
+
+
+class WriteRefused(SchemaMismatch):
+    """The table takes no rows, or not all of them, whatever their values: a right is missing, it is a view, it has
+    changed, a trigger drops rows. No row is rejected for such a reason, however large the tolerance.
+    """
 
 
 class RowsRejected(SinkError, TerminalError):

@@ -76,6 +76,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_parallel_provider.operators.table_to_table",
                     "airflow_parallel_provider.operators.parallel_map",
                     "airflow_parallel_provider.operators.replay_dead_letters",
+                    "airflow_parallel_provider.operators.sharded",
                 ],
             }
         ],

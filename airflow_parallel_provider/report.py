@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from airflow_parallel_provider.foreign.text import one_line
 
 State = Literal["running", "success", "failed", "stopped"]
 
@@ -25,7 +28,7 @@ class StageReport:
     failed: int
     """Items it gave up on (dead letters)."""
     retried: int
-    """Calls made again."""
+    """Calls made again, see ``Stage(retry=)``."""
     timed_out: int
     """Calls that took longer than ``timeout``."""
     workers_lost: int
@@ -48,6 +51,8 @@ class StageReport:
     p99_ms: float | None
     calls: int = 0
     """Calls of the function that ended."""
+    halved: int = 0
+    """Calls with half of a batch that had failed: repeated, they leave the failing items alone."""
     service_ms: list[float] = field(default_factory=list)
     """Quantiles of a call's duration at 0, 10, ..., 90, 100 %, milliseconds."""
     longest_ms: float = 0.0
@@ -78,9 +83,9 @@ class RunReport:
     items_dead_lettered: int
     """Items a stage gave up on."""
     items_skipped: int
-    """Items of chunks that an earlier try had committed."""
+    """Items of chunks that another try has committed: an earlier one, or one that runs at the same time."""
     items_unfinished: int
-    """Items read but not committed; 0 unless the run ended early."""
+    """Items read but not committed; 0 unless the run ended early, or a shard failed in a chunk of another one."""
     rows_committed: int
     """Rows that are in the sink; with ``rows_rejected`` they are all rows of the last stage."""
     chunks_committed: int
@@ -94,9 +99,10 @@ class RunReport:
     largest sample, or the task process at the end plus the peak of each of its last workers, whichever is more."""
     estimated_serial_seconds: float
     """What one worker doing one thing after the other would have taken."""
-    speedup: float
+    speedup: float | None
+    """How many times shorter the run was than that; None where the number would mislead, see ``no_speedup``."""
     bottleneck: str | None
-    """Name of the stage (or ``source``, ``sink``) that limits the run."""
+    """Name of the stage (or ``source``, ``sink``) that limits the run; None where it failed."""
     advice: str
     """What to change, one sentence."""
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -115,17 +121,37 @@ class RunReport:
     """Seconds spent in the source."""
     sink_busy_seconds: float = 0.0
     """Seconds spent committing."""
+    source_busy_fraction: float = 0.0
+    """Share of the time since the workers were started that was spent in the source."""
+    sink_busy_fraction: float = 0.0
+    """Share of the time since the workers were started that was spent committing."""
+    failed_at: str | None = None
+    """Of a run that failed: the stage (or ``source``, ``sink``) that made it fail, where the error names one."""
+    no_speedup: str = ""
+    """Why there is no ``speedup``."""
+    other_load: float | None = None
+    """Share of the machine's CPUs that other programs used, 0 where CPUs were idle; None: not known."""
+    forecast: dict[str, Any] | None = None
+    """What more workers in the stage that limits the run would bring: ``stage``, ``workers``, ``more_workers``,
+    ``seconds`` (of the whole run), ``fixed_seconds`` (how much of that no worker shortens), ``gain`` (share of the time
+    saved) and ``limit`` (what limits then). None where more workers would not help."""
     max_in_flight: int = 0
     """Bound of the number of items that are read and not committed."""
     rss_bytes: int = 0
     """Resident memory of the task process and its workers at the last sample; see ``peak_rss_bytes``."""
     workers: list[dict[str, Any]] = field(default_factory=list)
-    """What each worker did: calls, failed, failure_rate, busy/starved/blocked/cpu seconds, peak_rss_bytes, lost."""
+    """What each worker did: calls, failed, failure_rate, busy/starved/blocked/cpu seconds, peak_rss_bytes, lost. Where
+    there were more than 64, those that failed or worked most."""
+    workers_omitted: int = 0
+    """Workers that ``workers`` does not list."""
 
     rows_rejected: int = 0
     """Rows that ``validate`` or the database refused; each counts as one failed item for the tolerance."""
     aggregates: dict[str, Any] = field(default_factory=dict)
     """The values of the sink's ``aggregates`` over the whole load; of one with ``by``, at most 20 groups."""
+
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    """Of a load whose shards an executor has done: number, state, tries, host, chunks, rows, seconds, error of each."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON: text, numbers, lists and dicts only, no NaN or infinity."""
@@ -139,14 +165,30 @@ class RunReport:
 # -- the report as text -----------------------------------------------------------------------------------------------
 
 
-def report_text(report: RunReport) -> str:
-    """The report in lines of at most about 120 characters."""
-    lines = [_headline(report), _fates(report), _effort(report), "", *_stage_table(report.stages)]
+def report_text(report: RunReport, width: int | None = None) -> str:
+    """The report as text.
+
+    :param width: columns of the terminal: longer lines are wrapped between words, and a table that is too wide becomes
+        two. None: lines of at most about 120 characters, but for causes and advice.
+    """
+    lines = _lines(report, width)
+    if width is not None:
+        lines = [part for line in lines for part in _wrapped(line, width)]
+    return "\n".join(lines).rstrip()
+
+
+def _lines(report: RunReport, width: int | None) -> list[str]:
+    lines = [_headline(report), _fates(report), _effort(report)]
+    if report.stages:
+        lines += ["", *_stage_table(report.stages, width)]
+        lines += [_halves(stage) for stage in report.stages if stage.halved]
     if report.failures:
         lines += ["", f"{'failed':>9}  stage: cause"]
-        lines += [f"{each['count']:>9,}  {each['stage']}: {each['cause']}" for each in report.failures[:10]]
+        lines += map(failure_line, report.failures[:10])
         if len(report.failures) > 10:
-            lines.append(f"{'':>9}  and {len(report.failures) - 10} more causes")
+            rest = report.failures[10:]
+            items = sum(each["count"] for each in rest)
+            lines.append(f"{items:>9,}  in {len(rest):,} more {'cause' if len(rest) == 1 else 'causes'}")
     if report.aggregates:
         lines += ["", *_aggregates(report.aggregates)]
     lines.append("")
@@ -155,7 +197,26 @@ def report_text(report: RunReport) -> str:
     lines += [f"warning: {warning}" for warning in report.warnings]
     if report.error:
         lines.append(f"ended early: {report.error}")
-    return "\n".join(lines).rstrip()
+    return lines
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """Never inside a word, as a path or a number may be copied from the terminal."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(line, width, subsequent_indent=indent, drop_whitespace=True, **options) or [""]
+
+
+def failure_line(failure: Mapping[str, Any]) -> str:
+    """A cause in one line: how often, at which stage, where its first item stands, and that one's message if the
+    others have another.
+    """
+    sample, cause = failure.get("sample") or {}, failure["cause"]
+    position, message = sample.get("position"), one_line(sample.get("message") or "", 200)
+    where = "" if position is None else f", {'item' if failure['count'] == 1 else 'first item'} {position}"
+    place = f" ({sample['place']})" if sample.get("place") else ""
+    own = f": {message}" if where and message and message not in cause else ""
+    return f"{failure['count']:>9,}  {failure['stage']}: {cause}{where}{place}{own}"
 
 
 def _headline(report: RunReport) -> str:
@@ -200,10 +261,12 @@ def _aggregate(value: Any) -> str:
 def _effort(report: RunReport) -> str:
     cpu, serial = format_duration(report.cpu_seconds), format_duration(report.estimated_serial_seconds)
     memory = f"{report.peak_rss_bytes / 2**20:,.0f} MiB at most"
+    if report.speedup is None:
+        return f"  {cpu} of CPU, {memory}; not compared with one worker: {report.no_speedup}"
     return f"  {cpu} of CPU, {memory}; one worker alone about {serial}, so {report.speedup:.1f}x"
 
 
-def _stage_table(stages: Sequence[StageReport]) -> list[str]:
+def _stage_table(stages: Sequence[StageReport], width: int | None) -> list[str]:
     rows = [("stage", "workers", "in", "out", "failed", "retried", "busy", "starved", "blocked", "queue", "p50", "p99")]
     rows += [
         (
@@ -222,11 +285,25 @@ def _stage_table(stages: Sequence[StageReport]) -> list[str]:
         )
         for stage in stages
     ]
+    lines = _aligned(rows, texts=2)
+    if width is None or max(map(len, lines)) <= width:
+        return lines
+    counts, times = [row[:6] for row in rows], [(row[0], *row[6:]) for row in rows]
+    return [*_aligned(counts, texts=2), "", *_aligned(times, texts=1)]
+
+
+def _halves(stage: StageReport) -> str:
+    share = stage.halved / max(1, stage.calls)
+    return f"  {stage.name}: {stage.halved:,} calls ({share:.0%}) with halves of batches, to find the items that fail"
+
+
+def _aligned(rows: Sequence[Sequence[str]], texts: int) -> list[str]:
+    """Align the first columns, which are ``texts``, at the left, and numbers at the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
-        cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        cells = [cell.ljust(width) for cell, width in zip(row[:texts], widths, strict=False)]
+        cells += [cell.rjust(width) for cell, width in zip(row[texts:], widths[texts:], strict=True)]
         lines.append("  " + "  ".join(cells).rstrip())
     return lines
 

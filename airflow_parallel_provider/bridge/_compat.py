@@ -6,6 +6,7 @@ behavior changed under the same name.
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+
+log = logging.getLogger(__name__)
 
 WORKER_VARIABLES: Final = {"_AIRFLOW_PROCESS_CONTEXT": "client"}
 """Set in worker processes. A task inherits ``server`` from its scheduler and ignores it. A worker would look for
@@ -147,6 +150,16 @@ def task_runner_module() -> ModuleType | None:
     return sys.modules.get(TASK_RUNNER)
 
 
+def leave_supervisor() -> None:
+    """In a process that a task has forked: forget the comms, which are the task's own.
+
+    Airflow then looks for connections and Variables as it does outside a task.
+    """
+    module = task_runner_module()
+    if module is not None:
+        vars(module).pop(COMMS, None)
+
+
 def has_supervisor_process() -> bool:
     """Whether a supervisor in its own process watches this task; in ``dags test`` there is none."""
     comms = getattr(task_runner_module(), COMMS, None)
@@ -164,11 +177,34 @@ def wanted_arguments(
     return wanted
 
 
+def mapped_task_instances(ti: Any) -> int | None:
+    """How many task instances a mapped task has in its run, without those of an earlier mapping; None: not known."""
+    count = getattr(ti, "get_ti_count", None)
+    if not callable(count):
+        return None
+    from airflow.sdk import TaskInstanceState
+
+    states = ["null", *(state.value for state in TaskInstanceState if state.value != "removed")]
+    try:
+        found: int | None = count(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], states=states)
+    except Exception:
+        log.warning("Airflow did not say how many task instances of %s are mapped", ti.task_id, exc_info=True)
+        return None
+    return found or None
+
+
 def is_upstream_value(value: object) -> bool:
     """Whether an argument is the output of another task, known only at run time."""
     from airflow.providers.common.compat.sdk import XComArg
 
     return isinstance(value, XComArg)
+
+
+def depend_on(task: Any, value: object) -> None:
+    """Let a task run after the task whose output a value is, or holds, as Airflow does for template fields."""
+    from airflow.sdk.definitions.xcom_arg import XComArg
+
+    XComArg.apply_upstream_relationship(task, value)
 
 
 def is_lazy_sequence(value: object) -> bool:

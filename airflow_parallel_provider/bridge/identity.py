@@ -17,6 +17,36 @@ _READABLE = 160
 
 
 @dataclass(frozen=True, slots=True)
+class LoadPart:
+    """A part of a load that several tasks write together: which load it is, as the task that began it has named it.
+
+    A shard that is cleared alone has another generation of its own; it must not be taken for another load.
+    """
+
+    load_key: str
+    family: str
+    generation: str
+    shard: tuple[int, int] | None = None
+    """None: the end of the load."""
+
+    @property
+    def name(self) -> str:
+        """Which part it is: ``shard`` or ``finish``."""
+        return "finish" if self.shard is None else "shard"
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], *, finish: bool = False) -> Self:
+        """Read it from an entry of what the beginning of the load has returned."""
+        load_key, family, generation = (str(entry[name]) for name in ("load_key", "family", "generation"))
+        return cls(load_key, family, generation, None if finish else (int(entry["shard"]), int(entry["of"])))
+
+    def shards(self, count: int) -> list[dict[str, Any]]:
+        """The entries for that many shards of this load; plain JSON."""
+        load = {"load_key": self.load_key, "family": self.family, "generation": self.generation}
+        return [{"shard": index, "of": count, **load} for index in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
 class RunIdentity:
     """Names one try of one task instance, and the load it works on.
 
@@ -70,6 +100,13 @@ class RunIdentity:
     def family(self) -> str:
         """The same without the generation: what the loads of this task instance share across all Clears."""
         return self._named()
+
+    def whole_load(self, load_key: str | None) -> LoadPart:
+        """The load of this task instance.
+
+        :param load_key: the author's own name of the load.
+        """
+        return LoadPart(load_key or self.load_key, load_key or self.family, self.generation)
 
     def _named(self, *more: str) -> str:
         parts = [self.dag_id, self.run_id, self.task_id, self.map_index, *more]

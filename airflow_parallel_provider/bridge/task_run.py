@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import socket
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_parallel_provider.bridge import _compat
 from airflow_parallel_provider.bridge.connections import declared_connections, worker_environment
-from airflow_parallel_provider.bridge.identity import RunIdentity
+from airflow_parallel_provider.bridge.identity import LoadPart, RunIdentity
 from airflow_parallel_provider.bridge.publishing.live_metrics import OBSERVE_EVERY, LiveMetrics
 from airflow_parallel_provider.bridge.publishing.publisher import Publisher
 from airflow_parallel_provider.bridge.publishing.telemetry import Telemetry, fill_outlets
+from airflow_parallel_provider.bridge.sent_shards import AirflowInShard, SentTo, reports_of_shards
 from airflow_parallel_provider.bridge.settings import Settings
 from airflow_parallel_provider.bridge.supervisor.shared_comms import shared_with_threads
 from airflow_parallel_provider.bridge.supervisor.worker_requests import AirflowInWorker, handle_request
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.report import RunReport
 
 log = logging.getLogger(__name__)
+
+_MANY_SHARDS, _PUSH_MANY = 200, 30.0
+"""From so many shards on, each sends a snapshot only every so many seconds."""
 
 
 class SupervisorWatch:
@@ -120,6 +126,7 @@ class PipelineFactory(Protocol):
         generation: str,
         attempt: int,
         labels: dict[str, str],
+        mapped: int | None,
         worker_env: dict[str, str],
         worker_hooks: WorkerHooks,
     ) -> Pipeline:
@@ -137,6 +144,9 @@ def run_in_task(
     connections: Iterable[str] = (),
     load_key: str | None = None,
     on_outcome: Callable[[Mapping[str, Any]], object] | None = None,
+    part: LoadPart | None = None,
+    sent_to: SentTo | None = None,
+    shards: int = 0,
 ) -> dict[str, Any]:
     """Run a pipeline inside the running task, on its main thread, and return the summary for XCom.
 
@@ -146,38 +156,42 @@ def run_in_task(
     :param connections: ids of connections that worker processes may use.
     :param load_key: the author's own name of the load; None: one load per task instance and generation.
     :param on_outcome: called with the outcome when the run has ended, in whatever way, before anything is raised.
+    :param part: a shard of a load that :func:`begin_in_task` has begun, or its end; None: the whole load.
+    :param sent_to: the executor that does the load's shards, if this task only coordinates them.
+    :param shards: of the end of a load: how many shards it has.
     :raises AirflowFailException: for an error that a retry cannot cure.
     :raises RunFailed: for any other end without success; Airflow retries the task as it is configured.
     """
     identity = RunIdentity.from_context(context)
-    key = load_key or identity.load_key
     declared = declared_connections(connections)
+    load = part or identity.whole_load(load_key)
+    key = load.load_key
     info = TaskInfo.from_context(context, key)
-    try:
-        pipeline = build(
-            load_key=key,
-            family=load_key or identity.family,
-            generation=identity.generation,
-            attempt=identity.attempt,
-            labels=identity.labels,
-            worker_env=worker_environment(declared),
-            worker_hooks=worker_hooks(info),
-        )
-        settings = Settings.read()
-        settings.apply(pipeline)
-    except PlanError as error:
-        raise _no_retry(error) from error
+    mapped = None if part is not None or identity.map_index < 0 else _compat.mapped_task_instances(context["ti"])
+    pipeline, settings = _built(build, identity, load, mapped=mapped, declared=declared, info=info)
     facts = {"load_key": key, "attempt": identity.attempt, "sink": _describe(pipeline)}
     facts |= {"dead_letters": _dead_letters(pipeline)}
     log.info("Load %s, try %d, into %s", key, identity.attempt, facts["sink"])
     publisher = Publisher(context)
-    metrics = LiveMetrics(publisher, identity, facts, push_every=settings.push_interval)
+    shown = {**facts, "host": socket.gethostname(), "part": None if part is None else part.name}
+    metrics = LiveMetrics(publisher, identity, shown, push_every=_push_every(settings, part))
     telemetry, watch = Telemetry(pipeline, identity), SupervisorWatch(stop)
     observers = Observers(publisher, metrics, telemetry, watch, facts=facts, on_outcome=on_outcome)
     report: RunReport | None = None
     try:
         with shared_with_threads(), task_info_is(info), connections_are(declared), publisher.at_work(stop):
-            report = _run_observed(pipeline, stop, observers)
+            observe = observers.observe
+            if sent_to is not None:
+                run = functools.partial(sent_to.run, pipeline, stop, observe, AirflowInShard(info, declared))
+            elif part is not None and part.shard is None:
+                reports = reports_of_shards(context, identity.task_id, shards)
+                run = functools.partial(pipeline.finish, stop=stop, shards=reports)
+            else:
+                shard = None if part is None else part.shard
+                run = functools.partial(
+                    pipeline.run, stop=stop, observe=observe, observe_every=OBSERVE_EVERY, shard=shard
+                )
+            report = _run_observed(run, observers)
             observers.end(report.as_dict(), "success")
     except _compat.task_timeout():
         if report is None:  # otherwise the work was done in time
@@ -188,11 +202,76 @@ def run_in_task(
     return summary_of(report, facts)
 
 
-def _run_observed(pipeline: Pipeline, stop: StopToken, observers: Observers) -> RunReport:
+def begin_in_task(
+    context: Context | Mapping[str, Any],
+    build: PipelineFactory,
+    stop: StopToken,
+    shards: int,
+    *,
+    connections: Iterable[str] = (),
+    load_key: str | None = None,
+) -> list[dict[str, Any]]:
+    """Begin a load that several task instances will write together; return an entry for each of its shards.
+
+    The parameters and errors are those of :func:`run_in_task`.
+
+    :param shards: how many there will be.
+    """
+    identity = RunIdentity.from_context(context)
+    declared = declared_connections(connections)
+    load = identity.whole_load(load_key)
+    info = TaskInfo.from_context(context, load.load_key)
+    mapped = None if identity.map_index < 0 else _compat.mapped_task_instances(context["ti"])
+    pipeline, _ = _built(build, identity, load, mapped=mapped, declared=declared, info=info)
+    log.info("Load %s, try %d, into %s: %d shards", load.load_key, identity.attempt, _describe(pipeline), shards)
+    try:
+        with shared_with_threads(), task_info_is(info), connections_are(declared):
+            pipeline.begin(stop=stop)
+    except Exception as error:
+        if is_terminal(error):
+            raise _no_retry(error) from error
+        raise
+    return load.shards(shards)
+
+
+def _push_every(settings: Settings, part: LoadPart | None) -> float:
+    """Seconds between two snapshots: very many shards together would keep the API server busy."""
+    many = part is not None and part.shard is not None and part.shard[1] >= _MANY_SHARDS
+    return max(settings.push_interval, _PUSH_MANY) if many else settings.push_interval
+
+
+def _built(
+    build: PipelineFactory,
+    identity: RunIdentity,
+    load: LoadPart,
+    *,
+    mapped: int | None,
+    declared: Mapping[str, Any],
+    info: TaskInfo,
+) -> tuple[Pipeline, Settings]:
+    try:
+        pipeline = build(
+            load_key=load.load_key,
+            family=load.family,
+            generation=load.generation,
+            attempt=identity.attempt,
+            labels=identity.labels,
+            mapped=mapped,
+            worker_env=worker_environment(declared),
+            worker_hooks=worker_hooks(info),
+        )
+        settings = Settings.read()
+        settings.apply(pipeline)
+    except PlanError as error:
+        raise _no_retry(error) from error
+    return pipeline, settings
+
+
+def _run_observed(run: Callable[[], RunReport], observers: Observers) -> RunReport:
     """Run the pipeline; pass a failure on to the observers, and raise it so that Airflow retries only what can help."""
     observers.begin()
     try:
-        return pipeline.run(stop=stop, observe=observers.observe, observe_every=OBSERVE_EVERY)
+        return run()
     except BaseException as error:  # execution_timeout is no Exception; the run is already torn down at this point
         _pass_failure(observers, error)
         if is_terminal(error):
@@ -226,7 +305,7 @@ def _no_retry(error: BaseException) -> Exception:
 def is_terminal(error: BaseException | None) -> bool:
     """Whether the error, or one of its causes, is one that a retry can never cure."""
     while error is not None:
-        if isinstance(error, (TerminalError, PlanError)):
+        if issubclass(type(error), (TerminalError, PlanError)):
             return True
         error = error.__cause__
     return False

@@ -26,7 +26,7 @@ class CountingSink(WrappedSink):
         self._next = 0
         self._ahead: set[int] = set()
 
-    def commit(self, chunk: ChunkResult) -> int:
+    def commit(self, chunk: ChunkResult) -> int | None:
         """Commit in the inner sink, then count."""
         rows = _rows_of(chunk) if self._drops else self.inner.commit(chunk)
         self._note(chunk.index)
@@ -34,7 +34,7 @@ class CountingSink(WrappedSink):
         self.items += chunk.items
         self.filtered += chunk.items_filtered
         self.dead_letters += len(chunk.dead_letters)
-        self.rows += rows
+        self.rows += rows or 0
         return rows
 
     def describe(self) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.cli.counting import CountingSink
 from airflow_parallel_provider.cli.interrupts import Interrupts
-from airflow_parallel_provider.cli.view import make_view
+from airflow_parallel_provider.cli.view import columns, make_view
 from airflow_parallel_provider.errors import RunFailed
+from airflow_parallel_provider.report import report_text
 from airflow_parallel_provider.testing.rebuild import rebuilt
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def run(pipeline: Pipeline, *, json: bool, quiet: bool) -> int:
         except RunFailed as failed:
             error, report = failed, failed.report
     if report is not None:
-        sys.stdout.write(json_format.dumps(report.as_dict(), indent=2) if json else str(report))
-        sys.stdout.write("\n")
+        text = json_format.dumps(report.as_dict(), indent=2) if json else report_text(report, columns(sys.stdout))
+        sys.stdout.write(f"{text}\n")
     if error is None:
         return 0
     sys.stdout.flush()  # keeps the order of the two streams on a terminal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 Snapshot = Mapping[str, Any]
+
+WIDE = 100
+"""Columns of a terminal from which the live table has all its columns."""
 
 
 class View(AbstractContextManager["View"], Protocol):
@@ -40,6 +44,11 @@ def make_view(stream: TextIO, *, quiet: bool = False, every: float | None = None
 
         return LiveView(Console(file=stream), every or 0.2)
     return LineView(stream, every or 5.0)
+
+
+def columns(stream: TextIO) -> int | None:
+    """Columns of the terminal behind an output stream; None: it is none, so that lines may have any length."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 class NoView:
@@ -170,11 +179,13 @@ class LiveView:
         total = snapshot.get("items_total")
         bar = ProgressBar(total=total, completed=items_done(snapshot), pulse=not total, width=None)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        narrow = self._console.width < WIDE
         table.add_column("stage", style="bold")
-        table.add_column("workers")
-        for name in ("in", "out", "items/s", "failed", "retried", "busy"):
-            table.add_column(name, justify="right")
-        table.add_column("waiting")
+        # No number is wrapped: half of one would be read as another number.
+        table.add_column("workers", no_wrap=True)
+        for name in ("in", "out", "items/s", "failed", *([] if narrow else ["retried"]), "busy"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("waiting", no_wrap=True)
         for number, stage in enumerate(snapshot["stages"]):
             rate, busy = self._speeds.of(snapshot, number)
             table.add_row(
@@ -184,16 +195,18 @@ class LiveView:
                 f"{stage['items_out']:,}",
                 f"{rate:,.0f}",
                 Text(f"{stage['failed']:,}", style="red" if stage["failed"] else ""),
-                f"{stage['retried']:,}",
+                *([] if narrow else [f"{stage['retried']:,}"]),
                 Text(f"{busy:.0%}", style="green" if busy > 0.8 else ""),
-                fill(stage["queue_now"], stage["queue_size"]),
+                fill(stage["queue_now"], stage["queue_size"], 0 if narrow else 10),
             )
         return Group(Text(headline(snapshot, self._progress)), bar, table)
 
 
 def fill(now: int, size: int, width: int = 10) -> str:
-    """How full a channel is: ``█████░░░░░ 50/100``."""
+    """How full a channel is: ``█████░░░░░ 50/100``; with a ``width`` of 0 without the bar."""
     if not size:
         return "-"
+    if not width:
+        return f"{now:,}/{size:,}"
     full = min(width, round(width * now / size))
     return f"{'█' * full}{'░' * (width - full)} {now:,}/{size:,}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
     from airflow.sdk.bases.decorator import TaskDecorator
+
+    from airflow_parallel_provider.operators.sharded import ShardedPipeline
 
 
 class CallSource(Source):
@@ -114,9 +117,23 @@ class _ParallelPipelineDecoratedOperator(DecoratedOperator, ParallelPipelineOper
         kwargs = _compat.wanted_arguments(self.python_callable, args, {**context, **given})
         return CallSource(self.python_callable, args, kwargs, [args, given])
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
         """Run the pipeline and return its summary."""
         return ParallelPipelineOperator.execute(self, context)
+
+
+def _sharded(python_callable: Callable[..., Any] | None, options: Mapping[str, Any]) -> Callable[..., Any]:
+    """The decorator that makes a function the source of a sharded pipeline."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def make(*args: Any, **kwargs: Any) -> ShardedPipeline | _ParallelPipelineDecoratedOperator:
+            call = {"python_callable": function, "op_args": args, "op_kwargs": kwargs}
+            return _ParallelPipelineDecoratedOperator.sharded(**{"task_id": function.__name__, **options, **call})
+
+        return make
+
+    return decorate if python_callable is None else decorate(python_callable)
 
 
 def parallel_pipeline_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
@@ -135,8 +152,12 @@ def parallel_pipeline_task(python_callable: Callable[..., Any] | None = None, **
     of Airflow's context (``ds``, ``params``, ``ti``, ...). It yields the items or returns a list of them.
 
     :param kwargs: all arguments of :class:`ParallelPipelineOperator` but ``source``, and the arguments of ``@task``.
+        With ``shards=8`` the call makes the task group of :meth:`ParallelPipelineOperator.sharded`, and the function is
+        called in each of its shards.
     :raises PlanError: when the DAG is parsed, for every error that is visible then.
     """
+    if "shards" in kwargs:
+        return _sharded(python_callable, kwargs)  # type: ignore[return-value]  # a function of the DAG file's call, too
     # Airflow would infer it from the function's return type, which is not that of the task.
     kwargs.setdefault("multiple_outputs", False)
     return task_decorator_factory(

@@ -37,7 +37,7 @@ class SinkTableHook(TableLoader, BaseHook):
 
     Run that again after a crash at any point, and the table is as if nothing had happened.
 
-    :param conn_id: Airflow connection of any SQL database.
+    :param conn_id: Airflow connection of any SQL database with transactions.
     :param table: name of the table, without its schema.
     :param connection: an Airflow ``Connection``; None looks up ``conn_id``.
     :param options: those of :class:`~airflow_parallel_provider.sinks.table.SinkTable`.

@@ -19,10 +19,14 @@ _CAUSES, _STAGES = 10, 30
 def summary_of(report: RunReport, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The report as plain JSON of a few kilobytes: all counts, the ten most frequent causes, short samples, no series.
 
+    With more causes, ``failures_omitted`` has the number of the others and of their items.
+
     :param facts: values that come before the report's own (load key, sink, attempt).
     """
     full = report.as_dict()
     full.pop("series", None)  # a time series is unreadable in an XCom
     short = {**full, "failures": full["failures"][:_CAUSES], "stages": full["stages"][:_STAGES]}
+    if rest := full["failures"][_CAUSES:]:
+        short["failures_omitted"] = {"causes": len(rest), "items": sum(each["count"] for each in rest)}
     plain: dict[str, Any] = to_json_value({**facts, **short}, text_limit=300)
     return plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from airflow_parallel_provider.bridge import _compat
@@ -135,6 +135,21 @@ def rendered_stages(task: Any, context: Any) -> list[Stage]:
     :raises PlanError: when a template renders to an invalid value of its field.
     """
     return [stage.rendered(lambda template: task.render_template(template, context)) for stage in task.stages]
+
+
+ONE_STAGE: Final = "give one function or Stage as transform=, or take ParallelPipelineOperator for several stages"
+"""What to write instead of ``stages=``."""
+
+
+def refuse_set_arguments(given: Mapping[str, Any], instead: Mapping[str, str]) -> None:
+    """Refuse arguments that a ready operator gives to the pipeline itself.
+
+    :param instead: by name, what to write in its place.
+    :raises PlanError: for the first of them.
+    """
+    for name, cure in instead.items():
+        if name in given:
+            raise PlanError(name, given[name], cure)
 
 
 def transform_stages(transform: Any) -> list[Stage]:

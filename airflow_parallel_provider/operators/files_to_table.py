@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_parallel_provider.checks import check_choice
+from airflow_parallel_provider.checks import check_choice, check_text
 from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.errors import PlanError
-from airflow_parallel_provider.operators._arguments import transform_stages
+from airflow_parallel_provider.operators._arguments import ONE_STAGE, refuse_set_arguments, transform_stages
 from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
-from airflow_parallel_provider.sources.files.csv_rows import check_csv_options
+from airflow_parallel_provider.sources.files.csv_options import CsvOptions
 from airflow_parallel_provider.sources.files.files_source import FilesSource, as_files
 from airflow_parallel_provider.sources.files.row_readers import FORMATS, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_parallel_provider.engine.interfaces.sink import Sink
     from airflow_parallel_provider.engine.plan.stage import Template, Workers
+
+
+CHUNK_BYTES = 8 << 20
+"""Bytes of the files of one chunk, as they are stored. Four such chunks are in memory, and the rows of a file take up
+to ten times its bytes."""
+
+MOST_FILES = 500
+"""Most files of one chunk. A commit of 500 small files costs little more than one of a single file."""
 
 
 class FilesToTableOperator(ParallelPipelineOperator):
@@ -33,40 +42,79 @@ class FilesToTableOperator(ParallelPipelineOperator):
             transform=to_types,
         )
 
-    :param files: a path with a pattern, or a ``FilesSource`` whose items are files. (templated)
+    :param files: a path with a pattern, a list of paths, the output of an upstream task that returns one of these, or a
+        ``FilesSource`` whose items are files. (templated)
     :param sink: a ``SinkTable``, or any other sink. (templated)
     :param format: ``"csv"``, ``"jsonl"``, ``"json"``, ``"parquet"``, or ``"auto"``: by each file's name, without
         ``.gz`` and the like. Rows of CSV are dicts of texts; those of Parquet are Arrow tables.
     :param transform: a function of one row that returns a row or ``DROP``, or yields any number of rows; a ``Stage``
         where it needs more than threads. None: rows stay as they are.
     :param encoding: of text files.
-    :param csv_options: options of ``csv.DictReader``.
+    :param csv_options: options of ``csv.DictReader`` (``delimiter``, ``quotechar``, ``fieldnames``, ...), and
+
+        * ``skiprows``: lines before the header;
+        * ``header``: whether there is one; True with ``fieldnames``: these replace it; False without: the columns are
+          ``column0``, ``column1``, ...;
+        * ``comment``: a character; lines that begin with it are no records;
+        * ``na_values``: texts that stand for NULL, as a list for all columns, or a dict of such lists by column;
+        * ``formats``: how a column's texts are read, by column: a format of ``strptime`` gives dates and times,
+          ``{"decimal": ",", "thousands": "."}`` gives decimals, a function what it returns;
+        * ``filename``, ``line_number``: names of columns for the file and the line that a row is from;
+        * ``field_size_limit``: characters that a field may have in any case, 16,777,216 unless given; the limit is that
+          of the module ``csv``, which is raised for the whole process.
+    :param records: of JSON: where the records of a document, or of a line, are: names with dots (``"data.items"``).
+        None: a document is a list of records, or one record.
+    :param flatten: of JSON: what joins the names of objects within objects: with ``"__"`` the column of
+        ``{"a": {"b": 1}}`` is ``a__b``. Lists stay as they are. None: objects are values, which a sink writes as JSON.
+    :param hive_partitioning: whether folders such as ``day=2026-11-01/`` are columns, whose values are texts.
+    :param columns: of Parquet: the columns to read; None: all.
+    :param filters: of Parquet: which rows to read, as pyarrow takes them: ``[("price", ">", 10)]``. Row groups whose
+        statistics exclude them are not read.
     :param workers: files that are read at the same time. (templated)
-    :param chunk_size: files per transaction. (templated)
+    :param chunk_size: files per transaction. ``"auto"``: as many neighbors as have 8 MiB together as they are stored
+        (``FilesSource(chunk_bytes=...)``: as many as you say), at most 500, or a quarter of ``max_in_flight``; a
+        larger file has a transaction of its own. (templated)
     :param kwargs: all other arguments of :class:`ParallelPipelineOperator` but ``source`` and ``stages``.
     :raises PlanError: when the DAG is parsed, for every error that is visible then.
 
-    Known limitation: the rows of ``chunk_size`` files are in memory at once. For single files of many gigabytes use
-    ``FilesSource(..., items="line")`` or ``items="row_group"`` as the source of a :class:`ParallelPipelineOperator`.
+    Known limitation: the rows of a transaction's files are in memory at once. For single files of many gigabytes use
+    ``FilesSource(..., items="line")``, ``items="record"`` or ``items="row_group"`` as the source of a
+    :class:`ParallelPipelineOperator`.
     """
 
     def __init__(
         self,
         *,
-        files: str | FilesSource,
+        files: str | Sequence[str] | FilesSource,
         sink: Sink | Callable[[list[Any]], object],
         format: Literal["auto", "csv", "jsonl", "json", "parquet"] = "auto",  # noqa: A002 - the usual name
         transform: Callable[[Any], Any] | Stage | None = None,
         encoding: str = "utf-8",
         csv_options: Mapping[str, Any] | None = None,
+        records: str | None = None,
+        flatten: str | None = None,
+        hive_partitioning: bool = False,
+        columns: Sequence[str] | None = None,
+        filters: Any = None,
         workers: Workers | Template = "auto",
-        chunk_size: int | str = 1,
+        chunk_size: int | str = "auto",
         **kwargs: Any,
     ) -> None:
+        refuse_set_arguments(
+            kwargs,
+            {
+                "stages": ONE_STAGE,
+                "source": "give the files as files=",
+            },
+        )
         source = as_files(files)
         if source.items != "file":
             raise PlanError("files", source, 'leave out items= (or write items="file"): this operator reads the files')
         check_choice("format", format, FORMATS)
+        if not isinstance(hive_partitioning, bool):
+            raise PlanError("hive_partitioning", hive_partitioning, "give True or False")
+        if csv_options is not None and format not in ("auto", "csv"):
+            raise PlanError("csv_options", csv_options, f"format={format!r} has no such option; leave it out")
         options = None if csv_options is None else _checked_csv_options(csv_options)
         read = functools.partial(
             read_rows,
@@ -75,14 +123,56 @@ class FilesToTableOperator(ParallelPipelineOperator):
             csv_options=options,
             compression=source.compression,
             members=source.members,
+            largest_text=source.largest_text,
+            **_checked_shape(format, records, flatten, columns, filters),
+            hive_partitioning=hive_partitioning,
         )
         stages = [Stage(read, name="read", workers=workers), *transform_stages(transform)]
+        if chunk_size == "auto":
+            source, chunk_size = _grouped(source), _most_files(kwargs.get("max_in_flight"))
         super().__init__(source=source, stages=stages, sink=sink, chunk_size=chunk_size, **kwargs)
+
+
+def _grouped(source: FilesSource) -> FilesSource:
+    """A source whose chunks are groups of neighboring files."""
+    if source.chunk_bytes is not None:
+        return source
+    source = copy.copy(source)  # an author may use it twice
+    source.chunk_bytes = CHUNK_BYTES
+    return source
+
+
+def _most_files(max_in_flight: Any) -> int:
+    """Most files of one chunk, so that four chunks may be in flight."""
+    return min(MOST_FILES, max(1, max_in_flight // 4)) if type(max_in_flight) is int else MOST_FILES
+
+
+def _checked_shape(form: str, records: Any, flatten: Any, columns: Any, filters: Any) -> dict[str, Any]:
+    """The options that only some formats have.
+
+    :raises PlanError: for one of another format, or of the wrong type.
+    """
+    check_text("records", records, optional=True)
+    check_text("flatten", flatten, optional=True)
+    of_json, of_parquet = {"records": records, "flatten": flatten}, {"columns": columns, "filters": filters}
+    for formats, options in ((("auto", "json", "jsonl"), of_json), (("auto", "parquet"), of_parquet)):
+        for name, value in options.items():
+            if value is not None and form not in formats:
+                raise PlanError(name, value, f"format={form!r} has no such option; leave it out")
+    if columns is not None and (
+        isinstance(columns, str) or not columns or not all(isinstance(c, str) for c in columns)
+    ):
+        raise PlanError("columns", columns, "give a list of names, or leave it out for all columns")
+    if filters is not None and (isinstance(filters, str) or filters == []):
+        raise PlanError("filters", filters, "give a list of conditions, e.g. [('price', '>', 10)]")
+    return {name: value for name, value in {**of_json, **of_parquet}.items() if value is not None}
 
 
 def _checked_csv_options(options: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        check_csv_options(options)
+        CsvOptions.of(options)
     except (TypeError, ValueError, AttributeError) as error:
-        raise PlanError("csv_options", options, f"give options of csv.DictReader ({error})") from None
+        raise PlanError(
+            "csv_options", options, f"give options of csv.DictReader, or those of the docs ({error})"
+        ) from None
     return dict(options)

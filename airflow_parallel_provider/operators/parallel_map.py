@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.plan.retry import Retry
 from airflow_parallel_provider.engine.plan.stage import Stage
+from airflow_parallel_provider.operators._arguments import refuse_set_arguments
 from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class ParallelMapOperator(ParallelPipelineOperator):
         item_timeout: float | Template | None = None,
         **kwargs: Any,
     ) -> None:
+        refuse_set_arguments(kwargs, {"stages": "give the function as function=", "source": "give the items as items="})
         stage = Stage(
             function,
             workers=workers,

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from airflow.sdk import BaseOperator
 
+from airflow_parallel_provider.bridge._compat import depend_on
 from airflow_parallel_provider.bridge.connections import check_connections
+from airflow_parallel_provider.bridge.identity import LoadPart
 from airflow_parallel_provider.bridge.links import DeadLettersLink, SinkTableLink
 from airflow_parallel_provider.engine.interfaces.sink import as_sink
 from airflow_parallel_provider.engine.interfaces.source import Source
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.pipeline import Pipeline
+from airflow_parallel_provider.engine.shards.sharded import check_sharded
 from airflow_parallel_provider.operators import _arguments as arguments
+from airflow_parallel_provider.operators.sharded import (
+    ShardedPipeline,
+    check_where,
+    rendered_shards,
+    sent_to,
+    sharded_pipeline,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,8 +54,9 @@ class ParallelPipelineOperator(BaseOperator):
     :param sink: a ``Sink``, e.g. ``SinkTable("scores", conn_id="warehouse")``, or a function that takes a list of rows.
         Texts such as the table and the connection id are rendered. (templated)
     :param chunk_size: items per chunk: the unit of commit and of resume. (templated)
-    :param ordered: rows arrive at the sink in source order.
-    :param tolerance: how many items may fail; an int counts items, a float is a fraction. (templated)
+    :param ordered: rows arrive at the sink in source order. None: where the sink needs that, as a merge does in which
+        the later of two rows with one key stays.
+    :param tolerance: how much may fail; an int counts dead letters, a float is a fraction of the items. (templated)
     :param max_in_flight: most items that are read but not committed; default: four chunks, more if items are fast and
         small. (templated)
     :param timeout: seconds the pipeline may take; None: no limit besides ``execution_timeout``. (templated)
@@ -53,6 +64,12 @@ class ParallelPipelineOperator(BaseOperator):
         one fails the task at once. Hooks in worker processes then find them without a request to Airflow, and
         :func:`get_connection_info` returns them without importing Airflow. Connections that are not declared, and
         Variables, also work in all kinds of stages; each look-up is a request to Airflow of some 20 ms.
+    :param part: set by :meth:`sharded`, as are ``shards`` and ``shard``.
+    :param balance: with :meth:`sharded`: a shard that has done its own chunks takes chunks of others. False: where a
+        call must not be made a second time by another machine at the same moment, or costs more than the wait.
+    :param shards_on: makes the executor that does the shards: anything with ``submit(function, *arguments) -> future``.
+        The task only coordinates them. See :meth:`sharded`.
+    :param shard_tries: with ``shards_on``: how many times a shard is submitted if it fails or is lost.
     :param load_key: your own name for the load, instead of one per task instance and Clear, at most 200 characters.
         Another run with this name, also after a Clear, continues the load; it has nothing to do once the load is
         complete. (templated)
@@ -60,8 +77,8 @@ class ParallelPipelineOperator(BaseOperator):
     :raises AirflowFailException: at run time, for errors that a retry cannot cure.
     :raises RunFailed: at run time, for any other end without success; Airflow retries the task as it is configured.
 
-    What it does not do: share work between machines. Use dynamic task mapping (``.partial().expand()``) for that; each
-    mapped pipeline is a separate load.
+    What it does not do: share work between machines. :meth:`sharded` does: one load, several task instances. With
+    dynamic task mapping (``.partial().expand()``) each mapped pipeline is a separate load.
 
     Known limitation: a Clear starts over, but removes nothing from a table that an earlier load has appended to. Where
     a Clear must not add rows twice, use ``SinkTable(on_rerun="replace")``, merge on a primary key, or name the load
@@ -76,6 +93,8 @@ class ParallelPipelineOperator(BaseOperator):
         "max_in_flight",
         "timeout",
         "load_key",
+        "shards",
+        "shard",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"source": "json"}
     # Sources, functions and sinks may hold objects that cannot be copied; nothing here changes them.
@@ -94,15 +113,27 @@ class ParallelPipelineOperator(BaseOperator):
         stages: Sequence[Stage],
         sink: Sink | Callable[[list[Any]], object],
         chunk_size: int | str = 1000,
-        ordered: bool = False,
+        ordered: bool | None = None,
         tolerance: float | str = 0,
         max_in_flight: int | str | None = None,
         timeout: float | str | None = None,
         connections: Iterable[str] = (),
         load_key: str | None = None,
+        part: Literal["plan", "shard", "finish"] | None = None,
+        shards: int | str | None = None,
+        shard: Any = None,
+        balance: bool = True,
+        shards_on: Callable[[], Any] | None = None,
+        shard_tries: int = 4,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.part = part
+        self.shards = shards
+        self.shard = shard
+        self.balance = balance
+        self.shards_on = shards_on
+        self.shard_tries = shard_tries
         self.source = arguments.declared_source(source)
         self.stages = stages
         self.sink = as_sink(sink)
@@ -113,6 +144,8 @@ class ParallelPipelineOperator(BaseOperator):
         self.timeout = timeout
         self.connections = check_connections(connections)
         self.load_key = load_key
+        for field in getattr(source, "template_fields", ()):
+            depend_on(self, getattr(source, field))  # Airflow looks at the operator's own fields only
         self._check_plan()
 
     def _check_plan(self) -> None:
@@ -125,9 +158,13 @@ class ParallelPipelineOperator(BaseOperator):
         )
         self.stages = pipeline.stages
         pipeline.check_picklable()
+        if self.part is not None or self.shards_on is not None:
+            pipeline.load_key = pipeline.load_key or self.task_id
+            check_sharded(pipeline)
+        check_where(self, pipeline)
 
     def _build(self, *, source: Any, stages: Sequence[Stage], **run: Any) -> Pipeline:
-        return Pipeline(source, stages, self.sink, ordered=self.ordered, name=self.task_id, **run)
+        return Pipeline(source, stages, self.sink, ordered=self.ordered, name=self.task_id, balance=self.balance, **run)
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Render the template fields; source and sink as copies, since mapped tasks share those of the DAG file.
@@ -144,9 +181,45 @@ class ParallelPipelineOperator(BaseOperator):
         if callable(rendered):
             self.sink = rendered(lambda template: self.render_template(template, context, env))
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Run the pipeline and return its summary."""
-        from airflow_parallel_provider.bridge.task_run import run_in_task
+    @classmethod
+    def sharded(cls, *, task_id: str, shards: int | str, **arguments: Any) -> ShardedPipeline | Self:
+        """Spread one load over the workers of Airflow: a task group in place of a task.
+
+        ::
+
+            ParallelPipelineOperator.sharded(task_id="load", shards=8, source=..., stages=..., sink=..., retries=3)
+
+        The group has three tasks. ``plan`` begins the load, ``shard`` is mapped over ``shards`` task instances, each of
+        which has every n-th chunk of the source, and ``finish`` checks that all chunks are in and completes the load,
+        with the report of the whole. See docs/machines.md.
+
+        With ``shards_on`` the shards run on an executor instead, as of Dask, Ray or a process pool, and there is one
+        task, which sends them and waits::
+
+            ParallelPipelineOperator.sharded(
+                task_id="load", shards=64, source=..., stages=..., sink=..., connections=["warehouse"],
+                shards_on=lambda: Client("tls://scheduler:8786").get_executor(pure=False, retries=0),
+            )
+
+        The connections of source and sink must be declared with ``connections``, or be defined on the workers, as must
+        those that stages use. Declared ones travel with the shards. On a kill the task ends in five seconds; shards at
+        work elsewhere notice it at their next commit.
+
+        :param task_id: name of the group.
+        :param shards: how many task instances; three or four for each slot that is free for them. A template is
+            rendered when the load begins.
+        :param arguments: of the operator, and those of any task (``retries``, ``queue``), for all three tasks.
+            ``trigger_rule`` and ``depends_on_past`` are those of ``plan``, ``outlets`` and ``inlets`` of ``finish``.
+        :return: the group, or with ``shards_on`` the task; its ``output`` is the summary of the whole load.
+        :raises PlanError: for a source or sink that shards cannot share, and for every other error that is visible when
+            the DAG is parsed.
+        """
+        made: ShardedPipeline | Self = sharded_pipeline(cls, task_id, shards, arguments)
+        return made
+
+    def execute(self, context: Context) -> Any:
+        """Run the pipeline, or a part of it, and return its summary."""
+        from airflow_parallel_provider.bridge.task_run import begin_in_task, run_in_task
 
         stop = self._stop = StopToken()
         if self._killed:
@@ -160,8 +233,23 @@ class ParallelPipelineOperator(BaseOperator):
                 **run,
             )
 
+        if self.part == "plan":
+            count = rendered_shards(self.shards)
+            return begin_in_task(context, build, stop, count, connections=self.connections, load_key=self.load_key)
+        part = None
+        if self.part is not None:
+            entry = self.shard if self.part == "shard" else next(iter(self.shard))
+            part = LoadPart.of(entry, finish=self.part == "finish")
         return run_in_task(
-            context, build, stop, connections=self.connections, load_key=self.load_key, on_outcome=self._keep_outcome
+            context,
+            build,
+            stop,
+            connections=self.connections,
+            load_key=self.load_key,
+            on_outcome=self._keep_outcome,
+            part=part,
+            sent_to=sent_to(self),
+            shards=len(self.shard) if self.part == "finish" else 0,
         )
 
     def _keep_outcome(self, outcome: Mapping[str, Any]) -> None:

@@ -45,8 +45,12 @@ class ReplayDeadLettersOperator(BaseOperator):
     :param stages: all stages of the pipeline, with the names they had in the load. Numbers may be templates.
     :param load_key: replay only dead letters of this load; None: of all loads into the table. (templated)
     :param chunk_size: dead letters per transaction. (templated)
-    :param tolerance: how many items may fail again; an int counts them, a float is a fraction. With 0 the first failure
-        fails the task and its chunk changes nothing; with 1.0 every item that succeeds is committed. (templated)
+    :param tolerance: how much may fail again; an int counts dead letters, a float is a fraction. With 0 the first
+        failure fails the task and its chunk changes nothing; with 1.0 every item that succeeds is committed.
+        (templated)
+    :param overwrite: of a sink that merges without ``newest``: a replayed row replaces the row with its key. False: it
+        is refused like a row that the table refuses, because the row that is there may come from a later item or load.
+        It counts for ``tolerance`` and goes to the table of rejected rows; its dead letter stays unresolved.
     :param allow_pickle: also replay items that only have a pickle (``SinkTable(dead_letter_pickle=True)``). Any user
         who may write to the table can then run code in this task.
     :param timeout: seconds the replay of one stage may take; None: no limit besides ``execution_timeout``. (templated)
@@ -59,7 +63,9 @@ class ReplayDeadLettersOperator(BaseOperator):
     What it does not do: replay an item that was not stored whole (too long, or of a class that JSON cannot restore, and
     without a pickle). Such dead letters are counted in the log and stay unresolved.
 
-    Known limitation: with ``load_column`` the rows carry the id of the replay's load, not of the first load.
+    Known limitations: with ``overwrite`` items are replayed in source order within a load and a stage only; between
+    loads and stages the last one replayed stays. With ``load_column`` the rows carry the id of the replay's load, not
+    of the first load.
     """
 
     template_fields: Sequence[str] = ("sink", "load_key", "chunk_size", "tolerance", "timeout")
@@ -78,18 +84,20 @@ class ReplayDeadLettersOperator(BaseOperator):
         load_key: str | None = None,
         chunk_size: int | str = 100,
         tolerance: float | str = 0,
+        overwrite: bool = False,
         allow_pickle: bool = False,
         timeout: float | str | None = None,
         connections: Iterable[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_replayable(sink)
+        check_replayable(sink, overwrite=overwrite)
         self.sink = sink
         self.stages = stages
         self.load_key = load_key
         self.chunk_size = chunk_size
         self.tolerance = tolerance
+        self.overwrite = bool(overwrite)
         self.allow_pickle = bool(allow_pickle)
         self.timeout = timeout
         self.connections = check_connections(connections)
@@ -147,7 +155,14 @@ class ReplayDeadLettersOperator(BaseOperator):
 
         # A separate key for each try: the unresolved dead letters say what is left to do, not the ledger.
         key = f"replay-{uuid4().hex}/{stage}"[:200]
-        replay = Replay(self.sink, stage, own=key, load_key=self.load_key, allow_pickle=self.allow_pickle)
+        replay = Replay(
+            self.sink,
+            stage,
+            own=key,
+            load_key=self.load_key,
+            allow_pickle=self.allow_pickle,
+            overwrite=self.overwrite,
+        )
 
         def build(**run: Any) -> Pipeline:
             return Pipeline(

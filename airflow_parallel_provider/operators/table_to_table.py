@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.errors import PlanError
-from airflow_parallel_provider.operators._arguments import transform_stages
+from airflow_parallel_provider.operators._arguments import ONE_STAGE, refuse_set_arguments, transform_stages
 from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
 from airflow_parallel_provider.sources.sql.sql_source import SqlSource
 
@@ -44,6 +44,10 @@ class TableToTableOperator(ParallelPipelineOperator):
         chunk_size: int | str = 10_000,
         **kwargs: Any,
     ) -> None:
+        refuse_set_arguments(
+            kwargs,
+            {"stages": ONE_STAGE},
+        )
         if not isinstance(source, SqlSource):
             raise PlanError("source", source, 'give a SqlSource("table", conn_id=..., key=...)')
         super().__init__(source=source, stages=transform_stages(transform), sink=sink, chunk_size=chunk_size, **kwargs)

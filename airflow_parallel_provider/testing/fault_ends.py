@@ -8,7 +8,8 @@ from typing import Any
 
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, DeadLetter
 from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
-from airflow_parallel_provider.engine.interfaces.source import Source, WrappedSource
+from airflow_parallel_provider.engine.interfaces.source import Source
+from airflow_parallel_provider.engine.interfaces.wrapped_source import WrappedSource
 from airflow_parallel_provider.testing.fault_wrap import Tagged, bare
 
 
@@ -60,7 +61,7 @@ class BareSink(WrappedSink):
         """The dead letters of the inner sink, if it keeps them."""
         return kept_by(self.inner, "dead_letters")
 
-    def commit(self, chunk: ChunkResult) -> int:
+    def commit(self, chunk: ChunkResult) -> int | None:
         """Commit the rows and dead letters without their tags."""
         dead_letters = [replace(each, item=bare(each.item)) for each in chunk.dead_letters]
         return self.inner.commit(replace(chunk, rows=[bare(row) for row in chunk.rows], dead_letters=dead_letters))

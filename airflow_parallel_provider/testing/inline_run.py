@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
@@ -12,6 +13,7 @@ from airflow_parallel_provider.engine.dataflow.chunk import Chunk
 from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
 from airflow_parallel_provider.engine.functions.worker_code import BoundFunction, StageFunction
 from airflow_parallel_provider.engine.interfaces.sink import Sink
+from airflow_parallel_provider.engine.interfaces.source import place_text
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.plan.pipeline_plan import PipelinePlan
 from airflow_parallel_provider.engine.plan.retry import Retry
@@ -80,8 +82,14 @@ class DirectSinkWriter(SinkWriter):
     """Commits each chunk inside the call that reports it complete."""
 
     def __init__(self, run: InlineRun) -> None:
-        ordered = run.state.plan.ordered
-        super().__init__(run.sink, run.state, run.in_flight, on_open=run._on_sink_open, ordered=ordered)
+        super().__init__(
+            run.sink,
+            run.state,
+            run.in_flight,
+            on_open=run._on_sink_open,
+            ordered=run.state.plan.ordered,
+            place_of=partial(place_text, run.state.plan.source),
+        )
         self._interrupt = run.interrupt
         self._is_open = False
         self._done = 0
@@ -106,9 +114,9 @@ class DirectSinkWriter(SinkWriter):
         super().skip(index)
         self._guarded(self._commit_ready)
 
-    def end(self, chunks: int) -> None:
+    def end(self, chunks: int, *, whole: int | None = None) -> None:
         """The source has ended: finish and close."""
-        super().end(chunks)
+        super().end(chunks, whole=whole)
         self._guarded(self._finish)
 
     def break_(self) -> None:

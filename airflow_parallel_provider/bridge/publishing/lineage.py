@@ -30,7 +30,7 @@ def lineage_of(source: Any, sink: Any, outcome: Mapping[str, Any] | None) -> Any
 
     :param source: the operator's source; one with ``table`` and ``conn_id`` is an input.
     :param sink: the operator's sink; one with ``table`` and ``conn_id`` is the output, and its table of dead letters
-        is a second output where this run has written some.
+        is a second output where this run has written some. One with ``dataset`` is the output under that name.
     :param outcome: the run's report or last snapshot as a dict, however it ended; None where the run did not start.
     """
     try:
@@ -41,7 +41,7 @@ def lineage_of(source: Any, sink: Any, outcome: Mapping[str, Any] | None) -> Any
         return None
     counts = outcome or {}
     inputs = [_input(source)] if _is_table(source) else []
-    outputs = _outputs(sink, counts) if _is_table(sink) else []
+    outputs = _outputs(sink, counts) if _is_table(sink) else _lake_outputs(sink, counts)
     facets = {RUN_FACET: ParallelPipelineRunFacet(**_facet_fields(counts))} if counts else {}
     if not inputs and not outputs and not facets:
         return None
@@ -78,6 +78,21 @@ def _outputs(sink: Any, outcome: Mapping[str, Any]) -> list[Any]:
         rows = _row_count(outcome, "items_dead_lettered")
         outputs.append(OutputDataset(*_name_of(sink, dead_letters), outputFacets=rows))
     return outputs
+
+
+def _lake_outputs(sink: Any, outcome: Mapping[str, Any]) -> list[Any]:
+    """The table of a sink that names it itself, with the version that the load is in."""
+    from airflow.providers.common.compat.openlineage.facet import OutputDataset
+    from openlineage.client.facet_v2 import dataset_version_dataset
+
+    named = getattr(sink, "dataset", None)
+    if not isinstance(named, tuple):
+        return []
+    version = getattr(sink, "published_version", None)
+    facets = {}
+    if version is not None:
+        facets = {"version": dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=str(version))}
+    return [OutputDataset(*named, facets=facets, outputFacets=_row_count(outcome, "rows_committed"))]
 
 
 def _row_count(outcome: Mapping[str, Any], name: str) -> dict[str, Any]:

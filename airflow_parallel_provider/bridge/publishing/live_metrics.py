@@ -9,10 +9,9 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_parallel_provider.monitoring.forecast import forecast
 from airflow_parallel_provider.monitoring.history import History
-from airflow_parallel_provider.monitoring.json_values import json_size, to_json_value
 from airflow_parallel_provider.monitoring.progress import Progress
+from airflow_parallel_provider.monitoring.snapshot_size import fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,18 +21,14 @@ if TYPE_CHECKING:
 
 METRICS_KEY: Final = "pipeline_metrics"
 """XCom key of the snapshot; on Airflow 3.3 and later, with ``/try-<n>`` added, also its key in the task state store."""
-SIZE_LIMIT: Final = 30_000
-"""Most bytes of one snapshot as JSON: it is written every few seconds and read by every open page."""
 OBSERVE_EVERY: Final = 1.0
 """Seconds between two calls of :meth:`LiveMetrics.observe`."""
-_FAST, _SLOW, _FAST_FOR, _LOG_EVERY, _FORECAST_EVERY = 2.0, 5.0, 60.0, 10.0, 30.0
+_FAST, _SLOW, _FAST_FOR, _LOG_EVERY = 2.0, 5.0, 60.0, 10.0
 _STORE_EVERY = 10.0
 """The task state store serves tries that have ended; a page that follows a running try reads the XCom."""
 _PAUSE_PER_SECOND, _SLOWEST = 20, 300.0
 """A slow API server gets longer pauses: for at least 19 of 20 seconds the supervisor comms are free for the requests of
 workers and for the heartbeat."""
-_WORKERS, _DECISIONS = 24, 40
-"""Most workers, and most changes of their number, in one snapshot; the report has more."""
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +65,6 @@ class LiveMetrics:
         self._last: Mapping[str, Any] = {}
         self._ended = False
         self._cost = 0.0
-        self._forecast: dict[str, Any] | None = None
-        self._forecast_at = self._began
 
     def observe(self, snapshot: Mapping[str, Any]) -> None:
         """Take a snapshot of the engine; publish and log it when that is due."""
@@ -112,7 +105,6 @@ class LiveMetrics:
             log.warning("The last metrics could not be written", exc_info=True)
 
     def _publish(self, snapshot: Mapping[str, Any], *, final: bool) -> None:
-        self._update_forecast(snapshot, final=final)
         value = {
             "format": 1,
             "final": final,
@@ -120,28 +112,18 @@ class LiveMetrics:
             "updated_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "recent_items_per_second": round(self._progress.rate, 1),
             "seconds_left": None if final else self._progress.seconds_left(snapshot),
-            "outlook": self._forecast,
             "metrics_cpu_seconds": round(self._cost + self._publisher.cpu_seconds, 3),
             **self._facts,
             **{name: each for name, each in snapshot.items() if name not in ("final", "series")},
         }
-        value["workers"] = list(value.get("workers") or ())[:_WORKERS]
-        value["decisions"] = list(value.get("decisions") or ())[-_DECISIONS:]
+        if left_out := snapshot.get("workers_omitted"):
+            value["omitted"] = {"workers": left_out}
         bounded = fit(value, self._history)
         self._publisher.push(METRICS_KEY, bounded, last=final)
         if final or self._clock() - self._stored >= _STORE_EVERY:
             self._stored = self._clock()
             key = f"{METRICS_KEY}/try-{self._identity.attempt}"
             self._publisher.store(key, without_items(bounded), last=final)
-
-    def _update_forecast(self, snapshot: Mapping[str, Any], *, final: bool) -> None:
-        if not final and self._clock() - self._forecast_at < _FORECAST_EVERY:
-            return
-        self._forecast_at = self._clock()
-        try:
-            self._forecast = forecast(snapshot)
-        except Exception:  # a forecast never fails a run
-            log.debug("The forecast failed", exc_info=True)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -165,25 +147,3 @@ def without_items(value: dict[str, Any]) -> dict[str, Any]:
         position = sample.get("position") if isinstance(sample, dict) else None
         failures.append({**cause, "sample": {"position": position}})
     return {**value, "failures": failures} if failures else value
-
-
-def fit(value: Mapping[str, Any], history: History, limit: int = SIZE_LIMIT) -> dict[str, Any]:
-    """``value`` with the history as plain JSON of at most ``limit`` bytes.
-
-    To fit, it first lowers the resolution of the history, then cuts texts, then drops the rarer causes. It never drops
-    the numbers of the run.
-    """
-    plain: dict[str, Any] = to_json_value(dict(value))
-    while json_size({**plain, "history": history.as_dict()}) > limit and len(history) > 8:
-        history.halve()
-    plain["history"] = history.as_dict()
-    for texts, causes, stages in ((500, 50, 200), (200, 20, 100), (80, 5, 50)):
-        if json_size(plain) <= limit:
-            return plain
-        plain = to_json_value(plain, text_limit=texts)
-        plain["failures"] = plain.get("failures", [])[:causes]
-        plain["stages"] = plain.get("stages", [])[:stages]
-        plain["history"] = {}
-    if json_size(plain) <= limit:
-        return plain
-    return {name: each for name, each in plain.items() if not isinstance(each, (list, dict, str)) or len(each) < 100}

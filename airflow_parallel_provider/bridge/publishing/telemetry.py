@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_parallel_provider.bridge import _compat
+from airflow_parallel_provider.monitoring.json_values import to_json_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ GAUGES_EVERY: Final = 10.0
 """Seconds between two sets of gauges during a run."""
 
 _FATES: Final = ("committed", "filtered", "dead_lettered", "skipped", "unfinished")
-_STAGE_COUNTS: Final = ("failed", "retried", "timed_out", "workers_lost")
+_STAGE_COUNTS: Final = ("failed", "retried", "halved", "timed_out", "workers_lost")
 
 log = logging.getLogger(__name__)
 
@@ -144,5 +145,5 @@ def fill_outlets(context: Mapping[str, Any], outcome: Mapping[str, Any], facts: 
         with _quietly():
             if _compat.is_asset(outlet):
                 extra = events[outlet].extra
-                for name, value in values.items():
+                for name, value in to_json_value(values).items():
                     extra.setdefault(name, value)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.bridge import _compat
 from airflow_parallel_provider.bridge.supervisor.execution_timeout import timeout_postponed
+from airflow_parallel_provider.engine.ipc.requests import NoResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,12 +33,21 @@ class LockedComms:
     def __init__(self, comms: Any) -> None:
         self.comms = comms
         self._lock = threading.RLock()
+        self._pid = os.getpid()
 
     def send(self, *args: Any, **kwargs: Any) -> Any:
         """Send a request and wait for the response.
 
         An ``execution_timeout`` of the main thread is raised after the response, or 3 s late.
+
+        :raises NoResponse: in a process that was forked from the task process: two processes that read from one socket
+            take each other's responses.
         """
+        if os.getpid() != self._pid:
+            raise NoResponse(
+                "this process was forked by a stage's function in the task process, and cannot ask Airflow: look up "
+                "connections and Variables before the fork, or use kind='process', whose children can ask"
+            )
         with self._lock, timeout_postponed():
             token = _in_pipeline.set(False)
             try:

@@ -12,7 +12,7 @@ from airflow_parallel_provider.cli.loadtest.plan import prepare
 from airflow_parallel_provider.cli.loadtest.result import judge
 from airflow_parallel_provider.cli.loadtest.sampling import Sampler
 from airflow_parallel_provider.cli.loadtest.text import result_text
-from airflow_parallel_provider.cli.view import View, make_view
+from airflow_parallel_provider.cli.view import View, columns, make_view
 from airflow_parallel_provider.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run_load_test(pipeline: Pipeline, settings: LoadTestSettings, *, target: str
     if test.faults is not None:
         test.faults.close()
     values = {"target": target, **result.as_dict()}
-    sys.stdout.write(json_format.dumps(values, indent=2) if json else result_text(result))
+    sys.stdout.write(json_format.dumps(values, indent=2) if json else result_text(result, columns(sys.stdout)))
     sys.stdout.write("\n")
     return interrupts.exit_code or (0 if result.passed else 1)
 

@@ -136,9 +136,9 @@ def _faults(plan: FaultPlan, pipeline: Pipeline, report: RunReport) -> list[Inje
 
 
 def _injected(fault: Fault, stage: StageReport, count: int, *, batched: bool) -> Injected:
-    # After each failed call either the call is retried or its item fails, whatever the reason.
+    # After each failed call the call is retried, or its batch is halved, or its item fails, whatever the reason.
     replaced = stage.workers_lost + stage.timed_out
-    raised = stage.failed + stage.retried - replaced
+    raised = stage.failed + stage.retried + stage.halved // 2 - replaced
     counted = {"kill": stage.workers_lost, "stall": stage.timed_out, "error": raised}[fault.kind]
     if fault.kind != "error":
         return Injected(fault.stage, fault.kind, count, counted, exact=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_parallel_provider.engine.interfaces.records import CommittedChunk, LoadSpec
 from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
-from airflow_parallel_provider.engine.interfaces.source import Source, WrappedSource
-
-if TYPE_CHECKING:
-    import psutil
+from airflow_parallel_provider.engine.interfaces.source import Source
+from airflow_parallel_provider.engine.interfaces.wrapped_source import WrappedSource
 
 _NEVER_FULL = 2**62
 """A chunk size that no run reaches."""
@@ -36,6 +34,11 @@ class LoadTestSource(WrappedSource):
         """The inner source could not be read again (a generator object), or was empty from the start."""
         self.acknowledges = False
         """Outside load tests the inner source acts on commits, as a queue does."""
+
+    @property
+    def narrow(self) -> None:
+        """None: a load test reads all items, whatever a table has."""
+        return
 
     def wrap_sink(self, sink: Sink) -> Sink:
         """A sink whose commits the inner source does not notice: a load test removes nothing from a queue."""
@@ -121,6 +124,8 @@ class Sample:
 class Sampler:
     """Collects samples from the snapshots of a run, in bounded space.
 
+    Programs that this process started before the sampler was made are no workers of the run: their memory is left out.
+
     :param most: most samples. When they are reached, every second sample is dropped, and from then on the sampler uses
         only every second snapshot.
     """
@@ -130,7 +135,10 @@ class Sampler:
         self._most = most
         self._snapshots = 0
         self._stride = 1
-        self._process: psutil.Process | None = None
+        import psutil  # a load test only: importing the command line must stay cheap
+
+        self._process = psutil.Process()
+        self._others = set(self._process.children())
 
     def add(self, snapshot: Mapping[str, Any]) -> None:
         """Take a sample. Call it on the thread that runs the pipeline."""
@@ -149,12 +157,13 @@ class Sampler:
     def _memory(self) -> int:
         import psutil
 
-        if self._process is None:
-            self._process = psutil.Process()
-        total = 0
-        for each in (self._process, *self._process.children(recursive=True)):
+        total = self._process.memory_info().rss
+        for child in self._process.children():
+            if child in self._others:
+                continue
             try:
-                total += each.memory_info().rss
+                total += child.memory_info().rss
+                total += sum(each.memory_info().rss for each in child.children(recursive=True))
             except psutil.Error:  # a worker that has just ended
                 continue
         return total

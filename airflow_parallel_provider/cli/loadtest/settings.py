@@ -58,7 +58,9 @@ def parse_injection(text: str) -> tuple[Injection, ...]:
         name, _, share = part.strip().partition(":")
         kind = next((each for each in kinds if each == name), None)
         if kind is None or name in found:
-            raise PlanError("--inject", text, f"give each of {', '.join(kinds)} once at most, separated by commas")
+            wrong = f"{name!r} is unknown" if kind is None else f"{name!r} is given twice"
+            cure = f"give each of {', '.join(kinds)} once at most, separated by commas"
+            raise PlanError("--inject", text, f"{wrong}: {cure}")
         found[name] = Injection(kind, _share(text, share) if share else None)
     return tuple(found.values())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_parallel_provider.cli.loadtest.result import growth_allowed
+from airflow_parallel_provider.report import report_text
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.cli.loadtest.result import Injected, LoadTestResult
@@ -14,13 +15,16 @@ _BARS = "▁▂▃▄▅▆▇█"
 _MIB = 2**20
 
 
-def result_text(result: LoadTestResult) -> str:
-    """The report of the run, the findings, and the verdict as the last lines."""
+def result_text(result: LoadTestResult, width: int | None = None) -> str:
+    """The report of the run, the findings, and the verdict as the last lines.
+
+    :param width: columns of the terminal, for the report.
+    """
     report = result.report
     rounds = f", the source read {result.rounds} times" if result.rounds > 1 else ""
     amount = f"{report.items_read:,} items in {report.seconds:.1f} s{rounds}"
     lines = [
-        str(report),
+        report_text(report, width),
         "",
         f"throughput    {report.items_per_second:,.0f} items/s: {amount}",
         f"stability     {_stability(result)}",

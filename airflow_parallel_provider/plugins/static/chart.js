@@ -36,9 +36,12 @@ function area(xs, low, high, X, Y) {
 }
 
 function grid(X, Y, x0, x1, top, format) {
-  const lines = [0, 0.5, 1].map((part) => [
+  const parts = [0, 0.5, 1];
+  const texts = parts.map((part) => format(top * part));
+  const lines = parts.map((part, at) => [
     svg("line", { class: "pp-grid", x1: PAD.left, x2: WIDTH - PAD.right, y1: Y(top * part), y2: Y(top * part) }),
-    svg("text", { class: "pp-axis", x: PAD.left - 6, y: Y(top * part) + 3.5, "text-anchor": "end" }, format(top * part)),
+    // Rounding may give two of them the same text: then the middle one has none.
+    at === 1 && texts.indexOf(texts[at]) !== texts.lastIndexOf(texts[at]) ? null : svg("text", { class: "pp-axis", x: PAD.left - 6, y: Y(top * part) + 3.5, "text-anchor": "end" }, texts[at]),
   ]);
   const ends = [
     svg("text", { class: "pp-axis", x: PAD.left, y: HEIGHT - 6 }, asSeconds(x0)),

@@ -35,14 +35,14 @@ export const count = (value) => (known(value) ? whole.format(Math.round(value)) 
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 export const brief = (value) => (known(value) ? compact.format(value) : "–");
 export const short = (value) => (!known(value) ? "–" : Math.abs(value) >= 100 ? whole.format(Math.round(value)) : tenth.format(value));
-export const percent = (share) => (known(share) ? `${Math.round(share * 100)} %` : "–");
+export const percent = (share) => (known(share) ? `${Math.round(share * 100)}%` : "–");
 export const rate = (value) => (known(value) ? `${short(value)}/s` : "–");
 
 export function bytes(value) {
   if (!known(value)) return "–";
-  const units = ["B", "kB", "MB", "GB", "TB"];
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"]; // as the report's text
   let at = 0;
-  while (value >= 1000 && at < units.length - 1) [value, at] = [value / 1000, at + 1];
+  while (value >= 1024 && at < units.length - 1) [value, at] = [value / 1024, at + 1];
   return `${value >= 100 || at === 0 ? Math.round(value) : value.toFixed(1)} ${units[at]}`;
 }
 
@@ -53,14 +53,15 @@ export function milliseconds(value) {
   return value >= 1 ? `${value.toFixed(1)} ms` : value >= 0.001 ? `${Math.max(1, Math.round(value * 1000))} µs` : "0 ms";
 }
 
+/** As format_duration of the report's text, so that log and page show one time in one way. */
 export function seconds(value) {
   if (!known(value)) return "–";
-  if (value < 1 && value > 0) return value < 0.01 ? `${two.format(value * 1000)} ms` : `${two.format(value)} s`;
-  if (value < 10) return `${tenth.format(value)} s`;
-  if (value < 100) return `${Math.round(value)} s`;
-  const minutes = Math.floor(Math.round(value) / 60);
-  if (minutes < 100) return `${minutes} min ${Math.round(value) % 60} s`;
-  return `${whole.format(Math.floor(minutes / 60))} h ${minutes % 60} min`;
+  if (value > 0 && value < 0.01) return `${two.format(value * 1000)} ms`;
+  if (value < 120) return `${value.toFixed(value < 10 ? 2 : 1)} s`;
+  const rounded = Math.round(value);
+  const padded = (number) => String(number).padStart(2, "0");
+  if (rounded < 7200) return `${Math.floor(rounded / 60)} min ${padded(rounded % 60)} s`;
+  return `${whole.format(Math.floor(rounded / 3600))} h ${padded(Math.floor((rounded % 3600) / 60))} min`;
 }
 
 /** A list of metrics: `[label, text, name, value, note]` each. `data-value` has the raw value, for tests and scripts. */

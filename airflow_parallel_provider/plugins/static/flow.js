@@ -28,9 +28,11 @@ function shares(parts) {
   return [bar, el("span", { class: "pp-note" }, text)];
 }
 
-const busiest = (yes) => (yes ? el("span", { class: "pp-chip pp-chip-warn" }, "bottleneck") : null);
+const MARKS = { bottleneck: "pp-chip-warn", "failed here": "pp-chip-bad" };
+const chip = (mark) => (mark ? el("span", { class: `pp-chip ${MARKS[mark]}` }, mark) : null);
+const markOf = (snapshot, name) => (snapshot.failed_at === name ? "failed here" : snapshot.bottleneck === name ? "bottleneck" : null);
 
-function stageCard(stage, at, curve, bottleneck, live) {
+function stageCard(stage, at, curve, mark, live) {
   const dot = el("i", { class: "pp-dot", "aria-hidden": "true" });
   dot.style.background = colorOf(at);
   const workers = stage.workers_now || stage.workers;
@@ -38,13 +40,14 @@ function stageCard(stage, at, curve, bottleneck, live) {
   const trouble = [
     [stage.failed, "failed"],
     [stage.retried, "retried"],
+    [stage.halved, "calls with halves of batches"],
     [stage.timed_out, "timed out"],
     [stage.workers_lost, stage.workers_lost === 1 ? "worker lost" : "workers lost"],
   ].filter(([number]) => number > 0);
   return el(
     "div",
-    { class: `pp-stage${bottleneck ? " pp-bottleneck" : ""}`, "data-stage": stage.name },
-    el("div", { class: "pp-stage-head" }, el("span", {}, dot, el("strong", {}, stage.name)), busiest(bottleneck)),
+    { class: `pp-stage${mark ? " pp-bottleneck" : ""}`, "data-stage": stage.name },
+    el("div", { class: "pp-stage-head" }, el("span", {}, dot, el("strong", {}, stage.name)), chip(mark)),
     el("div", {}, stage.kind === "inline" ? "inline" : `${count(workers)} ${stage.kind} worker${workers === 1 ? "" : "s"}`),
     shares([["busy", stage.busy_fraction], ["starved", stage.starved_fraction], ["blocked", stage.blocked_fraction]]),
     el("div", {}, el("b", { "data-figure": `items_out:${stage.name}`, "data-value": stage.items_out }, count(stage.items_out)), " out", speed && live ? ` · ${rate(speed)}` : ""),
@@ -55,27 +58,25 @@ function stageCard(stage, at, curve, bottleneck, live) {
   );
 }
 
-function end(name, title, lines, busy, bottleneck) {
+function end(name, title, lines, busy, mark) {
   return el(
     "div",
-    { class: `pp-stage pp-end${bottleneck ? " pp-bottleneck" : ""}`, "data-stage": name },
-    el("div", { class: "pp-stage-head" }, el("strong", {}, title), busiest(bottleneck)),
+    { class: `pp-stage pp-end${mark ? " pp-bottleneck" : ""}`, "data-stage": name },
+    el("div", { class: "pp-stage-head" }, el("strong", {}, title), chip(mark)),
     lines,
     busy === null ? null : shares([["busy", busy]]),
   );
 }
 
 export function flow(snapshot, curves) {
-  const elapsed = snapshot.seconds || 0;
-  const share = (value) => (elapsed > 0 && typeof value === "number" ? Math.min(1, value / elapsed) : null);
   const stages = snapshot.stages ?? [];
-  const steps = [el("li", {}, end("source", "Source", el("div", {}, el("b", {}, count(snapshot.items_read)), " read"), share(snapshot.source_busy_seconds), snapshot.bottleneck === "source"))];
+  const steps = [el("li", {}, end("source", "Source", el("div", {}, el("b", {}, count(snapshot.items_read)), " read"), snapshot.source_busy_fraction ?? null, markOf(snapshot, "source")))];
   stages.forEach((stage, at) => {
     const curve = curves.stages.find((each) => each.name === stage.name);
-    steps.push(el("li", {}, channel(stage.queue_now ?? 0, stage.queue_size, `waiting in front of ${stage.name}`, stage.name), stageCard(stage, at, curve, snapshot.bottleneck === stage.name, !snapshot.final)));
+    steps.push(el("li", {}, channel(stage.queue_now ?? 0, stage.queue_size, `waiting in front of ${stage.name}`, stage.name), stageCard(stage, at, curve, markOf(snapshot, stage.name), !snapshot.final)));
   });
   const flying = snapshot.final ? 0 : snapshot.items_unfinished ?? 0;
   const rows = el("div", {}, el("b", {}, count(snapshot.rows_committed)), " rows");
-  steps.push(el("li", {}, channel(flying, snapshot.max_in_flight, "read and not yet committed", "in flight"), end("sink", "Sink", [rows, el("div", { class: "pp-note" }, snapshot.sink ?? "no sink")], share(snapshot.sink_busy_seconds), snapshot.bottleneck === "sink")));
+  steps.push(el("li", {}, channel(flying, snapshot.max_in_flight, "read and not yet committed", "in flight"), end("sink", "Sink", [rows, el("div", { class: "pp-note" }, snapshot.sink ?? "no sink")], snapshot.sink_busy_fraction ?? null, markOf(snapshot, "sink"))));
   return el("ol", { class: "pp-flow", "aria-label": "The stages, with the channel in front of each" }, steps);
 }

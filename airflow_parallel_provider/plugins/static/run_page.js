@@ -3,7 +3,7 @@ import { entriesOf, forEachLimited, instanceOf, mappedCount, deniedStatus, pageO
 import { count, el, percent, rate, section, swap, table } from "./dom.js";
 import { numbers, failures, progress } from "./sections.js";
 import { itemsDone, itemsTotal } from "./series.js";
-import { sumOf, sumOfStages } from "./sums.js";
+import { slowestOf, sumOf, sumOfStages, withoutEnds } from "./sums.js";
 
 const [LIVE, ENDED, FETCHED_AT_ONCE, SILENT, SHOWN] = [4000, 20_000, 60, 20_000, 200];
 
@@ -79,7 +79,7 @@ async function updateState(shard) {
 
 function whole(tasks) {
   if (tasks.size < 2) return null;
-  const sum = sumOf([...tasks.values()].flat());
+  const sum = sumOf(withoutEnds(tasks));
   return section("All pipelines of this run", null, progress(sum, sum.state === "running"), numbers(sum));
 }
 
@@ -123,15 +123,17 @@ function stageTable(taskId, shards) {
 function shardTable(taskId, shards) {
   const urgent = { failed: 0, lost: 0, stopped: 1, running: 2, success: 3 };
   const sorted = shards.toSorted((one, other) => (urgent[one.state] ?? 2) - (urgent[other.state] ?? 2) || one.mapIndex - other.mapIndex);
+  const slowest = slowestOf(shards);
   const rows = sorted.slice(0, SHOWN).map((shard) => {
     const [done, total] = [itemsDone(shard.snapshot), itemsTotal(shard.snapshot)];
     return [
       el("a", { href: pageOf(shard, "plugin", "pipeline"), "data-key": `shard:${taskId}:${shard.mapIndex}` }, `${taskId} [${shard.mapIndex}]`),
-      el("span", { class: "pp-state", "data-state": shard.state }, shard.state === "lost" ? "killed" : shard.state),
+      el("span", {}, el("span", { class: "pp-state", "data-state": shard.state }, shard.state === "lost" ? "killed" : shard.state), " ", shard === slowest ? el("span", { class: "pp-chip pp-chip-warn" }, "slowest") : null),
+      shard.snapshot.host ?? "–", count((shard.snapshot.chunks_committed ?? 0) + (shard.snapshot.chunks_skipped ?? 0)),
       total ? percent(done / Math.max(1, total)) : count(done), count(shard.snapshot.rows_committed), rate(shard.snapshot.items_per_second), count(shard.snapshot.items_dead_lettered), shard.snapshot.bottleneck ?? "–",
     ];
   });
-  const heads = ["Shard", "State", number("Done"), number("Rows"), number("Items per second"), number("Dead letters"), "Bottleneck"];
+  const heads = ["Shard", "State", "Host", number("Chunks"), number("Done"), number("Rows"), number("Items per second"), number("Dead letters"), "Bottleneck"];
   const most = shards.length > SHOWN ? `, the first ${SHOWN} of ${shards.length}` : "";
   return el("details", { class: "pp-more", "data-key": `shards:${taskId}` }, el("summary", { "data-key": `shards-summary:${taskId}` }, `Shards one by one (${count(shards.length)})${most}`), table(`shards:${taskId}`, heads, rows, `Shards of ${taskId}`));
 }

@@ -4,6 +4,7 @@ import { brief, bytes, count, el, figures, milliseconds, percent, rate, seconds,
 import { colorOf } from "./flow.js";
 import { itemsDone, itemsTotal } from "./series.js";
 
+const CAUSES = 10; // shown at once; the others open on request
 const [GOOD, WAIT, STOP] = ["var(--pp-busy)", "var(--pp-starved)", "var(--pp-blocked)"];
 
 export function progress(snapshot, live) {
@@ -48,19 +49,31 @@ export function numbers(snapshot) {
     ["Items read", count(snapshot.items_read), "items_read", snapshot.items_read],
     ["Dead letters", count(snapshot.items_dead_lettered), "items_dead_lettered", snapshot.items_dead_lettered],
     ["Items per second", short(snapshot.items_per_second), "items_per_second", snapshot.items_per_second],
-    ["Time", seconds(snapshot.seconds), "seconds", snapshot.seconds, snapshot.shards > 1 ? "the longest shard" : snapshot.speedup > 1 ? `${short(snapshot.speedup)} times faster than one worker` : null],
-    ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, snapshot.shards > 1 ? null : `${cores.toFixed(1)} cores on average`],
-    ["Memory", bytes(snapshot.peak_rss_bytes), "peak_rss_bytes", snapshot.peak_rss_bytes, snapshot.shards > 1 ? "peaks of all shards" : "at its peak, all processes"],
+    ["Time", seconds(snapshot.seconds), "seconds", snapshot.seconds, snapshot.shards > 1 || snapshot.part === "finish" ? "from the first start to the last end" : snapshot.speedup ? `${short(snapshot.speedup)} times faster than one worker` : null],
+    ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, snapshot.shards > 1 || snapshot.part === "finish" ? null : `${cores.toFixed(1)} cores on average`],
+    ["Memory", bytes(snapshot.peak_rss_bytes), "peak_rss_bytes", snapshot.peak_rss_bytes, snapshot.shards > 1 || snapshot.shards?.length || snapshot.part === "finish" ? "peaks of all shards added up" : "at its peak, all processes"],
   ]);
+}
+
+const SHARD_ORDER = { failed: 0, running: 1, submitted: 2, waiting: 3, success: 4 };
+
+/** The shards of a load that an executor does. */
+export function shards(snapshot) {
+  const found = Array.isArray(snapshot.shards) ? snapshot.shards : [];
+  if (!found.length) return null;
+  const left = snapshot.omitted?.shards ?? 0;
+  const states = [...Map.groupBy(found, (each) => each.state)].map(([state, list]) => `${count(list.length)} ${state}`);
+  const sorted = found.toSorted((one, other) => SHARD_ORDER[one.state] - SHARD_ORDER[other.state] || one.shard - other.shard);
+  const rows = sorted.map((each) => [
+    String(each.shard), el("span", { class: "pp-state", "data-state": each.state }, each.state), each.host || "–", count(each.chunks), count(each.rows), count(each.tries), each.seconds === null ? "–" : seconds(each.seconds), each.error || "",
+  ]);
+  const heads = ["Shard", "State", "Host", "Chunks", "Rows", "Tries", "Time", "Error"];
+  return el("section", { class: "pp-shards" }, el("h3", {}, `Shards: ${states.join(", ")}${left ? `, ${count(left)} more` : ""}`), table("shards", heads, rows, "Shards of this load"));
 }
 
 export function advice(snapshot) {
   if (!snapshot.advice) return null;
-  const more = snapshot.outlook;
-  const gain = more && more.gain >= 0.01
-    ? `Simulated: ${count(more.more_workers)} instead of ${count(more.workers)} workers in ${more.stage} would save ${percent(more.gain)} of the time; then ${more.limit} limits.`
-    : more ? `Simulated: more workers in ${more.stage} would gain nothing.` : null;
-  return el("div", { class: "pp-box pp-advice", "data-figure": "advice", "data-value": snapshot.advice }, el("strong", {}, "Advice"), el("p", {}, snapshot.advice), gain ? el("p", { class: "pp-note" }, gain) : null);
+  return el("div", { class: "pp-box pp-advice", "data-figure": "advice", "data-value": snapshot.advice }, el("strong", {}, "Advice"), el("p", {}, snapshot.advice));
 }
 
 export function problems(snapshot) {
@@ -72,7 +85,7 @@ export function problems(snapshot) {
 const perStage = (curves, values) => curves.stages.map((stage, at) => ({ name: stage.name, values: values(stage), color: colorOf(at) }));
 
 export function overTime(snapshot, curves) {
-  if (!curves.enough) return section("Over time", null, el("p", { class: "pp-note" }, snapshot.final ? "The run was too short for curves." : "Curves appear after a few seconds."));
+  if (!curves.enough) return section("Over time", null, el("p", { class: "pp-note" }, snapshot.omitted?.history ? "The curves do not fit into this page." : snapshot.final ? "The run was too short for curves." : "Curves appear after a few seconds."));
   const between = { xs: curves.between };
   const marks = (snapshot.decisions ?? []).map((each) => ({ at: each.at, text: `${each.stage}: ${each.before} → ${each.after}, ${each.reason}` }));
   const whole = (value) => count(value);
@@ -83,8 +96,8 @@ export function overTime(snapshot, curves) {
       "div",
       { class: "pp-charts" },
       chart({ key: "rate", title: "Throughput", note: "items per second out of each stage", ...between, lines: [...perStage(curves, (stage) => stage.out), { name: "rows committed", values: curves.rows, color: "var(--pp-ink)", dash: "4 3" }], format: rate, axis: (value) => `${brief(value)}/s` }),
-      chart({ key: "queue", title: "Queue depth", note: "items waiting in front of each stage", xs: curves.at, lines: perStage(curves, (stage) => stage.queue), format: whole, axis: brief }),
-      chart({ key: "workers", title: "Workers", note: marks.length ? `${count(marks.length)} changes` : "", xs: curves.at, step: true, marks, lines: perStage(curves, (stage) => stage.workers), format: whole }),
+      curves.stages.length && chart({ key: "queue", title: "Queue depth", note: "items waiting in front of each stage", xs: curves.at, lines: perStage(curves, (stage) => stage.queue), format: whole, axis: brief }),
+      curves.stages.length && chart({ key: "workers", title: "Workers", note: marks.length ? `${count(marks.length)} changes` : "", xs: curves.at, step: true, marks, lines: perStage(curves, (stage) => stage.workers), format: whole }),
       chart({ key: "items", title: "Progress", note: "items of the source", xs: curves.at, lines: [{ name: "read", values: curves.read, color: colorOf(0) }, { name: "done", values: curves.done, color: "var(--pp-busy)" }, { name: "failed", values: curves.failed, color: "var(--pp-bad)" }], format: whole, axis: brief }),
       chart({ key: "cpu", title: "CPU", note: "cores in use, all processes", ...between, lines: [{ name: "cores", values: curves.cpus, color: colorOf(0) }], format: short }),
       chart({ key: "memory", title: "Memory", note: "resident, all processes", xs: curves.at, lines: [{ name: "memory", values: curves.memory, color: colorOf(3) }], format: bytes }),
@@ -121,12 +134,23 @@ export function decisions(snapshot) {
 export function failures(snapshot, links) {
   const list = snapshot.failures ?? [];
   if (!list.length) return null;
-  const rows = list.map((each) => {
+  const row = (each) => {
     const sample = each.sample ?? {};
     const item = [sample.position !== undefined && sample.position !== null ? `#${count(sample.position)}` : null, sample.item ? el("code", {}, sample.item) : null];
     return [el("span", { "data-figure": `failures:${each.cause}`, "data-value": each.count }, count(each.count)), each.stage, el("span", { class: "pp-cause" }, each.cause), el("span", { class: "pp-sample" }, item.filter(Boolean).flatMap((part, at) => (at ? [" ", part] : [part])))];
-  });
-  return section("Failures by cause", items(list.reduce((sum, each) => sum + each.count, 0)), table("failures", [number("Items"), "Stage", "Cause", "For example"], rows, "Causes of failures, most frequent first"), deadLetters(snapshot, links));
+  };
+  const heads = [number("Items"), "Stage", "Cause", "For example"];
+  const [first, others] = [list.slice(0, CAUSES), list.slice(CAUSES)];
+  const sum = (causes) => causes.reduce((all, each) => all + each.count, 0);
+  const left = snapshot.omitted?.failures ? { causes: snapshot.omitted.failures, items: snapshot.omitted.failed_items ?? 0 } : null;
+  return section(
+    "Failures by cause",
+    items(sum(list) + (left?.items ?? 0)),
+    table("failures", heads, first.map(row), "Causes of failures, most frequent first"),
+    others.length ? el("details", { class: "pp-more", "data-key": "causes" }, el("summary", { "data-key": "causes-summary" }, `${count(others.length)} more causes, ${count(sum(others))} items`), table("more-failures", heads, others.map(row), "The other causes of failures")) : null,
+    left ? el("p", { class: "pp-note", "data-figure": "causes_left_out", "data-value": left.causes }, `And ${count(left.causes)} more causes, ${count(left.items)} items: too many for this page. The task's log and its dead letters have them.`) : null,
+    deadLetters(snapshot, links),
+  );
 }
 
 function deadLetters(snapshot, links) {
@@ -144,11 +168,11 @@ function deadLetters(snapshot, links) {
 }
 
 export function workers(snapshot) {
-  const list = snapshot.workers ?? [];
-  if (!list.length) return null;
+  const [list, left] = [snapshot.workers ?? [], snapshot.omitted?.workers ?? 0];
+  if (!list.length) return left ? el("p", { class: "pp-note" }, `The metrics of ${count(left)} workers one by one do not fit into this page.`) : null;
   const rows = list.map((each) => [each.stage, count(each.number), count(each.calls), seconds(each.busy_seconds), seconds(each.starved_seconds), seconds(each.blocked_seconds), seconds(each.cpu_seconds), each.peak_rss_bytes ? bytes(each.peak_rss_bytes) : "–", each.failed ? count(each.failed) : "–", each.lost ? count(each.lost) : "–"]);
   const heads = ["Stage", number("Worker"), number("Calls"), number("Busy"), number("Starved"), number("Blocked"), number("CPU"), number("Peak memory"), number("Failed"), number("Lost")];
-  return el("details", { class: "pp-more", "data-key": "workers" }, el("summary", { "data-key": "workers-summary" }, `Workers one by one (${count(list.length)})`), table("workers", heads, rows, "Metrics of each worker"));
+  return el("details", { class: "pp-more", "data-key": "workers" }, el("summary", { "data-key": "workers-summary" }, `Workers one by one (${left ? `${count(list.length)} of ${count(list.length + left)}` : count(list.length)})`), table("workers", heads, rows, "Metrics of each worker"));
 }
 
 export function foot(snapshot) {

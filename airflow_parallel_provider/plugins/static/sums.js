@@ -12,7 +12,7 @@ export function sumOf(shards) {
   const running = shards.filter((shard) => shard.state === "running").map((shard) => shard.snapshot);
   const states = new Set(shards.map((shard) => shard.state));
   const state = ["running", "failed", "lost", "stopped"].find((each) => states.has(each)) ?? "success";
-  const seconds = Math.max(0, ...snapshots.map((each) => each.seconds ?? 0));
+  const seconds = wallSeconds(snapshots);
   const sum = Object.fromEntries(SUMMED.map((name) => [name, total(snapshots, (each) => each[name])]));
   const totals = snapshots.map((each) => (each.final && each.state === "success" ? each.items_read : each.items_total));
   const remaining = running.map((each) => each.seconds_left);
@@ -23,22 +23,64 @@ export function sumOf(shards) {
     final: state !== "running",
     seconds,
     items_total: totals.every((each) => typeof each === "number") ? total(totals, (each) => each) : null,
-    items_per_second: total(snapshots, (each) => each.items_per_second),
+    items_per_second: seconds > 0 ? (sum.items_read - sum.items_skipped) / seconds : 0,
     recent_items_per_second: total(running, (each) => each.recent_items_per_second),
     seconds_left: remaining.length && remaining.every((each) => typeof each === "number") ? Math.max(...remaining) : null,
-    speedup: 0,
+    speedup: null,
     failures: causes(snapshots),
+    omitted: omitted(snapshots),
     dead_letters: snapshots.find((each) => each.dead_letters)?.dead_letters ?? null,
     load_key: null,
   };
 }
 
+/** The pipelines of a run without those whose figures are already in others: the end of a sharded load has the whole load's. */
+export function withoutEnds(tasks) {
+  const group = (taskId) => taskId.slice(0, taskId.lastIndexOf(".") + 1);
+  const isEnd = (shards) => shards.every((shard) => shard.snapshot.part === "finish");
+  const sharded = new Set([...tasks].filter(([, shards]) => !isEnd(shards)).map(([taskId]) => group(taskId)));
+  return [...tasks].filter(([taskId, shards]) => !(isEnd(shards) && sharded.has(group(taskId)))).flatMap(([, shards]) => shards);
+}
+
+const WELL_BEHIND = 1.2;
+
+/** Seconds of a shard until its end, as far as it can be told. */
+const secondsOf = (shard) => (shard.snapshot.seconds ?? 0) + (shard.state === "running" ? shard.snapshot.seconds_left ?? 0 : 0);
+
+/** The shard that takes longest, if it takes well longer than the one in the middle; else null. */
+export function slowestOf(shards) {
+  const sorted = shards.toSorted((one, other) => secondsOf(one) - secondsOf(other));
+  const [middle, last] = [sorted[Math.floor((sorted.length - 1) / 2)], sorted.at(-1)];
+  return sorted.length > 1 && secondsOf(last) > WELL_BEHIND * secondsOf(middle) ? last : null;
+}
+
+/** From the first start to the last end: shards may run one after the other, so neither rates nor times add up. */
+function wallSeconds(snapshots) {
+  const spans = snapshots.map((each) => [Date.parse(each.updated_at) - (each.seconds ?? 0) * 1000, Date.parse(each.updated_at)]).filter(([start]) => Number.isFinite(start));
+  return spans.length ? (Math.max(...spans.map(([, end]) => end)) - Math.min(...spans.map(([start]) => start))) / 1000 : 0;
+}
+
+/** What the snapshots left out: added up, so a cause may count once for each shard. */
+function omitted(snapshots) {
+  const sum = (name) => total(snapshots, (each) => each.omitted?.[name]);
+  return { failures: sum("failures"), failed_items: sum("failed_items") };
+}
+
+/** As the engine counts: errors of one type raised at one place are one cause, and numbers do not distinguish others. */
+function identity(cause) {
+  const [kind] = /^[\w.]+/.exec(cause.cause) ?? [""];
+  const [, place] = /\(([^()]*:\d+)\)$/.exec(cause.cause) ?? [];
+  const common = place ? `${kind}: … (${place})` : cause.cause;
+  return [JSON.stringify([cause.stage, place ? common : cause.cause.replace(/\d+/g, "#")]), common];
+}
+
 function causes(snapshots) {
   const found = new Map();
   for (const cause of snapshots.flatMap((each) => each.failures ?? [])) {
-    const key = JSON.stringify([cause.stage, cause.cause.replace(/\d+/g, "#")]); // numbers do not distinguish causes
+    const [key, common] = identity(cause);
     const known = found.get(key);
-    found.set(key, known ? { ...known, count: known.count + cause.count } : cause);
+    const text = known && known.cause !== cause.cause ? common : cause.cause;
+    found.set(key, known ? { ...known, cause: text, count: known.count + cause.count } : cause);
   }
   return [...found.values()].toSorted((one, other) => other.count - one.count);
 }

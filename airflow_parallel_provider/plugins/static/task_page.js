@@ -149,6 +149,7 @@ function show(view, snapshot, live) {
     flow(snapshot, lines),
     parts.advice(snapshot),
     parts.numbers(snapshot),
+    parts.shards(snapshot),
     parts.failures(snapshot, view.links),
     parts.overTime(snapshot, lines),
     parts.decisions(snapshot),

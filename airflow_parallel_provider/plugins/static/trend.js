@@ -27,7 +27,8 @@ const median = (values) => {
 export async function trend(view, snapshot, instance) {
   const moment = instance.run_after ?? instance.start_date;
   if (!view.before && moment) view.before = await before(view.at, moment);
-  if (!view.before?.length || !snapshot.seconds) return swap(view.past);
+  const failed = snapshot.final && snapshot.state !== "success"; // the costs of a part of a run compare with nothing
+  if (!view.before?.length || !snapshot.seconds || failed) return swap(view.past);
   const runs = [...view.before, { runId: view.at.runId, label: "this run", current: true, report: snapshot }];
   const charts = COSTS.map(([title, , value, format]) => {
     const shown = runs.map((run) => ({ label: run.label, value: value(run.report), current: run.current, href: run.current ? null : run.href }));
