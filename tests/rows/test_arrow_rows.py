@@ -167,3 +167,37 @@ def test_merge_and_aggregates_see_the_rows(database: TestDatabase) -> None:
 
     assert database.rows() == [(1, 3), (2, 2)]
     assert aggregates["total"] == 6
+
+
+@EACH
+def test_json_of_arrow_is_json(database: TestDatabase) -> None:
+    texts = ['{"a": 1}', "null", None, "1.10"]
+    column = pa.ExtensionArray.from_storage(pa.json_(), pa.array(texts, pa.string()))
+
+    with database.opened() as hook:
+        hook.write_chunk("00000000", [pa.table({"id": range(4), "value": column})])
+
+    cast = {"postgres": "value::text", "duckdb": "CAST(value AS VARCHAR)"}.get(database.name, "value")
+    assert [value for (value,) in database.rows(columns=cast, order="id")] == texts
+
+
+@FAST
+@pytest.mark.parametrize("more", [{}, {"write_disposition": "merge", "primary_key": "id"}])
+def test_months_of_arrow_are_kept(database: TestDatabase, more: dict[str, Any]) -> None:
+    spans = [pa.MonthDayNano([1, 2, 3_000]), None, pa.MonthDayNano([0, 1, 0]), pa.MonthDayNano([-12, 0, -1_000])]
+
+    with database.opened(**more) as hook:
+        hook.write_chunk("00000000", [pa.table({"id": range(4), "value": spans})])
+
+    texts = [value for (value,) in database.rows(columns="CAST(value AS varchar)", order="id")]
+    postgres = ["1 mon 2 days 00:00:00.000003", None, "1 day", "-1 years -00:00:00.000001"]
+    duckdb = ["1 month 2 days 00:00:00.000003", None, "1 day", "-1 year -00:00:00.000001"]
+    assert texts == (postgres if database.name == "postgres" else duckdb)
+
+
+@pytest.mark.parametrize("database", ["mariadb", "sqlite"], indirect=True)
+def test_months_of_arrow_are_refused_where_they_have_no_type(database: TestDatabase) -> None:
+    table = pa.table({"id": range(2), "value": [None, pa.MonthDayNano([1, 0, 0])]})
+
+    with database.opened() as hook, pytest.raises(SchemaMismatch, match=r"value of type Interval \(chunk 0+, row 1\)"):
+        hook.write_chunk("00000000", [table])

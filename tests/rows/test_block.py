@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.block import Block, to_block
 from tests.support.given import quick
+from tests.support.liars import Lazy, LyingDict, LyingList, LyingTuple
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,3 +146,15 @@ def test_no_value_is_lost_or_moved(rows: list[dict[str, int]]) -> None:
     assert [
         {name: value for name, value in zip(block.names, row, strict=True) if value is not None} for row in block.rows
     ] == rows
+
+
+# In an earlier version the lying dict became a row of NULLs, and the others ended the load.
+@pytest.mark.parametrize(
+    "liar", [LyingDict(id=2, v="b"), LyingTuple((2, "b")), LyingList([2, "b"], 1), LyingList([2, "b"], 1 << 62), Lazy()]
+)
+@pytest.mark.parametrize("others", [[{"id": 1, "v": "a"}], []])
+def test_a_row_is_what_it_holds_whatever_it_says(liar: Any, others: list[Any]) -> None:
+    block = to_block([*others, liar], ("id", "v"))
+
+    assert block.names == ("id", "v")
+    assert list(map(tuple, block.rows)) == [*((1, "a") for _ in others), (2, "b")]

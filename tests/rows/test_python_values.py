@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import time, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -32,7 +32,7 @@ def test_day_that_python_has_not_is_refused_at_once(database: TestDatabase, most
 
 WRONG: dict[str, tuple[str, Any, Any]] = {
     "array": ("INTEGER[]", [1, 2], ["secret"]),
-    "long ago": ("INTERVAL", timedelta(days=3), timedelta(days=999_999_999)),
+    "flags": ("BOOLEAN[]", [True], ["secret"]),
 }
 
 
@@ -52,3 +52,24 @@ def test_value_that_arrow_has_not_is_refused_and_not_shown(database: TestDatabas
         receipt = hook.write_chunk("00000000", rows)
     assert (receipt.rows, receipt.rows_rejected) == (1, 1)
     assert database.rows() == [(1, good)]
+
+
+@pytest.mark.parametrize("database", ["duckdb"], indirect=True)
+def test_longest_timedelta_fits(database: TestDatabase) -> None:
+    with database.opened() as hook:
+        hook.write_chunk("00000000", [{"id": 1, DAY: timedelta.max}, {"id": 2, DAY: timedelta.min}])
+
+    texts = [text for (text,) in database.rows(columns=f"CAST({DAY} AS varchar)", order="id")]
+    assert texts == ["999999999 days 23:59:59.999999", "-999999999 days"]
+
+
+@pytest.mark.parametrize("database", ["duckdb", "postgres"], indirect=True)
+def test_time_of_day_keeps_its_zone(database: TestDatabase) -> None:
+    database.execute(f"CREATE TABLE {database.place('scores')} (id int, {DAY} timetz)")
+    zone = timezone(timedelta(hours=5, minutes=30))
+
+    with database.opened() as hook:
+        hook.write_chunk("00000000", [{"id": 1, DAY: time(10, tzinfo=zone)}, {"id": 2, DAY: None}])
+
+    texts = [text for (text,) in database.rows(columns=f"CAST({DAY} AS varchar)", order="id")]
+    assert texts == ["10:00:00+05:30", None]

@@ -73,6 +73,65 @@ def test_same_load_key_goes_on(sqlite: SqliteDatabase) -> None:
     assert [row[0] for row in sqlite.rows()] == good_ids()
 
 
+def test_tolerance_means_the_same_in_a_retry(sqlite: SqliteDatabase) -> None:
+    """Each of 20 items has five parts, and two of them fail: 40 dead letters, which are as much as 8 items."""
+
+    def parts(number: int) -> Any:
+        yield from ({"id": 5 * number + part, "score": part / 4} for part in range(5))
+
+    def fail(row: dict[str, Any]) -> dict[str, Any]:
+        if row["id"] % 5 < 2:
+            raise ValueError("bad part")
+        return row
+
+    def load(tolerance: float, stop_at: int = 99) -> Any:
+        def source() -> Any:
+            for number in range(20):
+                if number == stop_at:
+                    raise OSError("gone")
+                yield number
+
+        stages = [Stage(parts), Stage(fail)]
+        settings = {"chunk_size": 2, "max_in_flight": 2, "load_key": "nightly", "tolerance": tolerance}
+        return Pipeline(source, stages, sink(), **settings).run()  # type: ignore[arg-type]
+
+    with pytest.raises(RunFailed, match="gone"):
+        load(1.0, stop_at=11)
+    assert sum(row[0] for row in sqlite.rows("airflow_parallel_ledger", "failed_items")) == pytest.approx(4.0)
+    with pytest.raises(RunFailed, match=r"40 failures in 20 items .* tolerance is 39 failures"):
+        load(39)
+    assert load(40).items_read == 20
+    with pytest.raises(RunFailed, match=r"40 failures in 20 items, as much as 8 of them .* tolerance is 39.9%"):
+        load(0.399)
+    assert load(0.4).items_skipped == 20
+
+
+@pytest.mark.parametrize("form", ["rows", "tables"])
+def test_rejected_rows_are_parts_of_their_items(sqlite: SqliteDatabase, form: str) -> None:
+    """Each of 20 items has five rows, of which `validate` refuses two: 40 rows, which are as much as 8 items."""
+    pandas = pytest.importorskip("pandas")
+
+    def parts(number: int) -> Any:
+        rows = [{"id": 5 * number + part, "score": part / 4} for part in range(5)]
+        yield from rows if form == "rows" else [pandas.DataFrame(rows)]
+
+    def good(row: dict[str, Any]) -> bool:
+        return bool(row["score"] >= 0.5)
+
+    def load(tolerance: float) -> Any:
+        settings = {"chunk_size": 2, "max_in_flight": 2, "load_key": "nightly", "tolerance": tolerance}
+        return Pipeline(list(range(20)), [Stage(parts)], sink(validate=good), **settings).run()  # type: ignore[arg-type]
+
+    with pytest.raises(RunFailed, match="tolerance"):
+        load(0.39)
+    there = len(sqlite.rows())
+    with pytest.raises(RunFailed, match="tolerance"):
+        load(39)
+    assert load(0.4).rows_rejected < 40, "the rest of them"
+    assert load(40).rows_rejected == 0
+    assert there < len(sqlite.rows()) == 60
+
+
 def test_without_a_load_key_each_run_is_a_load_of_its_own(sqlite: SqliteDatabase) -> None:
     for _ in range(2):
         pipeline(None).run()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import DuckDatabase, MariaDatabase, PostgresDatabase, SqliteDatabase, TestDatabase
+from tests.support.copies import made
+from tests.support.databases import TestDatabase
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])
@@ -16,18 +17,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     """Each database, known to Airflow as ``warehouse``."""
     from airflow_parallel_provider.sql import database as module
 
-    made: TestDatabase
-    if request.param == "postgres":
-        made = PostgresDatabase()
-    elif request.param == "mariadb":
-        made = MariaDatabase()
-    elif request.param == "duckdb":
-        made = DuckDatabase(tmp_path / "warehouse.duckdb")
-    else:
-        made = SqliteDatabase(tmp_path / "warehouse.db")
-    monkeypatch.setattr(module, "get_connection", lambda conn_id, field: made.connection)
-    yield made
-    made.drop()
+    place = made(request.param, tmp_path, "warehouse")
+    monkeypatch.setattr(module, "get_connection", lambda conn_id, field: place.connection)
+    yield place
+    place.drop()
 
 
 @pytest.fixture

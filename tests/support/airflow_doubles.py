@@ -19,11 +19,16 @@ class FakeTaskInstance:
     max_tries: int = 2
     pushed: list[tuple[str, Any]] = field(default_factory=list)
     refuse: Exception | None = None
+    returned: dict[str, list[Any]] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
         if self.refuse is not None:
             raise self.refuse
         self.pushed.append((key, value))
+
+    def xcom_pull(self, task_ids: list[str]) -> list[Any]:
+        """What other tasks have returned."""
+        return [value for task_id in task_ids for value in self.returned.get(task_id, ())]
 
     def values(self, key: str) -> list[Any]:
         """Everything that was pushed under ``key``, oldest first."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import importlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +46,33 @@ def isolate() -> Path:
 
 
 def migrate() -> None:
-    """Make the metadata database, in a process of its own; a few seconds, the first time only."""
-    home = isolate()
-    if (home / "migrated").exists():
-        return
+    """Make the metadata database of this process's Airflow; the first time only."""
+    file = isolate() / "airflow.db"
+    if not file.exists():
+        shutil.copyfile(migrated_database(), file)
+
+
+def migrated_database() -> Path:
+    """A metadata database without rows, to be copied.
+
+    ``airflow db migrate`` takes ten seconds, and many tests need a database of their own. So it is made once for each
+    installed Airflow and kept in its environment.
+    """
+    kept = Path(sys.prefix, f"airflow-{version('apache-airflow')}.db")
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another lane may be at it
+        if not kept.exists():
+            made = kept.with_suffix(".new")
+            made.unlink(missing_ok=True)
+            _migrate(made)
+            made.rename(kept)
+    return kept
+
+
+def _migrate(database: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"],
+        env={**os.environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -59,7 +82,6 @@ def migrate() -> None:
     )
     if done.returncode != 0:
         raise RuntimeError(f"airflow db migrate failed:\n{done.stdout[-3000:]}")
-    (home / "migrated").touch()
 
 
 def load_dags(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from tests.support.databases import (
     GENERIC,
     OWN,
+    SELDOM,
     DuckDatabase,
     MariaDatabase,
     PostgresDatabase,
@@ -26,7 +27,9 @@ def sqlite(tmp_path: Path) -> Iterator[SqliteDatabase]:
     database.drop()
 
 
-@pytest.fixture(params=OWN + GENERIC)
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SELDOM else []) for name in OWN + GENERIC]
+)
 def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestDatabase]:
     """Every database with each of its backends; ``parametrize("database", OWN, indirect=True)`` takes some."""
     name = request.param
@@ -37,6 +40,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         database = MariaDatabase(driver="pymysql" if name.endswith("pymysql") else "mysql.connector")
     elif name == "duckdb":
         database = DuckDatabase(tmp_path / "warehouse.duckdb")
+        database.keep_open()
     else:
         database = SqliteDatabase(tmp_path / "warehouse.db")
     if name.endswith("generic"):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import importlib
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -19,12 +21,16 @@ import pytest
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from tests.support.services import missing
 
+T = TypeVar("T")
+
 OWN = ["sqlite", "postgres", "postgres-psycopg2", "mariadb", "duckdb"]
 """Each database with the backends that are made for it."""
 QUEUEING = [name for name in OWN if name != "duckdb"]
 """Those where a second transaction waits for the first one's lock. DuckDB: ``test_duckdb_backend.py``."""
 GENERIC = ["sqlite-generic", "postgres-generic", "mariadb-generic"]
 """Each database with the backend that works with any database."""
+SELDOM = ["postgres-psycopg2", "postgres-generic", "mariadb-generic"]
+"""Only in `make test-slow`, if a test does not ask for them: what they share with the others is most of it."""
 
 SPEC = LoadSpec(load_key="nightly", chunk_size=100, source="list of 1000")
 
@@ -85,21 +91,33 @@ class TestDatabase:
 
     def execute(self, *statements: str) -> None:
         """Run statements and commit."""
-        with closing(self.raw()) as raw:
+
+        def run(raw: Any) -> None:
             cursor = raw.cursor()
             for statement in statements:
                 cursor.execute(statement)
             cursor.close()
             raw.commit()
 
+        self._with_raw(run)
+
     def fetch(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a query."""
-        with closing(self.raw()) as raw:
+
+        def run(raw: Any) -> list[tuple[Any, ...]]:
             cursor = raw.cursor()
             cursor.execute(sql)
             rows = [tuple(row) for row in cursor.fetchall()]
             cursor.close()
+            raw.rollback()  # the next query must see what others have committed meanwhile
             return rows
+
+        return self._with_raw(run)
+
+    def _with_raw(self, run: Callable[[Any], T]) -> T:
+        """Run a function with a driver connection."""
+        with closing(self.raw()) as raw:
+            return run(raw)
 
     def rows(self, table: str = "scores", columns: str = "*", order: str = "1") -> list[tuple[Any, ...]]:
         """All rows of a table."""
@@ -126,6 +144,42 @@ class TestDatabase:
 
     def drop(self) -> None:
         """Remove everything."""
+
+
+class ServerDatabase(TestDatabase):
+    """On a server: a connection is kept until the end of the test, as opening one takes longer than most statements."""
+
+    def _with_raw(self, run: Callable[[Any], T]) -> T:
+        key = (os.getpid(), threading.get_ident(), str(self._where))  # a forked child must not use its parent's
+        raw = _kept.pop(key, None)
+        fresh = raw is None
+        raw = raw or self.raw()
+        try:
+            result = run(raw)
+        except Exception:
+            lost = self.is_lost(raw)
+            raw.close()
+            if fresh or not lost:
+                raise
+        else:
+            _kept[key] = raw
+            return result
+        return self._with_raw(run)  # the test has cut the kept connection, or has had the server killed
+
+    def is_lost(self, raw: Any) -> bool:
+        """Whether a driver connection cannot be used any more."""
+        raise NotImplementedError
+
+
+_kept: dict[tuple[int, int, str], Any] = {}
+"""Connections of the running test: by process, thread and server."""
+
+
+def close_kept() -> None:
+    """Close the connections that the tests themselves have opened in this process."""
+    for key in [each for each in _kept if each[0] == os.getpid()]:
+        with contextlib.suppress(Exception):
+            _kept.pop(key).close()
 
 
 class SqliteDatabase(TestDatabase):
@@ -174,6 +228,10 @@ class DuckDatabase(TestDatabase):
         raw.execute("SET TimeZone = 'UTC'")
         return raw
 
+    def keep_open(self) -> None:
+        """Keep the file open until this process starts another one: opening it takes longer than most tests."""
+        _open_files.append(self.raw())
+
     def execute(self, *statements: str) -> None:
         with closing(self.raw()) as raw:
             for statement in statements:
@@ -183,14 +241,31 @@ class DuckDatabase(TestDatabase):
         with closing(self.raw()) as raw:
             return [tuple(row) for row in raw.execute(sql).fetchall()]
 
+    def drop(self) -> None:
+        close_files()
+
+
+_open_files: list[Any] = []
+
+
+def close_files() -> None:
+    """Close the files of DuckDB that the tests keep open: one process at a time can open a file."""
+    while _open_files:
+        _open_files.pop().close()
+
+
+os.register_at_fork(before=close_files)
+
 
 _QUICK = "-csynchronous_commit=off"
 
 
-class PostgresDatabase(TestDatabase):
+class PostgresDatabase(ServerDatabase):
     """A schema of its own on a PostgreSQL server."""
 
     name = "postgres"
+    level = ""
+    """Isolation of the transactions of hooks; empty: the server's own."""
 
     def __init__(self, driver: str = "psycopg", where: str | None = None) -> None:
         default = os.environ.get("PARALLEL_TESTS_POSTGRES", "host=127.0.0.1 port=5432 user=root dbname=test")
@@ -208,8 +283,11 @@ class PostgresDatabase(TestDatabase):
         from airflow.sdk import Connection
 
         parts = _parts(self._where)
-        if "options" in parts:
-            extra = {**(extra or {}), "options": parts["options"]}
+        options = [parts["options"]] if "options" in parts else []
+        if self.level:
+            options.append("-cdefault_transaction_isolation=" + self.level.replace(" ", "\\ "))
+        if options:
+            extra = {**(extra or {}), "options": " ".join(options)}
         return Connection(
             conn_id="warehouse",
             conn_type="postgres",
@@ -221,6 +299,13 @@ class PostgresDatabase(TestDatabase):
             extra=json.dumps(extra) if extra else None,
         )
 
+    def at_level(self, level: str) -> TestDatabase:
+        """The same place, in which the transactions of hooks have this isolation."""
+        other = copy.copy(self)
+        other.level = level
+        other.connection = other._connection_at(_parts(self._where)["port"])
+        return other
+
     def through(self, port: int) -> TestDatabase:
         return self._with(self._connection_at(port, {"sslmode": "disable", "gssencmode": "disable"}))
 
@@ -228,6 +313,9 @@ class PostgresDatabase(TestDatabase):
         import psycopg
 
         return psycopg.connect(self._where)
+
+    def is_lost(self, raw: Any) -> bool:
+        return bool(raw.closed)
 
     def drop(self) -> None:
         self.execute(f'DROP SCHEMA "{self.schema}" CASCADE')
@@ -278,7 +366,7 @@ class MariaHook:
         raise NotImplementedError
 
 
-class MariaDatabase(TestDatabase):
+class MariaDatabase(ServerDatabase):
     """A database of its own on a MariaDB or MySQL server."""
 
     name = "mariadb"
@@ -302,6 +390,9 @@ class MariaDatabase(TestDatabase):
         import mysql.connector
 
         return mysql.connector.connect(**self._where)
+
+    def is_lost(self, raw: Any) -> bool:
+        return not raw.is_connected()
 
     def quote(self, name: str) -> str:
         return "`" + name.replace("`", "``") + "`"
@@ -347,3 +438,6 @@ on_two_databases = fast_on("sqlite", "postgres")
 """One embedded database and one server: enough where the database cannot change the result."""
 on_each_database = fast_on("sqlite", "postgres", "mariadb", "duckdb")
 """Where the SQL of a database can change the result, but neither its driver nor the way in which rows are sent."""
+on_two_backends = fast_on("sqlite", "postgres", of=OWN)
+on_each_backend = fast_on("sqlite", "postgres", "mariadb", "duckdb", of=OWN)
+"""The same for what only our own backends can do, such as a merge."""

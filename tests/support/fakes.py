@@ -66,6 +66,7 @@ class SeenCondition(threading.Condition):
     def __init__(self, lock: Any) -> None:
         super().__init__(lock)
         self.waited = threading.Event()
+        self._waits = threading.Semaphore(0)
         self.notified: list[int] = []
 
     def notify(self, n: int = 1) -> None:
@@ -74,11 +75,16 @@ class SeenCondition(threading.Condition):
 
     def wait(self, timeout: float | None = None) -> bool:
         self.waited.set()
+        self._waits.release()
         return super().wait(timeout)
 
     def expect_waiter(self) -> None:
         """Wait until a thread waits."""
         assert self.waited.wait(WAIT_SECONDS), "no thread waited"
+
+    def expect_waits(self, count: int) -> None:
+        """Wait until ``count`` waits have begun, those of earlier calls of this method not counted."""
+        assert all(self._waits.acquire(timeout=WAIT_SECONDS) for _ in range(count)), "too few threads waited"
 
 
 def watch_writers(channel: Channel) -> SeenCondition:

@@ -1,8 +1,9 @@
-"""A real HTTP server that gives numbers page by page, and does as it is told."""
+"""A real HTTP server that gives numbers page by page and fails on request."""
 
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 Answer = tuple[int, dict[str, str], Any]
 """Status, headers, and the body: JSON, or bytes as they are."""
+
+
+_FRAMING = {"Content-Length", "Transfer-Encoding", "Connection"}
 
 
 class Pages:
@@ -24,6 +28,9 @@ class Pages:
         self.answer = answer
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.headers: list[dict[str, str]] = []
+        self.bodies: list[Any] = []
+        """JSON of requests that are a POST."""
+        self.clients: set[Any] = set()
         self.at_once = 0
         self.most_at_once = 0
         self.lock = threading.Lock()
@@ -36,12 +43,21 @@ class Pages:
 
 
 @contextmanager
-def serving(answer: Callable[[str, dict[str, str]], Answer | None]) -> Iterator[Pages]:
-    """A server on a free port of this machine, as long as the context lasts."""
+def serving(answer: Callable[[str, dict[str, str]], Answer | None], host: str = "127.0.0.1") -> Iterator[Pages]:
+    """A server on a free port of this machine, as long as the context lasts.
+
+    It hangs up after an answer whose headers say where its body ends.
+    """
     pages = Pages(answer)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            with pages.lock:
+                pages.bodies.append(json.loads(body) if body.startswith(b"{") else dict(parse_qsl(body.decode())))
+            self.do_GET()
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
@@ -49,6 +65,7 @@ def serving(answer: Callable[[str, dict[str, str]], Answer | None]) -> Iterator[
             with pages.lock:
                 pages.asked.append((parts.path, query))
                 pages.headers.append(dict(self.headers))
+                pages.clients.add(self.client_address)
                 pages.at_once += 1
                 pages.most_at_once = max(pages.most_at_once, pages.at_once)
             try:
@@ -64,14 +81,20 @@ def serving(answer: Callable[[str, dict[str, str]], Answer | None]) -> Iterator[
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
+            if _FRAMING.isdisjoint(headers):
+                self.send_header("Content-Length", str(len(content)))
+            else:
+                self.close_connection = True
             self.end_headers()
             self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
             """Nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    server = Server((host, 0), Handler)
     server.daemon_threads = True
     pages.port = server.server_address[1]
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.05), daemon=True)

@@ -10,10 +10,24 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 WAIT_SECONDS = 30.0
+
+
+def at_once(*functions: Callable[[], Result]) -> list[Result]:
+    """Call functions on a thread each, at the same time; return what they returned, in their order.
+
+    The first error is raised when all have ended.
+    """
+    with ThreadPoolExecutor(len(functions)) as pool:
+        futures = [pool.submit(function) for function in functions]
+    return [future.result() for future in futures]
 
 
 class Gate:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import stat
 import sys
 import tarfile
 import zipfile
@@ -131,7 +132,28 @@ def zip_of(members: dict[str, bytes | str]) -> bytes:
     return made.getvalue()
 
 
-NOISE: dict[str, bytes | str] = {"data/": "", "__MACOSX/._a.csv": "\0\5", ".DS_Store": "x", "data/.hidden.csv": "x"}
+NOISE: dict[str, bytes | str] = {
+    "data/": "",
+    "__MACOSX/._a.csv": "\0\5",
+    "__MACOSX/a.csv": "x",
+    ".DS_Store": "x",
+    "data/.hidden.csv": "x",
+}
+
+
+def test_what_is_no_file_counts_for_nothing_whatever_made_the_archive(tmp_path: Path) -> None:
+    """A folder has no Unix mode in archives of Windows; a link's content is the name of another file."""
+    folder, link = zipfile.ZipInfo("data/"), zipfile.ZipInfo("link.csv")
+    folder.create_system = 0
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for info, content in ((folder, ""), (link, "a.csv"), (zipfile.ZipInfo("a.csv"), "1")):
+            archive.writestr(info, content)
+
+    with zipfile.ZipFile(path) as archive:
+        assert stat.S_IFMT(archive.infolist()[0].external_attr >> 16) == 0
+    assert read(file_of(path, path.read_bytes())) == b"1"
 
 
 def test_all_members_of_an_archive_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -199,7 +221,7 @@ def test_line_without_an_end_does_not_fill_the_memory(
     endless = b"fine\n" + bytes(8 << 20)
     file = file_of(tmp_path / f"a.{suffix}", PACKERS.get(suffix, bytes)(endless))
 
-    with pytest.raises(SourceError, match="a line of more than 1 MiB"):
+    with pytest.raises(SourceError, match=r"a line of more than largest_text=1,048,576 bytes"):
         read(file, longest_line=1 << 20)
     assert len(read(file, longest_line=16 << 20)) == len(endless)
 

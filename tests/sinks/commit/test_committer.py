@@ -10,10 +10,17 @@ import pytest
 
 from airflow_parallel_provider.engine.interfaces.records import DeadLetter, LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError, UnsafeTable
-from tests.support.databases import GENERIC, OWN, SPEC, TestDatabase, on_each_database, on_two_databases
+from tests.support.databases import (
+    GENERIC,
+    SPEC,
+    TestDatabase,
+    on_each_backend,
+    on_each_database,
+    on_two_databases,
+)
 
 pytestmark = pytest.mark.airflow
-OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
+OWN_BACKENDS = on_each_backend
 
 
 def numbered(*ids: int) -> list[dict[str, Any]]:
@@ -69,7 +76,7 @@ def test_value_for_a_column_that_the_database_works_out_is_refused(database: Tes
 
 @on_each_database
 def test_table_that_is_dropped_during_a_load_is_not_made_anew(database: TestDatabase) -> None:
-    """The rows of the chunks that are in would be missing, and nobody be told."""
+    """The rows of the chunks that are in would be missing without an error."""
     with database.opened() as hook:
         hook.write_chunk("00000000", numbered(1))
         database.execute(f"DROP TABLE {database.place('scores')}")

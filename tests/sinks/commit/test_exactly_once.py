@@ -14,7 +14,8 @@ from airflow_parallel_provider.errors import SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.ledger.chunks import ChunkLedger
 from tests.support.attempts import SECOND, Gate, broken_off, holding_hook
 from tests.support.children import KILLED, Child, attempt, everything, killing_hook, rows_of
-from tests.support.databases import OWN, QUEUEING, SPEC, SqliteDatabase, TestDatabase, on_each_database
+from tests.support.databases import OWN, QUEUEING, SPEC, SqliteDatabase, TestDatabase, on_each_backend, on_each_database
+from tests.support.turns import in_turn
 
 pytestmark = pytest.mark.airflow
 OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
@@ -38,7 +39,7 @@ def test_killed_attempt_is_gone_on_with(database: TestDatabase, point: str) -> N
     assert [row[2] for row in database.ledger()] == [SIZE] * CHUNKS
 
 
-@OWN_BACKENDS
+@on_each_backend
 def test_killed_while_merging(database: TestDatabase) -> None:
     options: dict[str, Any] = {"write_disposition": "merge", "primary_key": "id"}
     first = Child(lambda: attempt(database, CHUNKS, SIZE, 1, killing_hook(2, "before_commit"), **options))
@@ -55,6 +56,7 @@ NOT_SLOW = pytest.mark.parametrize("database", [*QUEUEING, "postgres-generic", "
 @pytest.mark.parametrize("ending", ["commits", "dies"])
 @pytest.mark.parametrize("point", ["after_claim", "before_commit"])
 @NOT_SLOW
+@in_turn("postgres-psycopg2", "postgres-generic", "mariadb-generic")
 def test_second_attempt_waits_for_the_first_and_takes_its_word(database: TestDatabase, point: str, ending: str) -> None:
     """The first holds its claim, uncommitted, so that the ledger says "absent"; still nothing is written twice."""
     gate = Gate()
@@ -105,15 +107,16 @@ def when_blocked(database: TestDatabase, hook: Any, action: Callable[[], object]
 
 
 def wait_until_blocked(database: TestDatabase) -> None:
-    """Wait until a transaction waits for a lock on the server."""
-    sql, at = {
-        "postgres": ("SELECT count(*) FROM pg_locks WHERE NOT granted", 0),
-        # Not innodb_lock_waits: that is a copy, which is refreshed only when it was not read for 0.1 s.
-        "mariadb": ("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'", 1),
+    """Wait until a transaction of this test waits for a lock; tests of another lane may wait at the same time."""
+    sql = {
+        "postgres": "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+        f"WHERE NOT granted AND query LIKE '%{database.schema}%'",
+        "mariadb": "SELECT count(*) FROM information_schema.innodb_trx JOIN information_schema.processlist "
+        f"ON id = trx_mysql_thread_id WHERE trx_state = 'LOCK WAIT' AND db = '{database.schema}'",
     }[database.name]
     deadline = time.monotonic() + 20
-    while not int(database.fetch(sql)[0][at]) and time.monotonic() < deadline:
-        pass
+    while not database.fetch(sql)[0][0] and time.monotonic() < deadline:
+        time.sleep(0.15)  # MariaDB's list is a copy, which is made anew when it was not read for 0.1 s
 
 
 def driver_error(hook: Any) -> Exception:

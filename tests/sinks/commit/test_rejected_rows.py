@@ -17,7 +17,8 @@ from airflow_parallel_provider.sinks.commit.committer import ChunkCommitter
 from airflow_parallel_provider.sinks.table import SinkTable
 from airflow_parallel_provider.values.typed_json import loads
 from tests.support.children import KILLED, Child, killing_hook
-from tests.support.databases import OWN, SPEC, TestDatabase, on_each_database, on_two_databases
+from tests.support.databases import OWN, SPEC, TestDatabase, on_each_backend, on_each_database, on_two_databases
+from tests.support.turns import in_turn
 
 pytestmark = pytest.mark.airflow
 OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
@@ -232,7 +233,7 @@ def test_rows_only_the_database_refuses_are_found(database: TestDatabase) -> Non
     ]
 
 
-@OWN_BACKENDS
+@on_each_backend
 def test_rows_a_merge_refuses_are_found(database: TestDatabase) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} {STRICT}")
     options: dict[str, Any] = {"write_disposition": "merge", "primary_key": "id", "max_rejected": 1}
@@ -297,6 +298,7 @@ def drawn_rows(draw: random.Random) -> Iterator[list[dict[str, Any]]]:
 
 @OWN_BACKENDS
 @pytest.mark.parametrize("seed", range(3))
+@in_turn("mariadb", "duckdb", "postgres-psycopg2")
 def test_each_row_ends_in_exactly_one_of_the_two_tables(database: TestDatabase, seed: int) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} {STRICT}")
     chunks = list(drawn_rows(random.Random(seed)))
@@ -307,7 +309,7 @@ def test_each_row_ends_in_exactly_one_of_the_two_tables(database: TestDatabase, 
     expected: dict[int, int] = {}
     refused = []
     for rows in chunks:
-        screened = [row for row in rows if row["id"] % 7 == 0]
+        refused_here = [row for row in rows if row["id"] % 7 == 0]
         taken = []
         for row in rows:
             bad = row["price"] in (None, -1) or row["id"] in expected
@@ -315,13 +317,14 @@ def test_each_row_ends_in_exactly_one_of_the_two_tables(database: TestDatabase, 
                 taken.append(row)
             elif row["id"] % 7:
                 expected[row["id"]] = row["price"]
-        refused += screened + taken
+        refused += refused_here + taken
     assert database.rows() == sorted(expected.items())
     assert [json.loads(raw) for (raw,) in rejected(database, "raw")] == refused
 
 
 @pytest.mark.parametrize("point", ["after_claim", "after_rows", "before_commit", "after_commit"])
 @OWN_BACKENDS
+@in_turn("mariadb", "duckdb", "postgres-psycopg2")
 def test_rejected_rows_are_there_once_when_killed(database: TestDatabase, point: str) -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} {STRICT}")
 
@@ -362,7 +365,7 @@ def test_declarations_that_cannot_be_right(arguments: dict[str, Any], complaint:
         SinkTable("t", conn_id="warehouse", **arguments)
 
 
-@OWN_BACKENDS
+@on_each_backend
 def test_no_row_is_rejected_because_the_table_is_gone(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropped when the chunk has failed as a whole and its rows are about to be tried one by one."""
     try_alone = ChunkCommitter._attempt_row_by_row

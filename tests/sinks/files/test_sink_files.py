@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_parallel_provider import Pipeline, PlanError, RunFailed, SinkFiles, Source
+from airflow_parallel_provider import JsonText, Pipeline, PlanError, RunFailed, SinkFiles, Source
 from airflow_parallel_provider.errors import LoadMismatch
 from airflow_parallel_provider.sinks.files import file_load as module
+from airflow_parallel_provider.values.intervals import DayTime
 from tests.support.parts import failing_at, load, load_and_die, numbered, rows_of_parts
 
 pytestmark = pytest.mark.airflow
@@ -196,6 +197,7 @@ VALUES = {
     "at": datetime(2026, 11, 21, 8, tzinfo=UTC),
     "day": date(2026, 11, 21),
     "took": timedelta(seconds=90),
+    "spent": DayTime(0, 90_000_000),
     "key": UUID(int=7),
     "raw": b"\x00\xff",
     "nothing": None,
@@ -215,6 +217,7 @@ def test_values_as_json(tmp_path: Path) -> None:
             "at": "2026-11-21T08:00:00+00:00",
             "day": "2026-11-21",
             "took": 90.0,
+            "spent": 90.0,
             "key": str(UUID(int=7)),
             "raw": "AP8=",
             "nan": None,
@@ -235,6 +238,19 @@ def test_values_as_parquet(tmp_path: Path) -> None:
     load(tmp_path, None, [values], format="parquet")
 
     assert rows_in(tmp_path) == [{**values, "key": str(UUID(int=7))}]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_json_text_is_json_in_json_and_a_text_elsewhere(tmp_path: Path, kind: str) -> None:
+    texts = ["null", '{"a":\n1.10}', '"x"']
+    load(tmp_path, None, [{"v": JsonText(text), "in": [JsonText(text)]} for text in texts], format=kind)
+
+    if kind == "jsonl":
+        lines = [f'{{"v": {text}, "in": [{text}]}}\n' for text in ["null", '{"a": 1.10}', '"x"']]
+        (part,) = tmp_path.glob("part-*")
+        assert part.read_text() == "".join(lines)
+    else:
+        assert [row["v"] for row in rows_in(tmp_path)] == texts
 
 
 def test_parquet_parts_share_the_schema_of_the_first(tmp_path: Path) -> None:

@@ -152,3 +152,10 @@ def test_bucket_that_is_not_there_is_an_error_and_not_made(bucket: Bucket) -> No
         load(bucket)
 
     assert bucket.name not in bucket.buckets()
+
+
+def test_first_writer_of_a_file_wins(bucket: Bucket) -> None:
+    store = FileStore.of(bucket.url("out/orders"), "lake")
+    last = b"one" if isinstance(bucket, cloud.BUCKETS["s3"]) else b"two"  # the emulator does not know the condition
+
+    assert [store.create("_columns", text) for text in (b"one", b"two")] == [b"one", last]

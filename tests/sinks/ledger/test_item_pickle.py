@@ -12,11 +12,13 @@ import pytest
 from airflow_parallel_provider import DROP
 from airflow_parallel_provider.engine.interfaces.drop import _Drop
 from airflow_parallel_provider.engine.interfaces.records import DeadLetter
+from airflow_parallel_provider.foreign import calls
 from airflow_parallel_provider.sinks.ledger import item_pickle
 from airflow_parallel_provider.sinks.ledger.dead_letters import StoredDeadLetter
 from airflow_parallel_provider.values.items import Message, SourceFile
 from airflow_parallel_provider.values.kinds import Column, Kind
 from airflow_parallel_provider.values.typed_json import Opaque
+from tests.support.liars import ACTS, RELEASED, liar
 
 WRITTEN_BEFORE = """
     gAWVVQIAAAAAAAB9lCiMBGRyb3CUjCdhaXJmbG93X3BhcmFsbGVsX3Byb3ZpZGVyLmVuZ2luZS52YWx1ZXOUjAREUk9QlJOUjApk
@@ -86,3 +88,16 @@ def test_name_that_nothing_has_is_an_error(name: str) -> None:
 
     with pytest.raises((AttributeError, ImportError)):
         item_pickle.load_item(f"c{module}\n{attribute}\n.".encode())
+
+
+# In an earlier version these ended the load.
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
+def test_an_item_whose_pickling_hangs_or_exits_has_no_pickle(act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "SECONDS", 0.2)
+    monkeypatch.setattr(calls, "_hung", {})
+    RELEASED.clear()
+    try:
+        assert item_pickle.dump_item([liar("__reduce__", act)()]) is None
+        assert item_pickle.dump_item([1]) is not None
+    finally:
+        RELEASED.set()

@@ -11,9 +11,9 @@ import pytest
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.ledger.definitions import now
-from tests.support.databases import OWN, SPEC, TestDatabase
+from tests.support.databases import SPEC, TestDatabase, on_each_backend
 
-pytestmark = [pytest.mark.airflow, pytest.mark.parametrize("database", OWN, indirect=True)]
+pytestmark = [pytest.mark.airflow, on_each_backend]
 
 
 def write(hook: Any, chunk_id: str, rows: list[Any], *message_ids: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from airflow_parallel_provider import ListSink, Pipeline, RunFailed, Source, Stage
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch
-from tests.support.databases import OWN, SPEC, TestDatabase
+from tests.support.databases import SPEC, TestDatabase, on_each_backend
 
 pytestmark = pytest.mark.airflow
 
@@ -23,7 +23,7 @@ def tried(state: Mapping[str, Any] | None, attempt: int) -> LoadSpec:
     return dataclasses.replace(SPEC, source_state=state, attempt=attempt)
 
 
-@pytest.mark.parametrize("database", OWN, indirect=True)
+@on_each_backend
 def test_state_is_that_of_the_try_that_committed_first(database: TestDatabase) -> None:
     found: list[Any] = []
     for attempt, state in enumerate([{"until": 1}, LISTING, {"until": 3}, None], start=1):

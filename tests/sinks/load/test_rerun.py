@@ -10,10 +10,10 @@ import pytest
 from airflow_parallel_provider.engine.interfaces.records import DeadLetter, LoadSpec
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, SchemaMismatch, SinkError
 from airflow_parallel_provider.sinks.table import SinkTable
-from tests.support.databases import OWN, TestDatabase, on_each_database, on_two_databases
+from tests.support.databases import TestDatabase, on_each_backend, on_each_database, on_two_databases
 
 pytestmark = pytest.mark.airflow
-OWN_BACKENDS = pytest.mark.parametrize("database", OWN, indirect=True)
+OWN_BACKENDS = on_each_backend
 
 
 def airflow(generation: str, **changes: Any) -> LoadSpec:
@@ -242,7 +242,9 @@ def test_consolidate_compares_the_table_with_the_ledger(
 def test_ledger_of_an_earlier_version_is_extended(database: TestDatabase) -> None:
     load(database, LoadSpec("nightly", 100, "list"), rows_of(1))
     loads = database.place("airflow_parallel_ledger__loads")
+    chunks = database.place("airflow_parallel_ledger")
     database.execute(f"ALTER TABLE {loads} DROP COLUMN family", f"ALTER TABLE {loads} DROP COLUMN generation")
+    database.execute(f"ALTER TABLE {chunks} DROP COLUMN failed_items")
 
     skipped = load(database, LoadSpec("nightly", 100, "list"), rows_of(1))
 

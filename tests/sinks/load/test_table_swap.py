@@ -14,6 +14,7 @@ from airflow_parallel_provider.errors import LoadMismatch, PlanError, SchemaMism
 from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 from airflow_parallel_provider.sinks.table import SinkTable
 from tests.support.databases import OWN, SPEC, TestDatabase, on_each_database, on_two_databases
+from tests.support.turns import in_turn
 
 pytestmark = pytest.mark.airflow
 REPLACE: dict[str, Any] = {"write_disposition": "replace"}
@@ -109,6 +110,7 @@ def test_retry_goes_on_with_the_staging_table(database: TestDatabase) -> None:
 @pytest.mark.parametrize("database", [*OWN, "postgres-generic"], indirect=True)
 @pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
 @pytest.mark.parametrize("point", ["before_swap", "after_rename", "before_commit_of_swap", "after_swap"])
+@in_turn("duckdb", "postgres-psycopg2", "postgres-generic")
 def test_death_during_the_swap_leaves_old_or_new_and_the_next_try_finishes(
     database: TestDatabase, point: str, there: bool
 ) -> None:

@@ -67,6 +67,38 @@ def test_lines_of_any_encoding_without_a_mark_at_the_beginning(tmp_path: Path, e
     assert found == ["one", *lines[1:]] * 2
 
 
+def test_line_that_fails_is_named_with_its_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("1\n2\n" if name == "a" else "3\nx\n5")
+
+    with pytest.raises(RunFailed, match=r"ValueError: .*, item 3 \(.*/b\.txt, line 2\)"):
+        Pipeline(FilesSource(tmp_path / "*.txt", items="line"), [Stage(lambda line: 1 / int(line))], ListSink()).run()
+
+
+def test_chunk_that_the_sink_refuses_is_named_with_its_files(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text("")
+
+    def refused(rows: list[Any]) -> None:
+        if any(row.name == "b" for row in rows):
+            raise ValueError("no")
+
+    for size, named in ((1, r"file://.*/b"), (2, r"file://.*/a to file://.*/b")):
+        with pytest.raises(RunFailed, match=rf"ValueError: no.*\. The chunk holds {named}$"):
+            Pipeline(FilesSource(tmp_path / "*"), [], refused, chunk_size=size, ordered=True).run()
+
+
+@pytest.mark.parametrize(("filler", "encoding"), [(" ", "utf-8"), (" \r", "utf-8"), (" ", "utf-16"), (" \r", "utf-16")])
+def test_line_that_is_too_long_is_refused_with_its_place(tmp_path: Path, filler: str, encoding: str) -> None:
+    """A carriage return ends no line here, so it must not end the count."""
+    (tmp_path / "a.jsonl").write_bytes(f"1\n{filler * 2_000_000}".encode(encoding))
+
+    wanted = r"a\.jsonl after line 1: a line of more than largest_text=1,000,000 bytes: .*FilesSource\(largest_text=\)"
+    with pytest.raises(SourceError, match=wanted):
+        list(FilesSource(tmp_path / "a.jsonl", items="line", largest_text=1_000_000, encoding=encoding))
+    assert len(list(FilesSource(tmp_path / "a.jsonl", items="line", encoding=encoding))) == 2
+
+
 def test_line_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_bytes(b"fine\n\xff\xfe\n")
 
@@ -203,6 +235,7 @@ def first_id(file: Any) -> str:
         ({"conn_id": ""}, "conn_id"),
         ({"readers": 65}, "readers"),
         ({"at_least": -1}, "at_least"),
+        ({"largest_text": "1 GB"}, "largest_text"),
         ({"compression": ""}, "compression"),
         ({"encoding": "utf-9"}, "encoding"),
     ],

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from airflow_parallel_provider import FilesSource
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources.files import text_lines
 from airflow_parallel_provider.sources.files.row_readers import read_rows
 from airflow_parallel_provider.values.items import SourceLine
 from airflow_parallel_provider.values.typed_json import dumps, loads
@@ -46,7 +45,6 @@ def failed(rows: list[Any]) -> list[tuple[int, str]]:
         ("2,b,c\n", "3 fields, but there are 2 columns"),
         ('2,"b"x\n', "',' expected after"),
         ('2,"b\nb"x\n', "',' expected after"),
-        (f"2,{'x' * 200_000}\n", "field larger than field limit"),
     ],
 )
 def test_line_that_cannot_be_read_fails_alone(tmp_path: Path, bad: str, reason: str) -> None:
@@ -170,11 +168,24 @@ def test_numbers_are_exact(tmp_path: Path) -> None:
         assert (str(row["a"]), str(row["b"][0]), row["c"]) == ("12345678901234567.89", "0.1234567890123456789", 1.5)
 
 
-def test_document_that_unpacks_to_far_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_lines, "_MOST_UNPACKED", 1 << 20)
+def test_record_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    document = b'[1, {"a": "' + b" " * (4 << 20) + b'"}]'
 
-    with pytest.raises(SourceError, match=r"x\.json\.gz: it unpacks to more than 100 times its"):
-        read(tmp_path / "x.json.gz", gzip.compress(b"[" + b" " * (32 << 20) + b"]"))
+    with pytest.raises(SourceError, match=r"x\.json\.gz: a record of more than largest_text=1,048,576 bytes"):
+        read(tmp_path / "x.json.gz", gzip.compress(document), largest_text=1 << 20)
+    with pytest.raises(SourceError, match=r"x\.zip!a\.json: .* more than largest_text=1,048,576 bytes"):
+        read(tmp_path / "x.zip", zipped(tmp_path / "x.zip", **{"a.json": document.decode()}), largest_text=1 << 20)
+    assert len(read(tmp_path / "x.json.gz", gzip.compress(document), largest_text=5 << 20)) == 2
+    assert len(read(tmp_path / "x.json", document, largest_text=1 << 20)) == 2  # its size is in the listing
+    assert read(tmp_path / "y.json.gz", gzip.compress(b"[" + b" " * (4 << 20) + b"]"), largest_text=1 << 20) == []
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.csv.gz"])
+def test_line_that_unpacks_to_too_much_is_refused(tmp_path: Path, name: str) -> None:
+    content = gzip.compress(b'"a"\n"b"\n' + b" " * (4 << 20))
+
+    with pytest.raises(SourceError, match=rf"{name}: a line of more than largest_text=1,048,576 bytes"):
+        read(tmp_path / name, content, largest_text=1 << 20)
 
 
 # -- archives and encodings -------------------------------------------------------------------------------------------
@@ -272,6 +283,14 @@ def test_line_is_read_again_with_what_was_mended(
     (again,) = read_rows(item)
     assert again.item.line == item.line
     assert again.message == parts[0].message
+
+
+@pytest.mark.parametrize("name", ["old.tsv.d/x.csv", "x.tsv.csv"])
+def test_only_the_suffix_of_a_file_says_that_tabs_separate(tmp_path: Path, name: str) -> None:
+    """A folder with ``.tsv`` in its name made one column of all."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+
+    assert read(tmp_path / name, "id,v\n1,a\n") == [{"id": "1", "v": "a"}]
 
 
 def test_text_of_a_line_may_be_mended() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -25,27 +24,12 @@ from airflow_parallel_provider import (
 )
 from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
 from airflow_parallel_provider.errors import RunStopped, SourceError
-from airflow_parallel_provider.sources.http import http_client
-from airflow_parallel_provider.sources.http.http_client import HttpClient, Throttle, _retry_after
-from tests.support.pages import Answer, Pages, serving
+from airflow_parallel_provider.sources.http.page_reader import PageReader
+from airflow_parallel_provider.sources.http.throttle import Throttle, retry_after
+from tests.sources.http.conftest import Serve
+from tests.support.pages import Answer
 
 pytestmark = pytest.mark.airflow
-
-Serve = Callable[[Callable[[str, dict[str, str]], Answer | None]], Pages]
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Starts a server, known to Airflow as ``api``."""
-    monkeypatch.setattr(http_client, "FIRST_WAIT", 0.001)
-    with ExitStack() as stack:
-
-        def start(answer: Callable[[str, dict[str, str]], Answer | None]) -> Pages:
-            pages = stack.enter_context(serving(answer))
-            monkeypatch.setenv("AIRFLOW_CONN_API", pages.connection)
-            return pages
-
-        yield start
 
 
 def numbered(total: int, size: int = 10, *, beyond: int = 200) -> Callable[[str, dict[str, str]], Answer]:
@@ -206,13 +190,6 @@ def test_link_header_is_followed(serve: Serve) -> None:
     assert list(source(pagination="link", items=None)) == list(range(45))
 
 
-def test_next_page_on_another_server_is_refused(serve: Serve) -> None:
-    serve(lambda path, query: (200, {}, {"rows": [1], "next": "http://elsewhere.example/v1"}))
-
-    with pytest.raises(SourceError, match="names a next page on another server"):
-        list(source(pagination="cursor", items="rows", next_cursor="next"))
-
-
 def test_cursor_that_goes_round_is_refused(serve: Serve) -> None:
     serve(lambda path, query: (200, {}, {"rows": [1], "next": "same"}))
 
@@ -280,9 +257,9 @@ def test_nothing_is_asked_for_again_behind_the_last_page(serve: Serve, monkeypat
     """Readers are ahead of it, and the server is busy: that must not go on for minutes when all items are there."""
     over = threading.Event()
     held: list[threading.Event] = []
-    hold_back = HttpClient._back_off
+    hold_back = PageReader._back_off
 
-    def noting(client: HttpClient, *args: Any) -> None:
+    def noting(client: PageReader, *args: Any) -> None:
         held.append(threading.Event())
         assert over.wait(60)
         hold_back(client, *args)
@@ -291,7 +268,7 @@ def test_nothing_is_asked_for_again_behind_the_last_page(serve: Serve, monkeypat
     def answer(path: str, query: dict[str, str]) -> Answer:
         return (503, {}, {}) if query["page"] == "3" else numbered(10)(path, query)
 
-    monkeypatch.setattr(HttpClient, "_back_off", noting)
+    monkeypatch.setattr(PageReader, "_back_off", noting)
     pages = serve(answer)
     items = iter(source(readers=4))
 
@@ -309,11 +286,12 @@ def test_nothing_is_asked_for_again_behind_the_last_page(serve: Serve, monkeypat
 
 
 def test_retry_after_may_be_a_date() -> None:
-    assert _retry_after(None) is None
-    assert _retry_after("17") == 17.0
-    assert _retry_after("soon") is None
-    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    wait = _retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=100)))
+    assert retry_after(None) is None
+    assert retry_after("17") == 17.0
+    assert retry_after("soon") is None
+    assert retry_after("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None  # beyond what C has as a year
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    wait = retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=100)))
     assert wait is not None
     assert 95 < wait <= 100
 
@@ -428,6 +406,39 @@ def test_error_of_a_page_ends_the_run(serve: Serve) -> None:
 
     with pytest.raises(RunFailed, match="401 Unauthorized"):
         Pipeline(source(), [Stage(abs)], ListSink()).run()
+
+
+@pytest.mark.parametrize(
+    ("pagination", "place"),
+    [("page", "page 2, item 4"), ("offset", "offset 10, item 4"), ("cursor", "page 2, item 4")],
+)
+def test_item_that_fails_is_named_with_its_page(serve: Serve, pagination: Any, place: str) -> None:
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        start = 10 * int(query.get("page", 1)) - 10 + int(query.get("offset", 0)) + int(query.get("cursor", 0))
+        return 200, {}, {"rows": list(range(start, min(start + 10, 30))), "next": start + 10 if start < 20 else None}
+
+    def checked(number: int) -> int:
+        if number == 14:
+            raise ValueError("no good")
+        return number
+
+    serve(answer)
+    every: dict[str, dict[str, Any]] = {"cursor": {"next_cursor": "next"}, "offset": {"page_size": 10}}
+    more = every.get(pagination, {})
+
+    with pytest.raises(RunFailed, match=rf"checked: ValueError: no good.*, item 14 \({place}\)"):
+        Pipeline(source(items="rows", pagination=pagination, **more), [Stage(checked)], ListSink()).run()
+
+
+def test_place_of_an_item(serve: Serve) -> None:
+    serve(numbered(25))
+    pages = source()
+
+    assert pages.place_of(0) == ""
+    assert list(pages) == list(range(25))
+    assert [pages.place_of(at) for at in (0, 9, 10, 24)] == [
+        "page 1, item 0", "page 1, item 9", "page 2, item 0", "page 3, item 4",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Client:
 
 
 class Lender(LeasingBroker):
-    """Lends what it is told to, and remembers what it was told."""
+    """Lends the messages of the test, and keeps each settlement."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from airflow_parallel_provider import ListSink, Pipeline, PlanError, RunFailed, 
 from airflow_parallel_provider.errors import LoadMismatch, RunStopped, SourceError
 from airflow_parallel_provider.sources.sql.table_reader import TableReader
 from tests.support.databases import SqliteDatabase, TestDatabase
+from tests.support.turns import in_turn
 
 pytestmark = pytest.mark.airflow
 
@@ -47,6 +48,7 @@ def test_every_row_once_in_the_order_of_the_key(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 200])
+@in_turn("mariadb", every=2)
 def test_any_number_of_rows(database: TestDatabase, rows: int) -> None:
     filled(database, rows=max(rows, 1))
     if not rows:
@@ -78,6 +80,7 @@ def test_condition_with_parameters_and_columns(database: TestDatabase) -> None:
     ],
     ids=["date", "number", "null", "literal", "comment"],
 )
+@in_turn("mariadb", every=2)
 def test_parameters_that_a_template_rendered_to_texts(
     database: TestDatabase, where: str, parameters: dict[str, str], there: list[int]
 ) -> None:
@@ -225,7 +228,6 @@ def test_first_try_takes_rows_as_they_come(database: TestDatabase, caplog: pytes
     ("key", "message"),
     [
         ("INTEGER NOT NULL", "no primary key or unique index consists of this column alone"),
-        ("INTEGER NULL UNIQUE", "the column may be NULL"),
     ],
 )
 def test_key_that_would_lose_rows_is_refused(database: TestDatabase, key: str, message: str) -> None:
@@ -235,11 +237,49 @@ def test_key_that_would_lose_rows_is_refused(database: TestDatabase, key: str, m
         source(database).prepare()
 
 
+def test_nullable_key_is_read_while_no_row_has_a_null(database: TestDatabase) -> None:
+    filled(database, "INTEGER NULL UNIQUE", rows=3)
+    assert [row["id"] for row in source(database)] == [0, 3, 6]
+
+    database.execute(f"INSERT INTO {database.place('orders')} VALUES (NULL, 'x', 1)")
+
+    with pytest.raises(PlanError, match=r"the column may be NULL, and is in some rows.*where='id IS NOT NULL'"):
+        source(database).prepare()
+    assert [row["id"] for row in source(database, where="id IS NOT NULL")] == [0, 3, 6]
+
+
+def test_view_is_read_if_its_keys_are_unique(database: TestDatabase) -> None:
+    filled(database, rows=210)
+    orders, view = database.place("orders"), database.place("seen")
+    database.execute(f"CREATE VIEW {view} AS SELECT id, kind, kind * 2 AS twice FROM {orders} WHERE kind < 5")
+    options: dict[str, Any] = {"conn_id": "warehouse", "schema": database.schema, "range_size": 100}
+    try:
+        found = list(SqlSource("seen", key="id", **options))
+        assert [row["id"] for row in found] == [each * 3 for each in range(210) if each % 7 < 5]
+        assert found[1] == {"id": 3, "kind": 1, "twice": 2}
+        with pytest.raises(PlanError, match="rows of the view have the same key: add columns to the key"):
+            SqlSource("seen", key="kind", **options).prepare()
+    finally:
+        database.execute(f"DROP VIEW {view}")
+
+
+def test_table_may_be_named_with_its_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = SqliteDatabase(tmp_path / "warehouse.db")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(database.path)}))
+    filled(database, rows=3)
+    database.execute('CREATE TABLE "main.odd" (id INTEGER PRIMARY KEY)')
+
+    assert len(list(SqlSource("main.orders", conn_id="warehouse", key="id"))) == 3
+    assert list(SqlSource("main.odd", conn_id="warehouse", key="id")) == []
+    with pytest.raises(PlanError, match=r"SqlSource.table='main.absent': .* no such table"):
+        SqlSource("main.absent", conn_id="warehouse", key="id").prepare()
+
+
 def test_sqlite_row_id_is_a_key_and_a_loose_text_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = SqliteDatabase(tmp_path / "warehouse.db")
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(database.path)}))
     filled(database, "INTEGER PRIMARY KEY")
-    database.execute("CREATE TABLE loose (id TEXT PRIMARY KEY)")
+    database.execute("CREATE TABLE loose (id TEXT PRIMARY KEY)", "INSERT INTO loose VALUES (NULL)")
 
     assert len(list(source(database))) == ROWS
     with pytest.raises(PlanError, match="may be NULL"):

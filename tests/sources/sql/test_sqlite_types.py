@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from airflow_parallel_provider import SqlSource
-from airflow_parallel_provider.errors import SourceError
+from airflow_parallel_provider import JsonText, RunFailed, SqlSource
+from tests.support.copies import copy
 from tests.support.databases import TestDatabase
 
 pytestmark = [pytest.mark.airflow, pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
@@ -37,6 +37,8 @@ def source(key: str = "id") -> SqlSource:
         ("NUMERIC", "9007199254740993", Decimal(9007199254740993)),
         ("NUMERIC", "1e-12", Decimal("1e-12")),
         ("DECIMAL(10,2)", "9e999", Decimal("Infinity")),
+        ("DECIMAL_TEXT", "'12345678901234567.890'", Decimal("12345678901234567.890")),
+        ("DECIMAL_TEXT", "'abc'", "abc"),
         ("BOOLEAN", "7", 7),
         ("BOOLEAN", "'yes'", "yes"),
         ("BOOLEAN", "1", True),
@@ -44,9 +46,22 @@ def source(key: str = "id") -> SqlSource:
         ("DATETIME", "'2026-01-02T03:04:05Z'", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
         ("DATETIME", "'02.01.2026'", "02.01.2026"),
         ("DATE", "20260102", 20260102),
+        ("DATETIME", "'2026-01-02'", datetime.fromisoformat("2026-01-02")),
+        ("DATETIME", "'2026-01-02 03:04'", datetime.fromisoformat("2026-01-02 03:04")),
+        ("DATETIME", "'2026-01-02 03:04:05.1234567'", "2026-01-02 03:04:05.1234567"),
+        ("DATETIME", "'20260102T030405'", "20260102T030405"),
+        ("DATE", "'2026-01-02'", date(2026, 1, 2)),
+        ("DATE", "'20260102'", 20260102),
+        ("DATE", "'2026-W01-1'", "2026-W01-1"),
+        ("DATE", "'2026-02-30'", "2026-02-30"),
         ("TIME", "'25:00:00'", "25:00:00"),
+        ("TIME", "'03:04:05.5'", time(3, 4, 5, 500000)),
+        ("TIME", "'03:04'", "03:04"),
+        ("TIME", "'03'", 3),
+        ("TIME", "'T03:04:05'", "T03:04:05"),
         ("JSON", "5", 5),
-        ("JSON", "'[1]'", [1]),
+        ("JSON", "'[1]'", JsonText("[1]")),
+        ("JSON", "x'00'", b"\x00"),
         ("BLOB", "5", 5),
         ("BLOB", "'text'", "text"),
         ("BLOB", "x'00ff'", b"\x00\xff"),
@@ -61,11 +76,27 @@ def test_value_is_read_as_it_is_kept(database: TestDatabase, kind: str, stored: 
     assert (type(row["v"]), str(row["v"])) == (type(expected), str(expected))
 
 
-def test_text_that_is_not_json_is_refused(database: TestDatabase) -> None:
-    fill(database, "JSON", "'[]'", "'not json'")
+@pytest.mark.parametrize(
+    ("kind", "stored", "reason"),
+    [
+        ("TEXT", "CAST(x'ff41' AS TEXT)", "a text that is not UTF-8"),
+        ("DATETIME", "CAST(x'ff41' AS TEXT)", "a text that is not UTF-8"),
+        ("BOOLEAN", "CAST(x'ff41' AS TEXT)", "a text that is not UTF-8"),
+    ],
+)
+def test_value_that_cannot_be_read_is_one_rejected_row(
+    database: TestDatabase, kind: str, stored: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database, kind, "'[]'", stored, "'[1]'")
 
-    with pytest.raises(SourceError, match=r"column 'v' has a text that is not JSON \(row 1 in the order of the key\)"):
-        list(source())
+    assert [str(row["v"]) for row in source() if row["id"] != 1] == ["[]", "[1]"]
+    with pytest.raises(RunFailed) as failed:
+        copy(monkeypatch, database, database, "loose", columns={"id": int, "v": "text"})
+    assert f"cannot take {reason}, read from column 'v' of row 1 in the order of id" in str(failed.value.__cause__)
+
+    options = {"columns": {"id": int, "v": "text"}, "max_rejected": 1, "run_options": {"tolerance": 1}}
+    assert copy(monkeypatch, database, database, "loose", **options).rows_committed == 2
+    assert database.rows("copied") == [(0, "[]"), (2, "[1]")]
 
 
 @pytest.mark.parametrize(("kind", "step"), [("DECIMAL(20,5)", 0.125), ("DATETIME", 1000), ("DECIMAL(20,5)", 2**53 + 1)])
@@ -77,3 +108,20 @@ def test_loose_value_is_a_key(database: TestDatabase, kind: str, step: float) ->
     reader.restore_state(state)
 
     assert [row["id"] for row in reader] == list(range(250))
+
+
+def test_text_that_is_not_json_is_refused_by_a_column_of_json(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database, "JSON_TEXT", "'[]'", "'not json'", "'{\"a\": NaN}'", "'5'")
+    database.execute("CREATE TABLE copied (id INTEGER PRIMARY KEY, v JSON_TEXT)")
+
+    with pytest.raises(RunFailed) as failed:
+        copy(monkeypatch, database, database, "loose")
+    assert "column 'v' (json) cannot take a text that is not" in str(failed.value.__cause__)
+    assert "row 1)" in str(failed.value.__cause__)
+
+    assert (
+        copy(monkeypatch, database, database, "loose", max_rejected=2, run_options={"tolerance": 2}).rows_committed == 2
+    )
+    assert database.rows("copied") == [(0, "[]"), (3, "5")]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
-from tests.support.databases import OWN, SPEC, TestDatabase
+from tests.support.databases import SPEC, TestDatabase, on_each_backend
 
 pytestmark = pytest.mark.airflow
 MERGE: dict[str, Any] = {"write_disposition": "merge", "primary_key": ["day", "shop"]}
@@ -28,7 +28,7 @@ def with_unique_key(database: TestDatabase, more: str = "") -> None:
     database.execute(f"CREATE TABLE {database.place('scores')} ({columns})")
 
 
-@pytest.mark.parametrize("database", OWN, indirect=True)
+@on_each_backend
 @pytest.mark.parametrize("frame", [False, True], ids=["rows", "arrow"])
 def test_row_with_a_null_in_its_key_is_like_no_other(database: TestDatabase, frame: bool) -> None:
     pa = pytest.importorskip("pyarrow")
@@ -78,7 +78,7 @@ def test_texts_that_the_table_takes_for_equal_are_one_key(database: TestDatabase
     assert [(name.lower(), points) for name, points in database.rows()] == [("a", 5), ("b", 6), ("c", 7)]
 
 
-@pytest.mark.parametrize("database", OWN, indirect=True)
+@on_each_backend
 def test_row_that_meets_another_unique_index_changes_no_other_row(database: TestDatabase) -> None:
     """MySQL itself would update the row with the other key and drop the new one without a word."""
     database.execute(

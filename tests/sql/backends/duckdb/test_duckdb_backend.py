@@ -17,7 +17,7 @@ from airflow_parallel_provider.errors import SchemaMismatch, SinkError, UnsafeTa
 from airflow_parallel_provider.sql.database import Database
 from tests.support.attempts import SECOND, Gate, broken_off, holding_hook
 from tests.support.children import Child, everything, rows_of
-from tests.support.databases import SPEC, TestDatabase
+from tests.support.databases import SPEC, TestDatabase, close_files
 
 pytest.importorskip("duckdb")
 pytestmark = [pytest.mark.airflow, pytest.mark.parametrize("database", ["duckdb"], indirect=True)]
@@ -157,9 +157,17 @@ def test_statement_that_is_running_can_be_broken_off(database: TestDatabase) -> 
     assert database.rows(columns="id, name") == everything(1, SIZE)
 
 
-@pytest.mark.parametrize("point", ["after_claim", "before_commit"])
-def test_of_two_attempts_in_one_process_the_later_commit_gives_way(database: TestDatabase, point: str) -> None:
-    """The first holds its claim when the second comes; the second does not wait, and the first takes its word."""
+@pytest.mark.parametrize(
+    ("point", "committed_by"),
+    [
+        ("after_claim", 2),  # the second does not wait, and the first takes its word
+        ("before_commit", 1),  # the first has written the row of the load: the second tries again, and takes its word
+    ],
+)
+def test_of_two_attempts_in_one_process_the_later_one_gives_way(
+    database: TestDatabase, point: str, committed_by: int
+) -> None:
+    """The first holds its transaction open when the second comes."""
     from airflow_parallel_provider.hooks.sink_table import SinkTableHook
 
     held, go = threading.Event(), threading.Event()
@@ -171,12 +179,17 @@ def test_of_two_attempts_in_one_process_the_later_commit_gives_way(database: Tes
                 held.set()
                 go.wait(20)
 
+    class Following(SinkTableHook):
+        def reached(self, here: str) -> None:
+            if here == "after_rows" and held.is_set() and committed_by == 1:
+                go.set()
+
     def first_attempt() -> None:
         with database.opened(cls=Holding) as hook:
             receipts.append(hook.write_chunk("00000000", rows_of(0, SIZE)))
 
     first = threading.Thread(target=first_attempt)
-    with database.opened(spec=SECOND) as hook:
+    with database.opened(cls=Following, spec=SECOND) as hook:
         hook.write_chunk("00000001", rows_of(1, SIZE), first_position=SIZE)
         first.start()
         assert held.wait(20)
@@ -184,7 +197,7 @@ def test_of_two_attempts_in_one_process_the_later_commit_gives_way(database: Tes
         go.set()
         first.join(20)
 
-    assert [receipt.attempt for receipt in receipts] == [2, 2]
+    assert [receipt.attempt for receipt in receipts] == [committed_by] * 2
     assert database.rows(columns="id, name") == everything(2, SIZE)
 
 
@@ -196,6 +209,7 @@ def test_chunk_is_found_whatever_the_connection_forbids(
     from airflow_parallel_provider.sql.backends.duckdb.dialect import CHUNK, DuckConnection
 
     if hindrance == "setting":
+        close_files()  # all connections to a file that is open must agree on their settings
         database.connection.extra = '{"settings": {"python_enable_replacements": false}}'
     elif hindrance != "none":
         database.execute(f"CREATE TABLE {CHUNK} (c0 BIGINT, c1 VARCHAR)", f"INSERT INTO {CHUNK} VALUES (7, 'wrong')")
