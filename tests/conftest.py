@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import airflow_env, leftovers, memory_disk
+from tests.support import airflow_env, databases, leftovers, memory_disk, turns
 from tests.support.airflow_fixtures import context_of, metadata_database
 from tests.support.database_fixtures import database, sqlite
 
@@ -31,14 +31,32 @@ _GRACE_SECONDS = 3.0
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """``pytest -n 2 --dist loadscope``, which is what ``make test`` does, has two lanes."""
+    """``pytest -n 3 --dist loadscope``, which is what ``make test`` does, has three lanes."""
     from tests.support.lanes import Lanes
 
     return Lanes(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Look for garbage only among what tests make: the modules and thousands of tests found here stay to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """At the end everything is garbage: libraries complain about what they find then."""
+    gc.unfreeze()
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are slow are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In a lane, the longest tests come first."""
+    turns.leave_out(items)
     if "PYTEST_XDIST_WORKER" in os.environ:
         from tests.support.lanes import place_of
 
@@ -75,9 +93,11 @@ def nothing_is_left(request: pytest.FixtureRequest, _children_are_watched: None)
     """
     if request.node.get_closest_marker("system"):
         yield
+        databases.close_kept()
         return
     before = leftovers.Snapshot.take()
     yield
+    databases.close_kept()
     left = leftovers.wait_until_gone(before, 0.0)
     if request.node.get_closest_marker("airflow"):
         left = _without_airflow(left)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import leftovers
 from tests.support.sync import Gate
+from tests.support.turns import has_turn
 
 
 def test_nothing_is_seen_where_nothing_is_left() -> None:
@@ -114,3 +115,26 @@ def test_the_guards_cost_little() -> None:
         costs.append(time.thread_time() - began)
 
     assert sorted(costs)[len(costs) // 2] < 0.2
+
+
+@pytest.mark.parametrize("cases", [3, 4, 9])
+def test_each_case_runs_on_one_of_the_databases_that_take_turns_and_each_of_them_has_a_case(cases: int) -> None:
+    others = ("mariadb", "duckdb", "postgres-psycopg2")
+    turns = [[name for name in others if has_turn(name, case, others, len(others))] for case in range(cases)]
+
+    assert [len(found) for found in turns] == [1] * cases
+    assert {found[0] for found in turns} == set(others)
+    assert all(has_turn("sqlite", case, others, len(others)) for case in range(cases))
+
+
+def test_a_database_that_is_hardly_another_one_has_few_cases() -> None:
+    assert [case for case in range(9) if has_turn("b", case, ("b",), 4)] == [0, 4, 8]
+
+
+@pytest.mark.in_turn("a", "b", every=2)
+@pytest.mark.parametrize("value", range(3))
+@pytest.mark.parametrize("database", ["a", "b", "always"])
+def test_what_has_no_turn_is_slow(request: pytest.FixtureRequest, database: str, value: int) -> None:
+    slow = request.node.get_closest_marker("slow") is not None
+
+    assert slow == (database != "always" and value % 2 != "ab".index(database))

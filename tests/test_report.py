@@ -84,7 +84,29 @@ def test_many_causes_are_cut_after_ten() -> None:
     lines = report_text(report(failures=causes)).splitlines()
 
     assert sum("no answer" in line for line in lines) == 10
-    assert any("and 15 more causes" in line for line in lines)
+    assert f"{sum(range(76, 91)):>9,}  in 15 more causes" in lines
+
+
+def test_report_fits_a_terminal() -> None:
+    """Cells once wrapped inside numbers, and a path or a number may be copied from the terminal."""
+    path = "/var/lib/some/place/that/is/longer/than/the/terminal/is/wide/and/cannot/be/cut/without/loss.csv"
+    failures = [{**FAILURES[0], "cause": f"ValueError: no such airport in {path} (score.py:7)"}]
+    stages = stage("a stage of many words, all"), stage("save")
+    made = report(*stages, failures=failures, advice="do " * 60, bottleneck="x")
+
+    lines = report_text(made, 80).splitlines()
+
+    assert [line for line in lines if len(line) > 80] == [f"      {path}"]
+    assert lines[4:10] == [
+        "  stage                     workers      in    out  failed  retried",
+        "  a stage of many words, a  1 thread  1,000  1,000       0        0",
+        "  save                      1 thread  1,000  1,000       0        0",
+        "",
+        "  stage                     busy  starved  blocked     queue      p50      p99",
+        "  a stage of many words, a   50%      30%      20%  8/10,000  10.0 ms  10.0 ms",
+    ]
+    assert " ".join(report_text(made, 60).split()) == " ".join(report_text(made, 80).split())
+    assert report_text(made, 120).splitlines()[5] == str(made).splitlines()[5]
 
 
 DURATIONS = {

@@ -102,6 +102,36 @@ def test_pipeline_knows_which_try_of_which_load_it_is(
     assert given["worker_env"] == {"_AIRFLOW_PROCESS_CONTEXT": "client"}
 
 
+@pytest.mark.parametrize(("answer", "mapped"), [(7, 7), (RuntimeError("no such request"), None)])
+def test_pipeline_knows_how_many_task_instances_are_mapped(
+    context_of: Callable[..., dict[str, Any]], mocker: MockerFixture, answer: Any, mapped: int | None
+) -> None:
+    build = mocker.Mock(side_effect=factory())
+    count = mocker.Mock(side_effect=[answer])
+    context = context_of(map_index=4)
+    context["ti"].get_ti_count = count
+
+    run_in_task(context, build, StopToken())
+
+    assert build.call_args.kwargs["mapped"] == mapped
+    asked = count.call_args.kwargs
+    assert (asked["dag_id"], asked["task_ids"], asked["run_ids"]) == ("flights", ["score"], [context["ti"].run_id])
+    assert {"null", "running", "success"} <= set(asked["states"])
+    assert "removed" not in asked["states"]
+
+
+def test_task_that_is_not_mapped_asks_for_no_count(
+    context_of: Callable[..., dict[str, Any]], mocker: MockerFixture
+) -> None:
+    build = mocker.Mock(side_effect=factory())
+    context = context_of()
+    context["ti"].get_ti_count = mocker.Mock(side_effect=AssertionError)
+
+    run_in_task(context, build, StopToken())
+
+    assert build.call_args.kwargs["mapped"] is None
+
+
 def test_report_is_in_the_log(context_of: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "airflow_parallel_provider"):
         run_in_task(context_of(), factory(), StopToken())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_parallel_provider.engine.interfaces.records import LoadSpec
-from airflow_parallel_provider.sinks.ledger.loads import load_id, staging_name
+from airflow_parallel_provider.sinks.ledger.definitions import load_id, staging_name
 from tests.chaos.campaign import POINTS, Campaign, Figures
 from tests.chaos.reader import Reader
 from tests.support.databases import TestDatabase

@@ -7,6 +7,7 @@ import pytest
 from tests.chaos.proxy import AFTER, BEFORE, CUTS, DURING, CuttingProxy, MysqlMessages, PostgresMessages
 from tests.support.children import everything, rows_of
 from tests.support.databases import SPEC, TestDatabase
+from tests.support.turns import in_turn
 
 pytestmark = pytest.mark.airflow
 SIZE = 50
@@ -16,6 +17,7 @@ MESSAGES = {"postgres": PostgresMessages, "mariadb": MysqlMessages}
 @pytest.mark.parametrize("commit", [1, 3])
 @pytest.mark.parametrize("how", CUTS)
 @pytest.mark.parametrize("database", ["postgres", "mariadb", "postgres-generic", "mariadb-generic"], indirect=True)
+@in_turn("postgres-generic", "mariadb-generic")
 def test_chunk_whose_commit_was_cut_off_is_in_once(database: TestDatabase, how: str, commit: int) -> None:
     with CuttingProxy(database.upstream, MESSAGES[database.name]) as proxy:
         with database.through(proxy.port).hook() as hook:

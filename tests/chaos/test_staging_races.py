@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from airflow_parallel_provider.sinks.commit import target_table as target_module
 from airflow_parallel_provider.sinks.commit.committer import ChunkCommitter
 from airflow_parallel_provider.sinks.commit.recovery import Recovery
 from airflow_parallel_provider.sinks.commit.row_writer import RowWriter
-from airflow_parallel_provider.sinks.ledger import loads
 from airflow_parallel_provider.sinks.load import open_load as load_module
 from airflow_parallel_provider.sinks.load.table_swap import TableSwap
 from airflow_parallel_provider.sql import ddl
@@ -171,9 +171,11 @@ def test_staging_table_that_another_attempt_has_swapped_in(
 def test_staging_table_that_is_dropped_while_bad_rows_are_looked_for(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = opened(database, 1, max_rejected=2 * SIZE, columns={"id": int, "made_by": int})
+    terms = {"max_rejected": 2 * SIZE, "columns": {"id": int, "made_by": int}}
+    first = opened(database, 1, **terms)
     others: list[Any] = []
-    once_before(monkeypatch, ChunkCommitter, "_attempt_row_by_row", lambda: others.append(opened(database, 2)))
+    second = partial(opened, database, 2, **terms)
+    once_before(monkeypatch, ChunkCommitter, "_attempt_row_by_row", lambda: others.append(second()))
     rows = rows_of(1, int(FIRST), SIZE)
 
     receipt = first.write_chunk(FIRST, [{**rows[0], "id": "no number"}, *rows])
@@ -341,12 +343,3 @@ def test_first_chunk_is_not_dropped_where_no_reading_holds_a_load(database: Test
 
     assert refused, "the load was not held"
     assert finished(database, second) == [(1, SIZE)]
-
-
-@pytest.mark.parametrize(
-    ("dialect", "reading"), [("mssql", False), ("oracle", True), ("postgresql", True), ("mysql", True)]
-)
-def test_where_a_load_is_held_by_reading(dialect: str, reading: bool) -> None:
-    import sqlalchemy as sa
-
-    assert loads._has_locking_reads(sa.engine.make_url(f"{dialect}://").get_dialect()()) is reading

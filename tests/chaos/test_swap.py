@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,17 @@ def prepared(database: TestDatabase, way: str) -> None:
         database.execute(f"CREATE VIEW {database.place('seen')} AS SELECT id FROM {database.place(TABLE)}")
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
+QUICK = {("sqlite", "new"), ("sqlite", "copied"), ("postgres", "renamed"), ("mariadb", "copied")}
+"""What ``make test`` tries: each database and each way. The long form tries every pair."""
+
+
+def each(ways: Sequence[str]) -> pytest.MarkDecorator:
+    pairs = [(database, way) for database in DATABASES for way in ways]
+    marked = [pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow) for pair in pairs]
+    return pytest.mark.parametrize(("database", "way"), marked, indirect=["database"])
+
+
+@each(WAYS)
 def test_sigkill_at_each_point_of_the_swap(database: TestDatabase, way: str) -> None:
     renamed_alone = database.name == "mariadb" and way != "copied"
     died = []
@@ -123,8 +132,7 @@ def dying_at_statement(number: int) -> Any:
     return MortalHook
 
 
-@pytest.mark.parametrize("way", ["renamed", "copied"])
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
+@each(["renamed", "copied"])
 def test_sigkill_after_each_statement(database: TestDatabase, way: str) -> None:
     prepared(database, way)
     load, code = 0, KILLED

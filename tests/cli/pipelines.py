@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_parallel_provider import ListSink, Pipeline, Retry, Stage
 
+BLOCK = 250_000
 LEFT: list[mmap.mmap] = []
 
 
@@ -36,8 +37,8 @@ def numbers() -> Iterator[int]:
 
 def leak(item: int) -> int:
     # Not from the heap, which may have room that earlier tests have left.
-    block = mmap.mmap(-1, 50_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    block.write(b"x" * 50_000)
+    block = mmap.mmap(-1, BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    block.write(b"x" * BLOCK)
     LEFT.append(block)
     return pause(item)  # type: ignore[no-any-return]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.cli.view import LineView, LiveView, NoView, Speeds, fill, make_view
+from airflow_parallel_provider.cli.view import LineView, LiveView, NoView, Speeds, columns, fill, make_view
 
 
 def snapshot(seconds: float, done: int, *, total: int | None = 400, final: bool = False) -> dict[str, Any]:
@@ -65,6 +65,28 @@ def test_a_live_table() -> None:
     row = next(line for line in drawn.splitlines()[::-1] if "fetch" in line)
     assert row.split()[:9] == ["fetch", "4", "thread", "225", "200", "100", "2", "3", "50%"]
     assert "[save]" in drawn  # a name is no markup
+
+
+def test_no_number_of_a_narrow_table_is_wrapped() -> None:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    with LiveView(Console(file=stream, force_terminal=True, width=80, color_system=None), 0.2) as view:
+        view.show(snapshot(1.0, 1_234_567))
+
+    row = next(line for line in stream.getvalue().splitlines()[::-1] if "fetch" in line)
+    assert row.split() == ["fetch", "4", "thread", "1,234,592", "1,234,567", "0", "2", "50%", "25/50"]
+
+
+def test_only_a_terminal_has_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "77")
+
+    assert columns(Terminal()) == 77
+    assert columns(io.StringIO()) is None
 
 
 def test_speeds_are_those_of_the_last_second_or_two() -> None:

@@ -74,6 +74,15 @@ def test_flights_may_be_scored_again(bag: Any, days: list[str], database: sqlite
     assert counted == (842, 842)  # flights of January 1
 
 
+def test_flights_over_shards(bag: Any, database: sqlite3.Connection) -> None:
+    for days, shards, flights in ((12, 2, 10_452), (2, 1, 1_785)):  # the second run replaces the table
+        run = bag.dags["flights_sharded"].test(run_conf={"days": days, "shards": shards})
+
+        assert str(run.state) == "success"
+        counted = database.execute("SELECT count(*), count(DISTINCT flight_id), max(day) FROM flights_2013").fetchone()
+        assert counted == (flights, flights, f"2013-01-{days:02}")
+
+
 def test_metrics_of_a_package(
     bag: Any, source_code: Any, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

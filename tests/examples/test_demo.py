@@ -56,6 +56,18 @@ def test_lines_without_a_terminal() -> None:
     assert lines[1].startswith("score: 1,000/1,000 items, 1,000 rows, ")
 
 
+def test_what_is_waited_for_is_said_when_it_changes() -> None:
+    screen, file = console()
+
+    with progress_on(screen, "score") as progress:
+        for state in ("not scheduled yet", "queued", "queued", "running"):
+            progress.waiting(f"waiting for the task score_flights: {state}")
+
+    assert file.getvalue().splitlines() == [
+        f"  waiting for the task score_flights: {state}" for state in ("not scheduled yet", "queued", "running")
+    ]
+
+
 def test_items_of_unknown_number_are_counted_all_the_same() -> None:
     _, seen = snapshots_of(10)
     screen, file = console()

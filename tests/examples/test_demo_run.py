@@ -1,4 +1,7 @@
-"""`make demo` as a whole: a real Airflow, a whole year of flights, and Ctrl-C in the middle."""
+"""`make demo` as a whole: a real Airflow, a whole year of flights, and Ctrl-C in the middle.
+
+Slow: CI runs `make demo` itself, whose exit code is 0 only if every flight of the year is in the table once.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from tests.support.programs import Program
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # both bring up an Airflow of their own
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]  # both bring up an Airflow of their own
 
 
 @pytest.fixture
@@ -41,7 +44,6 @@ def test_year_of_flights_in_a_real_airflow(demo: Program) -> None:
     assert demo.still_there() == []
 
 
-@pytest.mark.slow  # Ctrl-C of an Airflow of ours is tried with `make ui`, the exit code of the demo in test_demo.py
 def test_interrupted_demo_leaves_nothing_running(demo: Program) -> None:
     demo.read_until("score_flights: ", 700)
     assert demo.still_there() != []

@@ -19,7 +19,9 @@ from airflow_parallel_provider import (
     FilesSource,
     HttpPagesSource,
     Pipeline,
+    SinkDelta,
     SinkFiles,
+    SinkIceberg,
     SinkTable,
     SqlSource,
     Stage,
@@ -66,6 +68,7 @@ def test_every_fence_is_one_we_know(page: Path) -> None:
     assert languages <= {"", "python", "console", "text", "sql"}
 
 
+@pytest.mark.slow  # CI runs `make docs`, which is the same
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     """Every page is in a table of contents, every docstring is well-formed."""
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(tmp_path / "trees")]
@@ -164,7 +167,21 @@ def test_pages_are_short(page: Path) -> None:
     assert page.read_text(encoding="utf-8").count("\n") <= 250, "split it"
 
 
-NOT_FOR_AUTHORS = {"attempt", "family", "generation", "labels", "name", "worker_env", "worker_hooks", "self", "kwargs"}
+NOT_FOR_AUTHORS = {
+    "attempt",
+    "family",
+    "generation",
+    "labels",
+    "mapped",
+    "name",
+    "part",
+    "shard",
+    "shards",
+    "worker_env",
+    "worker_hooks",
+    "self",
+    "kwargs",
+}
 """Arguments that the operator fills in, or that are none."""
 
 
@@ -185,6 +202,8 @@ def parameters(function: Any) -> set[str]:
     [
         ("sinks/table.md", "## Arguments", SinkTable),
         ("sinks/files.md", "written last", SinkFiles),
+        ("sinks/delta.md", "what was published", SinkDelta),
+        ("sinks/iceberg.md", "what was published", SinkIceberg),
         ("sources/files.md", "packed or not", FilesSource),
         ("sources/tables.md", "never with OFFSET", SqlSource),
         ("sources/http.md", "Needs the extra", HttpPagesSource),

@@ -67,7 +67,48 @@ def test_readings_of_a_month(
     assert len(list((tmp_path / "readings").glob("*.csv.gz"))) == 30
     counted = database.execute("SELECT station, count(*), count(DISTINCT at) FROM weather GROUP BY 1 ORDER BY 1")
     assert counted.fetchall() == [("airport", 720, 720), ("harbor", 720, 720), ("hill", 570, 570)]
-    assert database.execute("SELECT count(*) FROM airflow_parallel_ledger").fetchone() == (30,)
+    assert database.execute("SELECT sum(items), count(*) FROM airflow_parallel_ledger").fetchone() == (
+        30,
+        1,
+    )  # small files
+
+
+def test_january_as_a_delta_table(bag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        bag.dags["flights_to_delta"].task_dict["load_flights"].sink, "path", str(tmp_path / "flights_delta")
+    )
+
+    for _ in range(2):
+        run = bag.dags["flights_to_delta"].test(run_conf={"months": 1})
+        assert str(run.state) == "success"
+
+    flights = deltalake.DeltaTable(tmp_path / "flights_delta").to_pyarrow_table()
+    assert (flights.num_rows, set(flights["month"].to_pylist())) == (27_004, {1})
+    assert deltalake.DeltaTable(tmp_path / "flights_delta").version() == 1
+
+
+def test_january_as_an_iceberg_table(bag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogs = pytest.importorskip("pyiceberg.catalog")
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    catalog = {
+        "name": "lake",
+        "type": "sql",
+        "uri": f"sqlite:///{tmp_path}/iceberg-catalog.db",
+        "warehouse": f"file://{tmp_path}/warehouse",
+    }
+    sink = bag.dags["flights_to_iceberg"].task_dict["load_flights"].sink
+    monkeypatch.setattr(sink, "catalog", tuple(catalog.items()))
+
+    for _ in range(2):
+        run = bag.dags["flights_to_iceberg"].test(run_conf={"months": 1})
+        assert str(run.state) == "success"
+
+    table = catalogs.load_catalog(**catalog).load_table("nyc.flights")
+    flights = table.scan().to_arrow()
+    assert (flights.num_rows, set(flights["month"].to_pylist())) == (27_004, {1})
+    assert [each.summary.operation.value for each in table.snapshots()] == ["append", "delete", "append"]
 
 
 def test_reading_is_what_was_measured() -> None:

@@ -1,4 +1,7 @@
-"""`make ui`: every example runs there as it is, with nothing to be set up."""
+"""`make ui`: every example runs there as it is, with nothing to be set up.
+
+Slow but for its shop: ``test_dags.py`` and ``test_ready_dags.py`` run each example without a scheduler.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+slow = pytest.mark.slow  # an Airflow of its own takes a minute of the processor
 
 LESS = {"nyc_flights": {"days": 5}, "image_inference": {"images": 200}}
 """What makes the large examples small."""
@@ -70,11 +74,13 @@ def query(file: Path, sql: str) -> list[tuple[Any, ...]]:
 LOOKED_AT = {"api_to_table", "table_to_table"}
 
 
+@slow
 @pytest.mark.parametrize("name", sorted({file.stem for file in FILES} - LOOKED_AT))
 def test_example_succeeds(client: AirflowClient, name: str) -> None:
     assert run(client, name) == "success"
 
 
+@slow
 def test_orders_of_the_shops_pages_are_in_the_table(ui: Program, client: AirflowClient) -> None:
     assert run(client, "api_to_table") == "success"
 
@@ -91,6 +97,7 @@ def test_orders_of_the_shops_pages_are_in_the_table(ui: Program, client: Airflow
     assert [cause.partition(" (")[0] for (cause,) in dead_letters] == ["ValueError: an order without lines"]
 
 
+@slow
 def test_orders_of_the_shops_table_are_priced_next_to_it(ui: Program, client: AirflowClient) -> None:
     assert run(client, "table_to_table") == "success"
 

@@ -7,8 +7,11 @@ import pytest
 IN_EVERY_RUN = (
     "test_control_groups.py",
     "test_default_timeout.py",
+    "test_error_places.py",
     "test_forks_in_a_worker.py",
     "test_kinds.py",
+    "test_limits.py",
+    "test_own_code.py",
     "test_programs.py",
     "test_setup_teardown.py",
     "test_source_sink.py",

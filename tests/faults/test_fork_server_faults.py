@@ -264,6 +264,27 @@ def say(item: int) -> int:
     return item
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_a_worker_printed_before_it_was_killed_reaches_the_log(
+    unbuffered: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was once kept back until there were 8 KiB of it."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+
+    with caplog.at_level(logging.INFO):
+        ran = run_pipeline(range(3), [Stage(last_words, kind="process", workers=1)], tolerance=3)
+
+    assert ran.rows == [0, 2]
+    assert "printed before 1" in caplog.text
+
+
+def last_words(item: int) -> int:
+    print(f"printed before {item}")
+    if item == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
 def test_a_flood_of_log_records_is_cut_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         ran = run_shape(Stage(flood_log, kind="process", workers=1), "alone", range(2))

@@ -52,6 +52,7 @@ STAGE = """
         multiprocessing.get_context("fork").Process(target=EXEC).start()
         forked(sessions=False)
         forked(sessions=True)
+        subprocess.run(["sh", "-c", f"nohup setsid sh -c '{run}' >/dev/null 2>&1 &"])
 
     def work(item):
         if item == 3:
@@ -70,8 +71,8 @@ SCRIPT = (
 """
 )
 
-PROGRAMS = 9
-"""Shells that :data:`STAGE` starts: eight, one of which starts one more."""
+PROGRAMS = 10
+"""Shells that :data:`STAGE` starts: nine, one of which starts one more."""
 
 
 def programs(name: str) -> list[psutil.Process]:
@@ -155,11 +156,28 @@ def fork_server(worker: int, fork_server: int) -> int:
     return fork_server
 
 
+def fork_server_of_a_stopped_guardian(worker: int, fork_server: int) -> int:
+    os.kill(psutil.Process(fork_server).ppid(), signal.SIGSTOP)
+    return fork_server
+
+
+def guardian_after_its_fork_server(worker: int, fork_server: int) -> int:
+    """Both die before one of them can clean up, as when all are killed by their name."""
+    guardian = psutil.Process(fork_server).ppid()
+    os.kill(guardian, signal.SIGSTOP)
+    kill(fork_server)
+    return guardian
+
+
 def worker(worker: int, fork_server: int) -> int:
     return worker
 
 
-@pytest.mark.parametrize("victim", [worker, fork_server, guardian], ids=lambda victim: victim.__name__)
+@pytest.mark.parametrize(
+    "victim",
+    [worker, fork_server, guardian, fork_server_of_a_stopped_guardian, guardian_after_its_fork_server],
+    ids=lambda victim: victim.__name__,
+)
 def test_programs_end_with_their_worker_and_the_run_goes_on(victim: Callable[[int, int], int], tmp_path: Path) -> None:
     """The second try of the item starts them again; they end with the run."""
     meeting, name = Meeting.at(tmp_path / "meeting"), uuid.uuid4().hex
@@ -183,6 +201,45 @@ def test_programs_end_with_their_worker_and_the_run_goes_on(victim: Callable[[in
     assert left == []
     assert at_last == []
     assert process.returncode == (0 if victim is worker else -signal.SIGINT), errors
+
+
+def test_programs_end_with_a_worker_that_is_replaced_while_the_run_goes_on(tmp_path: Path) -> None:
+    """Its lifespan is over, so it ends by itself, and an item of its successor sees that its programs are gone."""
+    meeting, name = tmp_path / "meeting", uuid.uuid4().hex
+    run = """
+    import psutil
+
+    def running():
+        found = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
+        return sum(command[:1] == ["sh"] and name in command[-1] for command in found)
+
+    def look(item):
+        work(item)
+        if item <= 3 or open(meeting).read().split()[0] == str(os.getpid()):
+            return None
+        return running()
+
+    def items():
+        end = time.monotonic() + 60
+        for item in range(100_000):
+            if 0 in sink.rows or time.monotonic() > end:
+                return
+            yield item
+
+    sink = ListSink()
+    stage = Stage(look, kind="process", workers=1, worker_lifespan=4)
+    Pipeline(items, [stage], sink, chunk_size=1, max_in_flight=1).run()
+    print(0 in sink.rows)
+    """
+    script = scripts.write_script(tmp_path, STAGE + run)
+
+    output = scripts.run(script, str(meeting), name, "go on")
+    left = until(name, 0, END_SECONDS)
+    for each in left:
+        each.kill()
+
+    assert output.strip() == "True"
+    assert left == []
 
 
 @pytest.mark.parametrize("ending", ["go on", "timeout=1.0, workers=1"])

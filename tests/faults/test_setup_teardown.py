@@ -292,10 +292,10 @@ def test_a_slow_setup_is_not_taken_for_a_stuck_call() -> None:
     """``timeout`` is for calls: it does not run while ``setup`` does."""
 
     def setup() -> int:
-        time.sleep(0.6)
+        time.sleep(1.6)
         return 10
 
-    stage = Stage(times, kind="process", workers=1, setup=setup, timeout=0.4)
+    stage = Stage(times, kind="process", workers=1, setup=setup, timeout=1.2)
 
     ran = run_pipeline(range(ITEMS), [stage], ordered=True)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_parallel_provider import Pipeline, Stage, StopToken
+from airflow_parallel_provider import Pipeline, Source, Stage, StopToken
 from airflow_parallel_provider.errors import RunStopped
 from tests.faults.phases import IN_A_PROCESS, LATE, PHASES, REASON, Moment, Plan
 from tests.support import saboteurs as bad
@@ -105,6 +106,37 @@ def test_stop_from_a_signal_handler(tmp_path: Path) -> None:
         moment.gate.open()
 
     assert seconds < BUDGET
+
+
+class Interrupted(Source):
+    """A long source that says when the run interrupts it: the workers have been interrupted by then."""
+
+    def __init__(self) -> None:
+        self.told = threading.Event()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(100_000))
+
+    def interrupt(self) -> None:
+        self.told.set()
+
+
+def test_a_dispatch_that_is_cut_short_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """The call during which the run is torn down ends; those after it in the same dispatch are not made."""
+    source, token = Interrupted(), StopToken()
+
+    def two(item: int) -> Iterator[int]:
+        if item == 5_000:  # by then a dispatch holds many calls
+            token.stop("enough")
+            source.told.wait(BUDGET)
+        yield item
+        yield -item
+
+    with pytest.raises(RunStopped):
+        Pipeline(source, [Stage(two, workers=1)], RecordingSink(), chunk_size=200).run(stop=token)
+
+    assert source.told.is_set()
+    assert not caplog.records, caplog.text
 
 
 def test_only_the_first_reason_is_kept() -> None:

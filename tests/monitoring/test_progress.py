@@ -50,7 +50,7 @@ def test_line_says_how_much_how_fast_and_how_long() -> None:
         progress.add(now)
 
     assert progress.line(now) == (
-        "40 003 of 336 776 items (11 %), 4 000/s, about 74 s left, 3 failed; waiting: score 3/64"
+        "40,003 of 336,776 items (11%), 4,000/s, about 74 s left, 3 failed; waiting: score 3/64"
     )
 
 
@@ -63,9 +63,19 @@ def test_rate_is_that_of_the_last_half_minute() -> None:
     assert progress.seconds_left(snapshot(100.0, items_total=1000)) is None
 
 
+def test_rate_after_a_resume_does_not_count_what_was_skipped() -> None:
+    progress = Progress()
+    progress.add(snapshot(0.0, committed=0))
+    now = snapshot(10.0, committed=100, items_skipped=9_000, items_total=10_000)
+    progress.add(now)
+
+    assert progress.rate == 10.0
+    assert progress.seconds_left(now) == 90.0
+
+
 def test_chunks_that_were_already_in_are_said() -> None:
     progress = Progress()
     now = snapshot(1.0, committed=0, items_skipped=2_000, items_total=4_000)
     progress.add(now)
 
-    assert progress.line(now) == "2 000 of 4 000 items (50 %), 0/s, 2 000 already committed; waiting: score 3/64"
+    assert progress.line(now) == "2,000 of 4,000 items (50%), 0/s, 2,000 already committed; waiting: score 3/64"

@@ -59,7 +59,7 @@ def test_no_address_gets_into_it(text: str) -> None:
 def test_it_can_be_read_back(text: str) -> None:
     dag = airflow_env.dag_serializer().from_dict(json.loads(text))
 
-    assert set(dag.task_ids) == {"numbers", "parts", "plain", "shifted", "mapped"}
+    assert set(dag.task_ids) == {"exported", "files", "numbers", "parts", "plain", "shifted", "mapped"}
     assert dag.get_task("plain").upstream_task_ids == {"numbers"}
     assert dag.get_task("mapped").upstream_task_ids == {"parts"}
     assert dag.get_task("shifted").upstream_task_ids == {"numbers"}

@@ -74,6 +74,11 @@ def test_mapped_pipelines_run_each_their_part(tested: Outcome) -> None:
     assert len(loads) == 2
 
 
+def test_files_are_those_that_an_upstream_task_returns(tested: Outcome) -> None:
+    assert tested.products(500, 599) == [5000, 5010]
+    assert tested.xcoms["files", -1, "return_value"]["items_read"] == 2
+
+
 def test_summary_is_the_return_value(tested: Outcome) -> None:
     summary = tested.xcoms["plain", -1, "return_value"]
 

@@ -326,7 +326,7 @@ def test_pipeline_is_made_of_what_the_author_wrote(
     pipeline = ran.call_args.args[0]
     assert (pipeline.ordered, pipeline.max_in_flight, pipeline.timeout) == (True, 4000, 60.0)
     assert (pipeline.chunk_size, pipeline.name, pipeline.attempt) == (50, "score", 1)
-    assert str(pipeline.tolerance) == "3 items"
+    assert str(pipeline.tolerance) == "3 failures"
 
 
 # -- stopping -------------------------------------------------------------------------------------

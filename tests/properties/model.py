@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from hypothesis import strategies as st
@@ -170,6 +171,8 @@ class Expected:
     """Position, stage and value of every failure."""
     passing: list[tuple[int, int, int]]
     """Of each stage: values in, results out, failures."""
+    failed_items: Fraction
+    """What the failures add up to: the results of one value are equal parts of it."""
 
     @property
     def dead_positions(self) -> set[int]:
@@ -180,13 +183,18 @@ def expected(items: int, steps: list[Step]) -> Expected:
     values: list[Value] = [(position,) for position in range(items)]
     dead: list[tuple[int, str, Value]] = []
     passing: list[tuple[int, int, int]] = []
+    shares = {value: Fraction(1) for value in values}
+    failed_items = Fraction(0)
     for step in steps:
         guilty = [value for value in values if step.fails(value)]
-        results = [result for value in values if not step.fails(value) for result in step.results(value)]
+        good = {value: step.results(value) for value in values if not step.fails(value)}
+        results = [result for made in good.values() for result in made]
+        failed_items += sum(shares[value] for value in guilty)
+        shares = {result: shares[value] / len(made) for value, made in good.items() for result in made}
         dead += [(value[0], step.name, value) for value in guilty]
         passing.append((len(values), len(results), len(guilty)))
         values = results
-    return Expected(values, sorted(dead), passing)
+    return Expected(values, sorted(dead), passing, failed_items)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given
+from hypothesis import Phase, example, given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider import Pipeline
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk
 from airflow_parallel_provider.errors import ToleranceExceeded
-from tests.properties.model import Expected, Plan, expected, plans
+from tests.properties.model import Expected, Plan, Step, expected, plans
 from tests.support.given import examples
 from tests.support.running import Ran, RecordingSink, check_report, run_pipeline
 
@@ -139,11 +139,25 @@ def test_parallel_is_serial_with_processes(plan: Plan) -> None:
     assert_same(plan, ran, model, watched)
 
 
+def several_results_fail(first: str, second: str, kind: str = "thread") -> Plan:
+    """A stage makes several results of each item, the next one several of each of these, the last one fails."""
+    common = {"kind": kind, "workers": 2, "batch_size": 5, "room": 0, "slow": 0}
+    steps = [
+        Step(0, shape=first, salt=1, failing=0, dropping=0, **common),  # type: ignore[arg-type]
+        Step(1, shape=second, salt=2, failing=7, dropping=0, **common),  # type: ignore[arg-type]
+        Step(2, shape="map", salt=0, failing=3, dropping=5, **common),  # type: ignore[arg-type]
+    ]
+    return Plan(items=48, steps=steps, chunk_size=5, in_flight=0, ordered=False)
+
+
 @MANY
 @given(plans(*IN_PROCESS_KINDS).filter(lambda plan: plan.exact), st.booleans())
-def test_tolerance_is_a_number_of_items(plan: Plan, enough: bool) -> None:
-    """As many failed items as ``tolerance`` says are fine; one more is not, and its chunk is never committed."""
-    failed = len(expected(plan.items, plan.steps).dead_positions)
+@example(plan=several_results_fail("double", "double"), enough=True)
+@example(plan=several_results_fail("double", "double"), enough=False)
+@example(plan=several_results_fail("yield", "double", "async"), enough=True)
+def test_tolerance_is_a_number_of_dead_letters(plan: Plan, enough: bool) -> None:
+    """As many dead letters as ``tolerance`` says are fine; one more is not, and its chunk is never committed."""
+    failed = len(expected(plan.items, plan.steps).dead)
     if not enough and failed == 0:
         return
 
@@ -155,8 +169,43 @@ def test_tolerance_is_a_number_of_items(plan: Plan, enough: bool) -> None:
         assert isinstance(ran.error, ToleranceExceeded)
         assert set(ran.rows) <= set(model.rows)
         assert len(set(ran.rows)) == len(ran.rows)
-        committed_dead = {each.position for each in ran.dead_letters}
-        assert len(committed_dead) <= failed - 1
+        assert len(ran.dead_letters) <= failed - 1
+
+
+@MANY
+@given(plans(*IN_PROCESS_KINDS).filter(lambda plan: plan.exact), st.integers(0, 2**13))
+@example(plan=several_results_fail("double", "double"), mask=0)
+@example(plan=several_results_fail("yield", "yield", "inline"), mask=0b1011)
+@example(plan=several_results_fail("double", "yield"), mask=0b101)
+def test_tolerance_means_the_same_after_a_resume(plan: Plan, mask: int) -> None:
+    """Whatever an earlier try has committed: a number counts dead letters, a fraction counts parts of items."""
+    first, model, watched = run_plan(plan)  # tolerance=1.0: all items may fail
+    assert_same(plan, first, model, watched)
+    earlier = {
+        chunk.chunk_id: CommittedChunk(
+            chunk.chunk_id, chunk.items, len(chunk.rows), len(chunk.dead_letters), failed_items=chunk.failed_items
+        )
+        for chunk in watched.sink.chunks
+        if mask >> (chunk.index % 13) & 1
+    }
+    assert sum(chunk.failed_items or 0.0 for chunk in watched.sink.chunks) == pytest.approx(float(model.failed_items))
+
+    class Resumed(RecordingSink):
+        def open(self) -> Mapping[str, CommittedChunk]:
+            return earlier
+
+    def passes(tolerance: float) -> bool:
+        source = [(position,) for position in range(plan.items)]  # of known length: failures may come early
+        stages = [step.stage() for step in plan.steps]
+        ran = run_pipeline(source, stages, Resumed(), **{**plan.settings(), "tolerance": tolerance})
+        assert ran.error is None or isinstance(ran.error, ToleranceExceeded), ran.error
+        return ran.error is None
+
+    assert passes(len(model.dead))
+    assert passes(float(model.failed_items / plan.items) if plan.items else 0.0)
+    if model.dead:
+        assert not passes(len(model.dead) - 1)
+        assert not passes(0.999 * float(model.failed_items / plan.items))
 
 
 @MANY

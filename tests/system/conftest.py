@@ -20,16 +20,20 @@ import pytest
 from dev import keeper
 from dev.airflow_client import poll
 from dev.local_airflow import LocalAirflow
+from tests.support import airflow_env
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dev.airflow_client import AirflowClient
+    from tests.system.observed_airflow import Observed
 
 DAGS = Path(__file__).parent / "dags"
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 TASK = "pipeline"
 BOOT = "processes/boot.py"
+DAGS_STAY_AS_THEY_ARE = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600"}
+"""Reading the same files every ten seconds would take a tenth of a core from the tests."""
 SECRETS = ("hush-hush-42", "dont-tell-43")
 
 
@@ -160,7 +164,8 @@ def add_secrets(client: AirflowClient) -> None:
     client.add_variable("color", "blue")
 
 
-@pytest.fixture(scope="session")
+# Of the package, not of the session: an idle scheduler and server take a fifth of a processor from later tests.
+@pytest.fixture(scope="package")
 def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("airflow")
     database, gate = home / "system.db", home / "gate"
@@ -175,6 +180,7 @@ def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         dags,
         connections={"system_db": connection, "examples_db": connection},
         env={
+            **DAGS_STAY_AS_THEY_ARE,
             "SYSTEM_TESTS_GATE": str(gate),
             # One second instead of five: how soon a supervisor hears that its task was marked or cleared.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
@@ -188,6 +194,7 @@ def _airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
             "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "parallel_pipeline",
         },
+        database=airflow_env.migrated_database(),
     )
     with statsd, airflow:
         add_secrets(airflow.client)
@@ -205,3 +212,11 @@ def site(_airflow: Site) -> Iterator[Site]:
     yield _airflow
     _airflow.gate.touch()
     poll("the end of all workers", lambda: not _airflow.workers(), timeout=120)
+
+
+@pytest.fixture(scope="package")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    from tests.system.observed_airflow import observed_airflow
+
+    with observed_airflow(tmp_path_factory.mktemp("observed")) as site:
+        yield site

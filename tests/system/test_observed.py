@@ -1,24 +1,16 @@
-"""What others see of a run: metrics and spans by OTLP, lineage by HTTP; and a run whose line to Airflow is slow.
-
-One Airflow with everything switched on: OpenTelemetry metrics and traces, the OpenLineage provider with its HTTP
-transport, and between tasks and API server a line that the tests can hold.
-"""
+"""What others see of a run: metrics and spans by OTLP, lineage by HTTP; and a run whose line to Airflow is slow."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
-from dev import keeper
 from dev.airflow_client import poll
-from dev.local_airflow import LocalAirflow
-from tests.support.receivers import LineageReceiver, OtlpCollector, SlowLine
 from tests.support.services import missing
-from tests.system.conftest import DAGS, Site, add_secrets, seconds_until_gone
-from tests.system.test_every_executor import POSTGRES
+from tests.system.conftest import seconds_until_gone
+from tests.system.observed_airflow import POSTGRES, Observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +22,6 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test al
 ORDERS, DEAD_LETTERS = 200, 4
 COLUMNS = [("id", "int"), ("price", "int"), ("pid", "int")]
 STOP_BUDGET = 5.0
-
-
-class Observed(Site):
-    """The Airflow with who observes it."""
-
-    collector: OtlpCollector
-    lineage: LineageReceiver
-    line: SlowLine
 
 
 @pytest.fixture(scope="module")
@@ -59,63 +43,29 @@ def schema() -> Iterator[str]:
             server.execute(f"DROP SCHEMA {name} CASCADE")
 
 
-@pytest.fixture(scope="module")
-def _observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    home = tmp_path_factory.mktemp("observed")
-    database, gate = home / "system.db", home / "gate"
-    airflow = LocalAirflow(
-        home,
-        DAGS,
-        connections={
-            "system_db": json.dumps({"conn_type": "sqlite", "host": str(database)}),
-            "warehouse": POSTGRES.replace("postgresql://", "postgres://"),
-        },
-    )
-    with OtlpCollector() as collector, LineageReceiver() as lineage, SlowLine(airflow.url) as line:
-        airflow.extra_env = {
-            "SYSTEM_TESTS_GATE": str(gate),
-            "NO_PROXY": "127.0.0.1",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{line.url}/execution/",
-            "AIRFLOW__METRICS__OTEL_ON": "True",
-            "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "parallel_pipeline",
-            "AIRFLOW__TRACES__OTEL_ON": "True",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-            "OTEL_TRACES_EXPORTER": "otlp_proto_http",
-            "OTEL_METRIC_EXPORT_INTERVAL": "3600000",  # only what a task sends at its end: each value once
-            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "http", "url": lineage.url}),
-        }
-        with airflow:
-            add_secrets(airflow.client)
-            session = airflow.session
-            site = Observed(airflow, database, gate)
-            site.collector, site.lineage, site.line = collector, lineage, line
-            yield site
-    assert keeper.session_members(session) == []
-
-
 @pytest.fixture
-def site(_observed: Observed) -> Iterator[Observed]:
+def site(observed: Observed) -> Iterator[Observed]:
     """The Airflow with the gate closed; afterwards no worker of the test's run is left running."""
-    _observed.gate.unlink(missing_ok=True)
-    yield _observed
-    _observed.gate.touch()
-    poll("the end of all workers", lambda: not _observed.workers(), timeout=120)
+    observed.gate.unlink(missing_ok=True)
+    yield observed
+    observed.gate.touch()
+    poll("the end of all workers", lambda: not observed.workers(), timeout=120)
 
 
 @pytest.fixture(scope="module")
-def succeeded(_observed: Observed, schema: str) -> Run:
-    run = _observed.start("observed", schema=schema)
-    assert _observed.client.wait_for_run(run.dag_id, run.run_id, timeout=400) == "success"
-    told(_observed, "observed", "COMPLETE")
+def succeeded(observed: Observed, schema: str) -> Run:
+    run = observed.start("observed", schema=schema)
+    assert observed.client.wait_for_run(run.dag_id, run.run_id, timeout=400) == "success"
+    told(observed, "observed", "COMPLETE")
     return run
 
 
 @pytest.fixture(scope="module")
-def failed(_observed: Observed, schema: str, succeeded: Run) -> Run:
+def failed(observed: Observed, schema: str, succeeded: Run) -> Run:
     """After the other one, so that the table is there and both do not share two cores."""
-    run = _observed.start("observed_failing", schema=schema)
-    assert _observed.client.wait_for_run(run.dag_id, run.run_id, timeout=400) == "failed"
-    told(_observed, "observed_failing", "FAIL")
+    run = observed.start("observed_failing", schema=schema)
+    assert observed.client.wait_for_run(run.dag_id, run.run_id, timeout=400) == "failed"
+    told(observed, "observed_failing", "FAIL")
     return run
 
 
@@ -171,7 +121,8 @@ def test_failed_run_is_a_metric_too(last_metrics: None, failed: Run, site: Obser
 
 def test_attributes_have_few_values(observed_tasks: None, succeeded: Run, failed: Run, site: Observed) -> None:
     """Whatever runs: no run id, no item, no worker, no message."""
-    points = site.collector.points("airflow.parallel_pipeline")
+    runs = ("observed", "observed_failing")
+    points = [each for dag in runs for each in site.collector.points("airflow.parallel_pipeline", dag_id=dag)]
 
     assert {name for each in points for name in each.tags} == {"dag_id", "task_id", "state", "fate", "stage"}
     assert {each.tags["stage"] for each in points if "stage" in each.tags} == {"check", "doubled"}
@@ -263,6 +214,7 @@ def test_lineage_of_a_failed_run_says_what_is_in(failed: Run, site: Observed, sc
 # -- a slow API server ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # the next one waits for the same answers
 def test_evicted_task_stops_in_time_though_its_figures_get_no_answer(site: Observed) -> None:
     """SIGTERM to the supervisor while it waits for the API server, and the task for the supervisor."""
     if not site.keeps_states:

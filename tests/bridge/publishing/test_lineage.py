@@ -12,9 +12,10 @@ import psutil
 import pytest
 from openlineage.client.serde import Serde
 
-from airflow_parallel_provider import ListSink, ParallelPipelineOperator, SinkTable, SqlSource
+from airflow_parallel_provider import ListSink, ParallelPipelineOperator, Pipeline, SinkDelta, SinkTable, SqlSource
 from airflow_parallel_provider.bridge.links import DeadLettersLink, SinkTableLink, table_url
 from airflow_parallel_provider.bridge.publishing.lineage import lineage_of, sum_of_runs
+from tests.support.lakes import Lake, iceberg_table
 
 pytestmark = pytest.mark.airflow
 
@@ -42,6 +43,32 @@ def test_table_is_reported_with_columns_and_rows() -> None:
     assert output.outputFacets["outputStatistics"].rowCount == 42
     assert [field.name for field in output.facets["schema"].fields] == ["id", "price"]
     assert "pw" not in repr(told)
+
+
+def test_delta_table_is_reported_with_its_version(tmp_path: Path) -> None:
+    pytest.importorskip("deltalake")
+    sink = SinkDelta(str(tmp_path))
+    Pipeline([{"id": 1}], [], sink, load_key="one").run()
+
+    (output,) = lineage_of([1], sink, {"rows_committed": 1}).outputs
+
+    assert (output.namespace, output.name) == ("file", str(tmp_path))
+    assert output.facets["version"].datasetVersion == "0"
+    assert output.outputFacets["outputStatistics"].rowCount == 1
+    (before,) = lineage_of([1], SinkDelta("s3a://aws@lake/a/orders/"), None).outputs
+    assert (before.namespace, before.name, before.facets) == ("s3://lake", "a/orders", {})
+
+
+def test_iceberg_table_is_reported_with_its_snapshot(tmp_path: Path) -> None:
+    pytest.importorskip("pyiceberg")
+    lake = Lake("iceberg", tmp_path / "table")
+    sink = lake.sink()
+    Pipeline([{"id": 1}], [], sink, load_key="one").run()
+
+    (output,) = lineage_of([1], sink, {"rows_committed": 1}).outputs
+
+    assert (output.namespace, output.name) == ("iceberg://lake", "shop.orders")
+    assert output.facets["version"].datasetVersion == str(iceberg_table(lake.path).current_snapshot().snapshot_id)
 
 
 def test_database_that_does_not_answer_leaves_the_schema_out() -> None:

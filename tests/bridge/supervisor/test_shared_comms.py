@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pytest
 
 from airflow_parallel_provider.bridge import _compat
 from airflow_parallel_provider.bridge.supervisor.shared_comms import LockedComms, shared_with_threads
+from airflow_parallel_provider.engine.ipc.requests import NoResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -176,3 +178,22 @@ def test_outside_a_task_nothing_happens(module: ModuleType) -> None:
         assert not hasattr(module, "SUPERVISOR_COMMS")
 
     assert "__getattr__" not in vars(module)
+
+
+def test_a_forked_process_of_the_task_cannot_ask() -> None:
+    """It would take responses that are meant for the task process, from the socket that both hold."""
+    shared = LockedComms(OldComms())
+    answers = multiprocessing.get_context("fork").SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(shared.send("secret"))
+        except NoResponse as error:
+            answers.put(str(error))
+
+    child = multiprocessing.get_context("fork").Process(target=ask)
+    child.start()
+    child.join()
+
+    assert "look up connections and Variables before the fork" in answers.get()
+    assert shared.send("mine") == "answer to mine"

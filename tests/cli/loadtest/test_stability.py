@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -116,6 +120,18 @@ def test_memory_that_grows_only_at_the_start_is_bounded() -> None:
     assert found.peak_bytes == 200 * MIB
 
 
+@contextmanager
+def holding(size: int) -> Iterator[None]:
+    """Another program, started by this process, which uses that much memory."""
+    code = f"kept = bytearray({size}); kept[::4096] = bytes([1]) * len(kept[::4096]); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdout.readline()
+        yield
+        program.stdin.close()
+
+
 def test_theil_sen() -> None:
     assert theil_sen([0, 1, 2, 3, 4], [1, 3, 5, 7, 1000]) == 2
     assert theil_sen([1, 1], [1, 2]) == 0
@@ -133,6 +149,17 @@ def test_a_sampler_keeps_no_more_than_it_may() -> None:
     assert taken[-1] == 999
     assert taken == sorted(taken)
     assert all(sample.memory > MIB for sample in sampler.samples)
+
+
+def test_only_processes_that_the_run_starts_are_counted() -> None:
+    sampler_before = Sampler()
+    with holding(100 * MIB):
+        sampler_after = Sampler()
+        for each in (sampler_before, sampler_after):
+            each.add({"seconds": 0.0, "items_read": 0, "stages": [], "final": False})
+
+    (counted,), (left_out,) = sampler_before.samples, sampler_after.samples
+    assert counted.memory - left_out.memory >= 100 * MIB
 
 
 def test_a_source_is_repeated() -> None:

@@ -16,10 +16,12 @@ from airflow_parallel_provider.engine.dataflow.keys import (
     ResultShape,
     TableKey,
     batch_keys,
+    batch_splits,
     child_keys,
     concat_batches,
     concat_keys,
     item_positions,
+    share_of,
     sort_key,
 )
 from tests.support.fakes import Sized, batches, calls, chunk
@@ -223,3 +225,28 @@ def test_a_bundle_knows_its_chunk_and_size_in_bytes() -> None:
     bundle = Bundle(of, [0, 1], [Sized(100), Sized(100)], 2)
 
     assert (bundle.chunk, bundle.bytes) == (of, 200)
+
+
+@given(st.lists(st.integers(1, 4), max_size=4), st.sampled_from(["item", "batch", "table"]))
+def test_the_shares_of_all_results_of_an_item_add_up_to_one(counts: list[int], last: str) -> None:
+    splits: dict[Key, int] = {}
+    keys: list[Key] = [7]
+    for count in counts:
+        if count > 1:
+            splits.update(dict.fromkeys(keys, count))
+            keys = [made for key in keys for made in child_keys(key, count)]
+    if last == "batch":
+        splits.update(batch_splits(keys, 2 * len(keys) + 1))
+        keys = list(batch_keys(keys, 2 * len(keys) + 1))
+    elif last == "table":
+        (table,) = batch_keys(keys, TABLE, splits)
+        keys = child_keys(table, 3)
+
+    assert sum(share_of(key, splits) for key in keys) == pytest.approx(1.0)
+
+
+def test_a_table_counts_as_all_the_items_it_was_made_of() -> None:
+    (joint,) = batch_keys(range(3, 8), TABLE)
+
+    assert share_of(joint, {}) == 5.0
+    assert [share_of(key, {}) for key in child_keys(joint, 2)] == [2.5, 2.5]

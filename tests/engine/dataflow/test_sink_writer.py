@@ -285,3 +285,17 @@ def test_a_committer_that_waits_ends_when_the_run_is_torn_down() -> None:
 
     assert not thread.is_alive()
     assert sink.calls == ["open", "close"]
+
+
+def test_chunk_that_another_attempt_has_committed_counts_as_skipped() -> None:
+    class Late(Notebook):
+        def commit(self, chunk: ChunkResult) -> int | None:  # type: ignore[override]  # as a sink may
+            return super().commit(chunk) if chunk.index else None
+
+    writer, _, run = committed(chunk(0, dead=(1,)), chunk(1), sink=Late())
+
+    assert (writer.chunks_committed, writer.chunks_skipped) == (1, 1)
+    assert (writer.items_committed, writer.items_skipped, writer.items_dead_lettered) == (2, 2, 0)
+    assert writer.rows_committed == 20
+    assert run.finished_items == 4
+    assert run.done

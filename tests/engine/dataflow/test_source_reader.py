@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
-from airflow_parallel_provider.engine.dataflow.channel import Channel, ChannelBroken
+from airflow_parallel_provider.engine.dataflow.channel import END, Channel, ChannelBroken
 from airflow_parallel_provider.engine.dataflow.chunk import Chunk, chunk_id
 from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.router import Router
@@ -20,7 +22,7 @@ from airflow_parallel_provider.engine.interfaces.source import as_source
 from airflow_parallel_provider.errors import LoadMismatch, SourceFailed
 from tests.support.fakes import FakeContext, SeenCondition, taken, up_to, watch_readers
 from tests.support.given import quick
-from tests.support.sync import Gate, in_background
+from tests.support.sync import WAIT_SECONDS, Gate, in_background
 
 
 class CollectingInput:
@@ -69,8 +71,11 @@ class FakeSinkWriter:
 class FakeRun(FakeContext):
     """A run of one stage around a source reader."""
 
-    def __init__(self, source: Any, *, chunk_size: int = 4, skip: Iterable[int] = (), limit: int = 1000) -> None:
+    def __init__(
+        self, source: Any, *, chunk_size: int = 4, skip: Iterable[int] = (), limit: int = 1000, call_size: int = 1
+    ) -> None:
         super().__init__()
+        self._call_size = call_size
         self.channel: Channel | None = None
         self.trouble: BaseException | None = None
         self.arrived = 0
@@ -108,6 +113,7 @@ class FakeRun(FakeContext):
             chunk_size=self._chunk_size,
             stages=1,
             channel=self.channel,
+            call_size=self._call_size,
         )
         self.reader.resume_after(self.committed, None)
         return self.reader
@@ -118,12 +124,14 @@ class FakeRun(FakeContext):
 
 
 @quick
-@given(st.integers(0, 40), st.integers(1, 12), st.booleans(), st.sets(st.integers(0, 5)))
-def test_chunks_hold_the_items_of_their_place(items: int, size: int, listed: bool, skip: set[int]) -> None:
-    """Read in bulk (a list) or one by one (a generator): the same chunks."""
+@given(st.integers(0, 40), st.integers(1, 12), st.booleans(), st.sets(st.integers(0, 5)), st.integers(1, 12))
+def test_chunks_hold_the_items_of_their_place(
+    items: int, size: int, listed: bool, skip: set[int], call_size: int
+) -> None:
+    """Read in bulk (a list), or collected (a generator) one by one or a batch at once: the same chunks."""
     values = [f"item {number}" for number in range(items)]
 
-    run = FakeRun(values if listed else iter(values), chunk_size=size, skip=skip).read()
+    run = FakeRun(values if listed else iter(values), chunk_size=size, skip=skip, call_size=call_size).read()
 
     expected = {index: values[at : at + size] for index, at in enumerate(range(0, items, size))}
     assert run.ended == len(expected)
@@ -149,7 +157,8 @@ def test_a_source_that_raises_ends_the_run_by_name() -> None:
     run = FakeRun(source).read()
 
     assert isinstance(run.failed, SourceFailed)
-    assert str(run.failed) == "the source raised ConnectionError: the service is down"
+    line = source.__code__.co_firstlineno + 2
+    assert str(run.failed) == f"the source raised ConnectionError: the service is down (test_source_reader.py:{line})"
     assert isinstance(run.failed.__cause__, ConnectionError)
     assert run.ended is None, "an unfinished source must not look finished"
     assert [chunk.rows for chunk in run.chunks] == [[0, 1, 2, 3]]
@@ -229,6 +238,84 @@ def test_a_waiting_worker_is_given_each_item_at_once() -> None:
         gate.open()
 
     assert got == [["only"]]
+
+
+def test_each_of_several_waiting_workers_gets_an_item_before_the_source_hangs() -> None:
+    """The items of a burst: none may stay with the source while a worker has nothing to do."""
+    ready, hang, got = Gate(), Gate(), queue.SimpleQueue[Any]()
+
+    def source() -> Iterator[int]:
+        ready.pass_through()
+        yield from range(3)
+        hang.pass_through()
+
+    run = FakeRun(source, chunk_size=100)
+    channel = run.channel = Channel(100)
+    readable = watch_readers(channel)
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(in_background(lambda: got.put(taken(channel.get(up_to(1))))))
+        stack.enter_context(in_background(run.source_reader().run))
+        stack.callback(hang.open)
+        readable.expect_waits(3)
+        ready.open()
+        assert sorted(got.get(timeout=WAIT_SECONDS) for _ in range(3)) == [[0], [1], [2]]
+
+
+def test_a_worker_that_has_been_woken_is_not_woken_for_each_item() -> None:
+    """Until it runs, the source may yield thousands of items: those go on in bundles."""
+    run = FakeRun(iter(range(1000)), chunk_size=1000)
+    channel = run.channel = Channel(4000)
+    channel.waiting = 1
+    readable = watch_readers(channel)
+
+    run.read()
+
+    assert len(readable.notified) <= 6
+    assert taken(channel.get(up_to(2000))) == list(range(1000))
+
+
+def test_what_is_too_little_for_a_batch_is_not_passed_on() -> None:
+    run = FakeRun(iter(range(1000)), chunk_size=1000, call_size=100)
+    channel = run.channel = Channel(4000)
+    channel.waiting = 8
+    readable = watch_readers(channel)
+
+    run.read()
+
+    assert len(readable.notified) <= 10
+    assert taken(channel.get(up_to(2000))) == list(range(1000))
+
+
+@pytest.mark.parametrize("call_size", [1, 7])
+def test_the_count_of_items_read_is_exact_at_each_item(call_size: int) -> None:
+    """Also while workers take what has been collected."""
+    wrong: list[tuple[int, int]] = []
+
+    def source() -> Iterator[int]:
+        for number in range(5000):
+            if (count := run.reader.items_read) != number:
+                wrong.append((count, number))
+            yield number
+
+    run = FakeRun(source, chunk_size=1000, call_size=call_size, limit=10_000)
+    channel = run.channel = Channel(10_000)
+    got: list[int] = []
+
+    def work() -> None:
+        while (dispatch := channel.get(up_to(3))) is not END:
+            got.extend(taken(dispatch))
+            channel.settled(len(taken(dispatch)))
+
+    source_reader = run.source_reader()
+    with in_background(work), in_background(work):
+        source_reader.run()
+        channel.close()
+
+    assert wrong == []
+    assert sorted(got) == list(range(5000))
+    assert run.reader.items_read == 5000
 
 
 def test_seconds_of_reading_are_known_while_it_reads() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +12,8 @@ from airflow_parallel_provider import ListSink, QueueSource
 from airflow_parallel_provider.cli.counting import CountingSink
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, LoadSpec
 from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
-from airflow_parallel_provider.engine.interfaces.source import Source, WrappedSource
+from airflow_parallel_provider.engine.interfaces.source import Source
+from airflow_parallel_provider.engine.interfaces.wrapped_source import WrappedSource
 from airflow_parallel_provider.sources.queue.broker import Broker
 from airflow_parallel_provider.testing.fault_ends import BareSink, TaggingSource
 
@@ -42,6 +43,21 @@ def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None
     heard: list[str] = []
 
     class Hearing(ListSink):
+        def check_shards(self) -> None:
+            pass
+
+        def check_narrow(self) -> None:
+            pass
+
+        def finish_shard(self, chunks: int) -> None:
+            pass
+
+        def dismiss_shards(self) -> None:
+            pass
+
+        def chunks_of_source(self) -> int | None:
+            return None
+
         def __getattribute__(self, name: str) -> Any:
             if name in METHODS:
                 heard.append(name)
@@ -49,12 +65,20 @@ def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None
 
     sink = around(Hearing())
     spec = LoadSpec(None, 1, "list")
+    sink.check_shards()
+    sink.check_narrow()
     sink.bind(None)  # type: ignore[arg-type]
     sink.prepare(spec)
     sink.open()
     sink.source_state()
     sink.known_messages()
     sink.commit(ChunkResult("00000000", 0, 0, 0, 0, []))
+    sink.finish_shard(1)
+    sink.chunks_of_source()
+    sink.committed_now()
+    sink.take_over(lambda *_: frozenset())
+    sink.dismiss_shards()
+    sink.seconds_of_load()
     sink.finish()
     sink.aggregate_values()
     sink.interrupt()
@@ -69,3 +93,13 @@ def test_source_within_sees_the_sink(around: Callable[[Source], Source]) -> None
     source = QueueSource(Nothing())
 
     assert type(around(source).wrap_sink(ListSink())) is type(source.wrap_sink(ListSink()))
+
+
+def test_source_within_says_what_makes_it_faster() -> None:
+    class Slow(Source):
+        advice = "read less"
+
+        def __iter__(self) -> Iterator[Any]:
+            return iter(())
+
+    assert TaggingSource(Slow(), lambda: None).advice == "read less"

@@ -83,16 +83,15 @@ def test_through_one_process_stage(kind: str) -> None:
     assert mapped_arenas() == 0
 
 
-@pytest.mark.parametrize("kind", ["array", "bytes", "bytearray"])
-def test_through_chained_process_stages(kind: str) -> None:
+def test_through_chained_process_stages() -> None:
     """Made in one, turned in the next and turned back in a third: forwarded unopened twice."""
     ran = run(
-        Stage(made(kind), name="make", kind="process", workers=1),
+        Stage(made("array"), name="make", kind="process", workers=1),
         Stage(reversed_halves, kind="process", workers=1),
         Stage(turned_twice, kind="process", workers=1),
     )
 
-    check(ran.rows, kind)
+    check(ran.rows, "array")
     del ran
     assert mapped_arenas() == 0
 

@@ -17,7 +17,7 @@ class Hopeless(ValueError, TerminalError):
     pass
 
 
-class Passing(ValueError, TransientError):
+class Transient(ValueError, TransientError):
     pass
 
 
@@ -53,7 +53,7 @@ def test_no_backoff_is_no_pause(attempt: int) -> None:
 
 ACCEPTED: list[tuple[Any, BaseException, bool]] = [
     (None, ValueError(), True),
-    (None, Passing(), True),
+    (None, Transient(), True),
     (None, Hopeless(), False),
     (None, KeyboardInterrupt(), False),
     (None, SystemExit(), False),

@@ -15,7 +15,7 @@ from tests.support.given import quick
 
 @pytest.mark.parametrize(("failed", "exceeded"), [(0, False), (3, False), (4, True)])
 @pytest.mark.parametrize("total", [None, 10, 1_000_000])
-def test_a_whole_number_counts_items_whatever_the_total(failed: int, exceeded: bool, total: int | None) -> None:
+def test_a_whole_number_counts_dead_letters_whatever_the_total(failed: int, exceeded: bool, total: int | None) -> None:
     tolerance = Tolerance(3)
 
     assert tolerance.exceeded(failed, failed, total) is exceeded
@@ -90,6 +90,6 @@ def test_the_error_for_a_float_above_one_says_what_to_write() -> None:
         Tolerance(5.0)
 
 
-@pytest.mark.parametrize(("value", "text"), [(5, "5 items"), (0.01, "1% of the items")])
+@pytest.mark.parametrize(("value", "text"), [(5, "5 failures"), (1, "1 failure"), (0.01, "1% of the items")])
 def test_reads_as_a_person_says_it(value: float, text: str) -> None:
     assert str(Tolerance(value)) == text

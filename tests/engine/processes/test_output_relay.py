@@ -285,6 +285,15 @@ def test_a_record_of_a_worker_reads_as_it_was_logged(caplog: pytest.LogCaptureFi
 
 
 # An earlier version reported drops with the next record that passed, so it never reported those after the last one.
+def test_what_a_worker_logs_can_be_stored(caplog: pytest.LogCaptureFixture) -> None:
+    sent = pickle.dumps((logging.INFO, "shop", "half \ud83d, NUL \x00, \x1b[31mred", 0))
+
+    with caplog.at_level(logging.INFO):
+        worker_log.log_record(sent, "w-0", str)
+
+    assert caplog.messages == ["[w-0] half \\ud83d, NUL \\x00, \x1b[31mred"]
+
+
 def test_every_record_of_a_worker_is_passed_on_or_counted_as_dropped(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         run_pipeline([2000], [Stage(log_much, kind="process", workers=1)], ListSink())

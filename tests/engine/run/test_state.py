@@ -59,7 +59,8 @@ def test_the_tolerance_is_checked_while_items_fail_and_at_the_end() -> None:
     state = state_of(tolerance=0.5)
     state.tolerance.items_read = lambda: 4
 
-    state.record_failed_items(3)
+    for _ in range(3):
+        state.record_dead_letter(1.0, items=1)
     assert state.error is None, "of a source of unknown length, 20 items are assumed"
     assert not state.may_finish()
 
@@ -95,3 +96,26 @@ def test_the_source_state_is_read_on_the_thread_of_the_sink() -> None:
     Pipeline([1], [], sink).run()
 
     assert sink.threads == {"source_state": SINK_THREAD}
+
+
+def test_a_failure_in_the_chunk_of_another_shard_is_no_failure_and_is_never_committed() -> None:
+    state = state_of()
+    state.own_part_done()
+    state.record_dead_letter(1.0, items=1)
+    before: list[RunFailed | None] = [state.error]
+
+    state.forgive_help()
+
+    assert isinstance(before[0], ToleranceExceeded)
+    assert [state.error, state.over, state.help_failed] == [None, True, True]
+    assert not state.may_commit()
+    assert any("is left to that shard" in warning for warning in state.warnings)
+
+
+def test_a_failure_in_a_chunk_of_its_own_is_not_forgiven() -> None:
+    state = state_of()
+    state.record_dead_letter(1.0, items=1)
+
+    state.forgive_help()
+
+    assert isinstance(state.error, ToleranceExceeded)

@@ -378,12 +378,12 @@ def kill_the_fork_server(item: int) -> int:
 
 
 def test_a_stop_while_the_fork_server_restarts_is_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody ended the whole process group: what was asked for is told, not what broke meanwhile."""
+    """A signal ended the whole process group: the error names the stop request, not what broke meanwhile."""
     stop, starts, start = StopToken(), itertools.count(), ForkServerClient.start
 
-    def begin(client: ForkServerClient) -> Any:
+    def begin(client: ForkServerClient, launched: Any) -> Any:
         if next(starts) == 0:
-            return start(client)
+            return start(client, launched)
         stop.stop("the whole group was ended")
         raise ForkServerLost("the run is being torn down")
 

@@ -32,8 +32,8 @@ class FakeRun(FakeContext):
         """How many items may be in flight by now."""
         return self.in_flight.limit
 
-    def record_failed_items(self, items: int) -> None:
-        raise AssertionError(items)
+    def record_dead_letter(self, share: float, *, items: int) -> None:
+        raise AssertionError(share, items)
 
 
 def keep(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.sdk import Variable, dag, task
 
-from airflow_parallel_provider import DROP, ParallelPipelineOperator, Stage
+from airflow_parallel_provider import DROP, FilesToTableOperator, ParallelPipelineOperator, Stage
 
 FACTOR = 10
 
@@ -51,6 +51,15 @@ def tiny() -> None:
     def parts() -> list[list[int]]:
         return [[200, 201, 202], [300, 301]]
 
+    @task
+    def exported() -> list[str]:
+        folder = Path(os.environ["TINY_ROWS"]).parent
+        files = [folder / f"{number}.json" for number in (501, 500)]
+        for file in files:
+            file.write_text(json.dumps({"number": int(file.stem), "product": int(file.stem) * FACTOR, "pid": 0}))
+        return [str(file) for file in files]
+
+    FilesToTableOperator(task_id="files", files=exported(), sink=keep)  # type: ignore[arg-type]  # as below
     given = numbers()
     ParallelPipelineOperator(task_id="plain", source=given, stages=stages(), sink=keep, chunk_size="{{ 2 + 3 }}")
     shifted(given)  # type: ignore[arg-type]  # what a task returns stands for its value
