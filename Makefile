@@ -26,7 +26,7 @@ WEEK_AFTER_3.3.2 := 2026-09-24
 # What meets Airflow itself: run under each supported version of it.
 AIRFLOW_TESTS := $(addprefix tests/,bridge decorators monitoring operators plugins system test_get_provider_info.py)
 # See tests/support/lanes.py.
-LANES := -n 2 --dist loadscope
+LANES := -n 3 --dist loadscope
 FAST := not airflow and not system and not slow
 # It depends on 120 packages, some of them older than those that Airflow needs. The two parts that are tested here need a
 # dozen, which are in the extra `dev`.
@@ -54,19 +54,23 @@ demo: $(STAMP) ## score 336 776 flights in a real Airflow, then look at the tabl
 ui: $(STAMP) ## Airflow with the example DAGs on http://127.0.0.1:8080 until Ctrl-C (PORT=... for another port)
 	@$(BIN)/python -m dev.ui --port $(PORT)
 
+APT := apt-get update --quiet --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends
+AS_ROOT = test "$$(id -u)" = 0 || { echo "No $(1) found; run this as root, or install one" >&2; exit 1; }
+
 .PHONY: browser
 browser: ## install the Chromium that the tests of the Pipeline tab need (Debian and Ubuntu, as root)
-	@command -v chromium chromium-browser google-chrome >/dev/null || { \
-		test "$$(id -u)" = 0 || { echo "No Chromium found; run this as root, or install one" >&2; exit 1; }; \
-		apt-get update --quiet --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes \
-			--no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+	@command -v chromium chromium-browser google-chrome >/dev/null || { $(call AS_ROOT,Chromium); $(APT) chromium fonts-dejavu-core >/dev/null; }
+
+.PHONY: pooler
+pooler: ## install the pgbouncer that a test of PostgreSQL needs (Debian and Ubuntu, as root)
+	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { $(call AS_ROOT,pgbouncer); $(APT) pgbouncer >/dev/null; }
 
 .PHONY: pictures
 pictures: $(STAMP) browser ## take the README's pictures of the Pipeline tab again (two minutes)
 	@$(BIN)/python -m dev.pictures
 
 .PHONY: test
-test: $(STAMP) ## all tests but the long forms marked slow, in two lanes (ARGS="-k name" to choose, "-n 0": one lane)
+test: $(STAMP) ## all tests but the long forms marked slow, in three lanes (ARGS="-k name" to choose, "-n 0": one lane)
 	$(BIN)/python -m pytest -m "not slow" $(LANES) $(ARGS)
 
 .PHONY: test-slow
@@ -77,7 +81,7 @@ test-slow: $(STAMP) ## the long forms, and every property test with many random 
 test-matrix: $(STAMP) ## the Airflow and system tests under each supported Airflow (AIRFLOWS="3.1.8" to choose, ARGS as above)
 	@for each in $(AIRFLOWS); do $(MAKE) --no-print-directory $(MATRIX)/$$each/.installed || exit 1; done
 	@failed=; for each in $(AIRFLOWS); do echo "== Airflow $$each"; \
-		$(MATRIX)/$$each/bin/python -m pytest -q -m "not slow" $(AIRFLOW_TESTS) $(ARGS) \
+		$(MATRIX)/$$each/bin/python -m pytest -q -m "not slow or system" $(AIRFLOW_TESTS) $(ARGS) \
 		|| failed="$$failed $$each"; done; test -z "$$failed" || { echo "failed under:$$failed" >&2; exit 1; }
 
 # Without constraints.txt, whose versions go with one Airflow only. The DuckDB provider is younger than all of them.
@@ -87,9 +91,29 @@ $(MATRIX)/%/.installed: pyproject.toml $(STAMP)
 		$(if $(WEEK_AFTER_$*),--exclude-newer $(WEEK_AFTER_$*) --exclude-newer-package apache-airflow-providers-duckdb=2026-11-01)
 	@touch $@
 
+.PHONY: test-dask
+test-dask: .venv-dask/.installed ## shards on a real Dask cluster of this machine
+	.venv-dask/bin/python -m pytest -q tests/engine/shards/test_on_dask.py $(ARGS)
+
+.PHONY: test-ray
+test-ray: .venv-ray/.installed ## shards on a real Ray of this machine (200 MB to install)
+	.venv-ray/bin/python -m pytest -q tests/engine/shards/test_on_ray.py $(ARGS)
+
+# Engines that shards may run on: nothing else needs them, and one of them is large. With their own pins beside ours.
+.venv-dask/.installed: ENGINE := dask==2026.8.0 distributed==2026.8.0
+.venv-ray/.installed: ENGINE := ray==2.60.0
+.venv-dask/.installed .venv-ray/.installed: pyproject.toml constraints.txt $(STAMP)
+	@$(@D)/bin/python -c '' 2>/dev/null || $(BIN)/python -m venv --clear $(@D)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python -c constraints.txt -b constraints.txt -e '.[dev]' $(ENGINE)
+	@touch $@
+
 .PHONY: chaos
 chaos: $(STAMP) ## kill loads 200 times per database, crash the servers, cut connections; nothing may be lost or twice
 	$(BIN)/python -m pytest -q -m slow -o faulthandler_timeout=0 tests/chaos $(ARGS)
+
+.PHONY: soak
+soak: $(STAMP) ## loads into PostgreSQL for 30 minutes, a worker killed every second; nothing may be lost, twice or grow (MINUTES=3)
+	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
 .PHONY: check
 check: lint types ## what must pass before a commit: lint, types and the tests that take milliseconds
@@ -117,7 +141,7 @@ bench: $(BENCH_STAMP) ## the engine and its peers side by side (ARGS="--quick" o
 # The contestants' requirements must not decide what the project is tested with, so they get their own environment.
 $(BENCH_STAMP): benchmarks/requirements.txt $(STAMP)
 	@$(BENCH)/bin/python -c '' 2>/dev/null || $(BIN)/python -m venv --clear $(BENCH)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BENCH)/bin/python -c constraints.txt -b constraints.txt -e '.[sqlite,postgres,mysql,arrow,duckdb]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BENCH)/bin/python -c constraints.txt -b constraints.txt -e '.[sqlite,postgres,mysql,arrow,duckdb,delta,iceberg]'
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BENCH)/bin/python -r benchmarks/requirements.txt
 	@touch $@
 
@@ -158,5 +182,5 @@ constraints: $(STAMP) ## write constraints.txt again for what pyproject.toml ask
 
 .PHONY: clean
 clean: ## remove everything that make creates: .venv, .airflow, caches, builds
-	rm -rf $(VENV) $(BENCH) $(MATRIX) .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(BENCH) $(MATRIX) .venv-dask .venv-ray .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

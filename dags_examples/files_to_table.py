@@ -4,8 +4,8 @@
 
     write_readings ──> 30 files ──> load_readings: read (threads) -> typed (threads) -> table weather
 
-Each file is a chunk: either all its rows are in the table or none. The first try stores the list of files. If a file
-has changed at a retry, the task fails and names it, instead of loading a mixture of old and new rows.
+Small files are committed together: either all their rows are in the table or none. The first try stores the list of
+files. If a file has changed at a retry, the task fails and names it, instead of loading a mixture of old and new rows.
 
 Needs: a SQLite connection ``examples_db``. The files go to ``readings/`` under ``AIRFLOW_HOME``. For files on S3 or GCS
 only the path and ``conn_id=`` of ``FilesSource`` change.

@@ -61,7 +61,12 @@ def run_demo(home: Path, console: Console) -> int:
     connection = json.dumps({"conn_type": "sqlite", "host": str(database)})
     began = time.monotonic()
     console.print(f"Starting Airflow in {home} ...", markup=False, soft_wrap=True)
-    with LocalAirflow(home, REPOSITORY / "dags_examples", connections={"flights_db": connection}) as airflow:
+    dags, connections = REPOSITORY / "dags_examples", {"flights_db": connection}
+
+    def tell(text: str) -> None:
+        console.print(f"  {text}", markup=False, soft_wrap=True)
+
+    with LocalAirflow(home, dags, connections=connections, tell=tell) as airflow:
         console.print(f"Airflow is up after {format_duration(time.monotonic() - began)}: {airflow.url} (no log-in)")
         remove(database)  # not earlier: only now it is certain that no other demo uses it
         run_id = airflow.client.trigger(DAG)
@@ -73,8 +78,9 @@ def run_demo(home: Path, console: Console) -> int:
         metrics = airflow.client.xcom(DAG, run_id, TASK, "pipeline_metrics")
         if state != "success":
             show_failure(airflow.client, run_id, console)
-    if metrics:
-        console.print(f"\n{report_of(metrics)}\n", markup=False, soft_wrap=True)
+        if metrics:
+            console.print(f"\n{report_of(metrics)}\n", markup=False, soft_wrap=True)
+        console.print("Stopping Airflow ...")
     complete = show_table(database, console)
     console.print("\n`make ui` starts the same Airflow again: the Pipeline tab of the task still has all metrics.")
     console.print(f"DAG run: {state}; {format_duration(time.monotonic() - began)} in all, start of Airflow included.")
@@ -94,8 +100,19 @@ def watch(client: AirflowClient, run_id: str, progress: Progress) -> str:
         metrics = client.xcom(DAG, run_id, TASK, "pipeline_metrics")
         if metrics:
             progress.show(metrics)
+        else:
+            progress.waiting(_awaited(client, run_id))
 
     return client.wait_for_run(DAG, run_id, timeout=RUN_TIMEOUT, on_poll=show)
+
+
+def _awaited(client: AirflowClient, run_id: str) -> str:
+    """The task that the run is at, and its state."""
+    for task_id in ("lay_out_days", TASK):
+        state = client.task(DAG, run_id, task_id)["state"]
+        if state != "success":
+            return f"waiting for the task {task_id}: {state or 'not scheduled yet'}"
+    return "waiting for the end of the run"
 
 
 def show_failure(client: AirflowClient, run_id: str, console: Console) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -31,12 +32,14 @@ from dev.airflow_client import AirflowClient
 from dev.airflow_settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 PROGRAMS = ("scheduler", "api-server", "dag-processor")
 START_TIMEOUT = 240.0
 """Seconds until all programs must be ready; 15 to 25 on two idle cores."""
+TELL_EVERY = 5.0
+"""Seconds between two texts about what the start waits for."""
 GRACE = 8.0
 """Seconds between SIGTERM and SIGKILL at the end."""
 
@@ -56,6 +59,8 @@ class LocalAirflow:
     :param env: more variables for Airflow, e.g. ``{"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}``.
     :param parallelism: most tasks at a time.
     :param celery_worker: also start a Celery worker; ``env`` sets the executor and the broker.
+    :param tell: is called with what the start waits for, when that changes and every five seconds.
+    :param database: a migrated SQLite file, of which a new home gets a copy; None: the home's own is migrated.
     :raises AirflowStartError: when Airflow does not start, or another one already uses ``home``.
     """
 
@@ -69,6 +74,8 @@ class LocalAirflow:
         env: Mapping[str, str] | None = None,
         parallelism: int = 4,
         celery_worker: bool = False,
+        database: Path | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.programs = (*PROGRAMS, "celery-worker") if celery_worker else PROGRAMS
         self.home = home.resolve()
@@ -79,6 +86,8 @@ class LocalAirflow:
         self.extra_env = dict(env or {})
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = AirflowClient(self.url)
+        self._database = database
+        self._tell = tell
         self._keeper: subprocess.Popen[bytes] | None = None
 
     @property
@@ -108,7 +117,7 @@ class LocalAirflow:
     def start(self) -> None:
         """Create the database, start the programs and wait until all are healthy."""
         (self.logs / "tasks").mkdir(parents=True, exist_ok=True)
-        self.command("db", "migrate")
+        self.make_database()
         spec = {
             "programs": {name: self._argv(name) for name in self.programs},
             "logs": str(self.logs),
@@ -126,6 +135,15 @@ class LocalAirflow:
         )
         self._wait_until_ready(time.monotonic() + START_TIMEOUT)
         self.client.log_in()
+
+    def make_database(self) -> None:
+        """Create Airflow's database, or bring the one that is there up to date."""
+        file = self.home / "airflow.db"
+        if self._database is not None and not file.exists():
+            shutil.copyfile(self._database, file)
+        else:
+            self._tell("creating Airflow's database, or bringing it up to date")
+            self.command("db", "migrate")
 
     def stop(self) -> None:
         """End every process that was started, and wait until all have ended."""
@@ -190,12 +208,17 @@ class LocalAirflow:
     def _wait_until_ready(self, deadline: float) -> None:
         assert self._keeper is not None
         missing = "no response yet"
+        self._tell(f"starting {', '.join(self.programs)}")
+        told, began = time.monotonic(), time.monotonic()
         while time.monotonic() < deadline:
             if self._keeper.poll() is not None:
                 raise AirflowStartError(self._why_keeper_ended())
             missing = self._missing()
             if not missing:
                 return
+            if time.monotonic() - told > TELL_EVERY:
+                told = time.monotonic()
+                self._tell(f"waiting for {missing}, {told - began:.0f} s so far")
             time.sleep(0.1)
         raise AirflowStartError(f"not ready within {START_TIMEOUT:g} s: {missing}\n{self._log_ends()}")
 
@@ -204,7 +227,7 @@ class LocalAirflow:
         try:
             health = self.client.health()
         except (httpx.HTTPError, ValueError) as error:
-            return f"API server: {type(error).__name__}"
+            return f"an answer of the API server ({type(error).__name__})"
         parts = ("metadatabase", "scheduler", "dag_processor")
         return ", ".join(part for part in parts if (health.get(part) or {}).get("status") != "healthy")
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LINE_EVERY = 2.0
 """Seconds between two lines without a terminal."""
+WAITING_EVERY = 5.0
+"""The same as long as nothing but the waiting changes."""
 
 
 class Progress(Protocol):
@@ -26,6 +28,9 @@ class Progress(Protocol):
 
     def show(self, metrics: Mapping[str, Any]) -> None:
         """Show one snapshot: the keys of ``RunReport.as_dict()`` and ``items_total``."""
+
+    def waiting(self, text: str) -> None:
+        """Say what is waited for, as long as there is no snapshot."""
 
 
 @contextmanager
@@ -56,6 +61,9 @@ class _Bar:
             self.task, total=metrics["items_total"], completed=items_done(metrics), detail=rows_and_rate(metrics)
         )
 
+    def waiting(self, text: str) -> None:
+        self.bar.update(self.task, detail=text)
+
 
 class _Lines:
     def __init__(self, console: Console, title: str) -> None:
@@ -75,6 +83,11 @@ class _Lines:
             self.console.print(line, markup=False, soft_wrap=True)
             self.last = line
             self.next_line = time.monotonic() + LINE_EVERY
+
+    def waiting(self, text: str) -> None:
+        if text != self.last or time.monotonic() >= self.next_line:
+            self.console.print(f"  {text}", markup=False, soft_wrap=True)
+            self.last, self.next_line = text, time.monotonic() + WAITING_EVERY
 
 
 def items_done(metrics: Mapping[str, Any]) -> int:

@@ -43,10 +43,14 @@ def run(home: Path, port: int) -> None:
     """
     with (
         external_services(home) as connections,
-        LocalAirflow(home, REPOSITORY / "dags_examples", port=port, connections=connections) as airflow,
+        LocalAirflow(home, REPOSITORY / "dags_examples", port=port, connections=connections, tell=_tell) as airflow,
     ):
         print(f"Airflow is ready: {airflow.url} (no log-in; Ctrl-C ends it)", flush=True)
         airflow.wait()
+
+
+def _tell(text: str) -> None:
+    print(f"  {text}", flush=True)
 
 
 def _interrupt(*_: Any) -> None:

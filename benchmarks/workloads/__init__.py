@@ -28,6 +28,8 @@ _WHERE = {
     "sink-mariadb": "sink",
     "sink-duckdb": "sink_arrow",
     "sink-postgres-arrow": "sink_arrow",
+    "sink-delta": "lakes",
+    "sink-iceberg": "lakes",
 }
 NAMES = tuple(_WHERE)
 
