@@ -27,6 +27,7 @@ MARKED = re.compile(r"(<!-- arguments: (?P<what>.+?) -->\n).*?(<!-- end of argum
 SEE = {
     "sinks.spec.table_spec.TableSpec": {
         "write_disposition": "rerun.md#replace-a-table",
+        "newest": "#merge",
         "on_rerun": "rerun.md",
         "columns": "#the-columns-of-a-new-table",
         "dead_letters": "rejected.md#dead-letters",
@@ -38,6 +39,9 @@ SEE = {
     },
 }
 """Where a page says more about an argument."""
+
+NOT_FOR_AUTHORS = frozenset({"part", "shards", "shard"})
+"""Arguments that ``sharded`` gives to the operators that it creates."""
 
 NOT_GIVEN = "init=False"
 """Instead of a default: the field is not an argument."""
@@ -78,7 +82,7 @@ def table(what: str) -> str:
     for name, chosen in re.findall(r"([\w.]+)(?:\(([^)]*)\))?", what):
         wanted = re.findall(r"\w+", chosen)
         for each in arguments_of(name):
-            if wanted and each.name not in wanted:
+            if (wanted and each.name not in wanted) or each.name in NOT_FOR_AUTHORS:
                 continue
             note = f" (`{name}` only)" if wanted else ""
             target = SEE.get(name, {}).get(each.name)
@@ -119,7 +123,7 @@ def _arguments(cls: _Class) -> list[Argument]:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             return _parameters(node, cls)
     found |= {argument.name: argument for argument in _fields(cls)}
-    return list(found.values())
+    return sorted(found.values(), key=lambda argument: bool(argument.default))  # what must be given comes first
 
 
 def _inherited(cls: _Class, base: ast.expr) -> list[Argument]:
