@@ -26,6 +26,7 @@ from airflow_parallel_provider.sinks.ledger.definitions import (
 )
 from airflow_parallel_provider.sinks.ledger.keys import probe_keys
 from airflow_parallel_provider.sinks.ledger.loads import load_row
+from airflow_parallel_provider.sql.backends.types import exact_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -217,7 +218,7 @@ def _chunks() -> tuple[Any, ...]:
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("labels", sa.Text, nullable=False),
         sa.Column("aggregates", long_text(), nullable=True),
-        sa.Column("committed_at", sa.DateTime, nullable=False),
+        sa.Column("committed_at", exact_datetime(), nullable=False),
     )
 
 
@@ -238,8 +239,8 @@ def _loads() -> tuple[Any, ...]:
         # None: an earlier version has begun the load.
         sa.Column("chunks_committed", sa.BigInteger, nullable=True),
         sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("begun_at", sa.DateTime, nullable=False),
-        sa.Column("completed_at", sa.DateTime, nullable=True),
+        sa.Column("begun_at", exact_datetime(), nullable=False),
+        sa.Column("completed_at", exact_datetime(), nullable=True),
         sa.Column("source_chunks", sa.BigInteger, nullable=True),
         # The run that has begun the load and coordinates its shards; empty: it has told them to stop.
         sa.Column("coordinator", sa.String(32), nullable=True),

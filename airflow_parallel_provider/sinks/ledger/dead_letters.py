@@ -15,6 +15,7 @@ from airflow_parallel_provider.sinks.ledger.entry_table import (
     storable,
 )
 from airflow_parallel_provider.sinks.ledger.item_pickle import dump_item, load_item
+from airflow_parallel_provider.sql.backends.types import exact_datetime
 from airflow_parallel_provider.values import typed_json
 
 if TYPE_CHECKING:
@@ -183,8 +184,8 @@ def _dead_letters() -> tuple[Any, ...]:
         sa.Column("traceback", sa.Text, nullable=False),
         *json_columns("item", sa.Text),
         sa.Column("item_pickle", long_binary(), nullable=True),
-        sa.Column("failed_at", sa.DateTime, nullable=False),
-        sa.Column("resolved_at", sa.DateTime, nullable=True),
+        sa.Column("failed_at", exact_datetime(), nullable=False),
+        sa.Column("resolved_at", exact_datetime(), nullable=True),
         # Load and chunk of the replay that has resolved it.
         sa.Column("resolved_by", sa.String(32 + 1 + CHUNK_ID_LENGTH), nullable=True),
     )

@@ -9,6 +9,7 @@ from uuid import uuid4
 from airflow_parallel_provider.errors import SinkError
 from airflow_parallel_provider.sinks.ledger.definitions import CHUNK_ID_LENGTH, defined_once, now
 from airflow_parallel_provider.sinks.ledger.keys import probe_keys
+from airflow_parallel_provider.sql.backends.types import exact_datetime
 from airflow_parallel_provider.values.items import digest
 
 if TYPE_CHECKING:
@@ -131,5 +132,5 @@ def _messages() -> tuple[Any, ...]:
         sa.Column("message_id", sa.String(32), primary_key=True, nullable=False),
         sa.Column("load_id", sa.String(32), nullable=False),
         sa.Column("chunk_id", sa.String(CHUNK_ID_LENGTH), nullable=False),
-        sa.Column("committed_at", sa.DateTime, nullable=False),
+        sa.Column("committed_at", exact_datetime(), nullable=False),
     )

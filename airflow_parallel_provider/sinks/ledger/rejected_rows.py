@@ -13,6 +13,7 @@ from airflow_parallel_provider.sinks.ledger.entry_table import (
     json_columns,
     storable,
 )
+from airflow_parallel_provider.sql.backends.types import exact_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,5 +61,5 @@ def _rejected() -> tuple[Any, ...]:
         sa.Column("refused_by", sa.String(16), nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         *json_columns("raw", long_text()),
-        sa.Column("rejected_at", sa.DateTime, nullable=False),
+        sa.Column("rejected_at", exact_datetime(), nullable=False),
     )

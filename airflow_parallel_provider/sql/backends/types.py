@@ -117,6 +117,22 @@ def kind_of_sql(sql_type: Any) -> Kind:
     return next((kind for base, kind in by_base if isinstance(sql_type, base)), Kind.OTHER)
 
 
+def exact_datetime(*, timezone: bool = False) -> Any:
+    """A date and time to the microsecond, on every database.
+
+    What SQLAlchemy takes by default keeps seconds on MySQL and Oracle, and steps of three milliseconds on SQL Server.
+    """
+    import sqlalchemy as sa
+    from sqlalchemy.dialects import mssql, mysql, oracle
+
+    # SQLAlchemy 1.4 knows MariaDB only under the name of MySQL.
+    found = sa.DateTime(timezone=timezone)
+    for dialect in ("mysql", "mariadb"):
+        found = found.with_variant(mysql.DATETIME(fsp=6), dialect)
+    found = found.with_variant(mssql.DATETIMEOFFSET(6) if timezone else mssql.DATETIME2(6), "mssql")
+    return found.with_variant(oracle.TIMESTAMP(timezone=timezone), "oracle")
+
+
 def generic_type(column: Column, *, in_key: bool) -> Any:
     """A type that most databases have.
 
@@ -137,8 +153,8 @@ def generic_type(column: Column, *, in_key: bool) -> Any:
         Kind.HUGEINT: sa.Numeric(38, 0),
         Kind.FLOAT: sa.Float(53),
         Kind.DATE: sa.Date(),
-        Kind.DATETIME: sa.DateTime(),
-        Kind.DATETIMETZ: sa.DateTime(timezone=True),
+        Kind.DATETIME: exact_datetime(),
+        Kind.DATETIMETZ: exact_datetime(timezone=True),
         Kind.TIME: sa.Time(),
         Kind.TIMEDELTA: sa.Numeric(20, 6),
         Kind.UUID: sa.String(36),

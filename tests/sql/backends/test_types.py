@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import importlib
 import itertools
 import json
 import math
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 
 from airflow_parallel_provider import JsonText
 from airflow_parallel_provider.errors import SchemaMismatch
+from airflow_parallel_provider.sql.backends.types import generic_type
+from airflow_parallel_provider.values.kinds import Column, Kind
 from tests.support.databases import OWN, SqliteDatabase, TestDatabase, fast_on
 from tests.support.given import examples
 from tests.support.turns import in_turn
@@ -458,3 +461,21 @@ def test_text_that_is_no_json_is_one_rejected_row(database: TestDatabase) -> Non
     assert [(at, read(database, "json", value)) for at, value in database.rows()] == [(0, {"a": 1}), (2, [1, 2])]
     for number, reason in enumerate(["not an object or array", "not JSON", "not an object or array"]):
         assert reason in database.rows("scores__rejected", "reason", "number")[number][0]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "plain", "zoned"),
+    [
+        ("mssql", "DATETIME2(6)", "DATETIMEOFFSET(6)"),
+        ("oracle", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"),
+        ("mysql", "DATETIME(6)", "DATETIME(6)"),
+    ],
+)
+def test_moments_keep_their_microseconds(dialect: str, plain: str, zoned: str) -> None:
+    """SQLAlchemy's own type of a moment is coarser there. No server of the first two can be had for the tests."""
+    compiler = importlib.import_module(f"sqlalchemy.dialects.{dialect}").dialect()
+    made = [
+        generic_type(Column("at", kind), in_key=False).compile(compiler) for kind in (Kind.DATETIME, Kind.DATETIMETZ)
+    ]
+
+    assert made == [plain, zoned]
