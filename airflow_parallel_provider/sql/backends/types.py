@@ -129,7 +129,8 @@ def exact_datetime(*, timezone: bool = False) -> Any:
     found = sa.DateTime(timezone=timezone)
     for dialect in ("mysql", "mariadb"):
         found = found.with_variant(mysql.DATETIME(fsp=6), dialect)
-    found = found.with_variant(mssql.DATETIMEOFFSET(6) if timezone else mssql.DATETIME2(6), "mssql")
+    of_sql_server: Any = mssql.DATETIMEOFFSET if timezone else mssql.DATETIME2
+    found = found.with_variant(of_sql_server(6), "mssql")
     return found.with_variant(oracle.TIMESTAMP(timezone=timezone), "oracle")
 
 
