@@ -135,6 +135,7 @@ LAZY = {
         "engine.processes.fork_server -> engine.processes.worker_main",
     ),
     "one of several is used, and each imports the libraries it needs": (
+        "engine.run.worker_pool -> engine.workers.coroutine",
         "cli.main -> cli.loadtest.command",
         "cli.main -> cli.loadtest.settings",
         "cli.main -> cli.run_command",
