@@ -87,6 +87,7 @@ LAZY = {
         "engine.pipeline -> engine.shards.coordinator",
         "engine.pipeline -> engine.shards.sharded",
         "engine.pipeline -> engine.run.stream",
+        "engine.run.stream -> engine.run.run",
         "operators.parallel_pipeline -> bridge.publishing.lineage",
         "operators.parallel_pipeline -> bridge.task_run",
         "operators.sharded -> bridge.sent_shards",
