@@ -44,7 +44,7 @@ def ray_executor(**options: Any) -> RayExecutor:
     Where Ray is not connected yet, ``ray.init()`` finds the cluster (``RAY_ADDRESS``) or starts one on this machine. A
     stop asks Ray to end the tasks that run.
 
-    Run with Ray 2.60 on one machine, with workers killed and with a stop (``make test-ray``). Not tried: several machines.
+    Run with Ray 2.60 on one machine: workers killed, a stop (``make test-ray``). Not tried: several machines.
 
     :param options: of ``ray.remote``: ``num_cpus``, ``resources``, ``runtime_env``, ... ``max_retries`` is 0: the run
         submits what is lost.

@@ -147,7 +147,7 @@ class Pipeline(PipelinePlan):
         The pipeline travels as bytes of our own, with its functions; a worker needs this package (the same version),
         the modules that the functions import, and the sink's connection. What an executor runs twice, it resumes.
 
-        Run on real ones, with workers killed: ``ProcessPoolExecutor``, Dask's ``LocalCluster``, a Ray of one machine. Not
+        Run on real ones, with workers killed: ``ProcessPoolExecutor``, Dask's ``LocalCluster``, Ray on one machine. Not
         tried: clusters of several machines, Parsl, loky, mpi4py.
 
         :param shards: how many; three or four for each worker.
