@@ -274,6 +274,22 @@ def test_a_column_that_is_added_meanwhile_is_not_emptied(lake: Lake) -> None:
     assert [row.get("more") for row in lake.rows()] == [None, None, None, 1]
 
 
+def test_files_of_a_try_that_was_killed_while_it_merged_are_deleted(lake: Lake) -> None:
+    lake.load(None, BEFORE, key="before")
+
+    class Held(lake.sink_class):  # type: ignore[misc,name-defined]
+        def reached(self, point: str) -> None:
+            if point == "before_publication":
+                load = lake.names("_progress-")[0].removeprefix("_progress-").removesuffix(".json")
+                for name in (f"part-{load}-merged0-0123abcd.parquet", f"part-{load}-00000000-m0-0123abcd.parquet"):
+                    (lake.folder / name).write_bytes(b"half a fi")
+
+    merge(lake, cls=Held)
+
+    assert (lake.rows(), lake.version()) == (merged(), 1)
+    assert [name for name in lake.names("part-") if "0123abcd" in name] == []
+
+
 def test_purge_leaves_the_files_of_a_merge(lake: Lake) -> None:
     from datetime import timedelta
 

@@ -62,7 +62,7 @@ def rewritten(
     import pyarrow as pa
 
     columns = transaction.table_metadata.schema()
-    hits, numbers = [], []
+    hits, numbers = list[_Hit](), list[Any]()
     for tasks in _groups(table.scan(row_filter=_within(merge)).plan_files(), lambda task: task):
         found = _read(transaction, table, tasks, columns.select(*merge.key))
         rows, of_keys = merge.matches(found)

@@ -252,7 +252,7 @@ def test_merge_reads_only_files_that_may_have_a_key(lake: Lake, monkeypatch: pyt
     from airflow_parallel_provider.sinks.lakes.iceberg import rewrites
 
     lake.load()
-    read, tasks = rewrites._read, set()
+    read, tasks = rewrites._read, set[str]()
 
     def noted(transaction: Any, table: Any, some: Any, columns: Any) -> Any:
         tasks.update(task.file.file_path for task in some)
