@@ -105,6 +105,7 @@ class FileLoad:
             "format": file_format,
             "columns": columns,
             SHARDED: frozen_digest(spec) if spec.part == "plan" else None,
+            **self._own_terms(),
         }
         self._store.make_folder()
         names = self._store.names()
@@ -125,6 +126,10 @@ class FileLoad:
             self.check_mapped(replaces=replaces)
         self._limit.count = sum(part.rows_rejected for part in self._parts.values())
         return dict(self._parts)
+
+    def _own_terms(self) -> dict[str, Any]:
+        """Further terms that all attempts at a load must have in common, as JSON."""
+        return {}
 
     def _join(self, record: dict[str, Any] | None, *, complete: bool) -> None:
         """Take the terms of a load that was begun for shards.
