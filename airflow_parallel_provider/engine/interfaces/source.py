@@ -77,6 +77,23 @@ class Source:
         """
         return None
 
+    def check_sink(self, sink: Sink) -> None:
+        """Check that the sink can tell what :attr:`narrow` asks for. Called where the pipeline is declared.
+
+        :raises PlanError: if it cannot.
+        """
+        if self.narrow is not None:
+            sink.check_narrow(f"{type(self).__name__}.narrow", True)
+
+    @property
+    def has_loose_chunks(self) -> bool:
+        """Whether a chunk may have another number of items at a later try, and no item ever moves to another chunk.
+
+        Then :meth:`chunks` reads the chunks that are not committed, and no others. Else one thread reads all items in
+        turn, and a committed chunk that has another number of them now fails the run.
+        """
+        return False
+
     def check_shards(self) -> None:
         """Check that several runs may read this source at the same time, each some of its chunks.
 

@@ -45,6 +45,10 @@ class WrappedSource(Source):
         """Of the inner source."""
         return self.inner.narrow
 
+    def check_sink(self, sink: Sink) -> None:
+        """Of the inner source."""
+        self.inner.check_sink(sink)
+
     def check_shards(self) -> None:
         """Of the inner source."""
         self.inner.check_shards()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import PlanError
-from airflow_parallel_provider.sources.sql.mysql_types import DIALECTS as MYSQL_DIALECTS
+from airflow_parallel_provider.sources.sql.types.mysql_types import DIALECTS as MYSQL_DIALECTS
 from airflow_parallel_provider.sql.backends.types import is_four_byte_float
 
 if TYPE_CHECKING:
@@ -87,20 +87,21 @@ def require_unique(shape: TableShape, query: TableQuery) -> None:
     raise PlanError("SqlSource.key", query.key, cure)
 
 
-def require_comparable(shape: TableShape, query: TableQuery, dialect: str) -> None:
+def require_comparable(shape: TableShape, field: str, names: Sequence[str], dialect: str) -> None:
     """Refuse a column whose values do not equal themselves when they are read and compared.
 
+    :param field: the argument that names the columns.
     :raises PlanError: naming the column.
     """
-    for name in query.key_columns:
+    for name in names:
         sql_type = shape.by_name[name].sql_type
         type_name = str(getattr(sql_type, "__visit_name__", "")).upper()
         if is_four_byte_float(sql_type, dialect):
             cure = "a four-byte float is read as another number than it is compared as; use another column"
-            raise PlanError("SqlSource.key", name, cure)
+            raise PlanError(f"SqlSource.{field}", name, cure)
         if type_name in ("ENUM", "SET") and dialect in MYSQL_DIALECTS:
             cure = f"this database sorts {type_name} by number and compares it as text; use another column"
-            raise PlanError("SqlSource.key", name, cure)
+            raise PlanError(f"SqlSource.{field}", name, cure)
 
 
 def is_view(connection: Any, query: TableQuery) -> bool:
