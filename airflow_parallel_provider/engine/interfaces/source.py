@@ -34,6 +34,8 @@ class Source:
     two tries would skip the wrong ones. Subclass and implement :meth:`__iter__`; the engine iterates on its own thread.
     """
 
+    # One method for each thing that a run asks of its source; nearly all have a default.
+
     def prepare(self) -> None:
         """Called once on the thread that called ``run`` (in Airflow: the task's main thread), before anything starts.
 
@@ -49,6 +51,16 @@ class Source:
     def advice(self) -> str:
         """What makes this source faster, for a report that finds that the source limits the run; empty: see there."""
         return ""
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """What this source has counted, plain JSON, for the report (``RunReport.source``); empty: nothing."""
+        return {}
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the author should know of how this source reads, for the report. Asked for after :meth:`prepare`."""
+        return ()
 
     def identity(self) -> str:
         """A short text that changes when the items change; stored with the load and compared on a retry."""

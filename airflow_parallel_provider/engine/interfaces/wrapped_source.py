@@ -32,6 +32,16 @@ class WrappedSource(Source):
         """Of the inner source."""
         return self.inner.advice
 
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Of the inner source."""
+        return self.inner.figures
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Of the inner source."""
+        return self.inner.warnings
+
     def get_state(self) -> Mapping[str, Any] | None:
         """Of the inner source."""
         return self.inner.get_state()
