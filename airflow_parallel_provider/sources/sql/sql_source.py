@@ -15,7 +15,7 @@ from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.source import ChunkReader
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
-from airflow_parallel_provider.sources.sql.arguments import checked_columns, checked_key
+from airflow_parallel_provider.sources.sql.arguments import NO_KEY, check_has_key, checked_columns, checked_key
 from airflow_parallel_provider.sources.sql.ranges import Ranges, check_count
 from airflow_parallel_provider.sources.sql.since import Window, checked_cursor, last_window
 from airflow_parallel_provider.sources.sql.table_query import TableQuery
@@ -45,6 +45,9 @@ class SqlSource(DeclaredSource):
     :param key: a column that is unique by itself, or the list of columns that are unique together, in the order of
         their index: ``key=["day", "id"]``. A table must declare them as unique; those of a view, which cannot, are
         counted first. Columns that may be NULL are checked first: no row that is read may have a NULL there.
+        None: there is no key. One reader then reads all rows in the order of all columns, as the database sorts them,
+        and the report warns of it. A retry fails with :class:`LoadMismatch` if there are more or fewer rows by then; it
+        does not notice rows that were changed, or replaced by as many others.
     :param schema: schema of the table; None: the connection's default. (templated)
     :param columns: the columns to read; None: all.
     :param where: a condition in SQL, with ``:name`` for each parameter. It must select the same rows at a retry.
@@ -72,6 +75,8 @@ class SqlSource(DeclaredSource):
     removed.
     """
 
+    # One method for each thing that a run asks of its source.
+
     template_fields: ClassVar[tuple[str, ...]] = ("table", "conn_id", "schema", "parameters")
 
     def __init__(
@@ -79,7 +84,7 @@ class SqlSource(DeclaredSource):
         table: str,
         *,
         conn_id: str,
-        key: str | Sequence[str],
+        key: str | Sequence[str] | None,
         schema: str | None = None,
         columns: Sequence[str] | None = None,
         where: str | None = None,
@@ -108,6 +113,8 @@ class SqlSource(DeclaredSource):
         self.range_size = range_size
         self.readers = readers
         self._cursor = checked_cursor(since, since_lag, since_null)
+        if since is not None:
+            check_has_key("since", since, self.key_columns)
         self.since = since
         self.since_lag = since_lag
         self.since_null = since_null
@@ -127,7 +134,7 @@ class SqlSource(DeclaredSource):
         assert reader is not None
         if self._cursor is None:
             with reader.opened() as database:
-                self._ranges = reader.walk(database, self.range_size)
+                self._ranges = reader.walk(database, self.range_size) if self.key_columns else reader.count(database)
 
     def prepare_shard(self) -> None:
         """Get the connection from Airflow and check the key, which was walked when the load began."""
@@ -140,9 +147,23 @@ class SqlSource(DeclaredSource):
         with self._reader.opened() as database:
             self._reader.check_key(database)
 
+    def check_shards(self) -> None:
+        """Without a key nothing says which rows a shard has.
+
+        :raises PlanError: then.
+        """
+        check_has_key("key", self.key, self.key_columns)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Without a key, what that costs."""
+        return () if self.key_columns else (f"{self.identity()}: {NO_KEY}",)
+
     @property
     def advice(self) -> str:
         """More readers, or fewer columns."""
+        if not self.key_columns:
+            return "one thread reads all rows, since key=None: with a unique key, ranges are read at the same time"
         return f"more ranges at the same time (readers={self.readers}), or only the columns that are used (columns=)"
 
     def identity(self) -> str:
@@ -202,7 +223,9 @@ class SqlSource(DeclaredSource):
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
         """Read the ranges of the first try, and check that each still has its number of rows."""
-        self._ranges = Ranges.of_json(state)
+        before, self._ranges = self._ranges, Ranges.of_json(state)
+        if before is not None and not self.key_columns:
+            check_count(self._query(), self._ranges, 0, before.rows, restored=True)
         if "window" in state:
             self._window = Window.of_json(state["window"])
         self._restored = True
@@ -229,6 +252,12 @@ class SqlSource(DeclaredSource):
         :raises SourceError: when the database still fails after all attempts.
         """
         ranges = self._found_ranges()
+        if not self.key_columns:
+            assert self._reader is not None
+            with self._reader.opened() as database, closing(self._reader.stream(database, self.range_size)) as stream:
+                for part in stream:
+                    yield from part
+            return
         with closing(self._read(range(len(ranges)))) as parts:
             for _, rows in parts:
                 yield from rows
@@ -239,8 +268,8 @@ class SqlSource(DeclaredSource):
 
     @property
     def can_jump(self) -> bool:
-        """True: a range is read by its key."""
-        return True
+        """Whether a range can be read by its key."""
+        return bool(self.key_columns)
 
     def chunks(self, chunk_size: int, wanted: Callable[[int], bool]) -> ChunkReader:
         """Reads only the ranges that the wanted chunks are in."""

@@ -18,8 +18,8 @@ class TableQuery:
     conn_id: str
     table: str
     schema: str | None
-    key: str | Sequence[str]
-    """The key as the author wrote it, for error texts."""
+    key: str | Sequence[str] | None
+    """The key as the author wrote it, for error texts; None: there is none."""
     key_columns: tuple[str, ...]
     columns: tuple[str, ...] | None
     """None: all columns."""
@@ -50,4 +50,4 @@ class TableQuery:
     @property
     def key_text(self) -> str:
         """The columns of the key, separated by commas."""
-        return ", ".join(self.key_columns)
+        return ", ".join(self.key_columns) or "all columns"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,16 +13,19 @@ from airflow_parallel_provider.errors import PlanError, SinkError, SourceError
 from airflow_parallel_provider.sources.sql.key_conditions import (
     KeyValues,
     above,
+    in_full_order,
     is_unique,
     is_view,
+    readable_key,
     require_comparable,
     require_unique,
     up_to,
 )
 from airflow_parallel_provider.sources.sql.lenient_driver import make_lenient, prepare, reason_in
 from airflow_parallel_provider.sources.sql.ranges import Ranges
-from airflow_parallel_provider.sources.sql.row_dicts import fetch_dicts
+from airflow_parallel_provider.sources.sql.row_dicts import fetch_dicts, stream_dicts
 from airflow_parallel_provider.sources.sql.since import Window, above_bound, lower_bound, within
+from airflow_parallel_provider.sources.sql.spool import Spool
 from airflow_parallel_provider.sources.sql.types.json_columns import with_json_texts
 from airflow_parallel_provider.sources.sql.types.mysql_types import with_exact_types as with_exact_mysql_types
 from airflow_parallel_provider.sources.sql.types.postgres_types import with_exact_types as with_exact_postgres_types
@@ -41,11 +44,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOCK_TIMEOUT, STATEMENT_TIMEOUT = 60.0, 3600.0
-"""Seconds; counting the rows of a large table takes long."""
+LOCK_TIMEOUT, STATEMENT_TIMEOUT = 60.0, 3600.0  # seconds; counting the rows of a large table takes long
 
-TRIES, PAUSE = 3, 0.5
-"""How often a range is read when the connection breaks, and seconds before the second attempt."""
+TRIES, PAUSE = 3, 0.5  # how often a range is read when the connection breaks, and seconds before the second attempt
 
 
 class TableReader:
@@ -135,8 +136,8 @@ class TableReader:
                 self._check_cursor(connection, shape, reflected)
             self._is_number = [shape.by_name[name].kind for name in query.key_columns] == [Kind.INT]
             require_comparable(reflected, "key", query.key_columns, connection.dialect.name)
-            counted = not is_unique(shape, query) and is_view(connection, query)
-            if not counted:
+            counted = bool(query.key_columns) and not is_unique(shape, query) and is_view(connection, query)
+            if query.key_columns and not counted:
                 require_unique(shape, query)
             self._where.resolve_types(connection, sa.select(sa.literal(1)).select_from(core_table_of(shape, [])[0]))
             self._require_values(connection, reflected)
@@ -246,7 +247,7 @@ class TableReader:
             found = connection.execute(highest).fetchone()
             if found is None:
                 return Ranges((), size, 0)
-            upper = _readable(found)
+            upper = readable_key(found)
             low: KeyValues | None = None
             while (end := self._end_of(connection, low, upper, size)) is not None and end != upper:
                 bounds.append(end)
@@ -268,7 +269,29 @@ class TableReader:
             return None if highest is None else (highest,)
         last = sa.select(*keys.c).order_by(*(column.desc() for column in keys.c)).limit(1)
         found = connection.execute(last).fetchone()
-        return None if found is None else _readable(found)
+        return None if found is None else readable_key(found)
+
+    def count(self, database: Database) -> Ranges:
+        """All rows as one range, where there is no key."""
+        import sqlalchemy as sa
+
+        with database.session() as connection:
+            rows = int(connection.execute(self._selected(sa.select(sa.func.count()))).scalar() or 0)
+        return Ranges(((),), max(1, rows), rows)
+
+    def stream(self, database: Database, size: int) -> Generator[list[dict[str, Any]], None, None]:
+        """All rows in the order of all columns, some at a time."""
+        import sqlalchemy as sa
+
+        order = in_full_order([as_stored(column, self._dialect) for column in self._table.c], self._dialect)
+        statement = self._selected(sa.select(*self._table.c)).order_by(*order)
+        with database.session() as connection:
+            parts = stream_dicts(connection, statement, self._names, size=size, key=self._query.key_text)
+            if self._dialect != "sqlite":
+                yield from parts
+                return
+            kept = Spool(parts)  # while a cursor is open, nobody can write to the file
+        yield from kept
 
     def read(
         self, database: Database, low: KeyValues | None, high: KeyValues, *, first: int = 0
@@ -300,14 +323,3 @@ class TableReader:
         statement = self._where.added_to(statement.select_from(self._table))
         cursor, window = self._query.since, self.window
         return statement if cursor is None or window is None else statement.where(within(self._cursor, window, cursor))
-
-
-def _readable(found: Sequence[Any]) -> KeyValues:
-    """A key as it was read.
-
-    :raises UnreadableValue: if Python cannot hold a value of it.
-    """
-    reason = next(filter(None, map(reason_in, found)), None)
-    if reason is not None:
-        raise UnreadableValue(reason)
-    return tuple(found)
