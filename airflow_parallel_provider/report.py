@@ -144,12 +144,13 @@ class RunReport:
     there were more than 64, those that failed or worked most."""
     workers_omitted: int = 0
     """Workers that ``workers`` does not list."""
-
     rows_rejected: int = 0
     """Rows that ``validate`` or the database refused; each counts as one failed item for the tolerance."""
     aggregates: dict[str, Any] = field(default_factory=dict)
     """The values of the sink's ``aggregates`` over the whole load; of one with ``by``, at most 20 groups."""
-
+    source: dict[str, Any] = field(default_factory=dict)
+    """What the source has counted. Of an HTTP API: ``pages_requested``, ``retries``, ``retries_by_status``,
+    ``seconds_waited`` for the server, ``seconds_rate_limited``; the seconds of all readers together."""
     shards: list[dict[str, Any]] = field(default_factory=list)
     """Of a load whose shards an executor has done: number, state, tries, host, chunks, rows, seconds, error of each."""
 
@@ -160,9 +161,6 @@ class RunReport:
     def __str__(self) -> str:
         """The report as text; see :func:`report_text`."""
         return report_text(self)
-
-
-# -- the report as text -----------------------------------------------------------------------------------------------
 
 
 def report_text(report: RunReport, width: int | None = None) -> str:
@@ -179,14 +177,15 @@ def report_text(report: RunReport, width: int | None = None) -> str:
 
 def _lines(report: RunReport, width: int | None) -> list[str]:
     lines = [_headline(report), _fates(report), _effort(report)]
+    if report.source:
+        lines.append(f"  source: {_aggregate({name.replace('_', ' '): each for name, each in report.source.items()})}")
     if report.stages:
         lines += ["", *_stage_table(report.stages, width)]
         lines += [_halves(stage) for stage in report.stages if stage.halved]
     if report.failures:
         lines += ["", f"{'failed':>9}  stage: cause"]
         lines += map(failure_line, report.failures[:10])
-        if len(report.failures) > 10:
-            rest = report.failures[10:]
+        if rest := report.failures[10:]:
             items = sum(each["count"] for each in rest)
             lines.append(f"{items:>9,}  in {len(rest):,} more {'cause' if len(rest) == 1 else 'causes'}")
     if report.aggregates:
@@ -203,8 +202,8 @@ def _lines(report: RunReport, width: int | None) -> list[str]:
 def _wrapped(line: str, width: int) -> list[str]:
     """Never inside a word, as a path or a number may be copied from the terminal."""
     indent = " " * (len(line) - len(line.lstrip()) + 2)
-    options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(line, width, subsequent_indent=indent, drop_whitespace=True, **options) or [""]
+    found = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return found or [""]
 
 
 def failure_line(failure: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from uuid import uuid4
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
 from airflow_parallel_provider.engine.interfaces.sink import Choice, Sink, SinkContext
 from airflow_parallel_provider.errors import PlanError, SinkError
+from airflow_parallel_provider.sinks.spec.table_checks import check_narrow
 from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
 
 if TYPE_CHECKING:
@@ -152,18 +153,14 @@ class SinkTable(Sink):
     def check_shards(self) -> None:
         """Several shards may write one load: the ledger keeps them apart."""
 
-    def check_narrow(self) -> None:
+    def check_narrow(self, field: str, value: Any, again: str | None = None) -> None:
         """The ledger knows what is in; with ``replace`` it would not stay in.
 
-        :raises PlanError: with ``replace``.
+        :raises PlanError: with ``replace``; and if items come again, without ``merge``.
         """
-        for field in ("write_disposition", "on_rerun"):
-            if getattr(self._spec, field) == "replace":
-                cure = "FilesSource(only_new=True) reads no file again, so its rows would be gone: append or merge"
-                raise PlanError(f"SinkTable.{field}", "replace", cure)
-        if self._spec.load_id_column is not None and self._spec.on_rerun is None:
-            cure = "with load_column= a Clear replaces what it has loaded, but reads no file again: on_rerun='append'"
-            raise PlanError("SinkTable.on_rerun", None, cure)
+        spec = self._spec
+        dispositions = {"write_disposition": spec.write_disposition, "on_rerun": spec.on_rerun}
+        check_narrow(dispositions, spec.load_id_column, f"{field}={value!r}", again)
 
     def finish_shard(self, chunks: int) -> None:
         """Store how many chunks the source has."""

@@ -329,6 +329,25 @@ def test_table_is_copied_as_it_is(tmp_path: Path, warehouse: Path, context_of: C
     assert rows_of(warehouse, "SELECT * FROM copies ORDER BY id") == rows_of(warehouse, "SELECT * FROM orders")
 
 
+def test_only_new_rows_are_copied(tmp_path: Path, warehouse: Path, context_of: Contexts) -> None:
+    fill(warehouse, 20)
+
+    def copied(run_id: str) -> Any:
+        task = TableToTableOperator(
+            task_id="copy",
+            source=SqlSource("orders", conn_id="warehouse", key="id", since="id"),
+            sink=SinkTable("copies", conn_id="warehouse"),
+        )
+        return run(task, context_of(run_id=run_id))
+
+    assert copied("monday")["items_read"] == 20
+    with closing(sqlite3.connect(warehouse)) as connection:
+        connection.execute("INSERT INTO orders SELECT id + 100, day, amount FROM orders WHERE id < 5")
+        connection.commit()
+    assert copied("tuesday")["items_read"] == 5
+    assert rows_of(warehouse, "SELECT * FROM copies ORDER BY id") == rows_of(warehouse, "SELECT * FROM orders")
+
+
 def squares(numbers: list[int]) -> list[dict[str, int]]:
     return [{"number": number, "square": number * number} for number in numbers]
 

@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -73,8 +73,7 @@ class SourceReader:
         self.chunks_skipped = 0
         self._waiting_since: float | None = None
         self.waited = 0.0  # for room, and while inline stages ran on this thread
-        self.cpu = 0.0
-        """CPU seconds spent in the source itself, up to the last item that was passed on."""
+        self.cpu = 0.0  # seconds spent in the source itself, up to the last item that was passed on
         self._cpu_mark = 0.0  # CPU time of this thread when the source was called last
         self.began: float | None = None
         self.ended: float | None = None
@@ -120,14 +119,14 @@ class SourceReader:
             if self._state is not None:
                 self._source.restore_state(self._state)
             self._cuts = ChunkCuts(self._chunk_size, self._source.chunk_lengths(self._chunk_size))
-            if self.shard is None:
+            if self.shard is None and not self._source.has_loose_chunks:
                 self._read_all()
             else:
-                self._read_shard(self.shard)
+                self._read_by_number(self.shard)
         except ChannelBroken:
             pass
         except _EngineError as wrapped:
-            self._context.crashed(wrapped.error)
+            self._context.crashed(wrapped.__cause__ or wrapped)
         except BaseException as error:  # noqa: BLE001 - anything the source raises ends the run, by name
             end_child(pid, error)
             where = location_of(trace_of(error), own_only=True)
@@ -177,21 +176,33 @@ class SourceReader:
         self._router.end(index - self.chunks_skipped)
         self._sink_writer.end(index)
 
-    def _read_shard(self, shard: Shard) -> None:
-        neighbors, read = self._source.neighbors(self._chunk_size), set[int]()
-        mine = shard.takes(neighbors)
+    def _read_by_number(self, shard: Shard | None) -> None:
+        """Read the chunks that are not committed, and no others: those of a shard, or all."""
+        read, committed = set[int](), self._committed
+        if shard is None:
+            for name in committed:  # first: a sink that takes chunks in order waits for them
+                self._sink_writer.skip(int(name))
+            whole = self._read_some(lambda at: chunk_id(at) not in committed, read)
+            self._count_skipped(list(committed))
+            self._router.end(len(read))
+            self._sink_writer.end(whole)
+            return
+        mine = shard.takes(neighbors := self._source.neighbors(self._chunk_size))
         whole = self._read_some(lambda at: mine(at) and chunk_id(at) not in self._committed, read)
-        committed, names = self._committed, (chunk_id(at) for at in range(whole) if mine(at) and at not in read)
-        skipped = [committed[name].items for name in names if name in committed]
-        self._count(sum(skipped))
-        self.items_skipped += sum(skipped)
-        self.chunks_skipped += len(skipped)
+        names = (chunk_id(at) for at in range(whole) if mine(at) and at not in read)
+        self._count_skipped([name for name in names if name in self._committed])
         # Then chunks of others. Nothing is locked: the ledger's key decides, and a collision costs the work of a chunk.
         choose = partial(shard.helps_with, whole, neighbors=neighbors, own=read)
         while self._helps and (chosen := self._sink_writer.take_over(len(read), whole, choose)):
             self._read_some(chosen.__contains__, read)
         self._router.end(len(read))
         self._sink_writer.end(len(read), whole=whole)
+
+    def _count_skipped(self, names: Sequence[str]) -> None:
+        items = sum(self._committed[name].items for name in names)
+        self._count(items)
+        self.items_skipped += items
+        self.chunks_skipped += len(names)
 
     def _read_some(self, wanted: Callable[[int], bool], read: set[int]) -> int:
         """Read the wanted chunks, and note which; return how many the whole source has."""
@@ -213,9 +224,7 @@ class SourceReader:
                 f"chunk {chunk_id(index)} has {count} items, but an earlier try of this load committed it with "
                 f"{committed}: the source has changed. Give the new items a load of their own (another load_key)"
             )
-        self._count(count)
-        self.items_skipped += count
-        self.chunks_skipped += 1
+        self._count_skipped([chunk_id(index)])
         self._sink_writer.skip(index)
 
     def _read_chunk(self, index: int, items: Iterator[Any]) -> None:
@@ -228,7 +237,7 @@ class SourceReader:
         size = self._read_in_bulk(chunk, items) if self._source.is_in_memory else self._collect(items)
         if not self._cuts.are_full:
             chunk.reserved = self._chunk_size - size
-        elif size < self._chunk_size:
+        elif size != self._chunk_size:  # more, of a source with loose chunks
             self._in_flight.release(self._chunk_size - size)
         self._emit(lambda: self._router.source_done(chunk, size))
 
@@ -249,7 +258,7 @@ class SourceReader:
         item stays here while a worker has nothing to do, however long the source takes for the next one.
         """
         collected, channel, more = self._collected, self._channel, self._call_size - 1
-        collect, enough = collected.append, self._enough()
+        collect, enough = collected.append, _enough(channel)
         for item in items:
             collect(item)
             if more:  # nobody can use a part of a batch
@@ -257,14 +266,9 @@ class SourceReader:
             # In this order: a worker that begins to wait after this line finds the item.
             if channel is None or channel.waiting > channel.calls or len(collected) >= enough:
                 self._flush()
-                enough = self._enough()
+                enough = _enough(channel)
         self._flush()
         return self._first
-
-    def _enough(self) -> int:
-        """Items of one bundle at most: half of the channel, so that its readers have the other half meanwhile."""
-        channel = self._channel
-        return 1 if channel is None else min(_BUNDLE_ITEMS, max(1, channel.capacity // 2))
 
     def _flush(self) -> None:
         """Pass on what has been collected; wait for room."""
@@ -297,7 +301,7 @@ class SourceReader:
         except ChannelBroken:
             raise
         except BaseException as error:
-            raise _EngineError(error) from error
+            raise _EngineError from error
         finally:
             self._waiting_since = None
             self.waited += time.monotonic() - began
@@ -317,9 +321,10 @@ class SourceReader:
         return [bundle] if bundle is not None else []
 
 
-class _EngineError(Exception):
-    """An error of the engine, not of the source."""
+def _enough(channel: Channel | None) -> int:
+    """Items of one bundle at most: half of the channel, so that its readers have the other half meanwhile."""
+    return 1 if channel is None else min(_BUNDLE_ITEMS, max(1, channel.capacity // 2))
 
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
+
+class _EngineError(Exception):
+    """Its cause is an error of the engine, not of the source."""

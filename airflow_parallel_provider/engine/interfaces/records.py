@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -75,10 +75,31 @@ class EarlierLoad:
     """First position and number of items of each chunk that has committed."""
     complete: bool
     """Whether that is all of them."""
+    load_key: str = ""
+    """Its key, for error texts."""
+    is_own: bool = False
+    """Whether it is the load that runs now, in an earlier try."""
 
 
-Narrow = Callable[[Iterable[EarlierLoad]], Mapping[str, Any]]
-"""Gives the state of a source without what earlier loads, the oldest first, have committed."""
+@dataclass(frozen=True, slots=True)
+class EarlierLoads:
+    """What a source that leaves something out may ask about the loads before."""
+
+    oldest_first: Callable[[], Sequence[EarlierLoad]]
+    """All loads into the target that have committed something, read at once."""
+    newest_first: Callable[[], Iterator[EarlierLoad]]
+    """The same and those that are complete without a chunk, one at a time: for a source that needs the last ones."""
+    chunk_size: int
+    """Items per chunk of the load that begins."""
+    merges: bool
+    """Whether an item that comes again updates its row, and adds none."""
+
+
+STREAM = "stream"
+"""Of the state of a source that needs only the last complete load of its kind: a text that all of them share."""
+
+Narrow = Callable[[EarlierLoads], Mapping[str, Any]]
+"""Gives the state of a source without what earlier loads have committed."""
 
 
 @dataclass(frozen=True, slots=True)

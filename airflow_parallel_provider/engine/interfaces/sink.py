@@ -72,12 +72,16 @@ class Sink:
         )
         raise PlanError("Pipeline.sink", self, cure)
 
-    def check_narrow(self) -> None:
+    def check_narrow(self, field: str, value: Any, again: str | None = None) -> None:  # noqa: ARG002 - other sinks
         """Check that the sink knows what earlier loads have committed, for a source that leaves that out.
 
+        :param field: the argument of the source that asks for it.
+        :param value: its value.
+        :param again: the argument by which items come again all the same, so that their rows must be merged; None: none
+            do.
         :raises PlanError: if it does not, as any sink but a table.
         """
-        raise PlanError("FilesSource.only_new", True, "the ledger of a SinkTable knows which files are in: use one")
+        raise PlanError(field, value, "the ledger of a SinkTable knows what is in: use one")
 
     def finish_shard(self, chunks: int) -> None:
         """Every chunk of this shard is committed. The load goes on.
@@ -185,9 +189,9 @@ class WrappedSink(Sink):
         """Of the inner sink."""
         self.inner.check_shards()
 
-    def check_narrow(self) -> None:
+    def check_narrow(self, field: str, value: Any, again: str | None = None) -> None:
         """Of the inner sink."""
-        self.inner.check_narrow()
+        self.inner.check_narrow(field, value, again)
 
     def finish_shard(self, chunks: int) -> None:
         """Of the inner sink."""

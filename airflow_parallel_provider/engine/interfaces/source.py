@@ -34,6 +34,8 @@ class Source:
     two tries would skip the wrong ones. Subclass and implement :meth:`__iter__`; the engine iterates on its own thread.
     """
 
+    # One method for each thing that a run asks of its source; nearly all have a default.
+
     def prepare(self) -> None:
         """Called once on the thread that called ``run`` (in Airflow: the task's main thread), before anything starts.
 
@@ -49,6 +51,16 @@ class Source:
     def advice(self) -> str:
         """What makes this source faster, for a report that finds that the source limits the run; empty: see there."""
         return ""
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """What this source has counted, plain JSON, for the report (``RunReport.source``); empty: nothing."""
+        return {}
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the author should know of how this source reads, for the report. Asked for after :meth:`prepare`."""
+        return ()
 
     def identity(self) -> str:
         """A short text that changes when the items change; stored with the load and compared on a retry."""
@@ -76,6 +88,23 @@ class Source:
         :meth:`restore_state`.
         """
         return None
+
+    def check_sink(self, sink: Sink) -> None:
+        """Check that the sink can tell what :attr:`narrow` asks for. Called where the pipeline is declared.
+
+        :raises PlanError: if it cannot.
+        """
+        if self.narrow is not None:
+            sink.check_narrow(f"{type(self).__name__}.narrow", True)
+
+    @property
+    def has_loose_chunks(self) -> bool:
+        """Whether a chunk may have another number of items at a later try, and no item ever moves to another chunk.
+
+        Then :meth:`chunks` reads the chunks that are not committed, and no others. Else one thread reads all items in
+        turn, and a committed chunk that has another number of them now fails the run.
+        """
+        return False
 
     def check_shards(self) -> None:
         """Check that several runs may read this source at the same time, each some of its chunks.

@@ -32,6 +32,16 @@ class WrappedSource(Source):
         """Of the inner source."""
         return self.inner.advice
 
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Of the inner source."""
+        return self.inner.figures
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Of the inner source."""
+        return self.inner.warnings
+
     def get_state(self) -> Mapping[str, Any] | None:
         """Of the inner source."""
         return self.inner.get_state()
@@ -44,6 +54,10 @@ class WrappedSource(Source):
     def narrow(self) -> Narrow | None:
         """Of the inner source."""
         return self.inner.narrow
+
+    def check_sink(self, sink: Sink) -> None:
+        """Of the inner source."""
+        self.inner.check_sink(sink)
 
     def check_shards(self) -> None:
         """Of the inner source."""

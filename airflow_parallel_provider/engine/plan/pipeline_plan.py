@@ -64,8 +64,7 @@ class PipelinePlan:
         self.source = as_source(source)
         self.stages = _checked_stages(stages)
         self.sink = None if sink is None else as_sink(sink)
-        if self.source.narrow is not None:
-            (self.sink or Sink()).check_narrow()
+        self.source.check_sink(self.sink or Sink())
         self.chunk_size = chunk_size
         self.ordered = _order_of(self.sink) if ordered is None else bool(ordered)
         self.tolerance = Tolerance(tolerance)

@@ -14,6 +14,7 @@ from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
 from airflow_parallel_provider.engine.dataflow.source_reader import SourceReader
 from airflow_parallel_provider.engine.interfaces.source import advice_text
+from airflow_parallel_provider.engine.interfaces.source_notes import figures_of
 from airflow_parallel_provider.engine.metrics.worker_metrics import for_report
 from airflow_parallel_provider.engine.resources.cpus import usable_cpus
 from airflow_parallel_provider.engine.resources.machine_load import cpu_of_children, other_load
@@ -122,6 +123,7 @@ def build_report(parts: RunParts, state: State) -> RunReport:
         series=parts.series.as_dict(),
         rows_rejected=run.tolerance.rejected,
         aggregates=dict(writer.aggregates),
+        source=figures_of(run.plan.source),
         decisions=[decision.as_dict() for decision in parts.decisions],
     )
 

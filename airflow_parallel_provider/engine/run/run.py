@@ -24,6 +24,7 @@ from airflow_parallel_provider.engine.interfaces.records import CommittedChunk
 from airflow_parallel_provider.engine.interfaces.shard import Shard
 from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.source import place_text, source_length
+from airflow_parallel_provider.engine.interfaces.source_notes import warnings_of
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.metrics.rejections import RejectionTracker
 from airflow_parallel_provider.engine.plan.pipeline_plan import PipelinePlan
@@ -181,6 +182,8 @@ class Run:
             source.prepare()
         else:
             source.prepare_shard()
+        for text in warnings_of(source):
+            state.warn(text)
         # Known to some sources only now, to one that will be narrowed not yet.
         state.tolerance.total = source_length(source) if source.narrow is None else None
         state.tolerance.in_shard = self.shard is not None

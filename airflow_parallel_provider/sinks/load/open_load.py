@@ -58,7 +58,7 @@ def open_load(
     seconds = spec.lock_timeout
     # In DuckDB, of two attempts that make the control tables at the same time one fails instead of waiting.
     control_tables, target = retry_transient(lambda: _prepare(destination, load_spec), seconds, stopped)
-    load_spec = narrowed(database, control_tables, load_spec, spec.display_name)
+    load_spec = narrowed(database, control_tables, load_spec, spec)
     joins = load_spec.part in ("shard", "finish")
     plan, before, terms = retry_transient(lambda: _begin(destination, control_tables, load_spec), seconds, stopped)
     replaces = spec.write_disposition == "replace"

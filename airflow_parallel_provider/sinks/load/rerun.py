@@ -70,7 +70,7 @@ def plan_rerun(
     """
     assert load_spec.load_key is not None
     family = load_spec.family or load_spec.load_key
-    how = spec.on_rerun or _default(spec, load_spec)
+    how = how_to_rerun(spec, load_spec)
     relatives = control_tables.loads.of_family(connection, family, spec.display_name)
     for relative in relatives:
         refuse_load_of_other(relative, load_spec)
@@ -101,7 +101,10 @@ def _of_unmapped(
     return [load for load, other in others if other.map_index >= mapped]
 
 
-def _default(spec: TableSpec, load_spec: LoadSpec) -> str:
+def how_to_rerun(spec: TableSpec, load_spec: LoadSpec) -> str:
+    """``resume``, ``replace`` or ``append``: what a new generation does with the earlier ones."""
+    if spec.on_rerun is not None:
+        return spec.on_rerun
     if load_spec.family is None or load_spec.family == load_spec.load_key:
         return "resume"  # the author has named the load
     distinct = spec.write_disposition == "replace" or spec.load_id_column is not None

@@ -106,3 +106,22 @@ def check_newest(
     if kinds[newest] is not None and kinds[newest] not in SEQUENCE_KINDS:
         cure = f"its type {kinds[newest]} cannot say so: name a column of times, dates, numbers or texts"
         raise PlanError("SinkTable.newest", newest, cure)
+
+
+def check_narrow(dispositions: Mapping[str, object], load_column: str | None, asked: str, again: str | None) -> None:
+    """Refuse a table from which rows would be missing, or in which they would be twice, with an incremental source.
+
+    :param dispositions: ``write_disposition`` and ``on_rerun``.
+    :param asked: the argument of the source, with its value.
+    :param again: the argument by which items come again; None: none do.
+    """
+    for field, value in dispositions.items():
+        if value == "replace":
+            cure = f"{asked} reads nothing again that was loaded before, so its rows would be gone: append or merge"
+            raise PlanError(f"SinkTable.{field}", value, cure)
+    if load_column is not None and dispositions["on_rerun"] is None:
+        cure = f"with load_column= a Clear replaces what it has loaded, but {asked} reads nothing again: on_rerun="
+        raise PlanError("SinkTable.on_rerun", None, f"{cure}'append'")
+    if again is not None and dispositions["write_disposition"] != "merge":
+        cure = f"{again} reads rows again, which would be twice in the table: write 'merge', with a primary_key"
+        raise PlanError("SinkTable.write_disposition", dispositions["write_disposition"], cure)

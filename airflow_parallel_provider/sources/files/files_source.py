@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 from airflow_parallel_provider.checks import check_choice, check_text, check_whole
-from airflow_parallel_provider.engine.interfaces.records import EarlierLoad, Narrow
+from airflow_parallel_provider.engine.interfaces.records import EarlierLoads, Narrow
+from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.source import ChunkReader, slices
 from airflow_parallel_provider.errors import LoadMismatch, PlanError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
@@ -191,8 +192,13 @@ class FilesSource(DeclaredSource):
         """With ``only_new``: leaves out what earlier loads have committed."""
         return self._without_loaded if self.only_new else None
 
-    def _without_loaded(self, earlier: Iterable[EarlierLoad]) -> Mapping[str, Any]:
-        files = new_files(self.files, earlier, self.changed_files)
+    def check_sink(self, sink: Sink) -> None:
+        """With ``only_new``: the sink must know what is in."""
+        if self.only_new:
+            sink.check_narrow("FilesSource.only_new", True)
+
+    def _without_loaded(self, earlier: EarlierLoads) -> Mapping[str, Any]:
+        files = new_files(self.files, earlier.oldest_first(), self.changed_files)
         return {**self.get_state(), "files": [[file.path, file.size, file.etag] for file in files]}
 
     def restore_state(self, state: Mapping[str, Any]) -> None:

@@ -16,13 +16,14 @@ from airflow_parallel_provider.sources.http.throttle import Throttle
 from airflow_parallel_provider.sources.read_ahead import ReadingStopped, StopReading
 
 if TYPE_CHECKING:
+    from airflow_parallel_provider.sources.http.request_counts import RequestCounts
     from airflow_parallel_provider.sources.http.request_policy import RequestPolicy
 
 
 class HttpClient:
     """Requests pages. Only the constructor talks to Airflow."""
 
-    def __init__(self, policy: RequestPolicy, halt: StopReading, auth: Any = None) -> None:
+    def __init__(self, policy: RequestPolicy, halt: StopReading, auth: Any, counts: RequestCounts) -> None:
         try:
             from airflow.providers.http.hooks.http import HttpHook
         except ImportError:
@@ -35,7 +36,8 @@ class HttpClient:
         self._by_oauth = isinstance(auth, OAuthClientCredentials)
         self._policy = policy
         self._halt = halt
-        self._throttle = Throttle(policy.rate_limit, halt)
+        self._throttle = Throttle(policy.rate_limit, halt, counts)
+        self._counts = counts
 
     @contextmanager
     def reader(self, *, optional_behind: int | None, ended: threading.Event | None = None) -> Iterator[PageReader]:
@@ -64,7 +66,13 @@ class HttpClient:
             raise SourceError(f"{policy.source}: the connection has no address that can be requested") from None
         try:
             yield PageReader(
-                policy, sessions, self._halt, self._throttle, optional_behind, credentials=self._credentials
+                policy,
+                sessions,
+                self._halt,
+                self._throttle,
+                optional_behind,
+                counts=self._counts,
+                credentials=self._credentials,
             )
         finally:
             sessions.close()

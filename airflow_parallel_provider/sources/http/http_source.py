@@ -19,8 +19,9 @@ from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.http.auth import OAuthClientCredentials, check_auth
 from airflow_parallel_provider.sources.http.origins import check_trusted
-from airflow_parallel_provider.sources.http.page import NothingThere, Page, next_of, require_no_errors, value_at
+from airflow_parallel_provider.sources.http.page import Page, items_of, next_of, require_no_errors, value_at
 from airflow_parallel_provider.sources.http.page_order import PageOrder
+from airflow_parallel_provider.sources.http.request_counts import RequestCounts
 from airflow_parallel_provider.sources.http.request_policy import (
     check_body,
     check_end_statuses,
@@ -184,6 +185,7 @@ class HttpPagesSource(DeclaredSource):
         self.timeout = timeout
         self.largest_page = largest_page
         self._client: HttpClient | None = None
+        self._counts = RequestCounts()
         self._places = Places()
         self._halt = StopReading()
 
@@ -194,8 +196,8 @@ class HttpPagesSource(DeclaredSource):
         """
         from airflow_parallel_provider.sources.http.http_client import HttpClient
 
-        self._halt = StopReading()
-        self._client = HttpClient(policy_of(self), self._halt, self.auth)
+        self._halt, self._counts = StopReading(), RequestCounts()
+        self._client = HttpClient(policy_of(self), self._halt, self.auth, self._counts)
 
     def check_shards(self) -> None:
         """Each shard would request all pages.
@@ -215,8 +217,15 @@ class HttpPagesSource(DeclaredSource):
         self._halt.set()
 
     @property
+    def figures(self) -> Mapping[str, Any]:
+        """Pages requested, retries by status, and seconds waited."""
+        return self._counts.as_dict()
+
+    @property
     def advice(self) -> str:
-        """Larger pages, more readers, or a higher rate."""
+        """Larger pages, more readers, or a higher rate; nothing of that where the server has said 429."""
+        if self._counts.is_throttled:
+            return "the server answers 429, too many requests: more of them at the same time would not help"
         larger = "larger pages (page_size=)" if self.page_size is None else f"larger pages (page_size={self.page_size})"
         rate = "" if self.rate_limit is None else f", and at most {self.rate_limit:g} requests per second (rate_limit=)"
         if self.pagination in ("cursor", "link"):
@@ -311,20 +320,7 @@ class HttpPagesSource(DeclaredSource):
                 seen.add(cursor)
 
     def _items_of(self, page: Page, *, first: bool) -> list[Any]:
-        if page.content is None:  # no such page, or one without content
-            return []
-        if self.json is not None and "query" in self.json:
+        if self.json is not None and "query" in self.json and page.content is not None:
             require_no_errors(page, self.identity())
         may_lack = self.missing_items == "end" and not first
-        try:
-            found = page.content if self.items is None else value_at(page, self.items, absent_is_none=may_lack)
-        except NothingThere as error:
-            cure = "" if first else ": if that means the end of the pages, give missing_items='end'"
-            raise SourceError(f"{self.identity()}: {error}{cure}") from None
-        if found is None:  # many servers return null for an empty list
-            return []
-        if not isinstance(found, list):
-            place = "the response" if self.items is None else f"items={self.items!r}"
-            kind = type(found).__name__
-            raise SourceError(f"{self.identity()}: {page.display_name}: {place} is a {kind}, not a list of items")
-        return found
+        return items_of(page, self.items, self.identity(), may_lack=may_lack, first=first)

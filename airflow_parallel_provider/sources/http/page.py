@@ -105,3 +105,30 @@ def require_no_errors(page: Page, source: str) -> None:
     if errors:
         count = len(errors) if isinstance(errors, list) else 1
         raise SourceError(f"{source}: {page.display_name}: the response has {count} errors")
+
+
+def items_of(
+    page: Page, place: str | Callable[[Any], Any] | None, source: str, *, may_lack: bool, first: bool
+) -> list[Any]:
+    """The items of a page.
+
+    :param place: where it has them; None: the page is the list.
+    :param source: identity of the source, for error texts.
+    :param may_lack: whether a page without them is an empty one.
+    :param first: whether it is the first page.
+    :raises SourceError: if there is anything else than a list.
+    """
+    if page.content is None:  # no such page, or one without content
+        return []
+    try:
+        found = page.content if place is None else value_at(page, place, absent_is_none=may_lack)
+    except NothingThere as error:
+        cure = "" if first else ": if that means the end of the pages, give missing_items='end'"
+        raise SourceError(f"{source}: {error}{cure}") from None
+    if found is None:  # many servers return null for an empty list
+        return []
+    if not isinstance(found, list):
+        where = "the response" if place is None else f"items={place!r}"
+        kind = type(found).__name__
+        raise SourceError(f"{source}: {page.display_name}: {where} is a {kind}, not a list of items")
+    return found

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_parallel_provider.sources.http.auth import Credentials
+    from airflow_parallel_provider.sources.http.request_counts import RequestCounts
     from airflow_parallel_provider.sources.http.request_policy import RequestPolicy
 
 _PASSING = frozenset({408, 425, 429})
@@ -53,6 +54,7 @@ class PageReader:
         throttle: Throttle,
         optional_behind: int | None,
         *,
+        counts: RequestCounts,
         credentials: Credentials | None = None,
     ) -> None:
         self._policy = policy
@@ -60,6 +62,7 @@ class PageReader:
         self._halt = halt
         self._throttle = throttle
         self._optional_behind = optional_behind
+        self._counts = counts
         self._credentials = credentials
         self._headers: Mapping[str, str] | None = None
 
@@ -115,8 +118,9 @@ class PageReader:
     def _read(self, address: str, query: dict[str, Any], body: Any, name: str, *, optional: bool) -> Page:
         policy = self._policy
         problem, refused = "", False
+        self._counts.page()
         for attempt in range(1, policy.attempts + 1):
-            wait = None
+            wait, status = None, None
             try:
                 self._authorize(name)
                 reply = self._request(address, query, body, name)
@@ -139,8 +143,9 @@ class PageReader:
                 if not (may_pass(status) or (status == _FORBIDDEN and wait is not None)):
                     raise self._error(name, f"the server responded with {problem}{_without_credentials(reply)}")
             except CutOff as error:
-                problem = str(error)
+                problem, status = str(error), None
             if attempt < policy.attempts:
+                self._counts.repeat(status)
                 self._back_off(wait, attempt, f"{name}: {problem}")
         raise self._error(name, f"still {problem} after {policy.attempts} attempts")
 
@@ -164,7 +169,9 @@ class PageReader:
         policy = self._policy
         if wait is None:
             # With jitter: readers that failed together must not retry together.
-            self._halt.pause(random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, FIRST_WAIT * 2 ** (attempt - 1)))  # noqa: S311
+            seconds = random.uniform(0.5, 1.0) * min(LONGEST_BACKOFF, FIRST_WAIT * 2 ** (attempt - 1))  # noqa: S311
+            self._counts.wait(seconds)
+            self._halt.pause(seconds)
             return
         if wait > policy.longest_wait:
             raise SourceError(

@@ -8,33 +8,42 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
+from airflow_parallel_provider.sources.http.request_counts import RequestCounts
 from airflow_parallel_provider.sources.read_ahead import StopReading
 
 
 class Throttle:
     """Delays the requests of all readers together: for the rate limit, and for ``Retry-After``."""
 
-    def __init__(self, per_second: float | None, halt: StopReading) -> None:
+    def __init__(self, per_second: float | None, halt: StopReading, counts: RequestCounts) -> None:
         self._rate = None if per_second is None else RateLimit(per_second)
         self._not_before = 0.0
         self._halt = halt
+        self._counts = counts
         self._lock = threading.Lock()
 
     def enter(self) -> None:
         """Wait until a request is allowed."""
-        while (seconds := self._acquire()) > 0:
-            self._halt.pause(seconds)
+        while True:
+            seconds, for_rate = self._acquire()
+            if seconds <= 0:
+                return
+            began = time.monotonic()
+            try:
+                self._halt.pause(seconds)
+            finally:
+                self._counts.wait(time.monotonic() - began, for_rate=for_rate)
 
-    def _acquire(self) -> float:
-        """Seconds to wait; 0 or less: the request is allowed and counted."""
+    def _acquire(self) -> tuple[float, bool]:
+        """Seconds to wait, and whether that is for the rate; 0 or less: the request is allowed and counted."""
         with self._lock:
             now = time.monotonic()
-            wait = self._not_before - now
+            wait, for_rate = self._not_before - now, False
             if wait <= 0 and self._rate is not None:
-                wait = self._rate.pause(now)
+                wait, for_rate = self._rate.pause(now), True
                 if wait <= 0:
                     self._rate.spend(1)
-            return wait
+            return wait, for_rate
 
     def hold(self, seconds: float) -> None:
         """Allow no request for a number of seconds."""

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import PlanError
-from airflow_parallel_provider.sources.sql.mysql_types import DIALECTS as MYSQL_DIALECTS
+from airflow_parallel_provider.sources.sql.lenient_driver import reason_in
+from airflow_parallel_provider.sources.sql.types.mysql_types import DIALECTS as MYSQL_DIALECTS
 from airflow_parallel_provider.sql.backends.types import is_four_byte_float
+from airflow_parallel_provider.values.unreadable import UnreadableValue
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sources.sql.table_query import TableQuery
@@ -67,6 +69,22 @@ def _expanded(columns: Sequence[Any], values: KeyValues, *, upward: bool) -> Any
     return sa.or_(first > bound if upward else first < bound, sa.and_(first == bound, rest))
 
 
+def in_full_order(columns: Sequence[Any], dialect: str) -> list[Any]:
+    """The order of all columns, in which only equal rows are beside each other in any order.
+
+    By bytes: a collation may take two texts for one, and not every type has an order of its own.
+    """
+    import sqlalchemy as sa
+
+    if dialect == "postgresql":
+        return [sa.cast(column, sa.Text()).collate("C") for column in columns]
+    if dialect in MYSQL_DIALECTS:
+        return [sa.cast(column, sa.LargeBinary()) for column in columns]
+    if dialect == "sqlite":
+        return [sa.collate(sa.type_coerce(column, sa.Text()), "BINARY") for column in columns]
+    return list(columns)
+
+
 def is_unique(shape: TableShape, query: TableQuery) -> bool:
     """Whether the key's columns, or some of them, are a unique key of the table."""
     columns = frozenset(query.key_columns)
@@ -87,20 +105,21 @@ def require_unique(shape: TableShape, query: TableQuery) -> None:
     raise PlanError("SqlSource.key", query.key, cure)
 
 
-def require_comparable(shape: TableShape, query: TableQuery, dialect: str) -> None:
+def require_comparable(shape: TableShape, field: str, names: Sequence[str], dialect: str) -> None:
     """Refuse a column whose values do not equal themselves when they are read and compared.
 
+    :param field: the argument that names the columns.
     :raises PlanError: naming the column.
     """
-    for name in query.key_columns:
+    for name in names:
         sql_type = shape.by_name[name].sql_type
         type_name = str(getattr(sql_type, "__visit_name__", "")).upper()
         if is_four_byte_float(sql_type, dialect):
             cure = "a four-byte float is read as another number than it is compared as; use another column"
-            raise PlanError("SqlSource.key", name, cure)
+            raise PlanError(f"SqlSource.{field}", name, cure)
         if type_name in ("ENUM", "SET") and dialect in MYSQL_DIALECTS:
             cure = f"this database sorts {type_name} by number and compares it as text; use another column"
-            raise PlanError("SqlSource.key", name, cure)
+            raise PlanError(f"SqlSource.{field}", name, cure)
 
 
 def is_view(connection: Any, query: TableQuery) -> bool:
@@ -112,3 +131,14 @@ def is_view(connection: Any, query: TableQuery) -> bool:
         with contextlib.suppress(NotImplementedError, AttributeError):
             found.update(getattr(inspector, names)(schema=query.schema))
     return query.table in found
+
+
+def readable_key(found: Sequence[Any]) -> KeyValues:
+    """A key as it was read.
+
+    :raises UnreadableValue: if Python cannot hold a value of it.
+    """
+    reason = next(filter(None, map(reason_in, found)), None)
+    if reason is not None:
+        raise UnreadableValue(reason)
+    return tuple(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,39 @@ def fetch_dicts(
     :return: with :class:`Unreadable` in the place of a value that Python cannot hold.
     """
     readers, rows = _fetch(connection, statement)
+    return _dicts(connection, readers, rows, names, partial(_place, first, key))
+
+
+def stream_dicts(
+    connection: Connection, statement: Any, names: Sequence[str], *, size: int, key: str
+) -> Iterator[list[dict[str, Any]]]:
+    """The same rows, a part at a time, over one cursor of the server where the driver has such cursors.
+
+    :param size: rows of a part.
+    """
+    prepare(driver_connection(connection))
+    make_lenient(driver_connection(connection))  # it cannot be read again from where a value fails
+    result = connection.execute(statement.execution_options(stream_results=True))
+    cursor: Any = result.cursor
+    try:
+        readers = _readers(connection, statement, cursor.description)
+        first = 0
+        # Not the cursor's own method: SQLAlchemy has fetched a row, without which some cursors describe no columns.
+        while rows := result.cursor_strategy.fetchmany(result, cursor, size):
+            yield _dicts(connection, readers, rows, names, partial(_place, first, key))
+            first += len(rows)
+    finally:
+        result.close()
+
+
+def _dicts(
+    connection: Connection,
+    readers: Sequence[Callable[[Any], Any] | None],
+    rows: Iterable[Any],
+    names: Sequence[str],
+    place: Callable[[str, int], str],
+) -> list[dict[str, Any]]:
     assert len(readers) == len(names)
-    place = partial(_place, first, key)
     lenient = is_lenient(driver_connection(connection))
     if rows and (lenient or any(readers)):
         columns = [

@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_parallel_provider.checks import check_mapping, check_text, check_whole
+from airflow_parallel_provider.engine.interfaces.records import STREAM, EarlierLoads, Narrow
+from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.source import ChunkReader
-from airflow_parallel_provider.errors import LoadMismatch, PlanError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
+from airflow_parallel_provider.sources.sql.arguments import NO_KEY, check_has_key, checked_columns, checked_key
+from airflow_parallel_provider.sources.sql.ranges import Ranges, check_count
+from airflow_parallel_provider.sources.sql.since import Window, checked_cursor, last_window
 from airflow_parallel_provider.sources.sql.table_query import TableQuery
 
 if TYPE_CHECKING:
-    from airflow_parallel_provider.sources.sql.table_reader import Ranges, TableReader
+    from airflow_parallel_provider.sources.sql.table_reader import TableReader
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +45,24 @@ class SqlSource(DeclaredSource):
     :param key: a column that is unique by itself, or the list of columns that are unique together, in the order of
         their index: ``key=["day", "id"]``. A table must declare them as unique; those of a view, which cannot, are
         counted first. Columns that may be NULL are checked first: no row that is read may have a NULL there.
+        None: there is no key. One reader then reads all rows in the order of all columns, as the database sorts them,
+        and the report warns of it. A retry fails with :class:`LoadMismatch` if there are more or fewer rows by then; it
+        does not notice rows that were changed, or replaced by as many others.
     :param schema: schema of the table; None: the connection's default. (templated)
     :param columns: the columns to read; None: all.
     :param where: a condition in SQL, with ``:name`` for each parameter. It must select the same rows at a retry.
     :param parameters: values of the parameters in ``where``; they are never put into the text. (templated)
     :param range_size: rows per range, 100 to 1 000 000; at most twice ``readers`` ranges are in memory.
     :param readers: threads that read, each with its own connection, 1 to 64.
+    :param since: a column that is higher in new and changed rows (``"updated_at"``, ``"id"``): read only the rows above
+        the highest value that the last complete load into the same table has read; the first load reads all. Needs a
+        ``SinkTable`` that appends or merges, whose ledger keeps the value. A load that fails does not move it.
+        ``chunk_size`` takes the place of ``range_size``. Let one run at a time load into the table
+        (``max_active_runs=1``).
+    :param since_lag: how much below that value to begin, for rows that appear later than others with a higher value: a
+        timedelta for times and dates, a number for numbers. Those rows are read again, so the table must merge.
+    :param since_null: what a NULL in that column means: ``"error"`` fails the run; ``"load"`` reads such rows in each
+        load, which must merge; ``"skip"`` leaves them out.
     :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for a key that is NULL in a
         row or is not unique.
 
@@ -57,6 +75,8 @@ class SqlSource(DeclaredSource):
     removed.
     """
 
+    # One method for each thing that a run asks of its source.
+
     template_fields: ClassVar[tuple[str, ...]] = ("table", "conn_id", "schema", "parameters")
 
     def __init__(
@@ -64,13 +84,16 @@ class SqlSource(DeclaredSource):
         table: str,
         *,
         conn_id: str,
-        key: str | Sequence[str],
+        key: str | Sequence[str] | None,
         schema: str | None = None,
         columns: Sequence[str] | None = None,
         where: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         range_size: int = 10_000,
         readers: int = 4,
+        since: str | None = None,
+        since_lag: timedelta | float | Decimal | None = None,
+        since_null: Literal["error", "load", "skip"] = "error",
     ) -> None:
         for name, text in (("table", table), ("conn_id", conn_id)):
             check_text(f"SqlSource.{name}", text)
@@ -82,13 +105,20 @@ class SqlSource(DeclaredSource):
         self.table = table
         self.conn_id = conn_id
         self.key = key
-        self.key_columns = _checked_key(key)
+        self.key_columns = checked_key(key)
         self.schema = schema
-        self.columns = _checked_columns(columns, self.key_columns)
+        self.columns = checked_columns(columns, self.key_columns)
         self.where = where
         self.parameters = parameters
         self.range_size = range_size
         self.readers = readers
+        self._cursor = checked_cursor(since, since_lag, since_null)
+        if since is not None:
+            check_has_key("since", since, self.key_columns)
+        self.since = since
+        self.since_lag = since_lag
+        self.since_null = since_null
+        self._window: Window | None = None
         self._reader: TableReader | None = None
         self._ranges: Ranges | None = None
         self._restored = False
@@ -99,29 +129,41 @@ class SqlSource(DeclaredSource):
 
         :raises PlanError: when the connection, table or a column does not exist, or the key is unsuitable.
         """
-        reader = self._new_reader()
-        with reader.opened() as database:
-            reader.check_key(database)
-            self._ranges = reader.walk(database)
+        self.prepare_shard()
+        reader = self._reader
+        assert reader is not None
+        if self._cursor is None:
+            with reader.opened() as database:
+                self._ranges = reader.walk(database, self.range_size) if self.key_columns else reader.count(database)
 
     def prepare_shard(self) -> None:
         """Get the connection from Airflow and check the key, which was walked when the load began."""
-        reader = self._new_reader()
-        with reader.opened() as database:
-            reader.check_key(database)
-
-    def _new_reader(self) -> TableReader:
         from airflow_parallel_provider.sources.sql.table_reader import TableReader
 
         self._restored = False
         self._halt = StopReading()
-        self._ranges = None
+        self._ranges = self._window = None
         self._reader = TableReader(self._query())
-        return self._reader
+        with self._reader.opened() as database:
+            self._reader.check_key(database)
+
+    def check_shards(self) -> None:
+        """Without a key nothing says which rows a shard has.
+
+        :raises PlanError: then.
+        """
+        check_has_key("key", self.key, self.key_columns)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Without a key, what that costs."""
+        return () if self.key_columns else (f"{self.identity()}: {NO_KEY}",)
 
     @property
     def advice(self) -> str:
         """More readers, or fewer columns."""
+        if not self.key_columns:
+            return "one thread reads all rows, since key=None: with a unique key, ranges are read at the same time"
         return f"more ranges at the same time (readers={self.readers}), or only the columns that are used (columns=)"
 
     def identity(self) -> str:
@@ -139,17 +181,53 @@ class SqlSource(DeclaredSource):
             where=self.where,
             parameters=self.parameters or {},
             range_size=self.range_size,
+            since=self._cursor,
         )
 
+    @property
+    def narrow(self) -> Narrow | None:
+        """With ``since``: leaves out what earlier loads have read."""
+        return None if self._cursor is None else self._walk_new
+
+    def check_sink(self, sink: Sink) -> None:
+        """With ``since``: the sink must know the last load, and merge if rows come again."""
+        if self._cursor is not None:
+            sink.check_narrow("SqlSource.since", self.since, self._cursor.again)
+
+    @property
+    def has_loose_chunks(self) -> bool:
+        """With ``since``: a chunk is a range of the key, from which rows may have been updated to a later moment."""
+        return self._cursor is not None
+
+    def _walk_new(self, earlier: EarlierLoads) -> Mapping[str, Any]:
+        """Walk the key of the rows that are new since the last complete load."""
+        reader, query = self._reader, self._query()
+        assert reader is not None
+        before = last_window(earlier, query.stream)
+        with reader.opened() as database:
+            reader.window = None
+            self._window = reader.window = reader.next_window(database, before, merges=earlier.merges)
+            self._ranges = reader.walk(database, earlier.chunk_size)
+        text = "%s: the first load, of %d rows" if before is None else "%s: %d rows to read since the last load"
+        log.info(text, query.identity, self._ranges.rows)
+        return self.get_state() or {}
+
     def get_state(self) -> Mapping[str, Any] | None:
-        """The bounds of the ranges and the number of rows."""
-        return None if self._ranges is None else self._ranges.as_json()
+        """The bounds of the ranges and the number of rows; with ``since`` the values of that column, too."""
+        state: dict[str, Any] = {} if self._ranges is None else self._ranges.as_json()
+        if self._cursor is not None:
+            state[STREAM] = self._query().stream
+        if self._window is not None:
+            state["window"] = self._window.as_json()
+        return state or None
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
         """Read the ranges of the first try, and check that each still has its number of rows."""
-        from airflow_parallel_provider.sources.sql.table_reader import Ranges
-
-        self._ranges = Ranges.of_json(state)
+        before, self._ranges = self._ranges, Ranges.of_json(state)
+        if before is not None and not self.key_columns:
+            check_count(self._query(), self._ranges, 0, before.rows, restored=True)
+        if "window" in state:
+            self._window = Window.of_json(state["window"])
         self._restored = True
 
     def interrupt(self) -> None:
@@ -173,28 +251,33 @@ class SqlSource(DeclaredSource):
         :raises LoadMismatch: in a retry, when a range has another number of rows than in the first try.
         :raises SourceError: when the database still fails after all attempts.
         """
-        if self._reader is None or self._ranges is None:
-            self.prepare()
-        assert self._ranges is not None
-        with closing(self._read(range(len(self._ranges)))) as parts:
+        ranges = self._found_ranges()
+        if not self.key_columns:
+            assert self._reader is not None
+            with self._reader.opened() as database, closing(self._reader.stream(database, self.range_size)) as stream:
+                for part in stream:
+                    yield from part
+            return
+        with closing(self._read(range(len(ranges)))) as parts:
             for _, rows in parts:
                 yield from rows
 
     def neighbors(self, chunk_size: int) -> int:
         """The chunks of one range."""
-        return max(1, self.range_size // chunk_size)
+        return 1 if self.has_loose_chunks else max(1, self.range_size // chunk_size)
 
     @property
     def can_jump(self) -> bool:
-        """True: a range is read by its key."""
-        return True
+        """Whether a range can be read by its key."""
+        return bool(self.key_columns)
 
     def chunks(self, chunk_size: int, wanted: Callable[[int], bool]) -> ChunkReader:
         """Reads only the ranges that the wanted chunks are in."""
-        if self._reader is None or self._ranges is None:
-            self.prepare()
-        ranges = self._ranges
-        assert ranges is not None
+        ranges = self._found_ranges()
+        if self.has_loose_chunks:
+            with closing(self._read(list(filter(wanted, range(len(ranges)))), loose=True)) as parts:
+                yield from parts
+            return len(ranges)
         size, count = ranges.range_size, -(-ranges.rows // chunk_size)
 
         def needed(chunk: int) -> range:
@@ -213,11 +296,23 @@ class SqlSource(DeclaredSource):
                 yield chunk, [row for part in needed(chunk) for row in read[part]][first : first + chunk_size]
         return count
 
-    def _read(self, numbers: Sequence[int]) -> Generator[tuple[int, list[Any]], None, None]:
-        """The rows of some ranges."""
+    def _found_ranges(self) -> Ranges:
+        if self._reader is None or self._ranges is None:
+            self.prepare()
+        if self._ranges is None:  # since=, read by itself: all rows
+            self._walk_new(EarlierLoads(lambda: (), lambda: iter(()), self.range_size, merges=False))
+        assert self._ranges is not None
+        return self._ranges
+
+    def _read(self, numbers: Sequence[int], *, loose: bool = False) -> Generator[tuple[int, list[Any]], None, None]:
+        """The rows of some ranges.
+
+        :param loose: a range may have more or fewer rows than it had.
+        """
         reader, ranges = self._reader, self._ranges
         assert reader is not None
         assert ranges is not None
+        reader.window = self._window
 
         @contextmanager
         def connected() -> Iterator[Callable[[int], list[dict[str, Any]]]]:
@@ -228,44 +323,6 @@ class SqlSource(DeclaredSource):
         parts = read_ahead(connected, numbers, readers=readers, name="sql-source", halt=self._halt)
         with closing(parts):  # otherwise a reference to an error would keep the threads alive
             for number, rows in zip(numbers, parts, strict=True):
-                self._check_count(ranges, number, len(rows))
+                if not loose:
+                    check_count(self._query(), ranges, number, len(rows), restored=self._restored)
                 yield number, rows
-
-    def _check_count(self, ranges: Ranges, number: int, found: int) -> None:
-        expected = ranges.size(number)
-        if found == expected:
-            return
-        # The text names positions, not the bounds of the range, which are data.
-        first = number * ranges.range_size + 1
-        where = f"{self.identity()}: rows {first} to {first + expected - 1} in the order of {self._query().key_text}"
-        if self._restored:
-            raise LoadMismatch(
-                f"{where}: {expected} rows in the first try, {found} now, so the chunks would not be the same. Start a "
-                "new load (another load_key, or clear the task), and select with where= only rows that are no longer "
-                "added or removed"
-            )
-        log.warning("%s: %d rows when the key was walked, %d now", where, expected, found)
-
-
-def _checked_key(key: Any) -> tuple[str, ...]:
-    names = [key] if isinstance(key, str) else key
-    if not isinstance(names, Sequence) or not names:
-        raise PlanError("SqlSource.key", key, "give the name of a unique column, or a list of the columns of a key")
-    for name in names:
-        check_text("SqlSource.key", name)
-    if len(set(names)) < len(names):
-        raise PlanError("SqlSource.key", key, "name each column once")
-    return tuple(names)
-
-
-def _checked_columns(columns: Any, key: tuple[str, ...]) -> tuple[str, ...] | None:
-    if columns is None:
-        return None
-    if isinstance(columns, str) or not isinstance(columns, Sequence) or not columns:
-        raise PlanError("SqlSource.columns", columns, "give a list of column names, or leave it out for all columns")
-    for name in columns:
-        check_text("SqlSource.columns", name)
-    for name in key:
-        if name not in columns:
-            raise PlanError("SqlSource.columns", columns, f"add the key {name!r} to the list")
-    return tuple(columns)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_parallel_provider.sources.sql.since import Cursor
+
 
 @dataclass(frozen=True, slots=True)
 class TableQuery:
@@ -16,8 +18,8 @@ class TableQuery:
     conn_id: str
     table: str
     schema: str | None
-    key: str | Sequence[str]
-    """The key as the author wrote it, for error texts."""
+    key: str | Sequence[str] | None
+    """The key as the author wrote it, for error texts; None: there is none."""
     key_columns: tuple[str, ...]
     columns: tuple[str, ...] | None
     """None: all columns."""
@@ -25,16 +27,27 @@ class TableQuery:
     parameters: Mapping[str, Any]
     range_size: int
     """Rows per range."""
+    since: Cursor | None = None
+    """The column that says which rows are new."""
 
     @property
     def identity(self) -> str:
         """Connection, table, key and a digest of columns, condition and range size; the rows are not part of it."""
-        digested = [self.columns, self.where, dict(self.parameters), self.range_size]
+        digested: list[Any] = [self.columns, self.where, dict(self.parameters), self.range_size]
+        if self.since is not None:
+            digested += [self.since.column, str(self.since.lag), self.since.nulls]
         digest = hashlib.blake2b(json.dumps(digested, default=str).encode(), digest_size=6).hexdigest()
         table = f"{self.schema}.{self.table}" if self.schema else self.table
         return f"sql {self.conn_id}/{table} by {self.key_text} {digest}"
 
     @property
+    def stream(self) -> str:
+        """What all loads share that go on where another one has ended: table, cursor, condition and its parameters."""
+        assert self.since is not None
+        digested = [self.conn_id, self.schema, self.table, self.since.column, self.where, dict(self.parameters)]
+        return hashlib.blake2b(json.dumps(digested, default=str).encode(), digest_size=8).hexdigest()
+
+    @property
     def key_text(self) -> str:
         """The columns of the key, separated by commas."""
-        return ", ".join(self.key_columns)
+        return ", ".join(self.key_columns) or "all columns"

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import PlanError, SinkError, SourceError
-from airflow_parallel_provider.sources.sql.json_columns import with_json_texts
 from airflow_parallel_provider.sources.sql.key_conditions import (
     KeyValues,
     above,
+    in_full_order,
     is_unique,
     is_view,
+    readable_key,
     require_comparable,
     require_unique,
     up_to,
 )
 from airflow_parallel_provider.sources.sql.lenient_driver import make_lenient, prepare, reason_in
-from airflow_parallel_provider.sources.sql.mysql_types import with_exact_types as with_exact_mysql_types
-from airflow_parallel_provider.sources.sql.postgres_types import with_exact_types as with_exact_postgres_types
-from airflow_parallel_provider.sources.sql.row_dicts import fetch_dicts
-from airflow_parallel_provider.sources.sql.sqlite_types import as_stored, with_loose_types
+from airflow_parallel_provider.sources.sql.ranges import Ranges
+from airflow_parallel_provider.sources.sql.row_dicts import fetch_dicts, stream_dicts
+from airflow_parallel_provider.sources.sql.since import Window, above_bound, lower_bound, within
+from airflow_parallel_provider.sources.sql.spool import Spool
+from airflow_parallel_provider.sources.sql.types.json_columns import with_json_texts
+from airflow_parallel_provider.sources.sql.types.mysql_types import with_exact_types as with_exact_mysql_types
+from airflow_parallel_provider.sources.sql.types.postgres_types import with_exact_types as with_exact_postgres_types
+from airflow_parallel_provider.sources.sql.types.sqlite_types import as_stored, with_loose_types
 from airflow_parallel_provider.sources.sql.where_clause import WhereClause
 from airflow_parallel_provider.sql.backends.catalog import Catalog
 from airflow_parallel_provider.sql.backends.core_tables import core_table_of
 from airflow_parallel_provider.sql.backends.session import driver_connection
 from airflow_parallel_provider.sql.database import Database, resolved_hook
-from airflow_parallel_provider.values import typed_json
 from airflow_parallel_provider.values.kinds import Kind
 from airflow_parallel_provider.values.unreadable import UnreadableValue
 
@@ -41,58 +44,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOCK_TIMEOUT, STATEMENT_TIMEOUT = 60.0, 3600.0
-"""Seconds; counting the rows of a large table takes long."""
+LOCK_TIMEOUT, STATEMENT_TIMEOUT = 60.0, 3600.0  # seconds; counting the rows of a large table takes long
 
-TRIES, PAUSE = 3, 0.5
-"""How often a range is read when the connection breaks, and seconds before the second attempt."""
-
-_LONGEST_KEY = 4000
-
-
-@dataclass(frozen=True, slots=True)
-class Ranges:
-    """Consecutive ranges of a key: above one bound, up to and including the next."""
-
-    bounds: tuple[KeyValues, ...]
-    """The highest key of each range."""
-    range_size: int
-    """Rows of each range but the last."""
-    rows: int
-    """Rows of all ranges."""
-
-    def __len__(self) -> int:
-        return len(self.bounds)
-
-    def range(self, number: int) -> tuple[KeyValues | None, KeyValues]:
-        """Lower bound (exclusive; None for the first range) and upper bound (inclusive) of a range."""
-        return (self.bounds[number - 1] if number else None), self.bounds[number]
-
-    def size(self, number: int) -> int:
-        """How many rows a range had."""
-        last = number == len(self.bounds) - 1
-        return self.rows - number * self.range_size if last else self.range_size
-
-    def as_json(self) -> dict[str, Any]:
-        """The ranges as plain JSON."""
-        # The bound of a single column is not in a tuple: this is the stored format.
-        bounds = [json.loads(_exact(bound[0] if len(bound) == 1 else bound)) for bound in self.bounds]
-        return {"bounds": bounds, "range_size": self.range_size, "rows": self.rows}
-
-    @classmethod
-    def of_json(cls, state: Mapping[str, Any]) -> Ranges:
-        """The inverse of :meth:`as_json`."""
-        found = (typed_json.loads(json.dumps(bound)) for bound in state["bounds"])
-        bounds = tuple(bound if isinstance(bound, tuple) else (bound,) for bound in found)
-        return cls(bounds, int(state["range_size"]), int(state["rows"]))
-
-
-def _exact(bound: Any) -> str:
-    text, exact = typed_json.dumps(bound, _LONGEST_KEY)
-    if not exact:
-        kind = type(bound).__name__
-        raise PlanError("SqlSource.key", kind, "JSON cannot store values of this type; use another unique column")
-    return text
+TRIES, PAUSE = 3, 0.5  # how often a range is read when the connection breaks, and seconds before the second attempt
 
 
 class TableReader:
@@ -109,6 +63,10 @@ class TableReader:
         self._names: list[str] = []
         self._key: list[Any] = []
         self._is_number = False
+        self._cursor: Any = None
+        self._cursor_is_unique = False
+        self.window: Window | None = None
+        """Which values of the cursor are read; None: all rows are."""
         self._dialect = ""
         self._open: set[Database] = set()
         self._interrupted = threading.Event()
@@ -158,10 +116,11 @@ class TableReader:
             query = self._query
             if shape is None:
                 raise PlanError("SqlSource.table", query.table, f"connection {query.conn_id!r} has no such table")
-            missing = [name for name in (*query.key_columns, *(query.columns or ())) if name not in shape.by_name]
-            if missing:
-                field = "key" if missing[0] in query.key_columns else "columns"
-                raise PlanError(f"SqlSource.{field}", missing[0], f"table {query.table!r} has no such column")
+            since = () if query.since is None else (query.since.column,)
+            for field, names in (("key", query.key_columns), ("since", since), ("columns", query.columns or ())):
+                for name in names:
+                    if name not in shape.by_name:
+                        raise PlanError(f"SqlSource.{field}", name, f"table {query.table!r} has no such column")
             dialect = connection.dialect.name
             reflected = shape
             shape = with_loose_types(shape, connection, database.backend)
@@ -173,10 +132,12 @@ class TableReader:
             self._table, columns = core_table_of(shape, self._names)
             key = (self._table.c[columns[self._names.index(name)]] for name in query.key_columns)
             self._key = [as_stored(column, self._dialect) for column in key]
+            if since:
+                self._check_cursor(connection, shape, reflected)
             self._is_number = [shape.by_name[name].kind for name in query.key_columns] == [Kind.INT]
-            require_comparable(reflected, query, connection.dialect.name)
-            counted = not is_unique(shape, query) and is_view(connection, query)
-            if not counted:
+            require_comparable(reflected, "key", query.key_columns, connection.dialect.name)
+            counted = bool(query.key_columns) and not is_unique(shape, query) and is_view(connection, query)
+            if query.key_columns and not counted:
                 require_unique(shape, query)
             self._where.resolve_types(connection, sa.select(sa.literal(1)).select_from(core_table_of(shape, [])[0]))
             self._require_values(connection, reflected)
@@ -223,11 +184,61 @@ class TableReader:
             cure = "rows of the view have the same key: add columns to the key until it is unique"
             raise PlanError("SqlSource.key", self._query.key, cure)
 
-    def walk(self, database: Database) -> Ranges:
-        """The bounds of all ranges, and the number of rows up to the last. Reads the key's index once."""
+    def _check_cursor(self, connection: Any, shape: TableShape, reflected: TableShape) -> None:
+        """Find the cursor's column, and reject one that would lose rows.
+
+        :raises PlanError: naming the column.
+        """
         import sqlalchemy as sa
 
-        size = self._query.range_size
+        cursor = self._query.since
+        assert cursor is not None
+        require_comparable(reflected, "since", [cursor.column], self._dialect)
+        table, (name,) = core_table_of(shape, [cursor.column])
+        # The same column as one of the table that is read from: it need not be among those that are read.
+        self._cursor = as_stored(sa.column(table.c[name].name, table.c[name].type), self._dialect)
+        self._cursor_is_unique = any(unique <= {cursor.column} for unique in shape.unique_keys)
+        if cursor.nulls != "error" or not reflected.by_name[cursor.column].nullable:
+            return
+        nulls = self._selected(sa.select(sa.literal(1))).where(self._cursor.is_(None)).limit(1)
+        if connection.execute(nulls).fetchone() is not None:
+            cure = "the column is NULL in some rows, of which nobody can say whether they are new: since_null='skip'"
+            raise PlanError("SqlSource.since", cursor.column, f"{cure} leaves them out, 'load' reads them in each load")
+
+    def next_window(self, database: Database, before: Window | None, *, merges: bool) -> Window:
+        """The values of the cursor that are new: from where the last load has ended up to the highest one now.
+
+        :param merges: whether rows may be read again: then several rows of one moment are.
+        :raises PlanError: if the highest value cannot be read, or the lag cannot be taken off it.
+        """
+        import sqlalchemy as sa
+
+        cursor = self._query.since
+        assert cursor is not None
+        low, inclusive = lower_bound(before, cursor), merges and not self._cursor_is_unique
+        unread = self._cursor.is_not(None) if low is None else above_bound(self._cursor, low, inclusive=inclusive)
+        with database.session() as connection:
+            prepare(driver_connection(connection))
+            make_lenient(driver_connection(connection))
+            found = connection.execute(
+                self._selected(sa.select(self._cursor)).where(unread).order_by(self._cursor.desc()).limit(1)
+            ).fetchone()
+        high = None if before is None else before.high
+        if found is not None:
+            reason = reason_in(found[0])
+            if reason is not None:
+                cure = f"the highest value of the column is {reason}: leave such rows out with where="
+                raise PlanError("SqlSource.since", cursor.column, cure)
+            high = found[0] if high is None or not cursor.lag else max(high, found[0])
+        return Window(low, high, inclusive, is_first=before is None)
+
+    def walk(self, database: Database, size: int) -> Ranges:
+        """The bounds of all ranges, and the number of rows up to the last. Reads the key's index once.
+
+        :param size: rows per range.
+        """
+        import sqlalchemy as sa
+
         bounds: list[KeyValues] = []
         with database.session() as connection:
             prepare(driver_connection(connection))
@@ -236,9 +247,9 @@ class TableReader:
             found = connection.execute(highest).fetchone()
             if found is None:
                 return Ranges((), size, 0)
-            upper = _readable(found)
+            upper = readable_key(found)
             low: KeyValues | None = None
-            while (end := self._end_of(connection, low, upper)) is not None and end != upper:
+            while (end := self._end_of(connection, low, upper, size)) is not None and end != upper:
                 bounds.append(end)
                 low = end
             last = connection.execute(self._within(sa.select(sa.func.count()), low, upper)).scalar() or 0
@@ -246,19 +257,41 @@ class TableReader:
             return Ranges(tuple(bounds), size, len(bounds) * size)
         return Ranges((*bounds, upper), size, len(bounds) * size + int(last))
 
-    def _end_of(self, connection: Any, low: KeyValues | None, upper: KeyValues) -> KeyValues | None:
+    def _end_of(self, connection: Any, low: KeyValues | None, upper: KeyValues, size: int) -> KeyValues | None:
         """The highest key of the range that begins above ``low``; None when it has no row."""
         import sqlalchemy as sa
 
         labeled = [column.label(f"k{at}") for at, column in enumerate(self._key)]
-        select = self._within(sa.select(*labeled), low, upper).order_by(*self._key).limit(self._query.range_size)
+        select = self._within(sa.select(*labeled), low, upper).order_by(*self._key).limit(size)
         keys = select.subquery()
         if self._is_number:  # max() needs no sort, but not every database has it for every type
             highest = connection.execute(sa.select(sa.func.max(keys.c[0]))).scalar()
             return None if highest is None else (highest,)
         last = sa.select(*keys.c).order_by(*(column.desc() for column in keys.c)).limit(1)
         found = connection.execute(last).fetchone()
-        return None if found is None else _readable(found)
+        return None if found is None else readable_key(found)
+
+    def count(self, database: Database) -> Ranges:
+        """All rows as one range, where there is no key."""
+        import sqlalchemy as sa
+
+        with database.session() as connection:
+            rows = int(connection.execute(self._selected(sa.select(sa.func.count()))).scalar() or 0)
+        return Ranges(((),), max(1, rows), rows)
+
+    def stream(self, database: Database, size: int) -> Generator[list[dict[str, Any]], None, None]:
+        """All rows in the order of all columns, some at a time."""
+        import sqlalchemy as sa
+
+        order = in_full_order([as_stored(column, self._dialect) for column in self._table.c], self._dialect)
+        statement = self._selected(sa.select(*self._table.c)).order_by(*order)
+        with database.session() as connection:
+            parts = stream_dicts(connection, statement, self._names, size=size, key=self._query.key_text)
+            if self._dialect != "sqlite":
+                yield from parts
+                return
+            kept = Spool(parts)  # while a cursor is open, nobody can write to the file
+        yield from kept
 
     def read(
         self, database: Database, low: KeyValues | None, high: KeyValues, *, first: int = 0
@@ -287,15 +320,6 @@ class TableReader:
         return statement if low is None else statement.where(above(self._key, low, self._dialect))
 
     def _selected(self, statement: Any) -> Any:
-        return self._where.added_to(statement.select_from(self._table))
-
-
-def _readable(found: Sequence[Any]) -> KeyValues:
-    """A key as it was read.
-
-    :raises UnreadableValue: if Python cannot hold a value of it.
-    """
-    reason = next(filter(None, map(reason_in, found)), None)
-    if reason is not None:
-        raise UnreadableValue(reason)
-    return tuple(found)
+        statement = self._where.added_to(statement.select_from(self._table))
+        cursor, window = self._query.since, self.window
+        return statement if cursor is None or window is None else statement.where(within(self._cursor, window, cursor))

@@ -46,7 +46,7 @@ def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None
         def check_shards(self) -> None:
             pass
 
-        def check_narrow(self) -> None:
+        def check_narrow(self, field: str, value: Any, again: str | None = None) -> None:
             pass
 
         def finish_shard(self, chunks: int) -> None:
@@ -66,7 +66,7 @@ def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None
     sink = around(Hearing())
     spec = LoadSpec(None, 1, "list")
     sink.check_shards()
-    sink.check_narrow()
+    sink.check_narrow("since", True)
     sink.bind(None)  # type: ignore[arg-type]
     sink.prepare(spec)
     sink.open()

@@ -227,12 +227,12 @@ def test_retry_after_holds_for_all_readers(serve: Serve, monkeypatch: pytest.Mon
         hold(throttle, seconds)
         held.append((throttle, time.monotonic(), until))
 
-    def noting_take(throttle: Throttle) -> float:
+    def noting_take(throttle: Throttle) -> tuple[float, bool]:
         before = time.monotonic()
-        wait = take(throttle)
+        wait, for_rate = take(throttle)
         if wait <= 0:
             let_go.append((throttle, before, time.monotonic()))
-        return wait
+        return wait, for_rate
 
     def answer(path: str, query: dict[str, str]) -> Answer:
         with lock:

@@ -8,7 +8,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from airflow_parallel_provider.sources.sql.column_readers import read_with
+from airflow_parallel_provider.sources.sql.types.column_readers import read_with
 from airflow_parallel_provider.values.intervals import DayTime
 from airflow_parallel_provider.values.unreadable import UnreadableValue
 

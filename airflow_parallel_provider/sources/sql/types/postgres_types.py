@@ -7,7 +7,7 @@ from datetime import timedelta
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sources.sql.column_readers import read_with
+from airflow_parallel_provider.sources.sql.types.column_readers import read_with
 from airflow_parallel_provider.values.intervals import Interval, as_sql, span
 from airflow_parallel_provider.values.unreadable import UnreadableValue
 

@@ -9,7 +9,7 @@ from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sources.sql.column_readers import read_with
+from airflow_parallel_provider.sources.sql.types.column_readers import read_with
 from airflow_parallel_provider.values import json_text
 from airflow_parallel_provider.values.json_text import JsonText
 from airflow_parallel_provider.values.kinds import Kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_parallel_provider.sources.sql.column_readers import read_with
+from airflow_parallel_provider.sources.sql.types.column_readers import read_with
 from airflow_parallel_provider.values.json_text import JsonText
 from airflow_parallel_provider.values.kinds import Kind
 

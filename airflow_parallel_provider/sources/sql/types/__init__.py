@@ -1,0 +1,1 @@
+"""How the columns of some databases are read, where SQLAlchemy would change or refuse values."""
