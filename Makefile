@@ -84,11 +84,13 @@ test-matrix: $(STAMP) ## the Airflow and system tests under each supported Airfl
 		$(MATRIX)/$$each/bin/python -m pytest -q -m "not slow or system" $(AIRFLOW_TESTS) $(ARGS) \
 		|| failed="$$failed $$each"; done; test -z "$$failed" || { echo "failed under:$$failed" >&2; exit 1; }
 
-# Without constraints.txt, whose versions go with one Airflow only. The DuckDB provider is younger than all of them.
+# Without constraints.txt, whose versions go with one Airflow only. The DuckDB provider and the PyIceberg that we need are
+# younger than some of them.
 $(MATRIX)/%/.installed: pyproject.toml $(STAMP)
 	@$(@D)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(@D)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python "apache-airflow==$*" -e '.[dev]' \
-		$(if $(WEEK_AFTER_$*),--exclude-newer $(WEEK_AFTER_$*) --exclude-newer-package apache-airflow-providers-duckdb=2026-11-01)
+		$(if $(WEEK_AFTER_$*),--exclude-newer $(WEEK_AFTER_$*) --exclude-newer-package apache-airflow-providers-duckdb=2026-11-01 \
+		--exclude-newer-package pyiceberg=2026-11-01)
 	@touch $@
 
 .PHONY: test-dask

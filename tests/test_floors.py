@@ -87,6 +87,7 @@ LAZY = {
         "engine.pipeline -> engine.shards.coordinator",
         "engine.pipeline -> engine.shards.sharded",
         "engine.pipeline -> engine.run.stream",
+        "engine.run.stream -> engine.run.run",
         "operators.parallel_pipeline -> bridge.publishing.lineage",
         "operators.parallel_pipeline -> bridge.task_run",
         "operators.sharded -> bridge.sent_shards",
@@ -135,6 +136,7 @@ LAZY = {
         "engine.processes.fork_server -> engine.processes.worker_main",
     ),
     "one of several is used, and each imports the libraries it needs": (
+        "engine.run.worker_pool -> engine.workers.coroutine",
         "cli.main -> cli.loadtest.command",
         "cli.main -> cli.loadtest.settings",
         "cli.main -> cli.run_command",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dev.airflow_client import AirflowClient
-    from tests.system.observed_airflow import Observed
 
 DAGS = Path(__file__).parent / "dags"
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
@@ -212,11 +211,3 @@ def site(_airflow: Site) -> Iterator[Site]:
     yield _airflow
     _airflow.gate.touch()
     poll("the end of all workers", lambda: not _airflow.workers(), timeout=120)
-
-
-@pytest.fixture(scope="package")
-def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    from tests.system.observed_airflow import observed_airflow
-
-    with observed_airflow(tmp_path_factory.mktemp("observed")) as site:
-        yield site

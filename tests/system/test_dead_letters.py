@@ -9,7 +9,12 @@ import pytest
 if TYPE_CHECKING:
     from tests.system.conftest import Site
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test also waits for Airflow to start
+# The hook does the same in tests/sinks/test_replay.py, the operator in tests/operators; `make test-matrix` runs this.
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+]  # the first test also waits for Airflow to start
 
 READINGS, DEAD_LETTERS = 300, 30
 ALL_ROWS = [(number, number + 0.5) for number in range(READINGS)]

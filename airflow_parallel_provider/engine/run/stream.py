@@ -11,7 +11,7 @@ from airflow_parallel_provider.engine.interfaces.records import ChunkResult
 from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.stop import StopToken
 from airflow_parallel_provider.engine.plan.pipeline_plan import PipelinePlan
-from airflow_parallel_provider.engine.run.run import Run
+from airflow_parallel_provider.engine.processes.launch import collector_paused, launched_ahead
 from airflow_parallel_provider.errors import RunFailed
 from airflow_parallel_provider.foreign.errors import error_text, raisable
 from airflow_parallel_provider.report import RunReport
@@ -48,7 +48,11 @@ def stream_rows(plan: PipelinePlan, *, stop: StopToken) -> Generator[Any, None, 
 
     def run() -> None:
         try:
-            ended.append(Run(plan, sink, stop=stop).execute())
+            with launched_ahead(needed=any(stage.kind == "process" for stage in plan.stages)) as fork_server:
+                with collector_paused():  # as in Pipeline.run; here, because a fork server ends with its thread
+                    from airflow_parallel_provider.engine.run.run import Run
+
+                ended.append(Run(plan, sink, stop=stop, fork_server=fork_server).execute())
         except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
             ended.append(error)
         finally:

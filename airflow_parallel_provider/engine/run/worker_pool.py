@@ -19,7 +19,6 @@ from airflow_parallel_provider.engine.stages.autoscaler import DECIDE_SECONDS, M
 from airflow_parallel_provider.engine.stages.inline_stage import InlineStageRun
 from airflow_parallel_provider.engine.stages.stage_run import StageRun
 from airflow_parallel_provider.engine.workers.base import Worker
-from airflow_parallel_provider.engine.workers.coroutine import CoroutineWorker
 from airflow_parallel_provider.engine.workers.process import ProcessWorker
 from airflow_parallel_provider.engine.workers.thread import ThreadWorker
 from airflow_parallel_provider.errors import WorkersExhausted
@@ -130,6 +129,8 @@ class WorkerPool:
         if kind == "process":
             worker = ProcessWorker(stage, number, self, takes_over)  # type: ignore[arg-type]  # of one of its kind
         elif kind == "async":
+            from airflow_parallel_provider.engine.workers.coroutine import CoroutineWorker  # asyncio takes 20 ms
+
             worker = CoroutineWorker(stage, number, self, takes_over)  # type: ignore[arg-type]  # of one of its kind
         else:
             worker = ThreadWorker(stage, number, self, takes_over)  # type: ignore[arg-type]

@@ -43,8 +43,18 @@ def test_a_run_takes_the_process_that_was_started_before_it(launches: list[Launc
     assert only.process.returncode == 0
 
 
+def test_a_stream_starts_it_on_the_thread_of_its_run(launches: list[LaunchedServer]) -> None:
+    rows = Pipeline(range(4), [Stage(double, kind="process", workers=1)]).stream()
+
+    assert sorted(rows) == [0, 2, 4, 6]
+    (only,) = launches
+    assert only.taken
+    assert only.process.returncode == 0
+
+
 def test_without_a_process_stage_none_is_started(launches: list[LaunchedServer]) -> None:
     Pipeline(range(4), [Stage(double)], ListSink()).run()
+    assert sorted(Pipeline(range(4), [Stage(double)]).stream()) == [0, 2, 4, 6]
 
     assert not launches
 

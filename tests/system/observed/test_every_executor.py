@@ -22,23 +22,26 @@ from tests.system.all_kinds import FIGURES, ITEMS, TOLD, check_all_kinds
 from tests.system.conftest import DAGS, SECRETS
 
 if TYPE_CHECKING:
-    from tests.system.observed_airflow import Observed
+    from tests.system.conftest import Run
+    from tests.system.observed.observed_airflow import Observed
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # the first test also waits for Airflow to start
 
 
-def test_celery_executor(observed: Observed) -> None:
-    run = observed.start("all_kinds_in_celery", table="celery_rows")
+@pytest.fixture(scope="module")
+def runs(observed: Observed) -> tuple[Run, Run]:
+    """At the same time, one by Celery and one by LocalExecutor."""
+    return observed.start("all_kinds_in_celery", table="celery_rows"), observed.start("all_kinds", table="local_rows")
 
-    check_all_kinds(run, "celery_rows")
+
+def test_celery_executor(observed: Observed, runs: tuple[Run, Run]) -> None:
+    check_all_kinds(runs[0], "celery_rows")
 
     assert "execute_workload" in (observed.airflow.logs / "celery-worker.log").read_text()
 
 
-def test_local_executor_on_postgresql(observed: Observed) -> None:
-    run = observed.start("all_kinds", table="local_rows")
-
-    check_all_kinds(run, "local_rows")
+def test_local_executor_on_postgresql(runs: tuple[Run, Run]) -> None:
+    check_all_kinds(runs[1], "local_rows")
 
 
 ADD_SECRETS = """

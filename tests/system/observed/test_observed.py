@@ -10,7 +10,7 @@ import pytest
 from dev.airflow_client import poll
 from tests.support.services import missing
 from tests.system.conftest import seconds_until_gone
-from tests.system.observed_airflow import POSTGRES, Observed
+from tests.system.observed.observed_airflow import POSTGRES, Observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
