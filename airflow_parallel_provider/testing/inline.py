@@ -94,6 +94,7 @@ def inline_stage(stage: Stage, clock: VirtualClock) -> Stage:
         "rate_limit": None,
         "worker_lifespan": None,
         "memory_limit": None,
+        "worker_env": None,
         "retry": ClockedRetry.of(stage.retry, clock),
     }
     if stage.kind == "async":

@@ -50,6 +50,7 @@ class Channel:
         self.bytes = 0
         self.waiting = 0  # readers
         self.retiring = 0  # workers that are to end
+        self.closed = False  # the writers are done
         self.refill: Callable[[], list[Bundle]] | None = None
         self._writers_waiting = 0
         self._batched = batched
@@ -61,18 +62,12 @@ class Channel:
         self._requeued: list[tuple[float, int, Bundle]] = []  # heap: due time, tie breaker, bundle
         self._requeues = 0
         self._unsettled = 0
-        self._closed = False
         self._broken = False
 
     @property
     def ended(self) -> bool:
         """Whether it is closed and empty, and nothing can be requeued."""
-        return self._closed and not self._bundles and not self._requeued and not self._unsettled
-
-    @property
-    def closed(self) -> bool:
-        """Whether the writers are done."""
-        return self._closed
+        return self.closed and not self._bundles and not self._requeued and not self._unsettled
 
     def grow(self, capacity: int) -> None:
         """Raise the bound; it is never lowered, so that the peak always stays below it."""
@@ -244,6 +239,13 @@ class Channel:
             self.retiring += workers
             self._readable.notify_all()
 
+    def keep(self, workers: int) -> int:
+        """Take back :meth:`retire` for up to ``workers`` workers that have not left yet; return for how many."""
+        with self._lock:
+            kept = min(workers, self.retiring)
+            self.retiring -= kept
+        return kept
+
     def try_retire(self) -> bool:
         """For a worker that is not waiting in :meth:`get`: whether it is to end, because of :meth:`retire`."""
         if not self.retiring:
@@ -262,7 +264,7 @@ class Channel:
     def close(self) -> None:
         """Nothing more will be put: readers drain what is left and then get END."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             self._readable.notify_all()
 
     def break_(self) -> None:

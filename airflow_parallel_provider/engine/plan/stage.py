@@ -11,6 +11,7 @@ from airflow_parallel_provider.checks import check_positive, check_whole
 from airflow_parallel_provider.engine.plan.functions import _name_of, has_process_method, is_async
 from airflow_parallel_provider.engine.plan.retry import Retry
 from airflow_parallel_provider.engine.plan.templates import Render, holds_template, rendered_number, rendered_workers
+from airflow_parallel_provider.engine.plan.worker_env import WorkerEnv, check_worker_env
 from airflow_parallel_provider.engine.resources import cpus
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.foreign.text import clean, one_line
@@ -92,6 +93,10 @@ class Stage:
     memory_limit: int | Template | None = None
     """Bytes of resident memory one worker process may have. A worker above it is replaced, between two calls where that
     is possible; else its running call is ended and counts as failed."""
+    worker_env: WorkerEnv | None = field(default=None, hash=False)
+    """Environment variables of each worker process, set before it imports the function:
+    ``{"CUDA_VISIBLE_DEVICES": "{index}"}``, a list for each variable (``["0", "1"]``), a list of dicts, or a function
+    of the worker's index that returns a dict. A list that is shorter than the workers begins again."""
 
     def __post_init__(self) -> None:
         _check_function(self)
@@ -104,6 +109,7 @@ class Stage:
             raise PlanError("Stage.name", self.name, cure)
         if self.kind not in KINDS:
             raise PlanError(f"Stage({self.name}).kind", self.kind, f"choose one of {', '.join(KINDS)}")
+        check_worker_env(self._field("worker_env"), self.worker_env, self.kind)
         if not isinstance(self.retry, Retry):
             raise PlanError(self._field("retry"), self.retry, "give a Retry, e.g. Retry(3)")
         if self.templates:

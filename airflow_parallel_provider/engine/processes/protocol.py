@@ -6,7 +6,8 @@ import mmap
 import struct
 from typing import Final
 
-REQUEST: Final = struct.Struct("<Bxxxi")  # operation, stage number or process id
+REQUEST: Final = struct.Struct("<Bxxxiii")
+"""Operation; stage number or process id; to start a worker: its index, and how many there are."""
 
 RESPONSE: Final = struct.Struct("<iidQ")  # process id or -1, wait status, CPU seconds, peak of resident memory in bytes
 

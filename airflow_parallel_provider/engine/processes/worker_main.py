@@ -34,6 +34,7 @@ from airflow_parallel_provider.engine.functions.status_page import (
     Page,
 )
 from airflow_parallel_provider.engine.functions.worker_code import BoundFunction, StageFunction
+from airflow_parallel_provider.engine.functions.worker_info import WorkerInfo, keep_worker_info
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.ipc.arena import Receiver, Sender
 from airflow_parallel_provider.engine.ipc.serialized import (
@@ -48,12 +49,26 @@ from airflow_parallel_provider.foreign.fork_guard import end_child, run_begins
 
 
 class WorkerMain:
-    """Serves one stage over one socket. A *worker process* runs nothing else."""
+    """Serves one stage over one socket. A *worker process* runs nothing else.
+
+    :param load: returns the stage's function; it may import what it needs.
+    :param place: index of the worker in its stage, and how many there are.
+    """
+
+    function: StageFunction
 
     def __init__(
-        self, function: StageFunction, sock: socket.socket, page: Page, outgoing: mmap.mmap, incoming: mmap.mmap
+        self,
+        load: Callable[[], StageFunction],
+        sock: socket.socket,
+        page: Page,
+        outgoing: mmap.mmap,
+        incoming: mmap.mmap,
+        *,
+        place: tuple[int, int] = (0, 1),
     ) -> None:
-        self.function = function
+        self._load = load
+        self._place = place
         self.sock = sock
         self.page = page
         sender, receiver = Sender(outgoing), Receiver(incoming)
@@ -109,6 +124,8 @@ class WorkerMain:
         self.page[BEGAN_NS] = time.monotonic_ns()
         self.page[STATE] = SETUP
         try:
+            self.function = self._load()
+            keep_worker_info(WorkerInfo(self.function.stage, *self._place))
             return self.function.bind()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the task process must know
             self.send(wire.SETUP_FAILED, 0, pickle.dumps(describe_error(error)))

@@ -243,6 +243,7 @@ class Run:
             self.state.stop.stop("the run is being torn down")
             for stage in self.stages:
                 stage.channel.break_()
+                stage.indexes.break_()
             self.in_flight.break_()
             self.sink_writer.break_()
             self.pool.interrupt()

@@ -27,6 +27,7 @@ from airflow_parallel_provider.engine.metrics.worker_metrics import MOST_KEPT, W
 from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.engine.stages.dispatch_size import DispatchSizer
 from airflow_parallel_provider.engine.stages.failed_calls import FailedCalls, StageRunContext
+from airflow_parallel_provider.engine.stages.worker_indexes import WorkerIndexes
 
 TARGET_DISPATCH_SECONDS = {"process": 0.048, "thread": 0.002, "async": 0.0, "inline": 0.0}
 """Target duration of one dispatch. One to a process costs 0.3 ms of CPU on either side when all cores are busy, one to
@@ -74,6 +75,7 @@ class StageRun:
         self._in_flight = in_flight
         self._failed_calls = FailedCalls(index, stage, self.channel, self.metrics, context)
         self._router: Router
+        self.indexes = WorkerIndexes(most)
         self.worker_metrics: list[WorkerMetrics] = []
         self._workers_made = 0
         self.longest_ns = 0

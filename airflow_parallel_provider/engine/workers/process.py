@@ -58,7 +58,7 @@ class ProcessWorker(Worker):
         takes_over: AbandonedMessages | None = None,
     ) -> None:
         super().__init__(stage, number, supervisor)
-        self._connection = WorkerConnection(stage, number, supervisor)
+        self._connection = WorkerConnection(stage, number, supervisor, lambda: self.index or 0)
         self._lost_worker = LostWorkerHandler(stage, self._connection, supervisor, self.metrics)
         self._in_flight: deque[Message] = deque()
         self._sequence = 0

@@ -238,7 +238,7 @@ class CountingCondition(threading.Condition):
 
     def wait(self, timeout: float | None = None) -> bool:
         self.timeouts.append(timeout)
-        self.channel._closed = len(self.timeouts) == 3
+        self.channel.closed = len(self.timeouts) == 3
         return True
 
 
