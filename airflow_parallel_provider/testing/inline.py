@@ -92,6 +92,8 @@ def inline_stage(stage: Stage, clock: VirtualClock) -> Stage:
         "queue_size": None,
         "timeout": None,
         "rate_limit": None,
+        "budget": None,
+        "cost": None,
         "worker_lifespan": None,
         "memory_limit": None,
         "worker_env": None,

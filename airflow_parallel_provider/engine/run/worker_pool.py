@@ -185,7 +185,7 @@ class WorkerPool:
         if count < before:
             stage.channel.retire(before - count)
         missing = max(0, count - before)
-        for _ in range(missing - stage.channel.keep(missing)):
+        for _ in range(missing - stage.channel.take_retirements(missing)):
             self._add(stage)
 
     def fork_server(self, broken: ForkServerClient | None = None) -> ForkServerClient:

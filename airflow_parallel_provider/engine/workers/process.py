@@ -137,7 +137,7 @@ class ProcessWorker(Worker):
             self.stage.channel.retire(1)
 
     def _is_leaving(self) -> bool:
-        if not self.superseded and not self.retired and self.stage.channel.try_retire():
+        if not self.superseded and not self.retired and self.stage.channel.take_retirements():
             self._retire()
         return self.superseded or self.retired
 
