@@ -46,6 +46,21 @@ def worth_preloading(imported: frozenset[str]) -> tuple[str, ...]:
     return (*ours, *_REQUEST_MODULES) if ours else ()
 
 
+def read_connections_of_environment() -> None:
+    """Let a worker process without a supervisor find connections in its environment.
+
+    Airflow 3.1 makes each of them a model of its database, which needs all others, but imports them only in processes
+    that may open the database. It then hides the error behind "isn't defined". Importing them takes two seconds.
+    """
+    import airflow
+
+    if airflow.__version__.startswith("3.1."):
+        from airflow import models
+
+        load: Callable[[], None] = models.import_all_models
+        load()
+
+
 def comms_error_facts(error: Exception) -> tuple[Any, str]:
     """The parts of an error of the supervisor comms that can be sent to a worker process."""
     return getattr(error, "error", None), f"{type(error).__name__}: {error}"

@@ -83,12 +83,18 @@ class AirflowInShard:
         variables = worker_environment(self.declared)
         pipeline.worker_env = variables
         pipeline.worker_hooks = WorkerHooks(
-            on_start=functools.partial(keep_task_info, self.info),
+            on_start=functools.partial(_worker_starts, self.info, bool(self.declared)),
             preload=_compat.worth_preloading,
             redact=_compat.masked,
         )
         with _environment(variables), task_info_is(self.info), connections_are(self.declared):
             yield
+
+
+def _worker_starts(info: TaskInfo, has_connections: bool) -> None:
+    keep_task_info(info)
+    if has_connections:
+        _compat.read_connections_of_environment()
 
 
 @contextlib.contextmanager
