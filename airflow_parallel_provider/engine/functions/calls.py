@@ -140,6 +140,16 @@ def is_table(value: object) -> bool:
     )
 
 
+def rows_of_tables(results: Sequence[Any]) -> int:
+    """Rows of the tables in a list of results; the first one tells whether there are any.
+
+    Asks the classes, as code of the values may hang.
+    """
+    if not is_table(type(results[0])):
+        return 0
+    return sum(len(each) for each in results if is_table(type(each)) and hasattr(type(each), "__len__"))
+
+
 def batch_results(result: Any, size: int) -> tuple[list[Any], ResultShape]:
     """Check and list what a batch function returned for ``size`` items.
 

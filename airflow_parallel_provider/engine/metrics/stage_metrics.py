@@ -25,6 +25,7 @@ class StageMetrics:
         self.lock = threading.Lock()
         self.items_in = 0
         self.items_out = 0
+        self.rows_out = 0
         self.failed = 0
         self.retried = 0
         self.halved = 0

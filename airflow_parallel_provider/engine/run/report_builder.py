@@ -228,6 +228,7 @@ def _stage_report(stage: StageRun) -> StageReport:
             workers_now=stage.workers,
             items_in=metrics.items_in,
             items_out=metrics.items_out,
+            rows_out=metrics.rows_out,
             failed=metrics.failed,
             retried=metrics.retried,
             halved=metrics.halved,

@@ -16,7 +16,18 @@ Report = Mapping[str, Any]
 """``RunReport.as_dict()``, or a part of it."""
 
 _SUMS = (
-    *("workers", "items_in", "items_out", "failed", "retried", "timed_out", "workers_lost", "calls", "halved"),
+    *(
+        "workers",
+        "items_in",
+        "items_out",
+        "rows_out",
+        "failed",
+        "retried",
+        "timed_out",
+        "workers_lost",
+        "calls",
+        "halved",
+    ),
     *("busy_seconds", "starved_seconds", "blocked_seconds"),
 )
 _LARGEST = ("queue_peak", "queue_size")

@@ -21,8 +21,10 @@ from airflow_parallel_provider.engine.dataflow.keys import (
 )
 from airflow_parallel_provider.engine.dataflow.router import Router
 from airflow_parallel_provider.engine.dataflow.size_estimate import estimate_bytes
+from airflow_parallel_provider.engine.functions.calls import rows_of_tables
 from airflow_parallel_provider.engine.functions.outcome import CallFailure, Outcome
 from airflow_parallel_provider.engine.functions.worker_code import StageFunction
+from airflow_parallel_provider.engine.ipc.serialized import SerializedValue
 from airflow_parallel_provider.engine.metrics.stage_metrics import StageMetrics
 from airflow_parallel_provider.engine.metrics.worker_metrics import MOST_KEPT, WorkerMetrics, prune
 from airflow_parallel_provider.engine.plan.rates import per_second
@@ -209,6 +211,7 @@ class StageRun:
             keys = self._result_keys(bundle, shapes, failures)
             with self.metrics.lock:
                 self.metrics.items_out += len(results)
+                self.metrics.rows_out += _rows(results)
             waited = self._router.route(self.index + 1, bundle.chunk, keys, results)
         return waited + self._router.complete_items(self.index, bundle.chunk, left)
 
@@ -275,6 +278,13 @@ def _allowance(stage: Stage, context: StageRunContext) -> Allowance:
 
     rate = per_second(f"Stage({stage.name}).rate_limit", stage.rate_limit)
     return Allowance(rate, stage.budget, stage.cost, batched=stage.batched, on_bad_cost=warn)
+
+
+def _rows(results: list[Any]) -> int:
+    """Rows of the tables among results; of those that are pickled, as their worker process has counted them."""
+    if type(results[0]) is SerializedValue:
+        return sum(each.rows for each in results if type(each) is SerializedValue)
+    return rows_of_tables(results)
 
 
 def _length(shape: ResultShape) -> int:

@@ -97,6 +97,7 @@ export function sumOfStages(shards) {
       workers: total(same, (stage) => stage.workers_now || stage.workers),
       items_in: total(same, (stage) => stage.items_in),
       items_out: total(same, (stage) => stage.items_out),
+      rows_out: total(same, (stage) => stage.rows_out ?? 0),
       failed: total(same, (stage) => stage.failed),
       busy: share("busy_seconds"),
       starved: share("starved_seconds"),
