@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a run: as data (:meth:`RunReport.as_dict`) and as text (``str``)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a pipeline inside one call: every stage, the source and the sink on the thread of the test."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the calls of a stage may take: a rate, a budget, and the pause that a service asks for."""
 
 from __future__ import annotations

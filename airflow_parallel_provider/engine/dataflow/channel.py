@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bounded queue in front of a stage.
 
 *Closed* is the normal end: nothing more will be put, readers drain what is left. *Broken* means the run is being torn

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A rate limit, shared by all workers of a stage."""
 
 from __future__ import annotations

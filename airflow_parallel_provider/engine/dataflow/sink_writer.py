@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sink's thread: it commits one chunk after the other over one connection, rows and ledger together."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the calls of a stage's function, the same way in threads, processes and inline, and records how each ended.
 
 This module runs inside worker processes: it imports only the standard library and light modules of this package.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the calls of a stage's function ended."""
 
 from __future__ import annotations

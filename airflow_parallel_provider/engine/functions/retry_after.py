@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When a service that refused a call may be asked again: what its error says."""
 
 from __future__ import annotations

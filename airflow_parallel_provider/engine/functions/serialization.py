@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pickles a stage's function for worker processes: importable functions by name, those of a DAG file by value.
 
 Airflow imports a DAG file under a made-up module name that no other process can import, so both ``pickle`` and plain

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values that stay pickled between two process stages: the task process passes their bytes on without unpickling."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The counters of a stage: the numbers behind its part of the report."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rates as an author writes them: a number per second, or a text with its unit, such as ``"600/minute"``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How often a failed call is made again, and the pauses between attempts."""
 
 from __future__ import annotations

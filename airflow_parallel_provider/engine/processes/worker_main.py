@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The life of one worker process: set up, serve messages, tear down."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ends a run whose stage has spent its ``budget``, once everything that was paid for and is complete is committed."""
 
 from __future__ import annotations

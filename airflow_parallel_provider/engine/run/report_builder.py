@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes a report of a run's counters, at any moment of the run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run of a pipeline: starts everything, waits on the calling thread, ends everything.
 
 The calling thread (in Airflow the task's main thread) is the coordinator. It blocks only in waits that a signal can

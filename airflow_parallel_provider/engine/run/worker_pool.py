@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The workers of a run: started, watched, replaced and ended on the coordinating thread."""
 
 from __future__ import annotations

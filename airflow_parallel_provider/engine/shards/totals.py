@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adds the reports of shards up to figures of the whole load."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What becomes of a call that failed: another attempt, two halves of its batch, or a dead letter."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One stage of a running pipeline: its channel, its counters, and the settling of its calls."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process worker: the thread in the task process that drives one worker process.
 
 It keeps up to two messages in flight, so that the worker process never waits for the round trip, and always knows which

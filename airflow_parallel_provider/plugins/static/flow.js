@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The stages in a row with the channel in front of each, as an ordered list.
 import { count, el, milliseconds, percent, rate } from "./dom.js";
 

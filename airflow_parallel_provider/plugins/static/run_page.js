@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The page of a DAG run: its pipelines, with the sums of the shards of mapped ones. Also the page of all shards of a task.
 import { entriesOf, forEachLimited, instanceOf, mappedCount, deniedStatus, pageOf, poll, runOf, errorText, xcom } from "./api.js";
 import { count, el, percent, rate, section, swap, table } from "./dom.js";

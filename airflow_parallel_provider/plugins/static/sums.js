@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sums of shards: one snapshot for all of them.
 const SUMMED = [
   "items_read", "items_committed", "items_filtered", "items_dead_lettered", "items_skipped", "items_unfinished",
