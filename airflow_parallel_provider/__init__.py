@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole parallel pipeline inside one Airflow task.
 
 Everything public is exported from here, lazily: every Airflow process imports every provider, so importing this package

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks of what an author declares. Cheap to import: DAG files are parsed over and over."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An executor for Ray, which has none of its own: each call is a Ray task."""
 
 from __future__ import annotations

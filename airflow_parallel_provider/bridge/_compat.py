@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything that differs between Airflow 3.1, 3.2 and 3.3. No other file of the package may ask for a version.
 
 Where an attribute tells the version, the code checks for the attribute. It compares a version number only where a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shards that run outside of Airflow: what a task gives them, and what it learns of those that other tasks have run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pipeline of the public interface: a plan that can run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which worker of its stage a function is called by: the same in threads, worker processes, coroutines and inline."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Environment variables of a stage's worker processes, by the index of the worker."""
 
 from __future__ import annotations

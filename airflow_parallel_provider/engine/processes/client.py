@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The task process's side of the fork server: start it, ask it for worker processes, learn how they ended."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fork server: a single-threaded process that imports the stage functions once and forks worker processes.
 
 Requests and responses have a fixed size, so one read is one request, and the descriptors sent along belong to it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the task process and the fork server say to each other over the control socket."""
 
 from __future__ import annotations

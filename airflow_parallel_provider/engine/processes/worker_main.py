@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The life of one worker process: set up, serve messages, tear down."""
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_parallel_provider.engine.functions.calls import record_failure, run_calls
+from airflow_parallel_provider.engine.functions.calls import record_failure, rows_of_tables, run_calls
 from airflow_parallel_provider.engine.functions.outcome import CallFailure, Outcome, describe_error
 from airflow_parallel_provider.engine.functions.status_page import (
     BEGAN_NS,
@@ -218,10 +219,11 @@ def _flush_streams() -> None:
 
 def serialized_result(result: Any) -> SerializedValue:
     """Pickle one result by itself, so that the task process can pass it on without unpickling it."""
+    rows = rows_of_tables([result])
     try:
-        return SerializedValue(*wire.dump(out_of_band([result])[0]))
+        return SerializedValue(*wire.dump(out_of_band([result])[0]), rows)
     except Exception:  # noqa: BLE001 - perhaps a class of the DAG file, which cannot be pickled by name
-        return SerializedValue(*wire.dump(result, by_value=True))
+        return SerializedValue(*wire.dump(result, by_value=True), rows)
 
 
 def _dump(outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:

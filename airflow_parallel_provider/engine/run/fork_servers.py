@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fork server of a run: started where a stage needs it, replaced when it dies, closed at the end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The workers of a run: started, watched, replaced and ended on the coordinating thread."""
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ class WorkerPool:
         if count < before:
             stage.channel.retire(before - count)
         missing = max(0, count - before)
-        for _ in range(missing - stage.channel.keep(missing)):
+        for _ in range(missing - stage.channel.take_retirements(missing)):
             self._add(stage)
 
     def fork_server(self, broken: ForkServerClient | None = None) -> ForkServerClient:

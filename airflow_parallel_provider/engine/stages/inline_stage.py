@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An inline stage: one call at a time, on the thread that brings the items; without workers of its own."""
 
 from __future__ import annotations

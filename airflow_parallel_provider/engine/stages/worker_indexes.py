@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who has which index among the workers of a stage."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all kinds of workers have in common, and what they need of the run."""
 
 from __future__ import annotations

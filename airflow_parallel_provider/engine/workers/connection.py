@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The connection between a process worker and its worker process: start, send, receive within deadlines, end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A coroutine worker: one event loop with many coroutines at a time.
 
 Three threads, so that the loop itself never blocks: the worker's own thread takes calls from the channel, the loop

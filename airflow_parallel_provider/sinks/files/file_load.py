@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One load into a folder: a part for each chunk, a record of the parts while it runs, a manifest at the end.
 
 Several runs may write one load, each a shard of its chunks; :mod:`.shared_notes` has what they tell each other.

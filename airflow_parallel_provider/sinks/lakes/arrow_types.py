@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrow types and those of lake tables: what is kept as it is, what is widened or written as text, what is refused.
 
 ======================================  ==================================  ==========================================

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of a chunk as an Arrow table with the columns and types of a lake table."""
 
 from __future__ import annotations

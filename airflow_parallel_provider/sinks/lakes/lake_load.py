@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One load into a lake table: a part for each chunk, which no reader sees, and one publication of all parts.
 
 ::

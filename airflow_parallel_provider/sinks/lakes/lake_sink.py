@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What sinks of lake tables have in common: what their authors declare, and their life in a run."""
 
 from __future__ import annotations

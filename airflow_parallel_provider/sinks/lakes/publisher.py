@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a table format does for a load: say whether it is in, write its parts, and put all of them in at once."""
 
 from __future__ import annotations

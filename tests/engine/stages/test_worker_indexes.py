@@ -62,7 +62,7 @@ def test_a_stage_that_grows_again_keeps_those_that_were_to_leave() -> None:
     channel = Channel(10)
     channel.retire(3)
 
-    assert channel.keep(2) == 2
-    assert channel.keep(5) == 1
-    assert channel.keep(1) == 0
-    assert not channel.try_retire()
+    assert channel.take_retirements(2) == 2
+    assert channel.take_retirements(5) == 1
+    assert channel.take_retirements(1) == 0
+    assert not channel.take_retirements()

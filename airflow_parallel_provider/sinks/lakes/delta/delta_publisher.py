@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Publication in a Delta table: one commit with all parts and the load's id, under optimistic concurrency.
 
 The id is an application transaction of the table (``txn``), which outlives compaction, checkpoints and old versions.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``SinkDelta``: a Delta table that receives all rows of a load in one version, once."""
 
 from __future__ import annotations

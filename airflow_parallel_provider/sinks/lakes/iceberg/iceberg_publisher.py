@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Publication in an Iceberg table: one commit with all parts and the load's id, unless the load is in already.
 
 pyiceberg tries a commit that was overtaken again by adding the same files to what is there now, so a load that another

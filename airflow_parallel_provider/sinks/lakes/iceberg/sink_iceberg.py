@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``SinkIceberg``: an Iceberg table that receives all rows of a load in one commit, once."""
 
 from __future__ import annotations
