@@ -60,6 +60,20 @@ def test_the_later_row_stays(lake: Lake, existing: bool) -> None:
     assert lake.version() == existing
 
 
+def test_a_load_that_is_in_does_not_ask_for_its_key_any_more(lake: Lake) -> None:
+    """The table may have been given other columns since."""
+    merge(lake)
+    lake.load(None, [{"id": 500, "name": "x", "more": 1}], key="other", on_schema_change="add_columns")
+
+    assert merge(lake, failing_at(0, [])).items_skipped == 95
+    if lake.kind == "iceberg":
+        from tests.support.lakes import iceberg_table
+
+        with iceberg_table(lake.path).update_schema() as update:
+            update.rename_column("id", "number")
+        assert merge(lake, failing_at(0, [])).items_skipped == 95
+
+
 def test_a_second_merge_finds_the_rows_of_the_first(lake: Lake) -> None:
     lake.load(None, BEFORE, key="before")
     merge(lake)
