@@ -2,8 +2,8 @@
 
 One attempt after the other is killed at each point in ``tests/sinks/lakes``. This runs with ``make chaos``:
 ``PARALLEL_CHAOS_KILLS`` (200) and ``PARALLEL_CHAOS_SEED`` (2013) change it.
-After each load the table must be what an undisturbed run gives, with one version for each load. On a local disk: the
-conditional PUT of the S3 server of the tests is not atomic.
+After each load, be it appended, replacing or merged, the table must be what an undisturbed run gives, with one version
+for each load. On a local disk: the conditional PUT of the S3 server of the tests is not atomic.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class LakeLoad(FileLoad):
         if self._won is not None:
             self._manifest = self._manifest_of(f"{self._won:08x}")
         found = super().begin(file_format, columns, replaces=replaces)
-        if self._lake_encoder.schema is None or self._options.key:
+        if self._won is None and (self._lake_encoder.schema is None or self._options.key):
             self._lake_encoder.meet(self._publisher.schema())
         return found
 

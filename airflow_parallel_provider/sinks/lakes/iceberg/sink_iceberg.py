@@ -37,8 +37,8 @@ class SinkIceberg(LakeSink):
     Known limitations: nothing is seen before the load is complete. Tables of format version 3 are
     refused. Dead letters and rejected rows are files next to the data, and cannot be replayed. Each load leaves a
     property in the table (``parallel.load.<id>``, about 50 bytes), which says that it is in. SQL catalogues (SQLite,
-    PostgreSQL) with local folders were run; REST catalogues, S3 and other storages were not. The file of a chunk is
-    built in memory.
+    PostgreSQL) with local folders and S3 (moto) were run, and REST against a server of the tests; REST catalogues of a
+    vendor and other storages were not. The file of a chunk is built in memory.
 
     :raises PlanError: for an invalid argument; names it.
     """
