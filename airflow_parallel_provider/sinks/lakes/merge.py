@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows by their keys: which of a load stay, and which of a table they take the place of.
 
 The keys of the whole load are in memory (about 110 bytes a row where a key is a whole number), never all of its rows,

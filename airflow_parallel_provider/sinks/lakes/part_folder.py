@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder of a load's parts, as one try sees it: files have names of the try's own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A merge of all parts of a load into a Delta table, in one commit: the library's own ``MERGE``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of an Iceberg table: what is noted of them when they are written, and what the table is told at the end."""
 
 from __future__ import annotations

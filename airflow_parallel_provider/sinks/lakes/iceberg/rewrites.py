@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of an Iceberg table that have rows with the keys of a load, written again without them.
 
 ``Table.upsert`` of ``pyiceberg`` compares rows one by one in Python, does not see that two files of the table have the
