@@ -57,6 +57,7 @@ FLOORS = {
     # where items come from
     "sources.read_ahead": 2,
     "sources.places": 2,
+    "sources.changed_since": 3,
     "sources.declared_source": 3,
     "sources.files": 4,
     "sources.http": 4,

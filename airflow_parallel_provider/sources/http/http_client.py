@@ -40,6 +40,10 @@ class HttpClient:
         self._throttle = Throttle(policy.rate_limit, halt, counts)
         self._counts = counts
 
+    def add(self, values: dict[str, Any]) -> None:
+        """Send more parameters with every request. Before pages are read."""
+        self._policy = self._policy.with_values(values)
+
     @contextmanager
     def reader(self, *, optional_behind: int | None, ended: threading.Event | None = None) -> Iterator[PageReader]:
         """What reads pages, with its own sessions.

@@ -7,21 +7,19 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_parallel_provider.checks import (
-    check_choice,
-    check_mapping,
-    check_seconds,
-    check_text,
-    check_whole,
-)
-from airflow_parallel_provider.errors import PlanError, SourceError
+from airflow_parallel_provider.checks import check_choice, check_mapping, check_seconds, check_text, check_whole
+from airflow_parallel_provider.engine.interfaces.records import STREAM, EarlierLoads, Narrow
+from airflow_parallel_provider.engine.interfaces.sink import Sink
+from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.sources.changed_since import ChangedSince, window
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.http.auth import OAuthClientCredentials, check_auth
 from airflow_parallel_provider.sources.http.origins import check_trusted
-from airflow_parallel_provider.sources.http.page import Page, items_of, next_of, require_no_errors, value_at
-from airflow_parallel_provider.sources.http.page_order import PageOrder
+from airflow_parallel_provider.sources.http.page import Page, items_of, require_no_errors
+from airflow_parallel_provider.sources.http.page_order import PageOrder, chain, check_step
 from airflow_parallel_provider.sources.http.request_counts import RequestCounts
 from airflow_parallel_provider.sources.http.request_policy import (
     check_body,
@@ -105,6 +103,12 @@ class HttpPagesSource(DeclaredSource):
         as many as ``2 * readers`` at a time.
     :param trusted_origins: other origins than the connection's own that may get its login, headers and cookies
         (``["https://eu.example.com", "https://example.com:8443"]``).
+    :param since: query parameter (of a POST: name with dots in ``json``) for the moment from which on the server gives
+        what has changed: that when the last complete load into the same table began. The first load does not send it.
+        Needs a ``SinkTable`` that merges, whose ledger keeps the moment.
+    :param until: parameter for the moment when this load began: a retry then asks for the same period.
+    :param since_lag: how much earlier to begin: clocks differ.
+    :param since_format: ``"iso"``: ``2026-11-01T10:00:00Z``; ``"epoch"``: seconds; or a format of strftime. All in UTC.
     :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for a missing connection.
 
     What it does not do: keep the state of the server. A retry that resumes needs the same items in the same order:
@@ -140,6 +144,10 @@ class HttpPagesSource(DeclaredSource):
         timeout: float = 60.0,
         largest_page: int = LARGEST_PAGE,
         trusted_origins: Iterable[str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        since_lag: timedelta = timedelta(minutes=1),
+        since_format: str = "iso",
     ) -> None:
         check_text("HttpPagesSource.endpoint", endpoint)
         check_text("HttpPagesSource.conn_id", conn_id)
@@ -185,6 +193,7 @@ class HttpPagesSource(DeclaredSource):
         self.longest_wait = longest_wait
         self.timeout = timeout
         self.largest_page = largest_page
+        self.changed = ChangedSince.checked("HttpPagesSource", since, until, since_lag, since_format)
         self._client: HttpClient | None = None
         self._counts = RequestCounts()
         self._places = Places()
@@ -199,6 +208,29 @@ class HttpPagesSource(DeclaredSource):
 
         self._halt, self._counts = StopReading(), RequestCounts()
         self._client = HttpClient(policy_of(self), self._halt, self.auth, self._counts)
+
+    @property
+    def narrow(self) -> Narrow | None:
+        """With ``since``: asks for what has changed since the last load."""
+        return None if self.changed is None else self._since_last
+
+    def check_sink(self, sink: Sink) -> None:
+        """With ``since``: the sink must know the last load, and merge, since items come again."""
+        if self.changed is not None:
+            field, value = "HttpPagesSource.since", self.changed.since
+            sink.check_narrow(field, value, f"{field}={value!r}")
+
+    def _since_last(self, earlier: EarlierLoads) -> Mapping[str, Any]:
+        return {STREAM: self.identity(), "window": window(earlier, self.identity())}
+
+    def get_state(self) -> Mapping[str, Any] | None:
+        """With ``since``: which loads belong together."""
+        return None if self.changed is None else {STREAM: self.identity()}
+
+    def restore_state(self, state: Mapping[str, Any]) -> None:
+        """Ask for the period of the first try."""
+        if self.changed is not None and self._client is not None:
+            self._client.add(self.changed.values(state["window"]))
 
     def check_shards(self) -> None:
         """Each shard would request all pages.
@@ -269,56 +301,27 @@ class HttpPagesSource(DeclaredSource):
                 ended.set()
 
     def _items_in(self, pages: Iterator[Page], step: int) -> Iterator[Any]:
-        def is_empty(page: Page, is_first: bool) -> bool:
-            return not self._items_of(page, first=is_first)
-
-        order = PageOrder(self.identity(), self.page_parameter, self.repeated_page, is_empty)
+        read = self._items_of
+        order = PageOrder(
+            self.identity(), self.page_parameter, self.repeated_page, lambda page, first: not read(page, first=first)
+        )
         short = False
         count = 0
         for page in order.read(pages):
             items = self._items_of(page, first=not count)
-            self._check_step(page, len(items), short=short)
+            check_step(self, page, len(items), short=short)
             short = len(items) < step
             self._places.begin(page.display_name, count)
             count += len(items)
             yield from items
 
-    def _check_step(self, page: Page, items: int, *, short: bool) -> None:
-        """Check that offsets follow each other: a server that caps the size of its pages would leave items out.
-
-        :param short: whether the page before had fewer items than the step of the offset.
-        """
-        where = f"{self.identity()}: {page.display_name}"
-        if self.pagination == "offset" and (short or items > (self.page_size or items)):
-            raise SourceError(
-                f"{where}: pages do not have page_size={self.page_size} items, so offsets would skip items or read "
-                f"them twice: set size_parameter= (now {self.size_parameter!r}) to the server's name for it, and "
-                "page_size= to the size of its pages"
-            )
-
     def _chained(self, client: HttpClient) -> Iterator[Any]:
-        seen: set[str] = set()
-        cursor: str | None = None
-        before: Any = None
         count = 0
         with client.reader(optional_behind=None) as reader:
-            for number in itertools.count(1):
-                page = reader.follow(cursor, number)
-                seen.add(page.address)
-                items = self._items_of(page, first=number == 1)
+            for page, items in chain(self, reader.follow, lambda page, first: self._items_of(page, first=first)):
                 self._places.begin(page.display_name, count)
                 count += len(items)
                 yield from items
-                own, cursor = {page.address, cursor}, next_of(page, self.next_cursor, self.pagination, self.identity())
-                if self.has_more is not None and not value_at(page, self.has_more, absent_is_none=True):
-                    return
-                if not cursor or (cursor in own and page.content != before):  # the last page may name itself
-                    return
-                before = page.content
-                if cursor in seen:
-                    text = f"{self.identity()}: {page.display_name} names a next page that has already been read"
-                    raise SourceError(text)
-                seen.add(cursor)
 
     def _items_of(self, page: Page, *, first: bool) -> list[Any]:
         if self.json is not None and "query" in self.json and page.content is not None:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources.http.page import Page, status_text
+from airflow_parallel_provider.sources.http.page import Page, next_of, status_text, value_at
 
 log = logging.getLogger(__name__)
 
@@ -79,3 +81,47 @@ class PageOrder:
                 "repeated_page='end'; if its items are the same, repeated_page='read'"
             )
         log.info("%s: %s is the last page again: the end of the pages", self.source, page.display_name)
+
+
+def chain(
+    source: Any, follow: Callable[[str | None, int], Page], items_of: Callable[[Page, bool], list[Any]]
+) -> Iterator[tuple[Page, list[Any]]]:
+    """Pages each of which names the next one, with their items.
+
+    :param source: an ``HttpPagesSource``.
+    :param follow: reads the page with a cursor and a number.
+    :param items_of: the items of a page, and whether it is the first one.
+    :raises SourceError: for a page that names one of the pages before.
+    """
+    seen: set[str] = set()
+    cursor: str | None = None
+    before: Any = None
+    for number in itertools.count(1):
+        page = follow(cursor, number)
+        seen.add(page.address)
+        yield page, items_of(page, number == 1)
+        own, cursor = {page.address, cursor}, next_of(page, source.next_cursor, source.pagination, source.identity())
+        if source.has_more is not None and not value_at(page, source.has_more, absent_is_none=True):
+            return
+        if not cursor or (cursor in own and page.content != before):  # the last page may name itself
+            return
+        before = page.content
+        if cursor in seen:
+            text = f"{source.identity()}: {page.display_name} names a next page that has already been read"
+            raise SourceError(text)
+        seen.add(cursor)
+
+
+def check_step(source: Any, page: Page, items: int, *, short: bool) -> None:
+    """Check that offsets follow each other: a server that caps the size of its pages would leave items out.
+
+    :param source: an ``HttpPagesSource``.
+    :param short: whether the page before had fewer items than the step of the offset.
+    :raises SourceError: if they do not.
+    """
+    if source.pagination == "offset" and (short or items > (source.page_size or items)):
+        raise SourceError(
+            f"{source.identity()}: {page.display_name}: pages do not have page_size={source.page_size} items, so "
+            "offsets would skip items or read them twice: set size_parameter= (now "
+            f"{source.size_parameter!r}) to the server's name for it, and page_size= to the size of its pages"
+        )

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps
 from typing import Any
 
@@ -19,6 +18,7 @@ from airflow_parallel_provider.checks import (
     name_of,
 )
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.sources.changed_since import put_into
 from airflow_parallel_provider.sources.http.page_order import END_STATUSES, REPEATED_PAGES
 
 
@@ -65,14 +65,13 @@ class RequestPolicy:
         """The body of the request for one page: the page's number or cursor is in it, at a name with dots."""
         if self.json is None:
             return None
-        body = copy.deepcopy(dict(self.json))
-        for name, value in self._paging(place).items():
-            *folders, last = name.split(".")
-            found = body
-            for folder in folders:
-                found = found.setdefault(folder, {})
-            found[last] = value
-        return body
+        return put_into(self.json, self._paging(place))
+
+    def with_values(self, values: Mapping[str, Any]) -> RequestPolicy:
+        """The same with more query parameters, or, for a POST, more in its body."""
+        if self.json is not None:
+            return replace(self, json=put_into(self.json, values))
+        return replace(self, parameters={**self.parameters, **values})
 
     def _paging(self, place: Any) -> dict[str, Any]:
         size = {} if self.page_size is None else {self.size_parameter: self.page_size}
@@ -83,7 +82,9 @@ def identity_of(source: Any) -> str:
     """Connection and endpoint of an ``HttpPagesSource``, and a digest of what else decides on its items."""
     places = [each if isinstance(each, str) else name_of(each) for each in (source.items, source.next_cursor)]
     asked = [source.parameters, source.page_size, source.page_parameter, source.first_page]
-    digested = [source.pagination, *asked, *places, *([] if source.json is None else [source.json])]
+    digested: list[Any] = [source.pagination, *asked, *places, *([] if source.json is None else [source.json])]
+    if source.changed is not None:
+        digested += [source.changed.since, source.changed.until]
     digest = hashlib.blake2b(dumps(digested, default=str).encode(), digest_size=6).hexdigest()
     return f"pages of {source.conn_id}/{source.endpoint.lstrip('/')} {digest}"
 

@@ -68,7 +68,7 @@ def test_a_run_that_fails_says_so_too(serve: Serve) -> None:
 
     report = caught.value.report
     assert report is not None
-    assert report.source["retries_by_status"] == {"500": 1}
+    assert report.source["retries_by_status"].keys() == {"500"}  # perhaps of the next page, too: it reads ahead
 
 
 def test_advice_asks_for_no_more_requests_of_a_busy_server(serve: Serve) -> None:
