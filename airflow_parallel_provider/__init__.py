@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole parallel pipeline inside one Airflow task.
 
 Everything public is exported from here, lazily: every Airflow process imports every provider, so importing this package
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.bridge.task_info import get_connection_info as get_connection_info
     from airflow_parallel_provider.bridge.task_info import get_task_info as get_task_info
     from airflow_parallel_provider.bridge.task_info import task_info_is as task_info_is
+    from airflow_parallel_provider.engine.functions.worker_info import WorkerInfo as WorkerInfo
+    from airflow_parallel_provider.engine.functions.worker_info import get_worker_info as get_worker_info
+    from airflow_parallel_provider.engine.functions.worker_info import worker_info_is as worker_info_is
     from airflow_parallel_provider.engine.interfaces.drop import DROP as DROP
     from airflow_parallel_provider.engine.interfaces.records import ChunkResult as ChunkResult
     from airflow_parallel_provider.engine.interfaces.records import DeadLetter as DeadLetter
@@ -73,6 +77,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "bridge.task_info": ["ConnectionInfo", "TaskInfo", "get_connection_info", "get_task_info", "task_info_is"],
+    "engine.functions.worker_info": ["WorkerInfo", "get_worker_info", "worker_info_is"],
     "engine.interfaces.drop": ["DROP"],
     "engine.interfaces.records": ["ChunkResult", "DeadLetter"],
     "engine.interfaces.sink": ["ListSink", "Sink"],

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m airflow_parallel_provider``: run or load-test a pipeline in a terminal."""
 
 from __future__ import annotations

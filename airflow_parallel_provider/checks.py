@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks of what an author declares. Cheap to import: DAG files are parsed over and over."""
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ from typing import Any, TypeGuard
 from airflow_parallel_provider.errors import PlanError
 
 
-def key_columns(given: object) -> tuple[str, ...]:
+def key_columns(given: object, field: str = "SinkTable.primary_key") -> tuple[str, ...]:
     """``primary_key`` as a tuple.
 
+    :param field: the argument, for errors.
     :raises PlanError: when it names no columns.
     """
     names = (given,) if isinstance(given, str) else given
     if not isinstance(names, Iterable) or isinstance(names, (bytes, Mapping)):
-        raise PlanError("SinkTable.primary_key", given, "give a column name or a list of column names")
+        raise PlanError(field, given, "give a column name or a list of column names")
     listed = tuple(names)
     for name in listed:
         if not isinstance(name, str) or not name:
-            raise PlanError("SinkTable.primary_key", given, "a column's name is a text that is not empty")
+            raise PlanError(field, given, "a column's name is a text that is not empty")
         if listed.count(name) > 1:
-            raise PlanError("SinkTable.primary_key", given, f"name {name!r} once")
+            raise PlanError(field, given, f"name {name!r} once")
     return listed
 
 

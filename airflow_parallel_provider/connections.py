@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Airflow connections: looking one up, and copying one for threads that must not call Airflow."""
 
 from __future__ import annotations

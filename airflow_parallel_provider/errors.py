@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All errors of the package.
 
 ::
@@ -15,6 +16,7 @@
     │   │   └── HopelessShard (terminal)   in a way that no other try can cure
     │   ├── WrongReturn                a stage's function returned what a stage may not return
     │   └── RunStopped                 the run was asked to stop; ``.reason`` says why
+    │       └── BudgetSpent            a stage has spent its ``budget``
     ├── ItemError                      why one item failed; a run counts these, it does not raise them
     │   ├── ItemTimeout                one call took longer than the stage's ``timeout``
     │   └── WorkerLost                 the worker died without answering (exit code or signal is kept)
@@ -150,6 +152,28 @@ class RunStopped(RunFailed):
         super().__init__(message, report)
         self.reason = reason
         self.args = (message, report, reason)
+
+
+class BudgetSpent(RunStopped):
+    """A stage has spent its ``budget``. The next try of the load continues, with a budget of its own."""
+
+
+class RetryAfter(TransientError):
+    """Raised by a stage's function: the service asks to be left alone for a while.
+
+    No call of the stage begins before, and this one is made again as its ``Retry`` says. The same holds for any error
+    with an attribute ``retry_after``, or with a ``response`` whose headers have ``Retry-After``.
+
+    :param seconds: how long.
+    """
+
+    def __init__(self, seconds: float, message: str = "") -> None:
+        super().__init__(seconds, message)
+        self.retry_after = seconds
+
+    def __str__(self) -> str:
+        seconds, message = self.args
+        return message or f"the service asks to come back in {seconds} s"
 
 
 class ItemError(ParallelError):

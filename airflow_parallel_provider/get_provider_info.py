@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The provider's metadata for Airflow. Airflow reads it in every process, so this module imports nothing else."""
 
 from __future__ import annotations

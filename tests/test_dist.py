@@ -82,7 +82,7 @@ def test_the_sdist_holds_what_the_wheel_is_built_and_tested_from(dist: Path) -> 
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
 
-    needed = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "constraints.txt"}
+    needed = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "NOTICE", "Makefile", "constraints.txt"}
     assert needed <= names
     assert {"tests/conftest.py", "docs/conf.py", f"{PACKAGE}/__init__.py"} <= names
 
@@ -92,6 +92,7 @@ def test_metadata_has_the_addresses_and_the_version(wheel: Path) -> None:
 
     assert found["Version"] == airflow_parallel_provider.__version__
     assert found["License-Expression"] == "Apache-2.0"
+    assert set(found.get_all("License-File", [])) == {"LICENSE", "NOTICE"}
     addresses = {text.partition(",")[0] for text in found.get_all("Project-URL", [])}
     assert addresses == {"Homepage", "Documentation", "Source", "Changelog", "Issues"}
 

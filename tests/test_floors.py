@@ -158,6 +158,7 @@ LAZY = {
 
 MOST_LINES, MOST_TEST_LINES = 330, 500
 MOST_MODULES = 12
+SPDX = "SPDX-License-Identifier: Apache-2.0"
 MOST_METHODS = 20
 LARGE_FOLDERS = {"engine", "plugins"}
 """Folders that may hold more modules: the engine's own top is a list of rooms."""
@@ -380,11 +381,27 @@ def test_the_engine_stands_on_errors_and_reports_only() -> None:
     assert below <= {"checks"}
 
 
+def test_each_source_file_names_its_license() -> None:
+    """In one line, which machines read: a file that is copied elsewhere keeps it."""
+    lines = {".py": f"# {SPDX}", ".js": f"// {SPDX}", ".css": f"/* {SPDX} */"}
+    files = [path for path in (ROOT / PACKAGE).rglob("*") if path.suffix in lines]
+
+    without = [
+        f"{path.relative_to(ROOT)}: its first line must be {lines[path.suffix]!r}"
+        for path in files
+        if path.read_text(encoding="utf-8").partition("\n")[0] != lines[path.suffix]
+    ]
+
+    assert len(files) > 200
+    assert not without, listed(without)
+
+
 def test_files_stay_readable() -> None:
     """A file of tests is read one test at a time and may be longer."""
     long = []
     for path in python_files(PACKAGE, "tests", "dags_examples", "dev"):
-        lines = path.read_text().count("\n")
+        text = path.read_text()
+        lines = text.count("\n") - text.startswith(f"# {SPDX}")
         if lines > (MOST_TEST_LINES if path.is_relative_to(ROOT / "tests") else MOST_LINES):
             long.append(f"{path.relative_to(ROOT)} has {lines} lines")
 

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The only code that talks to the running Airflow task."""

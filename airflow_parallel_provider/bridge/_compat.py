@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything that differs between Airflow 3.1, 3.2 and 3.3. No other file of the package may ask for a version.
 
 Where an attribute tells the version, the code checks for the attribute. It compares a version number only where a
@@ -44,6 +45,21 @@ def worth_preloading(imported: frozenset[str]) -> tuple[str, ...]:
     """
     ours = sorted(each for each in imported if each.partition(":")[0].partition(".")[0] == "airflow")
     return (*ours, *_REQUEST_MODULES) if ours else ()
+
+
+def read_connections_of_environment() -> None:
+    """Let a worker process without a supervisor find connections in its environment.
+
+    Airflow 3.1 makes each of them a model of its database, which needs all others, but imports them only in processes
+    that may open the database. It then hides the error behind "isn't defined". Importing them takes two seconds.
+    """
+    import airflow
+
+    if airflow.__version__.startswith("3.1."):
+        from airflow import models
+
+        load: Callable[[], None] = models.import_all_models
+        load()
 
 
 def comms_error_facts(error: Exception) -> tuple[Any, str]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Airflow connections for worker processes: looked up before anything starts, passed on in memory."""
 
 from __future__ import annotations

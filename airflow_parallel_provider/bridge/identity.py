@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which load a try of a task belongs to: a retry continues it, a Clear begins another one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Links on the page of a task: to the table its rows go to, and to the table of its dead letters."""
 
 from __future__ import annotations

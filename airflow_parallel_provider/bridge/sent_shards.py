@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shards that run outside of Airflow: what a task gives them, and what it learns of those that other tasks have run."""
 
 from __future__ import annotations
@@ -83,12 +84,18 @@ class AirflowInShard:
         variables = worker_environment(self.declared)
         pipeline.worker_env = variables
         pipeline.worker_hooks = WorkerHooks(
-            on_start=functools.partial(keep_task_info, self.info),
+            on_start=functools.partial(_worker_starts, self.info, bool(self.declared)),
             preload=_compat.worth_preloading,
             redact=_compat.masked,
         )
         with _environment(variables), task_info_is(self.info), connections_are(self.declared):
             yield
+
+
+def _worker_starts(info: TaskInfo, has_connections: bool) -> None:
+    keep_task_info(info)
+    if has_connections:
+        _compat.read_connections_of_environment()
 
 
 @contextlib.contextmanager

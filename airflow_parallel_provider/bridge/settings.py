@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A deployment's settings for all pipelines: the section ``[parallel_pipeline]`` of Airflow's configuration."""
 
 from __future__ import annotations

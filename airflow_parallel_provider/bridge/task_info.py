@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Facts about the running task for its stages: the same in threads, worker processes and coroutines.
 
 Imports no Airflow: a worker process that only needs the run id must not spend seconds on that import.

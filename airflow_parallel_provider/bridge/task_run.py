@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One try of a pipeline task, from the context of ``execute`` to its return value."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sink that only counts: for pipelines without a sink, and for load tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turns Ctrl-C and SIGTERM into a stop request."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arguments and exit codes. Results go to standard output, progress and errors to standard error."""
 
 from __future__ import annotations

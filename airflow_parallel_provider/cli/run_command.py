@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``run``: runs one pipeline with a live view, then prints its report."""
 
 from __future__ import annotations

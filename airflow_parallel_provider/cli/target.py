@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the pipeline that ``module:attribute`` or ``path/to/file.py:attribute`` names."""
 
 from __future__ import annotations

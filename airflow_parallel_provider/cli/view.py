@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shows a running pipeline: as a live table in a terminal, elsewhere as a line every few seconds."""
 
 from __future__ import annotations

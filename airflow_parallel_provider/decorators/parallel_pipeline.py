@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``@task.parallel_pipeline``: a function of the DAG file as the source of a pipeline."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pipeline of the public interface: a plan that can run."""
 
 from __future__ import annotations
@@ -147,9 +148,8 @@ class Pipeline(PipelinePlan):
         The pipeline travels as bytes of our own, with its functions; a worker needs this package (the same version),
         the modules that the functions import, and the sink's connection. What an executor runs twice, it resumes.
 
-        Run on real ones, with workers killed: ``ProcessPoolExecutor`` and Dask's ``LocalCluster``. On Ray only in part:
-        lost workers were noticed and sent again, no whole load was seen. Not tried: clusters of several machines,
-        Parsl, loky, mpi4py.
+        Run on real ones, with workers killed: ``ProcessPoolExecutor``, Dask's ``LocalCluster``, Ray on one machine. Not
+        tried: clusters of several machines, Parsl, loky, mpi4py.
 
         :param shards: how many; three or four for each worker.
         :param shards_on: makes the executor: anything with ``submit(function, *arguments) -> future``. One that breaks

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parallel sub-tasks of one item, inside a stage's function."""
 
 from __future__ import annotations

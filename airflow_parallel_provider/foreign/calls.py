@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls of an object's own code (``__repr__``, properties, ...), which may hang, raise anything, or never end.
 
 Such code runs on a thread of its own, for a limited time. The caller waits no longer than that, holds no lock, and

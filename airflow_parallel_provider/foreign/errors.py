@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors as text: a message and a traceback that stay short, whatever the error's ``str``, its chain and its notes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps a process that a user's function forks from going on in the place of its parent.
 
 A function may start processes of its own, with ``os.fork`` or ``multiprocessing``. A child that *returns* from the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where an error was raised, for the author of a pipeline: in a file of theirs, not in a library that they call.
 
 The rule: of the frames of a traceback the innermost one in the author's own files. These are all files but those of

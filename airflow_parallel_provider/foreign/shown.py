@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values for people: like ``repr``, but short, linear in its own length, and safe against the value's own code.
 
 ``repr`` of built-in containers follows shared parts again and again: an item of thirty lists, each of which holds the

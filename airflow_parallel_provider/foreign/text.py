@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text that every place takes: XCom, databases, logs, pages. The one place that cleans.
 
 PostgreSQL refuses NUL and half surrogate pairs, in JSONB too, so one exception's text could fail a task that had

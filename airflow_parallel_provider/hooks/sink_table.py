@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``SinkTableHook``: chunks into a table, each exactly once, on any SQL connection of Airflow."""
 
 from __future__ import annotations

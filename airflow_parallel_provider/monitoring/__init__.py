@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a running pipeline shows: snapshots, history, forecast and summary as plain JSON."""

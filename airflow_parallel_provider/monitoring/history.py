@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics over time, for charts, in bounded space."""
 
 from __future__ import annotations

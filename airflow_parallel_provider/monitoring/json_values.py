@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts any value to plain JSON of a bounded size, for XCom."""
 
 from __future__ import annotations

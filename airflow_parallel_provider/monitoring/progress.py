@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Progress of a run: its rate, the time left and a line for the task log."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes a snapshot fit into its size limit: what is worth least goes first, and the snapshot says what it left out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The return value of a task: a report small enough to read in XCom."""
 
 from __future__ import annotations

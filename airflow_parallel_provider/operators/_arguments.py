@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks of an operator's arguments, when the DAG is parsed, and their values once templates are rendered."""
 
 from __future__ import annotations

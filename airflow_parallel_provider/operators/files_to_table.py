@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operator that loads files of any storage into a table."""
 
 from __future__ import annotations

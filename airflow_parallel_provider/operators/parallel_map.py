@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operator that runs items through one function into a sink."""
 
 from __future__ import annotations

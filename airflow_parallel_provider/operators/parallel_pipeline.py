@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operator that runs a whole pipeline inside one task."""
 
 from __future__ import annotations

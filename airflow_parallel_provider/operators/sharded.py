@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One load over several machines: a task group of a beginning, mapped shards, and an end."""
 
 from __future__ import annotations

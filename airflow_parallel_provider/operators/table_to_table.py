@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operator that copies the rows of one table into another."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tab "Pipeline" on the pages of a task instance and of a DAG run.
 
 Every Airflow process imports this module, tasks included, so the import must cost nothing. What only the API server

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Serves the files of the Pipeline tab, and nothing else."""
 
 from __future__ import annotations

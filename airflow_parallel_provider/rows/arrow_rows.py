@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of an Arrow table, which become Python objects only when they are needed.
 
 A backend that can send the table as it is (``Backend.arrow_kinds``) does not need them, where the type of every Arrow

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of any shape as one block: column names and tuples.
 
 Every row passes here. So C code (``map``, ``itemgetter``) checks and converts the common shapes (all dicts with the

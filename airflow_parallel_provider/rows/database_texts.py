@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values that Python cannot hold, on their way from one database to another of the same kind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which value made the database refuse a chunk. Runs only after a refusal, so good chunks pay nothing."""
 
 from __future__ import annotations

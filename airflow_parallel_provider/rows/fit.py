@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conversion of a block of rows for a table, or an error that names the column that does not fit and the cure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data frames of pandas and polars as Arrow tables, where that changes no value.
 
 Where it could change one, the frame goes row by row. Whether a column of the database's table takes an Arrow type as it

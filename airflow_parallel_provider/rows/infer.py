@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The columns of a new table, from the author's declaration and the first rows that arrive."""
 
 from __future__ import annotations

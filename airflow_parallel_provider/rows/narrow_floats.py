@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Floats of four bytes: which numbers a column of them takes.
 
 A float with a fraction is a measurement, and becomes the nearest number that the column has. A whole number may count

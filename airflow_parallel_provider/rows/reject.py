@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A row that the database, a file or ``validate`` has rejected, and which item it comes from."""
 
 from __future__ import annotations

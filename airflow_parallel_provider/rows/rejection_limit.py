@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many rows of a load may be rejected."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Types of columns from annotations, Arrow schemas and dtypes, which say more than the values of one chunk.
 
 They give a type to a column that holds only None in the first chunk, and the right type to one that happens to hold

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``SinkTable(validate=...)``: which rows are valid, before any row is sent to the database."""
 
 from __future__ import annotations

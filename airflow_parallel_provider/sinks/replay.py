@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dead letters through the stages again: a source that reads them, and a sink that resolves them with the rows.
 
 A replay is a load of its own, but its ledger does not decide what is left to do: the dead letters that are not resolved

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``SinkTable``: what a DAG author writes to have the rows of a pipeline in a table, each chunk exactly once.
 
 Importing this module is cheap, because DAG files are parsed over and over. The work is done by

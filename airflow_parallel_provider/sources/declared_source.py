@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base class of all sources that a DAG file declares."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which part of a source an item came from: a page, or a file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the parts of a source in several threads and yields them in their original order."""
 
 from __future__ import annotations

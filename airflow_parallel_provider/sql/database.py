@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One connection to the database behind an Airflow connection, opened by that connection's own hook.
 
 Only :func:`resolved_hook` calls Airflow, on the main thread. :class:`Database` runs on the sink thread and never does:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Creating tables and adding columns while other attempts may do the same: the first one creates, the others go on.
 
 Each statement has a transaction of its own.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which errors say that the database's disk is full. They are not the fault of a row, and may pass."""
 
 from __future__ import annotations

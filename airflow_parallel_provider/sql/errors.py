@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors of a database that have a class of their own."""
 
 from __future__ import annotations

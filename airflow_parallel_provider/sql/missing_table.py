@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which errors say that a table or a column does not exist: another attempt may have dropped it in the meantime."""
 
 from __future__ import annotations

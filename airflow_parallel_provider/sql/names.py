@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which names of tables and columns a database accepts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a team needs to test its own pipelines: no scheduler, no database, no waiting.
 
 ::

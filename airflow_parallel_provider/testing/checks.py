@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Assertions on reports. Each failure shows the expected and the actual value, and the whole report."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A virtual clock: pauses between attempts are recorded instead of slept."""
 
 from __future__ import annotations

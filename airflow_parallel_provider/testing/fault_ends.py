@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Both ends of a pipeline under faults: the source tags its items, the sink removes the tags."""
 
 from __future__ import annotations

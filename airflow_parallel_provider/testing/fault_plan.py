@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Injected faults: which item, at which stage, how often, and what happens to it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The place where faults strike: in the worker, right before the call of a stage's function.
 
 This module may be imported in worker processes, so it imports little. The faults that struck are recorded as empty

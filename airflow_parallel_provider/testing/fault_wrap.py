@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pipeline under faults: items keep their position through every stage, so that a fault finds its item anywhere.
 
 The source tags each item with its position. Every stage's function gets the items without tags, and its results are

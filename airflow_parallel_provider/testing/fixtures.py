@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pytest fixtures for pipelines. Opt in, in the top ``conftest.py``::
 
 pytest_plugins = ["airflow_parallel_provider.testing.fixtures"]

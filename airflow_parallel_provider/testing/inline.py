@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a pipeline inside one call: every stage, the source and the sink on the thread of the test."""
 
 from __future__ import annotations
@@ -92,8 +93,11 @@ def inline_stage(stage: Stage, clock: VirtualClock) -> Stage:
         "queue_size": None,
         "timeout": None,
         "rate_limit": None,
+        "budget": None,
+        "cost": None,
         "worker_lifespan": None,
         "memory_limit": None,
+        "worker_env": None,
         "retry": ClockedRetry.of(stage.retry, clock),
     }
     if stage.kind == "async":

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run on one thread: the parts of the engine, each called by the one before it instead of by its own thread."""
 
 from __future__ import annotations

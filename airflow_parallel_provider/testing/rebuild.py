@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Copies a pipeline with another source, other stages or another sink."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns from the annotations of a class: dataclass, TypedDict, NamedTuple, attrs class or pydantic model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conversion of a plain value into a value of a column's kind, without loss.
 
 The rule: a value is written when reading it back can give the same value, else it is refused with the reason. So

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Spans of time as PostgreSQL and DuckDB keep them: months, days and microseconds, none of which is made of another.
 
 A month has no fixed number of days, and a day not always 24 hours. So a ``timedelta``, whose days have 24 hours, holds

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Items of the provider's own sources: a file and a message."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON text -> values and back, without changing a number or losing one of two fields of the same name."""
 
 from __future__ import annotations

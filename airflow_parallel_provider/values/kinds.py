@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kinds of values and the columns that hold them, independent of any database.
 
 A *kind* is a class of values that each backend stores in one way. Values are first reduced to a few plain Python types

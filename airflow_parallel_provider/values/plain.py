@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values of NumPy, pandas and other libraries as plain Python values."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shape of an existing table: its columns and keys, as the database's catalog has them."""
 
 from __future__ import annotations

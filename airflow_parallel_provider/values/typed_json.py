@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values as JSON that can be read back as the same values, without running code that the text names.
 
 A type that JSON has is written as itself. Every other value becomes ``{"$type": name, "value": ...}``. A dict that has

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What packed files hold: gzip, bz2, xz and zstd streams, and the members of a zip archive.
 
 A packed file that is cut off is an error. The file objects of fsspec give a part of its content instead (zstd), or the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stands in a row for a value that Python cannot hold, so that the other rows of its range are read."""
 
 from __future__ import annotations

@@ -147,7 +147,10 @@ def test_sigkill_after_each_statement(database: TestDatabase, way: str) -> None:
     assert load > 3
 
 
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
+ONE_OF_THEM = [name if name == "postgres" else pytest.param(name, marks=pytest.mark.slow) for name in DATABASES]
+
+
+@pytest.mark.parametrize("database", ONE_OF_THEM, indirect=True)
 def test_short(database: TestDatabase) -> None:
     figures = ReplacingCampaign(database, seed=2013, chunks=4, size=20).run(8)
 

@@ -232,7 +232,8 @@ def test_january_through_the_engine_is_the_plain_loop(flights: Any, days: list[s
     assert (report.state, report.items_committed, report.chunks_committed) == ("success", 31, 4)
 
 
-@pytest.mark.timeout(180)  # six seconds of CPU, which a busy machine may take a while to find
+@pytest.mark.slow  # six seconds of CPU; `make demo` counts the rows of the year, too
+@pytest.mark.timeout(180)
 def test_year_in_numbers(flights: Any, days: list[str], lookups: Any) -> None:
     """Day by day: with all rows of the year in memory the garbage collector took as long as the test."""
     ids: set[int] = set()

@@ -53,9 +53,13 @@ class Lake:
         pipeline = {"chunk_size": 10, "max_in_flight": 10, "load_key": key, **options.pop("pipeline", {})}
         return Pipeline(items, [Stage(stage)] if stage else [], self.sink(cls, **options), **pipeline).run()
 
-    def started(self, point: str = "", visit: int = 1, *, key: str = "nightly", **options: Any) -> Any:
+    def started(
+        self, point: str = "", visit: int = 1, *, key: str = "nightly", rows: list[Any] | None = None, **options: Any
+    ) -> Any:
         """The same without a stage in a process of its own, which ends with SIGKILL when it is at a point for the nth
         time.
+
+        :param rows: None: those of :func:`all_rows`.
 
         A process of its own program: the libraries' threads do not survive a fork.
         """
@@ -73,7 +77,7 @@ class Lake:
                         os.kill(os.getpid(), signal.SIGKILL)
 
             file_load.PROGRESS_EVERY = 0.0
-            rows = [{{"id": number, "name": f"name {{number}}"}} for number in range({ROWS})]
+            rows = {all_rows() if rows is None else rows!r}
             sink = Deadly(**{self.arguments | options!r})
             Pipeline(rows, [], sink, chunk_size=10, ordered=True, load_key={key!r}).run()
         """)

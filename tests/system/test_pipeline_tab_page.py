@@ -224,7 +224,8 @@ def test_shards_are_added_up_on_the_page_of_the_run(site: Site, browser: Browser
         for name in ("rows_committed", "chunks_committed", "items_read", "items_dead_lettered", "cpu_seconds"):
             assert tab.figure(name) == pytest.approx(sum(each[name] for each in reports)), name
         assert tab.figure("items_done") == 140
-        assert tab.figure("seconds") >= max(each["seconds"] for each in reports)
+        longest = max(each["seconds"] for each in reports)  # rounded to milliseconds or so, the page's is not
+        assert tab.figure("seconds") >= longest - 0.001
         assert tab.figure("items_per_second") == pytest.approx(140 / tab.figure("seconds"))
         assert "3 shards: 3 success" in tab.text()
         assert tab.page.locator("[aria-label='Causes of failures, most frequent first'] tbody tr").count() == 1

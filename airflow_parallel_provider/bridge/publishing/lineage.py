@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lineage of a run for OpenLineage: the tables it read and wrote, their columns, how many rows; once per run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The facet of a run in OpenLineage, in its own module: it can be imported only where OpenLineage is installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Live metrics: turns the engine's snapshot of every second into an XCom every few seconds and a log line every ten."""
 
 from __future__ import annotations

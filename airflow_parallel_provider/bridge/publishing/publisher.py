@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes values to XCom and the task state store. Never fails the task, which has done its work without them."""
 
 from __future__ import annotations

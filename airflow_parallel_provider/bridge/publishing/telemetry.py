@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics of a run for the deployment's monitoring (StatsD or OpenTelemetry), and one span per stage.
 
 There are few names and few tags, so that a monitoring system can keep them: no metric per item, worker or run id. All

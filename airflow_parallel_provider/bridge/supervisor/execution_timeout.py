@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps Airflow's ``execution_timeout`` from interrupting a request to the supervisor."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lets all threads of a pipeline send requests to the task's supervisor, one at a time."""
 
 from __future__ import annotations

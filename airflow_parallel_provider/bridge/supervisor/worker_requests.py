@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Airflow inside worker processes: hooks, connections and Variables work there without being declared.
 
 Airflow's code always looks for the comms with the supervisor in one module. In a worker process this module installs a

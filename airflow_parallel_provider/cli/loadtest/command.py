@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``loadtest``: runs a pipeline under load and faults, and judges the result."""
 
 from __future__ import annotations

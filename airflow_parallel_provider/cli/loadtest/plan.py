@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prepares a pipeline for a load test: another source, another sink, and faults."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The result of a load test, and whether it passes."""
 
 from __future__ import annotations

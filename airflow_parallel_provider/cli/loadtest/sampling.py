@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A source that lasts as long as the load test, and the samples that are taken meanwhile."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Judges from samples whether the rate is steady and memory bounded, with statistics that are robust to outliers."""
 
 from __future__ import annotations

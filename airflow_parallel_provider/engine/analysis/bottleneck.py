@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which part limits a run, what to change, and what the change would bring.
 
 Operational analysis (Denning and Buzen, 1978): with a stage of ``w`` workers that were busy for ``D`` seconds in all,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long one worker would have taken, one call after the other.
 
 That is less than the sum of the calls' durations: with many threads on one interpreter lock, or more processes than

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long a run would have taken with other numbers of workers: a queueing simulation on measured service times.
 
 A discrete-event simulation of a tandem line with finite buffers and blocking after service (Law, *Simulation Modeling

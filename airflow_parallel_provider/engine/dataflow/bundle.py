@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bundles: what the channels carry. Items, and the keys that say which item of the chunk each one comes from.
 
 An item's *key* is its position in its chunk. Where one call turns an item into several results, the key of each result

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bounded queue in front of a stage.
 
 *Closed* is the normal end: nothing more will be put, readers drain what is left. *Broken* means the run is being torn
@@ -16,8 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from airflow_parallel_provider.engine.dataflow.allowance import Allowance
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
-from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
 
 Dispatch = list[Bundle]
 """The bundles that one worker takes at once."""
@@ -39,10 +40,10 @@ class Channel:
 
     :param capacity: items that it holds at most.
     :param batched: whether each call of a bundle is a batch.
-    :param rate: items per second that may be taken; None: no limit.
+    :param allowance: what may be taken, and how fast; None: no limit.
     """
 
-    def __init__(self, capacity: int, *, batched: bool = False, rate: float | None = None) -> None:
+    def __init__(self, capacity: int, *, batched: bool = False, allowance: Allowance | None = None) -> None:
         self.capacity = capacity
         self.peak = 0  # most items at once
         self.items = 0
@@ -50,29 +51,24 @@ class Channel:
         self.bytes = 0
         self.waiting = 0  # readers
         self.retiring = 0  # workers that are to end
+        self.closed = False  # the writers are done
         self.refill: Callable[[], list[Bundle]] | None = None
         self._writers_waiting = 0
         self._batched = batched
-        self._rate = RateLimit(rate) if rate else None
+        self.allowance = allowance or Allowance(batched=batched)
+        self.unsettled = 0  # calls that were taken
         self._lock = threading.Lock()
         self._readable = threading.Condition(self._lock)
         self._writable = threading.Condition(self._lock)
         self._bundles: deque[Bundle] = deque()
         self._requeued: list[tuple[float, int, Bundle]] = []  # heap: due time, tie breaker, bundle
         self._requeues = 0
-        self._unsettled = 0
-        self._closed = False
         self._broken = False
 
     @property
     def ended(self) -> bool:
         """Whether it is closed and empty, and nothing can be requeued."""
-        return self._closed and not self._bundles and not self._requeued and not self._unsettled
-
-    @property
-    def closed(self) -> bool:
-        """Whether the writers are done."""
-        return self._closed
+        return self.closed and not self._bundles and not self._requeued and not self.unsettled
 
     def grow(self, capacity: int) -> None:
         """Raise the bound; it is never lowered, so that the peak always stays below it."""
@@ -146,9 +142,15 @@ class Channel:
         self.peak = max(self.peak, self.items)
         self._readable.notify(min(len(bundle.values), self.waiting) or 1)
 
-    def requeue(self, bundle: Bundle, delay: float = 0.0) -> None:
-        """Return a bundle for another attempt after ``delay`` seconds. Never blocks; call before :meth:`settled`."""
+    def requeue(self, bundle: Bundle, delay: float = 0.0, *, made: bool = True) -> None:
+        """Return a bundle for another attempt after ``delay`` seconds. Never blocks; call before :meth:`settled`.
+
+        :param made: whether its calls were made, and so have cost something.
+        """
         with self._lock:
+            if not made:
+                for value in bundle.values if self.allowance.weighted else ():
+                    self.allowance.give_back(value)
             self._requeues += 1
             heapq.heappush(self._requeued, (time.monotonic() + delay, self._requeues, bundle))
             self._readable.notify()
@@ -156,7 +158,7 @@ class Channel:
     def settled(self, calls: int) -> None:
         """``calls`` calls taken earlier are settled: they ended, or were requeued."""
         with self._lock:
-            self._unsettled -= calls
+            self.unsettled -= calls
             if self.ended:
                 self._readable.notify_all()
 
@@ -179,7 +181,7 @@ class Channel:
                         return END
                     dispatch, pause = self._ready(limit)
                     if dispatch:
-                        self._unsettled += sum(len(bundle.values) for bundle in dispatch)
+                        self.unsettled += sum(len(bundle.values) for bundle in dispatch)
                         return dispatch
                     if self.ended:
                         self._readable.notify_all()
@@ -192,28 +194,52 @@ class Channel:
 
     def _ready(self, limit: Callable[[int], int]) -> tuple[Dispatch, float | None]:
         pause: float | None = None
-        if self._rate is not None:
-            pause = self._rate.pause(time.monotonic())
+        allowance = self.allowance
+        if allowance.limited:
+            pause = allowance.pause(time.monotonic())
             if pause > 0:
                 return [], pause
             pause = None
         if self._requeued:
             pause = self._requeued[0][0] - time.monotonic()
             if pause <= 0:
-                return self._spend([heapq.heappop(self._requeued)[2]]), None
+                return self._take_requeued(), None
         if not self._bundles and self.refill is not None:
             for bundle in self.refill():
                 self._append(bundle)
         if not self._bundles:
             return [], pause
         count = max(1, limit(self.calls))
-        if self._rate is not None:
-            count = min(count, self._rate.allowed)
-        return self._spend(self._pop(count)), None
+        if allowance.weighted:
+            return self._take_weighted(count), None
+        allowed = allowance.allowed
+        if allowed is None:
+            return self._pop(count), None
+        dispatch = self._pop(min(count, allowed))
+        allowance.spend(sum(bundle.size for bundle in dispatch))
+        return dispatch, None
 
-    def _spend(self, dispatch: Dispatch) -> Dispatch:
-        if self._rate is not None:
-            self._rate.spend(sum(bundle.size for bundle in dispatch))
+    def _take_requeued(self) -> Dispatch:
+        due, tie, bundle = heapq.heappop(self._requeued)
+        if not self.allowance.weighted:
+            self.allowance.spend(bundle.size)
+            return [bundle]
+        if not self.allowance.take(bundle.values[0]):
+            heapq.heappush(self._requeued, (due, tie, bundle))
+            return []
+        if len(bundle.values) == 1:
+            return [bundle]
+        first = bundle.cut(1, len(bundle.values[0]) if self._batched else 1)
+        heapq.heappush(self._requeued, (due, tie, bundle))
+        return [first]
+
+    def _take_weighted(self, limit: int) -> Dispatch:
+        """Call by call, as long as the rate and the budget allow."""
+        dispatch: Dispatch = []
+        while self._bundles and len(dispatch) < limit and self.allowance.take(self._bundles[0].values[0]):
+            dispatch += self._pop(1)
+            if self.allowance.pause(time.monotonic()) > 0:
+                break
         return dispatch
 
     def _pop(self, limit: int) -> Dispatch:
@@ -244,25 +270,31 @@ class Channel:
             self.retiring += workers
             self._readable.notify_all()
 
-    def try_retire(self) -> bool:
-        """For a worker that is not waiting in :meth:`get`: whether it is to end, because of :meth:`retire`."""
+    def take_retirements(self, most: int = 1) -> int:
+        """Take up to ``most`` of the retirements that :meth:`retire` has asked for, and return how many.
+
+        For a worker outside :meth:`get` that leaves now, and for a stage that needs its workers after all.
+        """
         if not self.retiring:
-            return False
+            return 0
         with self._lock:
-            if self.retiring:
-                self.retiring -= 1
-                return True
-        return False
+            taken = min(most, self.retiring)
+            self.retiring -= taken
+        return taken
 
     def next_due(self) -> float | None:
-        """Seconds until the next requeued bundle is due; None when there is none."""
+        """Seconds until a bundle that waits may be taken; None when none waits."""
         with self._lock:
-            return max(0.0, self._requeued[0][0] - time.monotonic()) if self._requeued else None
+            if not self._requeued and not self._bundles:
+                return None
+            now = time.monotonic()
+            due = now if self._bundles else self._requeued[0][0]
+            return max(0.0, due - now, self.allowance.pause(now))
 
     def close(self) -> None:
         """Nothing more will be put: readers drain what is left and then get END."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             self._readable.notify_all()
 
     def break_(self) -> None:

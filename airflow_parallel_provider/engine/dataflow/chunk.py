@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A chunk: a run of consecutive items, the unit of commit and of resume."""
 
 from __future__ import annotations

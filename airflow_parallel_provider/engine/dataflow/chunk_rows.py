@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of a complete chunk: in source order, with the positions of their items."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The limit on items in flight."""
 
 from __future__ import annotations

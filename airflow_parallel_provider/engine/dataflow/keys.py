@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keys: the positions of items and results in their chunk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A rate limit, shared by all workers of a stage."""
 
 from __future__ import annotations
@@ -30,6 +31,6 @@ class RateLimit:
         """Items that may pass now; at least one, for a caller that has seen :meth:`pause` return 0."""
         return max(1, int(self._tokens))
 
-    def spend(self, items: int) -> None:
-        """``items`` have passed."""
+    def spend(self, items: float) -> None:
+        """``items``, or their cost, have passed."""
         self._tokens -= items

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The router: brings results to the next stage and knows which items of each chunk are still open at which stage.
 
 A stage is *finished with a chunk* when everything before it is, and none of the chunk's items are open at the stage.

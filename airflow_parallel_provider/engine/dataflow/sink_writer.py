@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sink's thread: it commits one chunk after the other over one connection, rows and ledger together."""
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class SinkWriter:
         self.before_commit: Callable[[ChunkResult], None] = lambda _: None
         """Called with each chunk before the sink gets it."""
         self._changed = threading.Condition()
+        self._at_work = False
         self._waiting: list[tuple[int, Chunk | None]] = []  # heap by index; None: a chunk that was skipped
         self._next = 0
         self._total: int | None = None
@@ -213,6 +215,7 @@ class SinkWriter:
         done = 0
         while True:
             with self._changed:
+                self._at_work = False
                 while not self._broken and done not in (self._total, self._asked_after) and not self._ready():
                     self._changed.wait()
                 if self._broken:
@@ -227,6 +230,7 @@ class SinkWriter:
                 continue
             with self._changed:
                 _, chunk = heapq.heappop(self._waiting)
+                self._at_work = True
                 self._next += 1
             if chunk is not None:
                 if not self._context.may_commit():
@@ -272,6 +276,12 @@ class SinkWriter:
         except Exception:
             log.info("It could not be seen which chunks other shards have committed", exc_info=True)
             return None
+
+    @property
+    def idle(self) -> bool:
+        """Whether every chunk that may be committed now is."""
+        with self._changed:
+            return not self._at_work and not self._ready()
 
     def _ready(self) -> bool:
         return bool(self._waiting) and (not self._ordered or self._waiting[0][0] == self._next)

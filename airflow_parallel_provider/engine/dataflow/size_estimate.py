@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A rough estimate of the bytes that values hold, so that a channel of large values does not fill the memory.
 
 It runs under the locks of channels and chunks. So it calls no code of a value's class: only built-in methods, and

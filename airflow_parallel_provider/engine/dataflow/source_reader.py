@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The source's thread: it reads items, cuts them into chunks, skips committed chunks and waits for room.
 
 Items are collected into bundles, as to pass on one trivial item at a time would cost more than the item. That does not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The calls of an async stage's function: awaiting what they return, and recording it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the calls of a stage's function, the same way in threads, processes and inline, and records how each ended.
 
 This module runs inside worker processes: it imports only the standard library and light modules of this package.
@@ -138,6 +139,16 @@ def is_table(value: object) -> bool:
     return hasattr(value, "columns") and any(
         hasattr(value, name) for name in ("__dataframe__", "__arrow_c_stream__", "__arrow_c_array__")
     )
+
+
+def rows_of_tables(results: Sequence[Any]) -> int:
+    """Rows of the tables in a list of results; the first one tells whether there are any.
+
+    Asks the classes, as code of the values may hang.
+    """
+    if not is_table(type(results[0])):
+        return 0
+    return sum(len(each) for each in results if is_table(type(each)) and hasattr(type(each), "__len__"))
 
 
 def batch_results(result: Any, size: int) -> tuple[list[Any], ResultShape]:

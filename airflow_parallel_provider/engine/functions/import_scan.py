@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the modules that a stage's function will import when it is called, by reading its code.
 
 What the fork server has imported, every worker process inherits at no cost; otherwise each worker process imports it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the calls of a stage's function ended."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.engine.dataflow.keys import ResultShape
+from airflow_parallel_provider.engine.functions.retry_after import retry_after_of
 from airflow_parallel_provider.foreign.calls import type_name
 from airflow_parallel_provider.foreign.errors import MESSAGE_LENGTH, message_text, trace_of, traceback_text
 from airflow_parallel_provider.foreign.frames import location_of
@@ -41,6 +43,8 @@ class CallFailure:
     """raised | timeout | lost | transport | parts"""
     parts: Sequence[FailedPart] = ()
     """Only for ``parts``: what failed of an item whose other results are in the outcome."""
+    retry_after: float | None = None
+    """Seconds for which the service that the function has called asks to be left alone."""
 
 
 @dataclass(slots=True)
@@ -111,4 +115,6 @@ def failure_of(error: BaseException, retry: Retry) -> CallFailure:
         retryable = retry.accepts(error)
     except BaseException:  # noqa: BLE001 - a broken predicate means: no retry
         retryable = False
-    return describe_error(error, retryable=retryable)
+    failure = describe_error(error, retryable=retryable)
+    failure.retry_after = retry_after_of(error)
+    return failure

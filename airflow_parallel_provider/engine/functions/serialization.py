@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pickles a stage's function for worker processes: importable functions by name, those of a DAG file by value.
 
 Airflow imports a DAG file under a made-up module name that no other process can import, so both ``pickle`` and plain
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import importlib.util
+import itertools
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +47,11 @@ def serialize_stages(stages: Sequence[Stage]) -> dict[int, bytes]:
     :raises NotPicklable: naming the function or the global that cannot travel to a worker process.
     """
     process = [stage.kind == "process" for stage in stages]
-    before, after = [False, *process[:-1]], [*process[1:], False]
+    # What ``cost`` looks at must be readable in the task process.
+    passed = [
+        sends.kind == reads.kind == "process" and reads.cost is None for sends, reads in itertools.pairwise(stages)
+    ]
+    before, after = [False, *passed], [*passed, False]
     return {
         number: serialize_stage(stage, receives_serialized=before[number], returns_serialized=after[number])
         for number, stage in enumerate(stages)
@@ -63,7 +69,7 @@ def by_value_modules(stages: Iterable[Stage], others: Iterable[object] = ()) -> 
     """
     import cloudpickle
 
-    parts = [part for stage in stages for part in (stage.function, stage.setup, stage.teardown)]
+    parts = [part for each in stages for part in (each.function, each.setup, each.teardown, each.cost, each.worker_env)]
     modules = _unimportable([*parts, *(part for other in others for part in (other, *_attributes(other)))])
     with _registry_lock:
         for module in modules:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The status page: one page of shared memory per worker process, saying what it does right now."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a worker needs of its stage: the function, ``setup`` and ``teardown``. It is sent to worker processes."""
 
 from __future__ import annotations

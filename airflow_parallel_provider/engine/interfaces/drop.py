@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DROP: the result that filters an item."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FailedPart: a result that could not be made, while the other results of the item could."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a sink receives and what it stores: results of chunks, dead letters, the load."""
 
 from __future__ import annotations

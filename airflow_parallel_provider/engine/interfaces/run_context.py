@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every part of a run needs of the run it belongs to."""
 
 from __future__ import annotations

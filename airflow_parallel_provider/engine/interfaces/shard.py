@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A shard: one of several runs that write one load together, each its own chunks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where chunk results are committed: the contract of a sink, and two sinks without a database."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where items come from: the contract of a source, and the source of plain iterables and functions."""
 
 from __future__ import annotations

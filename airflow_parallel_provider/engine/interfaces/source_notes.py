@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a source has counted and what its author should know, for the report; whatever the code of its class does."""
 
 from __future__ import annotations

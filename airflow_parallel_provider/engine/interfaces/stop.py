@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stop token: one way to ask a run to end, from any thread or from a signal handler."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A source around another one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shared memory for large buffers: one arena per direction between the task process and a worker process.
 
 An arena is an anonymous, sparse memory file: it costs only the pages that were written, its pages stay warm for the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Length-prefixed messages on a stream socket: eight bytes of length (little-endian), then the message.
 
 ``processes/boot.py`` has a copy of :func:`receive_message`: it runs before this package can be imported.

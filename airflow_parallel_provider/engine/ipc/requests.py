@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that worker processes send to the task process while their functions run.
 
 A function in a worker process may need something that only the task process can get (in Airflow, a connection or a

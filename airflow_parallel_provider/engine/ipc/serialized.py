@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values that stay pickled between two process stages: the task process passes their bytes on without unpickling."""
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ SERIALIZE_FROM_BYTES: Final = 1 << 15
 
 
 class SerializedValue:
-    """One pickled value."""
+    """One pickled value.
 
-    __slots__ = ("buffers", "payload")
+    :param rows: how many rows it has, if it is a table.
+    """
 
-    def __init__(self, payload: Any, buffers: Sequence[Any]) -> None:
+    __slots__ = ("buffers", "payload", "rows")
+
+    def __init__(self, payload: Any, buffers: Sequence[Any], rows: int = 0) -> None:
+        self.rows = rows
         self.payload = payload
         self.buffers = buffers
 
@@ -31,7 +36,7 @@ class SerializedValue:
         return pickle.loads(self.payload, buffers=self.buffers)  # noqa: S301 - pickled by this run's own workers
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SerializedValue, (self.payload, [pickle.PickleBuffer(buffer) for buffer in self.buffers])
+        return SerializedValue, (self.payload, [pickle.PickleBuffer(buffer) for buffer in self.buffers], self.rows)
 
 
 def deserialize(value: Any) -> Any:

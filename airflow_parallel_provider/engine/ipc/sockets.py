@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sockets between the task process and its child processes. They block, whatever the program around them has set.
 
 A new ``socket.socket`` takes the timeout of ``socket.setdefaulttimeout``, and gevent's never block. Both set

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frames on the socket between the task process and a worker process.
 
 A frame is a header, a table, a pickle (protocol 5) and out-of-band buffers. The table holds the

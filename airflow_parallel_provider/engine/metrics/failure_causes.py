@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Failures counted by cause: ten thousand failures of three causes are three lines of a report (law 5)."""
 
 from __future__ import annotations

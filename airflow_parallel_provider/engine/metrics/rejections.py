@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows that the sink rejects: checked against the tolerance before they commit, counted by cause after."""
 
 from __future__ import annotations

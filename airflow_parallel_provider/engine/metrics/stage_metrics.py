@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The counters of a stage: the numbers behind its part of the report."""
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class StageMetrics:
         self.lock = threading.Lock()
         self.items_in = 0
         self.items_out = 0
+        self.rows_out = 0
         self.failed = 0
         self.retried = 0
         self.halved = 0

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numbers over time in bounded space: a full series merges each two neighbors into one, and their distance doubles."""
 
 from __future__ import annotations

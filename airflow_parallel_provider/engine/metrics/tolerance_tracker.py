@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counting what failed against the tolerance, the same way in the first try of a load and in a later one."""
 
 from __future__ import annotations

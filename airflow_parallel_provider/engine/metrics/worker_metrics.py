@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The counters of one worker. Only the thread of the worker writes them; reports read them."""
 
 from __future__ import annotations

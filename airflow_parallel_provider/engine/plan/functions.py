@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a function is, found without calling it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an author declares of a pipeline, checked as a whole before anything runs."""
 
 from __future__ import annotations

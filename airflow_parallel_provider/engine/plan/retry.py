@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How often a failed call is made again, and the pauses between attempts."""
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ class Retry:
     """Repeat a failed call with growing pauses.
 
     A call is one item, or one batch in a stage with ``batch_size``. While a call waits for its next attempt its worker
-    makes other calls. A :class:`~airflow_parallel_provider.errors.TerminalError` is never retried.
+    makes other calls. A :class:`~airflow_parallel_provider.errors.TerminalError` is never retried. An error that says
+    when to come back (:class:`~airflow_parallel_provider.errors.RetryAfter`, ``Retry-After``) holds all calls of its
+    stage.
 
     :param attempts: most attempts, the first one included; 1 means no retry.
     :param backoff: seconds before the second attempt; doubles with each further one.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The declaration of a stage, and its checks."""
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from typing import Any, ClassVar, Final, Literal, get_args
 
 from airflow_parallel_provider.checks import check_positive, check_whole
 from airflow_parallel_provider.engine.plan.functions import _name_of, has_process_method, is_async
+from airflow_parallel_provider.engine.plan.rates import is_rate, per_second
 from airflow_parallel_provider.engine.plan.retry import Retry
 from airflow_parallel_provider.engine.plan.templates import Render, holds_template, rendered_number, rendered_workers
+from airflow_parallel_provider.engine.plan.worker_env import WorkerEnv, check_worker_env
 from airflow_parallel_provider.engine.resources import cpus
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.foreign.text import clean, one_line
@@ -55,6 +58,7 @@ class Stage:
         "timeout": None,
         "setup_timeout": 300.0,
         "rate_limit": None,
+        "budget": None,
         "worker_lifespan": None,
         "memory_limit": None,
     }
@@ -84,14 +88,26 @@ class Stage:
     """Called once at the end of each worker, with the result of ``setup``."""
     setup_timeout: float | Template = 300.0
     """Seconds ``setup`` may take before the worker is given up."""
-    rate_limit: float | Template | None = None
-    """Most items per second, of all workers of the stage together; for outside services. None: no limit."""
+    rate_limit: float | str | Template | None = None
+    """Most items per second, or a text such as ``"600/minute"``, of all workers of the stage together; for outside
+    services. They are spread evenly. A shard has its share of it. None: no limit."""
+    cost: Callable[[Any], float] | None = None
+    """What an item counts for ``rate_limit`` and ``budget``, a number from 0: its tokens, its bytes. None: each counts
+    1. Called in the task process, for each attempt, so it should be fast."""
+    budget: float | Template | None = None
+    """What all calls of one try of the task may cost together, second attempts included (items, or their ``cost``). A
+    call that does not fit any more ends the run: what is complete is committed, and the next try continues there, with
+    a budget of its own. A shard has its share of it. None: no limit."""
     worker_lifespan: int | Template | None = None
     """Calls after which a worker process is replaced (against leaks). It goes on until its successor is ready, so it
     makes some more calls than this."""
     memory_limit: int | Template | None = None
     """Bytes of resident memory one worker process may have. A worker above it is replaced, between two calls where that
     is possible; else its running call is ended and counts as failed."""
+    worker_env: WorkerEnv | None = field(default=None, hash=False)
+    """Environment variables of each worker process, set before it imports the function:
+    ``{"CUDA_VISIBLE_DEVICES": "{index}"}``, a list for each variable (``["0", "1"]``), a list of dicts, or a function
+    of the worker's index that returns a dict. A list that is shorter than the workers begins again."""
 
     def __post_init__(self) -> None:
         _check_function(self)
@@ -104,10 +120,15 @@ class Stage:
             raise PlanError("Stage.name", self.name, cure)
         if self.kind not in KINDS:
             raise PlanError(f"Stage({self.name}).kind", self.kind, f"choose one of {', '.join(KINDS)}")
+        check_worker_env(self._field("worker_env"), self.worker_env, self.kind)
         if not isinstance(self.retry, Retry):
             raise PlanError(self._field("retry"), self.retry, "give a Retry, e.g. Retry(3)")
+        if self.cost is not None and not callable(self.cost):
+            raise PlanError(self._field("cost"), self.cost, "give a function of an item that returns a number")
+        if self.cost is not None and self.rate_limit is None and self.budget is None:
+            raise PlanError(self._field("cost"), self.cost, "it counts for rate_limit= or budget=: give one of them")
         if self.templates:
-            replace(self, **{name: self.STAND_INS[name] for name in self.templates})  # checks all the rest
+            replace(self, cost=None, **{name: self.STAND_INS[name] for name in self.templates})  # checks all the rest
             return
         _check_sizes(self)
         _check_workers(self)
@@ -133,7 +154,20 @@ class Stage:
     def _rendered_field(self, name: str, value: Any) -> Any:
         if name == "workers":
             return rendered_workers(self._field(name), value)
+        if name == "rate_limit" and is_rate(value):
+            return value
         return rendered_number(self._field(name), value, optional=self.STAND_INS[name] is None)
+
+    def share(self, of: int) -> Stage:
+        """The stage in one of ``of`` shards: with its share of the rate and of the budget."""
+        rate = per_second(self._field("rate_limit"), self.rate_limit)
+        if rate is None and self.budget is None:
+            return self
+        return replace(
+            self,
+            rate_limit=None if rate is None else rate / of,
+            budget=None if self.budget is None else self.budget / of,
+        )
 
     def check_rendered(self) -> None:
         """Refuse to run with a template.
@@ -214,7 +248,13 @@ def _check_sizes(stage: Stage) -> None:
     check_whole(stage._field("queue_size"), stage.queue_size, unit="items", optional=True)
     check_positive(stage._field("timeout"), stage.timeout, optional=True)
     check_positive(stage._field("setup_timeout"), stage.setup_timeout)
-    check_positive(stage._field("rate_limit"), stage.rate_limit, unit="items per second", optional=True)
+    check_positive(
+        stage._field("rate_limit"),
+        per_second(stage._field("rate_limit"), stage.rate_limit),
+        unit="items per second",
+        optional=True,
+    )
+    check_positive(stage._field("budget"), stage.budget, unit="items, or their cost", optional=True)
     if stage.queue_size is not None and stage.batch_size is not None and stage.queue_size < stage.batch_size:
         cure = f"a batch of {stage.batch_size} items must fit: give at least {stage.batch_size}"
         raise PlanError(stage._field("queue_size"), stage.queue_size, cure)
@@ -254,6 +294,9 @@ def _check_kind(stage: Stage) -> None:
     if stage.rate_limit is not None:
         cure = 'an inline stage has no queue to wait in: use kind="thread", or leave it out'
         raise PlanError(stage._field("rate_limit"), stage.rate_limit, cure)
+    if stage.budget is not None:
+        cure = 'an inline stage has no queue to stop: use kind="thread", or leave it out'
+        raise PlanError(stage._field("budget"), stage.budget, cure)
     if stage.workers not in (AUTO, 1, (1, 1)):
         raise PlanError(stage._field("workers"), stage.workers, "an inline stage has one worker; leave it out")
 

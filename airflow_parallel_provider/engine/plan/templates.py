@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Templates: texts that Airflow renders to a number when the task starts."""
 
 from __future__ import annotations

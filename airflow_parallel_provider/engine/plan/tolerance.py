@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many failed items fail the run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the surroundings of a run add to its worker processes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worker processes: started, connected and ended without ``multiprocessing``.
 
 ::

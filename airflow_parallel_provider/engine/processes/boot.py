@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """First lines of the fork server. Run by path with ``python -P``, when only the interpreter's own paths are known.
 
 It takes ``sys.path`` and ``sys.argv`` from the task process, so that functions can be imported by reference, and

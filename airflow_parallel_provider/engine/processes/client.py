@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The task process's side of the fork server: start it, ask it for worker processes, learn how they ended."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_parallel_provider.engine.functions.outcome import CallFailure
 from airflow_parallel_provider.engine.ipc import wire
@@ -42,12 +43,15 @@ class ForkServerOptions:
 
     :param on_start: called in the fork server before those imports; see :class:`.plan.worker_hooks.WorkerHooks`.
     :param preload: what the fork server imports, each ``module`` or ``module:name``.
+    :param worker_env: variables of the worker processes, by stage number and index of the worker. Such a stage's
+        function is imported in each worker, once they are set.
     :param requests_fd: descriptor on which worker processes send requests; None: they cannot.
     :param redact: applied, in the task process, to what the processes print and log.
     """
 
     on_start: Callable[[], object] | None = None
     preload: tuple[str, ...] = ()
+    worker_env: Mapping[int, Sequence[Mapping[str, str]]] = field(default_factory=dict)
     requests_fd: int | None = None
     redact: Callable[[str], str] = str
 
@@ -102,6 +106,7 @@ class ForkServerClient:
             "functions": self._functions,
             "on_start": self._pickled_on_start(),
             "preload": self._options.preload,
+            "worker_env": dict(self._options.worker_env),
             "requests": self._options.requests_fd is not None,
         }
         control.settimeout(READY_SECONDS)
@@ -160,9 +165,11 @@ class ForkServerClient:
         """Whether it is known to be dead."""
         return self._lost
 
-    def spawn(self, stage: int) -> WorkerProcess:
+    def spawn(self, stage: int, index: int = 0, count: int = 1) -> WorkerProcess:
         """Fork a worker process for a stage; takes about 2 ms.
 
+        :param index: which of the stage's workers it is, from 0.
+        :param count: how many there are at most.
         :raises ForkServerLost: when the fork server is dead.
         :raises OSError: when the system allows no further process.
         """
@@ -176,7 +183,7 @@ class ForkServerClient:
             memory = [mmap.mmap(fd, size) for fd, size in zip(fds, sizes, strict=True)]
             for sock in (ours, theirs):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.SOCKET_BUFFER)
-            pid, status, *_ = self._request(SPAWN, stage, [theirs.fileno(), *fds])
+            pid, status, *_ = self._request(SPAWN, stage, [theirs.fileno(), *fds], (index, count))
             if pid < 0:
                 raise OSError(status, f"no worker process could be started: {os.strerror(status)}")
             ours.setblocking(False)
@@ -209,13 +216,15 @@ class ForkServerClient:
                 return WorkerExit(status, cpu, peak_rss)
         return WorkerExit()
 
-    def _request(self, operation: int, subject: int, fds: list[int]) -> tuple[int, int, float, int]:
+    def _request(
+        self, operation: int, subject: int, fds: list[int], place: tuple[int, int] = (0, 0)
+    ) -> tuple[int, int, float, int]:
         with self._lock:
             server = self._server
             if self._lost or server is None:
                 raise ForkServerLost("the fork server is not running")
             try:
-                socket.send_fds(server.control, [REQUEST.pack(operation, subject)], fds)
+                socket.send_fds(server.control, [REQUEST.pack(operation, subject, *place)], fds)
                 pid, status, cpu, peak_rss = RESPONSE.unpack(receive_exactly(server.control, RESPONSE.size))
             except OSError as error:
                 self._lost = True

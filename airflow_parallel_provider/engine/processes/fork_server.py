@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fork server: a single-threaded process that imports the stage functions once and forks worker processes.
 
 Requests and responses have a fixed size, so one read is one request, and the descriptors sent along belong to it.
@@ -60,6 +61,8 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - as below
         failures[-1] = describe_error(error)
     for stage, data in boot["functions"].items():
+        if stage in boot["worker_env"]:
+            continue
         protocol.importing_stage = f"of stage {stage}"
         try:
             functions[stage] = pickle.loads(data)  # noqa: S301
@@ -72,7 +75,7 @@ def serve(control: socket.socket, bootstrap: bytes) -> NoReturn:
     # What exists now stays: the collector of a worker process skips it, and so does not copy the pages that it shares.
     gc.freeze()
     send_message(control, pickle.dumps(failures))
-    ForkServer(control, functions).run()
+    ForkServer(control, functions, boot).run()
 
 
 def print_whole_lines() -> None:
@@ -105,9 +108,11 @@ def _prepare(control: socket.socket, boot: dict[str, Any]) -> None:
 class ForkServer:
     """Answers requests one after the other."""
 
-    def __init__(self, control: socket.socket, functions: dict[int, StageFunction]) -> None:
+    def __init__(self, control: socket.socket, functions: dict[int, StageFunction], boot: dict[str, Any]) -> None:
         self.control = control
         self.functions = functions
+        self._pickled: dict[int, bytes] = boot["functions"]
+        self._worker_env: dict[int, list[dict[str, str]]] = boot["worker_env"]
         self.children: set[int] = set()
         self._pid, self._guardian = os.getpid(), os.getppid()
         self._helpers = children_of(self._pid)  # that an imported module has started
@@ -126,8 +131,11 @@ class ForkServer:
                 data, fds = b"", []
             if len(data) < REQUEST.size:
                 self._end()
-            operation, subject = REQUEST.unpack(data)
-            response = self._spawn(subject, fds) if operation == SPAWN else self._reap(subject, kill=operation == KILL)
+            operation, subject, *place = REQUEST.unpack(data)
+            if operation == SPAWN:
+                response = self._spawn(subject, (place[0], place[1]), fds)
+            else:
+                response = self._reap(subject, kill=operation == KILL)
             with contextlib.suppress(OSError):  # closed meanwhile: the next read ends everything
                 self.control.sendall(RESPONSE.pack(*response))
 
@@ -136,7 +144,7 @@ class ForkServer:
         if os.getppid() != self._guardian and os.getpid() == self._pid:
             self._end()
 
-    def _spawn(self, stage: int, fds: list[int]) -> tuple[int, int, float, int]:
+    def _spawn(self, stage: int, place: tuple[int, int], fds: list[int]) -> tuple[int, int, float, int]:
         parent = os.getpid()
         try:
             pid = os.fork()
@@ -145,13 +153,13 @@ class ForkServer:
                 os.close(fd)
             return -1, error.errno or 0, 0.0, 0
         if pid == 0:
-            self._become_worker(stage, fds, parent)
+            self._become_worker(stage, place, fds, parent)
         for fd in fds:
             os.close(fd)  # or the next worker process inherits it, and the end of this one's socket is never seen
         self.children.add(pid)
         return pid, 0, 0.0, 0
 
-    def _become_worker(self, stage: int, fds: list[int], parent: int) -> NoReturn:
+    def _become_worker(self, stage: int, place: tuple[int, int], fds: list[int], parent: int) -> NoReturn:
         code = 1
         try:
             die_with_parent(parent)
@@ -165,7 +173,10 @@ class ForkServer:
                 os.close(fd)
             from airflow_parallel_provider.engine.processes.worker_main import WorkerMain
 
-            WorkerMain(self.functions[stage], sock, page, outgoing, incoming).run()
+            def load() -> StageFunction:
+                return self._function(stage, place[0])
+
+            WorkerMain(load, sock, page, outgoing, incoming, place=place).run()
             code = 0
         except BaseException:  # noqa: BLE001 - nothing may return into the fork server's loop
             import traceback
@@ -174,6 +185,14 @@ class ForkServer:
                 traceback.print_exc()
         finally:
             os._exit(code)
+
+    def _function(self, stage: int, index: int) -> StageFunction:
+        """In a worker process: the function of its stage, imported now where the worker has variables of its own."""
+        if stage in self.functions:
+            return self.functions[stage]
+        os.environ.update(self._worker_env[stage][index])
+        function: StageFunction = pickle.loads(self._pickled[stage])  # noqa: S301 - written by the task process
+        return function
 
     def _reap(self, pid: int, *, kill: bool) -> tuple[int, int, float, int]:
         """Collect one worker process, killed before if asked; process id -1 when it does not end."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs in which threads are greenlets (gevent, eventlet): what a process stage can live with there."""
 
 from __future__ import annotations

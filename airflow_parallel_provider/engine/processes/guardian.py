@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The guardian: the parent of the fork server. It ends everything below it when the task or the fork server is gone.
 
 The kernel passes a death on to processes that asked for it: fork server and workers. It does not to the programs that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starts the process of a fork server, which can begin its own imports before anyone knows its functions.
 
 An interpreter takes longer to start than anything else before the first result of a process stage. So a run starts the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Forwards what worker processes print to the log of the task, line by line.
 
 Worker processes do not inherit the task's own stdout and stderr: under Airflow those are sockets of the supervisor, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the task process and the fork server say to each other over the control socket."""
 
 from __future__ import annotations
@@ -6,7 +7,8 @@ import mmap
 import struct
 from typing import Final
 
-REQUEST: Final = struct.Struct("<Bxxxi")  # operation, stage number or process id
+REQUEST: Final = struct.Struct("<Bxxxiii")
+"""Operation; stage number or process id; to start a worker: its index, and how many there are."""
 
 RESPONSE: Final = struct.Struct("<iidQ")  # process id or -1, wait status, CPU seconds, peak of resident memory in bytes
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls to the operating system that the standard library does not offer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Log records of worker processes: sent to the task process, rate-limited, with the dropped ones counted.
 
 A worker process has no logging of its own that reaches the task log, and logging must never become the bottleneck of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The life of one worker process: set up, serve messages, tear down."""
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_parallel_provider.engine.functions.calls import record_failure, run_calls
+from airflow_parallel_provider.engine.functions.calls import record_failure, rows_of_tables, run_calls
 from airflow_parallel_provider.engine.functions.outcome import CallFailure, Outcome, describe_error
 from airflow_parallel_provider.engine.functions.status_page import (
     BEGAN_NS,
@@ -34,6 +35,7 @@ from airflow_parallel_provider.engine.functions.status_page import (
     Page,
 )
 from airflow_parallel_provider.engine.functions.worker_code import BoundFunction, StageFunction
+from airflow_parallel_provider.engine.functions.worker_info import WorkerInfo, keep_worker_info
 from airflow_parallel_provider.engine.ipc import wire
 from airflow_parallel_provider.engine.ipc.arena import Receiver, Sender
 from airflow_parallel_provider.engine.ipc.serialized import (
@@ -48,12 +50,26 @@ from airflow_parallel_provider.foreign.fork_guard import end_child, run_begins
 
 
 class WorkerMain:
-    """Serves one stage over one socket. A *worker process* runs nothing else."""
+    """Serves one stage over one socket. A *worker process* runs nothing else.
+
+    :param load: returns the stage's function; it may import what it needs.
+    :param place: index of the worker in its stage, and how many there are.
+    """
+
+    function: StageFunction
 
     def __init__(
-        self, function: StageFunction, sock: socket.socket, page: Page, outgoing: mmap.mmap, incoming: mmap.mmap
+        self,
+        load: Callable[[], StageFunction],
+        sock: socket.socket,
+        page: Page,
+        outgoing: mmap.mmap,
+        incoming: mmap.mmap,
+        *,
+        place: tuple[int, int] = (0, 1),
     ) -> None:
-        self.function = function
+        self._load = load
+        self._place = place
         self.sock = sock
         self.page = page
         sender, receiver = Sender(outgoing), Receiver(incoming)
@@ -109,6 +125,8 @@ class WorkerMain:
         self.page[BEGAN_NS] = time.monotonic_ns()
         self.page[STATE] = SETUP
         try:
+            self.function = self._load()
+            keep_worker_info(WorkerInfo(self.function.stage, *self._place))
             return self.function.bind()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the task process must know
             self.send(wire.SETUP_FAILED, 0, pickle.dumps(describe_error(error)))
@@ -201,10 +219,11 @@ def _flush_streams() -> None:
 
 def serialized_result(result: Any) -> SerializedValue:
     """Pickle one result by itself, so that the task process can pass it on without unpickling it."""
+    rows = rows_of_tables([result])
     try:
-        return SerializedValue(*wire.dump(out_of_band([result])[0]))
+        return SerializedValue(*wire.dump(out_of_band([result])[0]), rows)
     except Exception:  # noqa: BLE001 - perhaps a class of the DAG file, which cannot be pickled by name
-        return SerializedValue(*wire.dump(result, by_value=True))
+        return SerializedValue(*wire.dump(result, by_value=True), rows)
 
 
 def _dump(outcome: Outcome) -> tuple[wire.Part, list[memoryview]]:

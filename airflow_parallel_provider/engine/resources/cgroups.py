@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The control groups that hold this process, in both versions of the kernel's interface.
 
 In a container the group's files are at the root of the mount. A service of systemd, or a process that was moved into a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits of the system (``ulimit``, control groups): what was refused, in words that say what to raise."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How busy this machine's CPUs are with other programs."""
 
 from __future__ import annotations

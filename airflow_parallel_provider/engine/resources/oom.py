@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kills by the kernel's out-of-memory killer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fork server of a run: started where a stage needs it, replaced when it dies, closed at the end."""
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import threading
 from airflow_parallel_provider.engine.functions.import_scan import imported_modules
 from airflow_parallel_provider.engine.functions.serialization import by_value_modules, serialize_stages
 from airflow_parallel_provider.engine.ipc.requests import RequestServer
+from airflow_parallel_provider.engine.plan.worker_env import environments
 from airflow_parallel_provider.engine.processes.client import ForkServerClient, ForkServerLost, ForkServerOptions
 from airflow_parallel_provider.engine.processes.launch import LaunchedServer
 from airflow_parallel_provider.engine.resources.limits import shortage
@@ -33,6 +35,7 @@ class ForkServers:
         self._launched = launched
         self._stages = [stage for stage in state.plan.stages if stage.kind == "process"]
         self._codes: dict[int, bytes] = {}
+        self._worker_env: dict[int, list[dict[str, str]]] = {}
         self._client: ForkServerClient | None = None
         self._dead: ForkServerClient | None = None  # the client, once it has died and another one is asked for
         self._changed = threading.Condition()
@@ -48,6 +51,7 @@ class ForkServers:
         """
         self._codes = serialize_stages(self._state.plan.stages)
         if self._codes:
+            self._worker_env = self._environments()
             # Items of classes of the DAG file travel, too.
             self._registered.enter_context(by_value_modules(self._stages))
             self._start()
@@ -78,9 +82,19 @@ class ForkServers:
         hooks = self._state.plan.worker_hooks
         if hooks.handle_request is not None and self._request_server is None:
             self._request_server = RequestServer(hooks.handle_request)
-        preload = hooks.preload(imported_modules(self._stages)) if hooks.preload is not None else ()
+        # What a stage with variables of its own imports must see them.
+        stages = [stage for stage in self._stages if stage.worker_env is None]
+        preload = hooks.preload(imported_modules(stages)) if hooks.preload is not None else ()
         request_fd = None if self._request_server is None else self._request_server.fd
-        return ForkServerOptions(hooks.on_start, tuple(preload), request_fd, hooks.redact)
+        return ForkServerOptions(hooks.on_start, tuple(preload), self._worker_env, request_fd, hooks.redact)
+
+    def _environments(self) -> dict[int, list[dict[str, str]]]:
+        plan = self._state.plan.stages
+        return {
+            number: environments(f"Stage({stage.name}).worker_env", stage.worker_env, stage.worker_range[1])
+            for number, stage in enumerate(plan)
+            if stage.worker_env is not None
+        }
 
     def running(self, broken: ForkServerClient | None = None) -> ForkServerClient:
         """The running fork server; when ``broken`` is the current one, have the coordinating thread start another.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory of a run's processes: measured, and kept below the limits.
 
 The kernel's out-of-memory killer ends whole tasks without a message. So the source is slowed before that happens, and a

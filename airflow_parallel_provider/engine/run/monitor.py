@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Samples a running pipeline and gives snapshots to the observer. On the coordinating thread."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes a report of a run's counters, at any moment of the run."""
 
 from __future__ import annotations
@@ -230,6 +231,7 @@ def _stage_report(stage: StageRun) -> StageReport:
             workers_now=stage.workers,
             items_in=metrics.items_in,
             items_out=metrics.items_out,
+            rows_out=metrics.rows_out,
             failed=metrics.failed,
             retried=metrics.retried,
             halved=metrics.halved,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run of a pipeline: starts everything, waits on the calling thread, ends everything.
 
 The calling thread (in Airflow the task's main thread) is the coordinator. It blocks only in waits that a signal can
@@ -32,6 +33,7 @@ from airflow_parallel_provider.engine.processes.client import ForkServerLost
 from airflow_parallel_provider.engine.processes.launch import LaunchedServer
 from airflow_parallel_provider.engine.processes.system import end_programs_of
 from airflow_parallel_provider.engine.resources.limits import shortage
+from airflow_parallel_provider.engine.run.budgets import Budgets
 from airflow_parallel_provider.engine.run.memory import MemoryMonitor
 from airflow_parallel_provider.engine.run.monitor import Monitor, Observer
 from airflow_parallel_provider.engine.run.report_builder import RunParts, attach_report, build_report
@@ -95,6 +97,7 @@ class Run:
         )
         self.monitor = Monitor(self._parts, self.pool.sample_memory, observe, observe_every)
         self._threads: list[threading.Thread] = []
+        self._budgets = Budgets(self.state, self.stages, self.sink_writer)
 
     # -- the parts ----------------------------------------------------------------------------------------------------
 
@@ -105,6 +108,8 @@ class Run:
         plan = self.state.plan
         stage = plan.stages[index]
         stage.check_rendered()
+        if self.shard is not None:
+            stage = stage.share(self.shard.of)
         kind = InlineStageRun if stage.kind == "inline" else StageRun
         # Batches of a first stage are in source order anyway; further down only a whole chunk can be put in order.
         return kind(index, stage, self.state, self.in_flight, in_order=plan.ordered and index > 0)
@@ -207,12 +212,13 @@ class Run:
             else:
                 message()
             self.pool.check(time.monotonic())
+            self._budgets.check(time.monotonic())
             self._check_total_timeout()
             self.monitor.sample()
 
     def _wait_seconds(self) -> float:
         now = time.monotonic()
-        until = min(self.monitor.next_sample, self.pool.next_check)
+        until = min(self.monitor.next_sample, self.pool.next_check, self._budgets.next_check)
         if self.state.plan.timeout is not None:
             until = min(until, self.state.clock.began + self.state.plan.timeout)
         return max(0.0, until - now)
@@ -243,6 +249,7 @@ class Run:
             self.state.stop.stop("the run is being torn down")
             for stage in self.stages:
                 stage.channel.break_()
+                stage.indexes.break_()
             self.in_flight.break_()
             self.sink_writer.break_()
             self.pool.interrupt()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waiting for the workers at the end of a run, always with a deadline. On the coordinating thread."""
 
 from __future__ import annotations

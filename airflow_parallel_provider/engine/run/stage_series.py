@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The history of the stages: samples of queue lengths and worker counts over time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state of a run that its parts share: plan, clock, warnings, error, and the way to the calling thread."""
 
 from __future__ import annotations

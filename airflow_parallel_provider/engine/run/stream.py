@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The iterator form of a pipeline: rows for a consumer in the same process, with back-pressure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The workers of a run: started, watched, replaced and ended on the coordinating thread."""
 
 from __future__ import annotations
@@ -115,7 +116,14 @@ class WorkerPool:
         shares = sum(1 for each in self.context.plan.stages if each.kind == "process" and each.workers == AUTO)
         return max(1, min(high, usable_cpus() // shares))
 
-    def _add(self, stage: StageRun, takes_over: object = None, replaces: Worker | None = None) -> None:
+    def _add(
+        self,
+        stage: StageRun,
+        takes_over: object = None,
+        *,
+        replaces: Worker | None = None,
+        successor_of: Worker | None = None,
+    ) -> None:
         number = self._numbers[stage.index] = self._numbers.get(stage.index, 0) + 1
         kind = stage.stage.kind
         worker: Worker
@@ -128,6 +136,8 @@ class WorkerPool:
         else:
             worker = ThreadWorker(stage, number, self, takes_over)  # type: ignore[arg-type]
         worker.replaces = replaces
+        if successor_of is not None:
+            worker.inherit(successor_of)
         worker.start()
         self._workers.append(worker)
         self.next_check = 0.0
@@ -175,7 +185,8 @@ class WorkerPool:
         stage.set_workers(count)
         if count < before:
             stage.channel.retire(before - count)
-        for _ in range(count - before):
+        missing = max(0, count - before)
+        for _ in range(missing - stage.channel.take_retirements(missing)):
             self._add(stage)
 
     def fork_server(self, broken: ForkServerClient | None = None) -> ForkServerClient:
@@ -187,7 +198,7 @@ class WorkerPool:
 
         From any thread.
         """
-        self.context.mailbox.put(lambda: self._add(worker.stage, replaces=worker))
+        self.context.mailbox.put(lambda: self._add(worker.stage, replaces=worker, successor_of=worker))
 
     def sample_memory(self) -> None:
         """Sample the memory of all processes; see :meth:`MemoryMonitor.sample`."""
@@ -207,7 +218,7 @@ class WorkerPool:
             text = f"stage {name}: {count} threads are stuck in calls that do not return; use kind='process'"
             self.context.fail(WorkersExhausted(text))
             return
-        self._add(stage, worker.leftover)
+        self._add(stage, worker.leftover, successor_of=worker)
 
     @staticmethod
     def _replacements(stage: StageRun) -> int:

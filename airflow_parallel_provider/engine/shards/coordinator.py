@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The run that has a load's shards done by an executor: submits them, waits, submits again what failed, finishes.
 
 ::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What shards may run on: anything with ``submit(function, *arguments) -> future``, as in ``concurrent.futures``."""
 
 from __future__ import annotations

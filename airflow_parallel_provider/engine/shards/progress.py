@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of shards at work elsewhere: from the ledger while they work, from their reports at the end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The beginning and the end of a load that several runs write together, each a shard of it.
 
 ::

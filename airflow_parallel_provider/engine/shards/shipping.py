@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a shard travels to another process: the pipeline as bytes of our own there, an account as JSON back.
 
 Engines have picklers of their own, which fail for functions of a DAG file, and lose errors that cannot be pickled: so a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Visits to the sink of a load around its shards: on a thread of their own, so that the caller waits interruptibly."""
 
 from __future__ import annotations

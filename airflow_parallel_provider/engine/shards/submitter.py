@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The thread that makes executors and submits shards to them; either may wait for a cluster that is gone."""
 
 from __future__ import annotations

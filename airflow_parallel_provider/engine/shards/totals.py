@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adds the reports of shards up to figures of the whole load."""
 
 from __future__ import annotations
@@ -16,7 +17,18 @@ Report = Mapping[str, Any]
 """``RunReport.as_dict()``, or a part of it."""
 
 _SUMS = (
-    *("workers", "items_in", "items_out", "failed", "retried", "timed_out", "workers_lost", "calls", "halved"),
+    *(
+        "workers",
+        "items_in",
+        "items_out",
+        "rows_out",
+        "failed",
+        "retried",
+        "timed_out",
+        "workers_lost",
+        "calls",
+        "halved",
+    ),
     *("busy_seconds", "starved_seconds", "blocked_seconds"),
 )
 _LARGEST = ("queue_peak", "queue_size")

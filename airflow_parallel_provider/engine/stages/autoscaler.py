@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many workers a stage has while it runs.
 
 A stage grows when calls wait in its channel while its workers are busy, and shrinks when they starve. Whether growth

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many calls a worker takes at once: the size of a dispatch.
 
 A dispatch of one trivial call costs more than the call; one of a thousand long calls leaves the other workers idle at

@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """What becomes of a call that failed: another attempt, two halves of its batch, or a dead letter."""
 
 from __future__ import annotations
 
+import time
 from typing import Any, Protocol
 
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
@@ -55,6 +57,8 @@ class FailedCalls:
         with self._metrics.lock:
             self._metrics.timed_out += failure.kind == "timeout"
             self._metrics.workers_lost += failure.kind == "lost"
+        if failure.retry_after is not None:  # also for the calls of others: it is the service that says so
+            self._channel.allowance.hold(time.monotonic() + failure.retry_after)
         if failure.parts:
             for part in failure.parts:
                 failed = failure_of_parts([part])

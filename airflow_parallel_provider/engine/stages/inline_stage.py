@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An inline stage: one call at a time, on the thread that brings the items; without workers of its own."""
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from airflow_parallel_provider.engine.functions.calls import run_calls
 from airflow_parallel_provider.engine.functions.outcome import describe_error
 from airflow_parallel_provider.engine.functions.status_page import LIMIT, PAGE_WORDS
 from airflow_parallel_provider.engine.functions.worker_code import BoundFunction
+from airflow_parallel_provider.engine.functions.worker_info import WorkerInfo, worker_info_is
 from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.engine.stages.failed_calls import StageRunContext
 from airflow_parallel_provider.engine.stages.setup_retry import setup_failed
@@ -32,11 +34,12 @@ class InlineStageRun(StageRun):
         self._bound: BoundFunction | None = None
         self._worker_metrics = self.new_worker_metrics()
         self.peak_workers = 1
+        self._info = WorkerInfo(stage.name, 0, 1)
 
     def accept(self, bundle: Bundle) -> float:
         """Make the calls now, retries included."""
         waited = self.channel.put(bundle)
-        with self._lock:
+        with self._lock, worker_info_is(self._info):
             live = self._begin()
             while True:
                 dispatch = self.channel.get(lambda _: 1 << 30, block=False)
@@ -75,7 +78,8 @@ class InlineStageRun(StageRun):
         if self._bound is None or self._bound.teardown is None:
             return
         try:
-            self._bound.teardown()
+            with worker_info_is(self._info):
+                self._bound.teardown()
         except BaseException as error:  # noqa: BLE001 - the items are done
             failure = describe_error(error)
             self._context.warn(f"stage {self.stage.name}: teardown failed: {failure.error}: {failure.message}")

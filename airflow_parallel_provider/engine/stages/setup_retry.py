@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How often and when a failed ``setup`` is called again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One stage of a running pipeline: its channel, its counters, and the settling of its calls."""
 
 from __future__ import annotations
@@ -5,6 +6,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from airflow_parallel_provider.engine.dataflow.allowance import Allowance
 from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.channel import Channel, Dispatch
 from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
@@ -20,13 +22,18 @@ from airflow_parallel_provider.engine.dataflow.keys import (
 )
 from airflow_parallel_provider.engine.dataflow.router import Router
 from airflow_parallel_provider.engine.dataflow.size_estimate import estimate_bytes
+from airflow_parallel_provider.engine.functions.calls import rows_of_tables
 from airflow_parallel_provider.engine.functions.outcome import CallFailure, Outcome
 from airflow_parallel_provider.engine.functions.worker_code import StageFunction
+from airflow_parallel_provider.engine.ipc.serialized import SerializedValue
 from airflow_parallel_provider.engine.metrics.stage_metrics import StageMetrics
 from airflow_parallel_provider.engine.metrics.worker_metrics import MOST_KEPT, WorkerMetrics, prune
+from airflow_parallel_provider.engine.plan.rates import per_second
 from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.engine.stages.dispatch_size import DispatchSizer
 from airflow_parallel_provider.engine.stages.failed_calls import FailedCalls, StageRunContext
+from airflow_parallel_provider.engine.stages.worker_indexes import WorkerIndexes
+from airflow_parallel_provider.foreign.errors import error_text
 
 TARGET_DISPATCH_SECONDS = {"process": 0.048, "thread": 0.002, "async": 0.0, "inline": 0.0}
 """Target duration of one dispatch. One to a process costs 0.3 ms of CPU on either side when all cores are busy, one to
@@ -69,11 +76,12 @@ class StageRun:
         unit = stage.batch_size or 1
         self._automatic = None if stage.queue_size else 4 * most * unit
         self.channel = channel or Channel(
-            stage.queue_size or 4 * most * unit, batched=stage.batched, rate=stage.rate_limit
+            stage.queue_size or 4 * most * unit, batched=stage.batched, allowance=_allowance(stage, context)
         )
         self._in_flight = in_flight
         self._failed_calls = FailedCalls(index, stage, self.channel, self.metrics, context)
         self._router: Router
+        self.indexes = WorkerIndexes(most)
         self.worker_metrics: list[WorkerMetrics] = []
         self._workers_made = 0
         self.longest_ns = 0
@@ -204,6 +212,7 @@ class StageRun:
             keys = self._result_keys(bundle, shapes, failures)
             with self.metrics.lock:
                 self.metrics.items_out += len(results)
+                self.metrics.rows_out += _rows(results)
             waited = self._router.route(self.index + 1, bundle.chunk, keys, results)
         return waited + self._router.complete_items(self.index, bundle.chunk, left)
 
@@ -260,8 +269,23 @@ class StageRun:
     def put_back(self, bundle: Bundle) -> None:
         """Queue calls of a taken bundle again that were never answered, without counting an attempt."""
         calls = len(bundle.values)
-        self.channel.requeue(bundle)
+        self.channel.requeue(bundle, made=False)
         self.channel.settled(calls)
+
+
+def _allowance(stage: Stage, context: StageRunContext) -> Allowance:
+    def warn(error: BaseException) -> None:
+        context.warn(f"stage {stage.name}: cost= failed for an item, which counts 1: {error_text(error)}")
+
+    rate = per_second(f"Stage({stage.name}).rate_limit", stage.rate_limit)
+    return Allowance(rate, stage.budget, stage.cost, batched=stage.batched, on_bad_cost=warn)
+
+
+def _rows(results: list[Any]) -> int:
+    """Rows of the tables among results; of those that are pickled, as their worker process has counted them."""
+    if type(results[0]) is SerializedValue:
+        return sum(each.rows for each in results if type(each) is SerializedValue)
+    return rows_of_tables(results)
 
 
 def _length(shape: ResultShape) -> int:

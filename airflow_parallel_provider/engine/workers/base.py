@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all kinds of workers have in common, and what they need of the run."""
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_parallel_provider.engine.dataflow.channel import ChannelBroken
 from airflow_parallel_provider.engine.functions.outcome import CallFailure
+from airflow_parallel_provider.engine.functions.worker_info import WorkerInfo, enter_worker
 from airflow_parallel_provider.engine.interfaces.run_context import RunContext
 from airflow_parallel_provider.engine.processes.client import ForkServerClient, ForkServerLost
 from airflow_parallel_provider.engine.processes.system import end_programs_of
@@ -45,6 +47,7 @@ class Worker:
         self.supervisor = supervisor
         self.context = supervisor.context
         self.metrics = stage.new_worker_metrics()
+        self.index: int | None = None  # among the stage's workers; None: takes one when it starts
         self.abandoned = False
         self.leftover: object = None  # when it was abandoned: the calls that its replacement takes over
         self.superseded = False  # its successor is set up: settle what is in flight and end
@@ -61,6 +64,9 @@ class Worker:
 
     def _run(self) -> None:
         try:
+            if self.index is None:
+                self.index = self.stage.indexes.take()
+            enter_worker(self.info(self.index))
             self.serve()
         except ChannelBroken:
             pass
@@ -71,6 +77,17 @@ class Worker:
             self.context.crashed(error)
         finally:
             self.metrics.ended = True
+            if self.index is not None:
+                self.stage.indexes.give_back(self.index)
+
+    def info(self, index: int) -> WorkerInfo:
+        """What the stage's function sees of the worker, or coroutine, with this index."""
+        return WorkerInfo(self.stage.stage.name, index, self.stage.indexes.count)
+
+    def inherit(self, predecessor: Worker) -> None:
+        """Take the index of the worker that this one stands in for. Before :meth:`start`."""
+        if predecessor.index is not None:
+            self.index = self.stage.indexes.share(predecessor.index)
 
     def serve(self) -> None:
         """Take dispatches and settle them until the channel ends."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The connection between a process worker and its worker process: start, send, receive within deadlines, end."""
 
 from __future__ import annotations
@@ -49,15 +50,21 @@ class WorkerDied(Exception):
 
 
 class WorkerConnection:
-    """One worker process at a time, for one worker. Every wait ends at once when the run is being torn down."""
+    """One worker process at a time, for one worker. Every wait ends at once when the run is being torn down.
 
-    def __init__(self, stage: StageRun, number: int, supervisor: WorkerSupervisor) -> None:
+    :param index: the worker's index in its stage, once it has started.
+    """
+
+    def __init__(
+        self, stage: StageRun, number: int, supervisor: WorkerSupervisor, index: Callable[[], int] = lambda: 0
+    ) -> None:
         self.peak_rss = 0
         self.last_rss = 0
         self.cpu = 0.0
         self.exit_cause = ExitCause(stage.stage.memory_limit)
         self._stage = stage
         self._number = number
+        self._index = index
         self._supervisor = supervisor
         self._context = supervisor.context
         self._fork_server: ForkServerClient | None = None
@@ -105,7 +112,7 @@ class WorkerConnection:
         while True:
             try:
                 self._fork_server = self._supervisor.fork_server()
-                self._process = self._fork_server.spawn(self._stage.index)
+                self._process = self._fork_server.spawn(self._stage.index, self._index(), self._stage.indexes.count)
             except ForkServerLost:
                 if self._context.stop.is_set:
                     raise ChannelBroken from None

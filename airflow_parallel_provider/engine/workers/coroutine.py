@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A coroutine worker: one event loop with many coroutines at a time.
 
 Three threads, so that the loop itself never blocks: the worker's own thread takes calls from the channel, the loop
@@ -8,6 +9,7 @@ call counts as running until it is settled, so a slow consumer slows the loop.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import os
 import queue
 import threading
@@ -22,6 +24,7 @@ from airflow_parallel_provider.engine.functions.async_calls import await_call, a
 from airflow_parallel_provider.engine.functions.calls import record_batch, record_failure
 from airflow_parallel_provider.engine.functions.outcome import Outcome, describe_error, failure_of, merge_outcomes
 from airflow_parallel_provider.engine.functions.worker_code import BoundFunction
+from airflow_parallel_provider.engine.functions.worker_info import enter_worker
 from airflow_parallel_provider.engine.processes.system import end_programs_of
 from airflow_parallel_provider.engine.workers.base import Worker, WorkerSupervisor, timeout_failure
 from airflow_parallel_provider.errors import SetupFailed
@@ -68,6 +71,7 @@ class CoroutineWorker(Worker):
         self._takes_over = takes_over
         self._concurrency = stage.stage.worker_range[1]
         self._free = threading.Semaphore(self._concurrency)
+        self._free_indexes = list(range(self._concurrency))  # heap; on the loop's thread only
         self._lock = threading.Lock()
         self._running: dict[Bundle, tuple[float, asyncio.Task[None] | None]] = {}
         self._finished: queue.SimpleQueue[tuple[Bundle, Outcome] | None] = queue.SimpleQueue()
@@ -194,6 +198,14 @@ class CoroutineWorker(Worker):
                     self._running[call] = (time.monotonic(), self._loop.create_task(self._make_call(bound, call)))
 
     async def _make_call(self, bound: BoundFunction, call: Bundle) -> None:
+        index = heapq.heappop(self._free_indexes)
+        enter_worker(self.info(index))  # in the context of this task
+        try:
+            await self._record_call(bound, call)
+        finally:
+            heapq.heappush(self._free_indexes, index)
+
+    async def _record_call(self, bound: BoundFunction, call: Bundle) -> None:
         stage, batched = self.stage.stage, self.stage.stage.batched
         outcome = Outcome(shapes=[] if batched else None)
         pid, began = os.getpid(), time.monotonic_ns()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What becomes of the calls of a worker process that died or had to be ended.
 
 The status page says which call the process was running: that call fails, all others go back into the channel.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The messages that a worker process holds, and the calls in them."""
 
 from __future__ import annotations

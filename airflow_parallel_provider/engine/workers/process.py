@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process worker: the thread in the task process that drives one worker process.
 
 It keeps up to two messages in flight, so that the worker process never waits for the round trip, and always knows which
@@ -58,7 +59,7 @@ class ProcessWorker(Worker):
         takes_over: AbandonedMessages | None = None,
     ) -> None:
         super().__init__(stage, number, supervisor)
-        self._connection = WorkerConnection(stage, number, supervisor)
+        self._connection = WorkerConnection(stage, number, supervisor, lambda: self.index or 0)
         self._lost_worker = LostWorkerHandler(stage, self._connection, supervisor, self.metrics)
         self._in_flight: deque[Message] = deque()
         self._sequence = 0
@@ -137,7 +138,7 @@ class ProcessWorker(Worker):
             self.stage.channel.retire(1)
 
     def _is_leaving(self) -> bool:
-        if not self.superseded and not self.retired and self.stage.channel.try_retire():
+        if not self.superseded and not self.retired and self.stage.channel.take_retirements():
             self._retire()
         return self.superseded or self.retired
 

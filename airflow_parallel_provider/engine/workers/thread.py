@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A thread worker: calls the stage's function on its own thread.
 
 A thread cannot be killed. When a call passes the stage's ``timeout``, the coordinating thread abandons the worker and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reclaims calls from a worker process that is held up by a long one, when other workers have nothing to do.
 
 The task process and the worker process agree through the status page, without a message (the worker process is busy).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Airflow's own REST API, with the session of the user: it returns nothing that the user may not read.
 const BASE = new URL("../../", import.meta.url); // the path of [api] base_url
 const API = new URL("api/v2/", BASE);

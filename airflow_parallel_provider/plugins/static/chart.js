@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Small charts in SVG: lines, steps and stacked shares, with a cursor for pointer and arrow keys.
 import { el, seconds as asSeconds, svg } from "./dom.js";
 

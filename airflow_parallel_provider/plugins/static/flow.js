@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The stages in a row with the channel in front of each, as an ordered list.
 import { count, el, milliseconds, percent, rate } from "./dom.js";
 
@@ -50,7 +51,7 @@ function stageCard(stage, at, curve, mark, live) {
     el("div", { class: "pp-stage-head" }, el("span", {}, dot, el("strong", {}, stage.name)), chip(mark)),
     el("div", {}, stage.kind === "inline" ? "inline" : `${count(workers)} ${stage.kind} worker${workers === 1 ? "" : "s"}`),
     shares([["busy", stage.busy_fraction], ["starved", stage.starved_fraction], ["blocked", stage.blocked_fraction]]),
-    el("div", {}, el("b", { "data-figure": `items_out:${stage.name}`, "data-value": stage.items_out }, count(stage.items_out)), " out", speed && live ? ` · ${rate(speed)}` : ""),
+    el("div", {}, el("b", { "data-figure": `items_out:${stage.name}`, "data-value": stage.items_out }, count(stage.items_out)), " out", stage.rows_out ? ` (${count(stage.rows_out)} rows)` : "", speed && live ? ` · ${rate(speed)}` : ""),
     stage.p50_ms === null || stage.p50_ms === undefined
       ? null
       : el("div", { class: "pp-note" }, `p50 ${milliseconds(stage.p50_ms)} · p95 ${milliseconds(stage.p95_ms)} · p99 ${milliseconds(stage.p99_ms)}`),

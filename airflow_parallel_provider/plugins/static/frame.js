@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The page in a frame: follows the colors of the page around it.
 import { mount } from "./mount.js";
 

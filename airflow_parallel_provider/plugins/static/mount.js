@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Puts the page into an element and returns the function that removes it.
 import { el } from "./dom.js";
 import { mountRun } from "./run_page.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Airflow imports this module and then takes globalThis["Pipeline"] ?? globalThis.AirflowPlugin as a React component.
 // It uses the React of the host page: there is no bundle, and no second version of React.
 import { mount } from "./mount.js";

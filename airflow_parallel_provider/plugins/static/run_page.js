@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The page of a DAG run: its pipelines, with the sums of the shards of mapped ones. Also the page of all shards of a task.
 import { entriesOf, forEachLimited, instanceOf, mappedCount, deniedStatus, pageOf, poll, runOf, errorText, xcom } from "./api.js";
 import { count, el, percent, rate, section, swap, table } from "./dom.js";
@@ -114,7 +115,7 @@ const number = (text) => ({ text, number: true });
 function stageTable(taskId, shards) {
   const rows = sumOfStages(shards).map((stage) => [
     el("span", {}, stage.name, " ", stage.limits ? el("span", { class: "pp-chip pp-chip-warn" }, shards.length > 1 ? `bottleneck in ${stage.limits}` : "bottleneck") : null),
-    count(stage.workers), count(stage.items_in), count(stage.items_out), stage.failed ? count(stage.failed) : "–", percent(stage.busy), percent(stage.starved), percent(stage.blocked),
+    count(stage.workers), count(stage.items_in), stage.rows_out ? `${count(stage.items_out)} (${count(stage.rows_out)} rows)` : count(stage.items_out), stage.failed ? count(stage.failed) : "–", percent(stage.busy), percent(stage.starved), percent(stage.blocked),
   ]);
   const heads = ["Stage", number("Workers"), number("In"), number("Out"), number("Failed"), number("Busy"), number("Starved"), number("Blocked")];
   return table(`stages:${taskId}`, heads, rows, `Stages of ${taskId}`);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The sections of the page of one try, each made from a snapshot.
 import { chart } from "./chart.js";
 import { brief, bytes, count, el, figures, milliseconds, percent, rate, seconds, section, short, table } from "./dom.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data of the curves, from the columns of a snapshot's history. Columns that only grow become rates and shares.
 
 /** The indexes of samples that are far enough apart for meaningful differences. */

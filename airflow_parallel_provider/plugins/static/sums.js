@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sums of shards: one snapshot for all of them.
 const SUMMED = [
   "items_read", "items_committed", "items_filtered", "items_dead_lettered", "items_skipped", "items_unfinished",
@@ -97,6 +98,7 @@ export function sumOfStages(shards) {
       workers: total(same, (stage) => stage.workers_now || stage.workers),
       items_in: total(same, (stage) => stage.items_in),
       items_out: total(same, (stage) => stage.items_out),
+      rows_out: total(same, (stage) => stage.rows_out ?? 0),
       failed: total(same, (stage) => stage.failed),
       busy: share("busy_seconds"),
       starved: share("starved_seconds"),

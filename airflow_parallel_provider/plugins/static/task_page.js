@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The page of one task instance: shows one of its tries, and updates it every two seconds while it runs.
 import { instanceOf, storedTry, linksOf, deniedStatus, poll, triesOf, errorText, xcom } from "./api.js";
 import { count, el, swap } from "./dom.js";

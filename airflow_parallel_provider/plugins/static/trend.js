@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Compares the costs of this run with those of the last successful runs of the same task.
 import { forEachLimited, pageOf, runsBefore, xcom } from "./api.js";
 import { bars } from "./chart.js";

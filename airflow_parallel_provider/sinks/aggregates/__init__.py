@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Aggregates over all rows of a load.
 
 The share of each chunk, a *partial*, is written into the ledger row of the chunk, in the chunk's own transaction. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``Aggregate``: what an author writes to have an aggregate over all rows of a load. Cheap to import."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many distinct values there are, approximately, in a few kilobytes: HyperLogLog.
 
 The sketch: P. Flajolet, E. Fusy, O. Gandouet, F. Meunier, "HyperLogLog: the analysis of a near-optimal cardinality

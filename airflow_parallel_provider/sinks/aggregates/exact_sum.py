@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums that are the same however their values are divided into parts.
 
 Integers and decimals add up exactly by themselves. Floats are kept as an *expansion*: a few floats whose exact sum is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each operation keeps of the values of a chunk, how these states are merged, and the result.
 
 A state consists of what :mod:`~airflow_parallel_provider.values.typed_json` can write and read back exactly.

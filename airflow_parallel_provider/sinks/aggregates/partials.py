@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The partials of a chunk, how they are merged, and the results."""
 
 from __future__ import annotations

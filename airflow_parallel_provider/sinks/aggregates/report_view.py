@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Aggregates for a report: plain JSON, and small."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a row is to blame for what the database refuses. Only then may it be rejected, and the load go on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One chunk that is to be committed, and what becomes of its rows on the way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How one chunk is committed: exactly once, whatever dies and whenever.
 
 ::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happened to a chunk whose commit failed: it has committed, or may be retried, or never can."""
 
 from __future__ import annotations

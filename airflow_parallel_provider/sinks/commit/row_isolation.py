@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the rows that the database refuses, by halving, inside the chunk's own transaction.
 
 Each part is written behind a savepoint. A refused part is rolled back and halved, until each bad row is alone; the

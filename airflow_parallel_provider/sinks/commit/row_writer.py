@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of a chunk on their way into the table: made into a block, converted to the column types, written."""
 
 from __future__ import annotations

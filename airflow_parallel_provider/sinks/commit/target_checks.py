@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a table fits its declaration, and whether a database accepts its columns."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table that rows go into: looked up, created from the data if it does not exist, checked against its spec."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrow tables as rows of a chunk."""
 
 from __future__ import annotations

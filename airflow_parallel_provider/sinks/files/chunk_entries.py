@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is written beside the part of a chunk: its dead letters and its rejected rows."""
 
 from __future__ import annotations

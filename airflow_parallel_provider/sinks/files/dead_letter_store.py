@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of dead letters, in the folder that :class:`DeadLetterFiles` names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrow columns as columns of another type, with the same values; where that cannot be, they are refused.
 
 Arrow's own casts make a number of the text '01', a date of the number 5, true of 7 and another number of 0.1.

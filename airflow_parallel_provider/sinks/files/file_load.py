@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One load into a folder: a part for each chunk, a record of the parts while it runs, a manifest at the end.
 
 Several runs may write one load, each a shard of its chunks; :mod:`.shared_notes` has what they tell each other.
@@ -105,6 +106,7 @@ class FileLoad:
             "format": file_format,
             "columns": columns,
             SHARDED: frozen_digest(spec) if spec.part == "plan" else None,
+            **self._own_terms(),
         }
         self._store.make_folder()
         names = self._store.names()
@@ -125,6 +127,10 @@ class FileLoad:
             self.check_mapped(replaces=replaces)
         self._limit.count = sum(part.rows_rejected for part in self._parts.values())
         return dict(self._parts)
+
+    def _own_terms(self) -> dict[str, Any]:
+        """Further terms that all attempts at a load must have in common, as JSON."""
+        return {}
 
     def _join(self, record: dict[str, Any] | None, *, complete: bool) -> None:
         """Take the terms of a load that was begun for shards.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of a chunk as the bytes of a file: JSON lines, CSV or Parquet."""
 
 from __future__ import annotations

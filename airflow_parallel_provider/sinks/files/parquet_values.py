@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values as Arrow arrays that hold exactly these values, for Parquet files that share the types of the first.
 
 Arrow itself changes values silently: 1.5 becomes the integer 1, a datetime a date, and a new field of a struct is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the rows of a chunk that a file cannot hold, so that the others are written."""
 
 from __future__ import annotations

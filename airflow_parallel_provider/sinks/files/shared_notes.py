@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What several runs that write one load into one folder tell each other, by files: nothing is locked.
 
 ::

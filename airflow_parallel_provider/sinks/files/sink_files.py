@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``SinkFiles``: each chunk a file, on any storage that Airflow knows, and a manifest when all of them are written."""
 
 from __future__ import annotations

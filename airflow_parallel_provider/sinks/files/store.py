@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder of a storage, whose files appear as a whole."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A chunk whose file is written, and what all files of a load have in common."""
 
 from __future__ import annotations

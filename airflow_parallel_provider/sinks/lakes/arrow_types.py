@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrow types and those of lake tables: what is kept as it is, what is widened or written as text, what is refused.
 
 ======================================  ==================================  ==========================================
@@ -166,7 +167,32 @@ def fitted(table: Any, schema: Any, where: str) -> Any:
             ) from None
         if not field.nullable and columns[-1].null_count:
             raise SchemaMismatch(f"{where}: column {field.name!r} takes no NULL, and the rows have one or lack it")
+        if columns[-1].null_count < len(columns[-1]) and _has_null_inside(columns[-1]):
+            raise SchemaMismatch(f"{where}: column {field.name!r} ({field.type}) takes no NULL in its values")
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _has_null_inside(column: Any) -> bool:
+    """Whether a list or map has a NULL that its type does not allow. Arrow looks only into structs.
+
+    A map with a NULL as its key cannot be made.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_struct(kind):
+        return any(_has_null_inside(pc.struct_field(column.drop_null(), [n])) for n in range(kind.num_fields))
+    if types.is_map(kind):
+        chunks = [chunk.drop_null() for chunk in column.chunks]
+        found = pa.chunked_array([pa.concat_arrays([each]).items for each in chunks], kind.item_type)
+        field = kind.item_field
+    elif types.is_list(kind):
+        found, field = pc.list_flatten(column), kind.value_field
+    else:
+        return False
+    return bool(not field.nullable and found.null_count) or _has_null_inside(found)
 
 
 def _fitted_column(column: Any, kind: Any) -> Any:

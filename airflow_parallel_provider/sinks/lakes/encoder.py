@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of a chunk as an Arrow table with the columns and types of a lake table."""
 
 from __future__ import annotations
@@ -7,11 +8,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.block import Block, to_block
 from airflow_parallel_provider.rows.fit import WrongColumns
 from airflow_parallel_provider.sinks.files import parquet_values
 from airflow_parallel_provider.sinks.files.arrow_tables import are_arrow, joined
 from airflow_parallel_provider.sinks.lakes.arrow_types import TypeRules, fitted
+from airflow_parallel_provider.sinks.lakes.merge import check_key_type
 from airflow_parallel_provider.values.json_text import JsonNumber
 
 if TYPE_CHECKING:
@@ -25,15 +28,25 @@ class LakeEncoder:
     :param rules: of the table format.
     :param publisher: knows the schema of the table.
     :param add_columns: whether columns that the table does not have become columns of the parts.
+    :param key: names of the columns of a merge's key; empty: it is none.
     """
 
     def __init__(
-        self, columns: tuple[str, ...] | None, rules: TypeRules, publisher: Publisher, *, add_columns: bool = False
+        self,
+        columns: tuple[str, ...] | None,
+        rules: TypeRules,
+        publisher: Publisher,
+        *,
+        add_columns: bool = False,
+        key: tuple[str, ...] = (),
     ) -> None:
         self._declared = columns
         self._rules = rules
         self._publisher = publisher
         self._add_columns = add_columns
+        self._key = key
+        self._needed = key
+        """Columns that rows may not lack: a merge puts whole rows in the place of those of the table."""
         self.schema: Any = None
         """Of the parts, as Arrow; None as long as it is not known."""
 
@@ -48,6 +61,26 @@ class LakeEncoder:
             import pyarrow as pa
 
             self.schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(state["schema"])))
+
+    def meet(self, schema: Any) -> None:
+        """Keep to the columns of the table, unless an earlier attempt has kept to them already.
+
+        :param schema: of the table, as Arrow; None: there is none.
+        :raises SchemaMismatch: if the table does not have the columns of the key.
+        """
+        if self.schema is None:
+            self.schema = schema
+        if self._key and schema is not None:
+            self._needed = tuple(schema.names)
+            self._check_key(schema)
+
+    def _check_key(self, schema: Any) -> None:
+        for name in self._key:
+            if name not in schema.names:
+                raise SchemaMismatch(
+                    f"column {name!r} of primary_key is not in the table ({', '.join(schema.names)}): name others"
+                )
+            check_key_type(name, schema.field(name).type)
 
     def table(self, rows: Sequence[Any], where: str) -> Any:
         """The rows as an Arrow table with the columns and types of the parts; None if there are none.
@@ -81,6 +114,12 @@ class LakeEncoder:
                     raise WrongColumns(f"{where}: the rows have no columns at all: return dicts with keys")
                 self._declared = tuple(found)
             names = self._declared
+        lacking = [name for name in self._needed if name not in found]
+        if lacking:
+            raise WrongColumns(
+                f"{where}: the rows have no column {lacking[0]!r}: a merge puts whole rows in the place of those of "
+                "the table, and would empty it. Return all columns of the table from the last stage"
+            )
         extra = [name for name in found if name not in names]
         if extra and self._add_columns:
             return (*names, *(name for name in extra if found[name].null_count < len(found[name])))
@@ -110,7 +149,12 @@ class LakeEncoder:
         table = self._rules.adapt(pa.Table.from_arrays(filled, names=list(names)), where)
         if self.schema is None:
             self.schema = self._publisher.new_schema(table.schema)
+            self._check_key(self.schema)
         if len(names) > len(self.schema):
             new = [table.schema.field(name) for name in names[len(self.schema) :]]
             self.schema = self._publisher.with_columns(self.schema, new)
-        return fitted(table, self.schema, where)
+        found = fitted(table, self.schema, where)
+        for name in self._key:
+            if found.column(name).null_count:
+                raise SchemaMismatch(f"{where}: column {name!r} of primary_key is NULL in a row: NULL equals no key")
+        return found

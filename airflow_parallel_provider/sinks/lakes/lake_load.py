@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One load into a lake table: a part for each chunk, which no reader sees, and one publication of all parts.
 
 ::
@@ -36,6 +37,8 @@ from airflow_parallel_provider.sinks.files.file_load import FileLoad
 from airflow_parallel_provider.sinks.files.row_isolation import encode_good_rows
 from airflow_parallel_provider.sinks.lakes.encoder import LakeEncoder
 from airflow_parallel_provider.sinks.lakes.lake_part import LakePart, PartFile
+from airflow_parallel_provider.sinks.lakes.merge import Merge, keys_of, last_of_each, newest_rows, widened
+from airflow_parallel_provider.sinks.lakes.part_folder import PartFolder
 from airflow_parallel_provider.sinks.lakes.publisher import Publication
 
 if TYPE_CHECKING:
@@ -54,6 +57,8 @@ class LoadOptions:
 
     columns: tuple[str, ...] | None
     replace: bool
+    key: tuple[str, ...]
+    """Of a merge; empty: it is none."""
     add_columns: bool
     validate: Any
     aggregates: Mapping[str, Aggregate]
@@ -86,6 +91,7 @@ class LakeLoad(FileLoad):
         self._options = options
         self._reached = reached
         self._own_try = uuid4().hex[:8]
+        self._folder = PartFolder(store, self._load, self._own_try)
         self._won: int | None = None
         """The number of the try that has published the load; None: none has."""
         self._manifest = self._manifest_of(self._own_try)
@@ -102,9 +108,12 @@ class LakeLoad(FileLoad):
         if self._won is not None:
             self._manifest = self._manifest_of(f"{self._won:08x}")
         found = super().begin(file_format, columns, replaces=replaces)
-        if self._lake_encoder.schema is None:
-            self._lake_encoder.schema = self._publisher.schema()
+        if self._won is None and (self._lake_encoder.schema is None or self._options.key):
+            self._lake_encoder.meet(self._publisher.schema())
         return found
+
+    def _own_terms(self) -> dict[str, Any]:
+        return {"primary_key": list(self._options.key) or None}
 
     def _is_there(self, part: Mapping[str, Any], names: set[str]) -> bool:
         # A published part belongs to the table, which may rewrite it.
@@ -132,19 +141,14 @@ class LakeLoad(FileLoad):
                 self._lake_encoder, LakeEncoder.table, rows, where, self._limit, numbers=numbers, rejected=refused
             )
         )
-        encoded = [] if table is None else self._publisher.encode(table)
-        names = self._file_names(chunk.chunk_id, len(encoded))
-        files = [
-            PartFile(name, each.rows, len(each.data), each.notes) for name, each in zip(names, encoded, strict=True)
-        ]
+        encoded = [] if table is None else self._publisher.encode(self._last_rows(table))
         write_entries(self._store, self._load, chunk, rejected, self._old_entries)
-        for file, each in zip(files, encoded, strict=True):
-            self._store.write(file.file, each.data)
+        files = self._folder.write(chunk.chunk_id, encoded)
         self._reached("after_part")
         part = LakePart(
             chunk.chunk_id,
             chunk.items,
-            sum(each.rows for each in files),
+            0 if table is None else table.num_rows,
             dead_letters=len(chunk.dead_letters),
             rows_rejected=len(rejected),
             failed_items=chunk.failed_items,
@@ -159,9 +163,10 @@ class LakeLoad(FileLoad):
         report_rejected(self._limit, chunk, rejected)
         return part.rows
 
-    def _file_names(self, chunk_id: str, count: int) -> list[str]:
-        which = [chunk_id] if count == 1 else [f"{chunk_id}-p{n}" for n in range(count)]
-        return [f"part-{self._load}-{each}-{self._own_try}.parquet" for each in which]
+    def _last_rows(self, table: Any) -> Any:
+        """Of a merge, the last row of the chunk with each key; it is in one file then, whatever the partitions."""
+        last = last_of_each(keys_of(table, self._options.key)) if self._options.key else None
+        return table if last is None else table.filter(last)
 
     def _require_published(self, where: str) -> None:
         """Refuse a chunk that is not among those of the published load, as far as these are known."""
@@ -198,9 +203,10 @@ class LakeLoad(FileLoad):
         self._enforce_whole()
         if self._won is None:
             self.record_progress()
+            own, options = int(self._own_try, 16), self._options
+            merge = self._keep_newest_rows() if options.key else None
             self._store.write(self._manifest, self._record("complete", self._parts))
             self._reached("before_publication")
-            own, options = int(self._own_try, 16), self._options
             self._won = self._publisher.publish(
                 Publication(
                     self._load,
@@ -209,6 +215,7 @@ class LakeLoad(FileLoad):
                     self._lake_encoder.schema,
                     replace=options.replace,
                     add_columns=options.add_columns,
+                    merge=merge,
                 )
             )
             self._reached("after_publication")
@@ -234,6 +241,27 @@ class LakeLoad(FileLoad):
             )
         return files
 
+    def _keep_newest_rows(self) -> Merge | None:
+        """Take the rows out of the parts that a later chunk has a row for; None: there are no rows, or it is too late.
+
+        Too late: another attempt has published the load, and deletes its parts.
+        """
+        if not self._files_to_publish():
+            return None
+        schema = self._lake_encoder.schema
+        try:
+            parts, merge = newest_rows(
+                self._lake_parts(),
+                self._options.key,
+                self._folder,
+                lambda rows: self._publisher.encode(widened(rows, schema)),
+            )
+        except FileNotFoundError:
+            self._files_to_publish()
+            return None
+        self._parts.update((part.chunk_id, part) for part in parts)
+        return merge
+
     def _adopt(self) -> None:
         """Take the word of the try that was faster, for the figures."""
         self._store.remove([self._manifest])
@@ -247,7 +275,9 @@ class LakeLoad(FileLoad):
         names = self._store.names()
         if self._manifest in names:
             kept = {each.file for part in self._lake_parts() for each in part.part_files()}
-            left = {name for name in names if name.startswith(f"part-{self._load}-") and name not in kept}
+            if not self._publisher.names_parts(self._load):
+                kept = set()
+            left = self._folder.left(names, kept, self._won or 0)
             left |= {name for name in names if name.startswith(f"_manifest-{self._load}-") and name != self._manifest}
             self._store.remove(sorted(left))
         self._remove_notes()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A chunk of a load into a lake table whose files are written, and each of these files."""
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
 """What sinks of lake tables have in common: what their authors declare, and their life in a run."""
 
 from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_parallel_provider.checks import check_text, check_whole
+from airflow_parallel_provider.checks import check_text, check_whole, key_columns
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
 from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkContext
 from airflow_parallel_provider.errors import PlanError, SinkError
@@ -36,9 +37,13 @@ class LakeSink(Sink):
     _: KW_ONLY
     conn_id: str | None = None
     """Airflow connection."""
-    write_disposition: Literal["append", "replace"] = "append"
-    """``append`` adds the rows. ``replace`` puts them in the place of all rows that the table has, in the same commit;
-    earlier versions stay readable until they are deleted."""
+    write_disposition: Literal["append", "merge", "replace"] = "append"
+    """``append`` adds the rows. ``merge`` puts each in the place of the row with the same ``primary_key``, and adds it
+    if there is none. ``replace`` puts them in the place of all rows that the table has. All in one commit; earlier
+    versions stay readable until they are deleted."""
+    primary_key: str | Iterable[str] = ()
+    """For ``merge``: columns that make a row unique. Of two rows of a load with one key the later in the source stays.
+    A row without a value in one of them is refused."""
     columns: Sequence[str] | None = None
     """Names for rows that are tuples, and the columns of a new table. None: those of the first chunk."""
     on_schema_change: Literal["refuse", "add_columns"] = "refuse"
@@ -47,7 +52,8 @@ class LakeSink(Sink):
     on_rerun: Literal["resume", "append"] | None = None
     """What a Clear, or another run with the same ``load_key``, does after a load that is in the table: ``resume`` skips
     its chunks, ``append`` adds the rows again. None: ``resume`` if the author has set a ``load_key``, else ``append``.
-    With ``write_disposition="replace"``, ``append`` replaces the rows again. A retry always resumes."""
+    With ``write_disposition="replace"``, ``append`` replaces the rows again, with ``merge`` it merges them again. A
+    retry always resumes."""
     validate: Any = None
     """A function of a row, or a pydantic model, that decides which rows are valid; as in ``SinkTable``."""
     max_rejected: int | None = None
@@ -63,7 +69,7 @@ class LakeSink(Sink):
     def __post_init__(self) -> None:
         """Check and normalize."""
         check_text(f"{self.own_name}.conn_id", self.conn_id, optional=True)
-        _check_choice(self, "write_disposition", ("append", "replace"), "; a merge needs a SinkTable")
+        _check_choice(self, "write_disposition", ("append", "merge", "replace"))
         _check_choice(self, "on_schema_change", ("refuse", "add_columns"))
         if self.on_rerun is not None:
             _check_choice(self, "on_rerun", ("resume", "append"), "; rows of one earlier load cannot be replaced there")
@@ -71,10 +77,23 @@ class LakeSink(Sink):
             if isinstance(self.columns, str) or not all(isinstance(name, str) and name for name in self.columns):
                 raise PlanError(f"{self.own_name}.columns", self.columns, "give a list of names, or leave it out")
             self.columns = tuple(self.columns)
+        self.primary_key = self._checked_key()
         check_validate(self.validate)
         if self.max_rejected is not None:
             check_whole(f"{self.own_name}.max_rejected", self.max_rejected, 0, 2**63 - 1)
         self.aggregates = tuple(declared_aggregates(self.aggregates).items())  # type: ignore[assignment]  # hashable
+
+    def _checked_key(self) -> tuple[str, ...]:
+        field = f"{self.own_name}.primary_key"
+        key = key_columns(self.primary_key, field)
+        if self.write_disposition == "merge" and not key:
+            raise PlanError(field, key, "merge needs the columns that make a row unique, e.g. primary_key=['id']")
+        if self.write_disposition != "merge" and key:
+            raise PlanError(field, key, "only write_disposition='merge' asks for a key: write it, or leave the key out")
+        for name in key if self.columns is not None else ():
+            if name not in self.columns:  # type: ignore[operator]  # not None
+                raise PlanError(field, name, "it is not among columns; add it there")
+        return key
 
     def bind(self, run: SinkContext) -> None:
         """Remember the run that decides how many rows may be rejected."""
@@ -105,11 +124,12 @@ class LakeSink(Sink):
         options = LoadOptions(
             columns,
             replace=self.write_disposition == "replace",
+            key=tuple(self.primary_key),
             add_columns=self.on_schema_change == "add_columns",
             validate=self.validate,
             aggregates=self._aggregates(),
         )
-        encoder = LakeEncoder(columns, rules, publisher, add_columns=options.add_columns)
+        encoder = LakeEncoder(columns, rules, publisher, add_columns=options.add_columns, key=options.key)
         limit = RejectionLimit(self.max_rejected, self._context)
         load = LakeLoad(
             store, _named(spec, self.on_rerun), encoder, publisher, options, limit=limit, reached=self.reached

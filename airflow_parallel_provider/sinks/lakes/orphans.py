@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of loads that were never published."""
 
 from __future__ import annotations

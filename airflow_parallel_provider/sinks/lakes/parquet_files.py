@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A table as a Parquet file in memory, and what its footer says of its columns."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ledger: which chunks of which load have committed, kept in the sink's own database.
 
 Two tables. ``<ledger>__loads`` has a row per load with the spec its chunks depend on; ``<ledger>`` has a row per chunk,

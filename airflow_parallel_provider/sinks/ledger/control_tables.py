@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The control tables of a load: created if they do not exist, else checked."""
 
 from __future__ import annotations

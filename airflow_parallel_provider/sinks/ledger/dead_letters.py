@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of dead letters: items that could not be processed, committed with the chunk they belong to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Definitions of the control tables. Each is built once, because that takes as long as a query."""
 
 from __future__ import annotations

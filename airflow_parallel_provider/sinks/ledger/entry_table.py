@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A table of entries of chunks, which commit with their chunk."""
 
 from __future__ import annotations

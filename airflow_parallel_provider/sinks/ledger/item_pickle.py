@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pickles of items that typed JSON does not give back, also those that an earlier version of this package wrote."""
 
 from __future__ import annotations

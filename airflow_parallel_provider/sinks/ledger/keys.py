@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the database enforces the keys of the control tables, and what takes their place where it does not.
 
 Snowflake, Redshift and Vertica write keys down and enforce none, and a table that came back from a backup may have

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lock on a load, held while tables are dropped or renamed for it."""
 
 from __future__ import annotations

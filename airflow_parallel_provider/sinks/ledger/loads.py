@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loads of a ledger: begun, compared with how they were begun, and marked as complete."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mapped tasks: loads that the other task instances of one mapped task have begun."""
 
 from __future__ import annotations

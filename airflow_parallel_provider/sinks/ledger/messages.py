@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of message ids of a queue that have committed, so that a message delivered again is skipped."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of rejected rows: each commits with the chunk it belongs to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a load writes: the declaration and what was opened for it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What earlier loads into a table have committed, for a source that leaves it out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every attempt at a load must agree on."""
 
 from __future__ import annotations

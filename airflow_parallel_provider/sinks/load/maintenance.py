@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is done with loads apart from loading: their dead letters are read, old and unwanted ones are deleted."""
 
 from __future__ import annotations

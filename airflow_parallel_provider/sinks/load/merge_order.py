@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The order of a merge across attempts: a chunk that was left out is committed before those that come after it.
 
 A run commits the chunks of a merge in source order, so that the later of two rows with one key stays. An earlier

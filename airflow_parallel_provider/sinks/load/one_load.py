@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A load into a table that is open: what its chunks, its shards and its end need."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One load into one table: begun or resumed, and completed."""
 
 from __future__ import annotations

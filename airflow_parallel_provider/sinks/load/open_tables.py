@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opening the control tables of a load."""
 
 from __future__ import annotations

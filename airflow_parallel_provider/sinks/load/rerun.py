@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a new generation of a load does with the earlier ones: resume, replace or append."""
 
 from __future__ import annotations

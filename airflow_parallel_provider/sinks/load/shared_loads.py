@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What several runs write at the same time: the shards of one load, and the loads of a mapped task."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``TableLoader``: commits the chunks of one load into a table, each exactly once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The end of a load with ``write_disposition="replace"``: its staging table is swapped in.
 
 How depends on the database and on what depends on the old table::

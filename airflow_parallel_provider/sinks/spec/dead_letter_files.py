@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``DeadLetterFiles``: dead letters as JSON lines in a folder, instead of a table."""
 
 from __future__ import annotations

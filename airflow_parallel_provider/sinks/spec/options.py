@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The keyword arguments of a ``SinkTable`` for type checkers."""
 
 from __future__ import annotations

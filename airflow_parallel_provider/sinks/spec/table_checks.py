@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks of what an author declares of a table. They take plain values and run when the DAG file is parsed."""
 
 from __future__ import annotations

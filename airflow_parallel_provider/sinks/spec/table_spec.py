@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``TableSpec``: the frozen declaration of a table that receives rows, under everything in ``sinks/``."""
 
 from __future__ import annotations

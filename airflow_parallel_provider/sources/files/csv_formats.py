@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dates, times and numbers of CSV files in notations other than Python's own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an author may say of CSV files: options of ``csv.DictReader``, and those that it lacks."""
 
 from __future__ import annotations

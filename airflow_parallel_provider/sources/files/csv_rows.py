@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of a CSV text. A record that cannot be read fails alone; a header that loses values fails the file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Items within files: lines, records of JSON, and row groups of Parquet."""
 
 from __future__ import annotations

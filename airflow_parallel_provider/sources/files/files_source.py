@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``FilesSource``: files of any storage that Airflow supports, whole, or what is in them."""
 
 from __future__ import annotations

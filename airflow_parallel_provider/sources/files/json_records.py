@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The records of a JSON document, one after the other: only one of them is in memory.
 
 Each is decoded by :func:`.json_text.decode_at`, so the values are those of a document that is read as a whole.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The listing of files on any storage that Airflow's ``ObjectStoragePath`` supports."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files no earlier load has committed."""
 
 from __future__ import annotations

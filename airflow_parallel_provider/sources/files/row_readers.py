@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of one file: CSV, JSON lines, JSON or Parquet."""
 
 from __future__ import annotations

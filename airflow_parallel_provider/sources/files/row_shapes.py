@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What becomes of a row after it was read: records within documents, flat rows, columns from the path."""
 
 from __future__ import annotations

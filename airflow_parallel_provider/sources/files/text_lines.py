@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lines of a text file: which of them belong to a record, and whether all can be decoded."""
 
 from __future__ import annotations

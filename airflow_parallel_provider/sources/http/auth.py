@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Credentials that expire: headers made by a function, or by OAuth 2.0 with the credentials of a client."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The body of a response: whole, unpacked, and never larger than allowed."""
 
 from __future__ import annotations

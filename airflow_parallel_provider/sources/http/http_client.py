@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP client of ``HttpPagesSource``: the connection, and a reader of pages for each thread."""
 
 from __future__ import annotations

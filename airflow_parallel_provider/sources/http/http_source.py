@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``HttpPagesSource``: the items of an HTTP API that returns them page by page."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a request goes: scheme, host and port. Credentials go to the origins only that the author named."""
 
 from __future__ import annotations

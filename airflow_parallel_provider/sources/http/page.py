@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One page of an HTTP API, and what ``HttpPagesSource`` reads from it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which of the numbered pages are read: up to the end, in whatever way a server says that it is there."""
 
 from __future__ import annotations

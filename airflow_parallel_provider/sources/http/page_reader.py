@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the pages of an HTTP API: retries where they help, whole bodies only, JSON as it is meant."""
 
 from __future__ import annotations

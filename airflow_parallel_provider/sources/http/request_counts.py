@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the requests of ``HttpPagesSource`` have met, for the report of the run."""
 
 from __future__ import annotations

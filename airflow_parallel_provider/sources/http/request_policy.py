@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How ``HttpPagesSource`` requests a page, as a value that does not change during a run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sessions of one reader: one with the credentials of the connection, one without for all other servers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When a request is allowed: one rate for all readers, and the waits that a server asks for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The interface between :class:`QueueSource` and a message broker."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base of SQS and Pub/Sub, which hide a delivered message for a while and then deliver it again."""
 
 from __future__ import annotations

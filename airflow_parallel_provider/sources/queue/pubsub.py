@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Subscriptions of Google Pub/Sub for :class:`QueueSource`, through the hook of Airflow's Google provider."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``QueueSource``: the messages that a queue holds now, acknowledged after their commit."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Redis stream, read as a consumer group."""
 
 from __future__ import annotations

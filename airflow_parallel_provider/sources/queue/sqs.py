@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Queues of Amazon SQS for :class:`QueueSource`, through the hook of Airflow's Amazon provider."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arguments of ``SqlSource`` that need more than one line to check."""
 
 from __future__ import annotations

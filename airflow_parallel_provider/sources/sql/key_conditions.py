@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The key of a table: what it must be, and conditions: above one row's key, up to another's.
 
 Keys of several columns have lexicographic order: by the first column, among equals by the second, and so on::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading on where a driver cannot read a value: the value is marked, and the other rows are read.
 
 A driver that makes a Python object of each value fails for the whole result when it cannot. That is rare, and a look at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ranges of a key that a load reads: found by its first try, and kept."""
 
 from __future__ import annotations

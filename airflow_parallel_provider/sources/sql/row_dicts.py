@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of a query as dicts, without a SQLAlchemy object for each row."""
 
 from __future__ import annotations

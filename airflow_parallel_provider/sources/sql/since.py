@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Incremental reading: only the rows whose cursor column is above what earlier loads into the same table have read.
 
 ::

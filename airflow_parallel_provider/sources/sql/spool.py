@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows in a temporary file, for a database that cannot be written while it is read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``SqlSource``: the rows of a table, read in ranges of a unique key."""
 
 from __future__ import annotations

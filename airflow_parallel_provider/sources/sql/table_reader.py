@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The statements of ``SqlSource``: check the key, walk it once, read a range."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The author's condition of a ``SqlSource``, with its parameters."""
 
 from __future__ import annotations

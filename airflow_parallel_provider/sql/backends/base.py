@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the provider needs of a database, and how any SQLAlchemy dialect does it.
 
 A backend holds what is true of one database (:class:`Backend`) and five small objects that do the work. To add a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a database says of its tables."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SQLAlchemy tables whose names are quoted with their exact spelling."""
 
 from __future__ import annotations

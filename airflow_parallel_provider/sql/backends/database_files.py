@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the file of an embedded database is still the one that was opened.
 
 A file that is deleted, or replaced, while it is open goes on taking rows and commits, and is gone with the last

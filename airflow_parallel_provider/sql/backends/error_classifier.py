@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which errors of a database may pass, and what may be said of an error."""
 
 from __future__ import annotations

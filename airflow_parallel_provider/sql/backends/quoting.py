@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names as SQL, quoted as the SQL standard says; MySQL has its own way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which backend a connection gets; what a backend is: :mod:`airflow_parallel_provider.sql.backends.base`.
 
 The imports are inside the function, so that only the backend in use is imported, with its driver.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The statements that write rows: the ledger's claim, and the rows of a chunk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A driver connection: setting it up, its transactions, and interrupting it."""
 
 from __future__ import annotations

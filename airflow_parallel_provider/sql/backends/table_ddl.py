@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Creating, altering, renaming, emptying and dropping tables."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time limits of databases without a backend of their own, by the name of their dialect.
 
 Only limits that a session can set for itself. A database that is not here has none (BigQuery, Trino, ClickHouse), or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SQLAlchemy's column types as kinds, and kinds as column types."""
 
 from __future__ import annotations

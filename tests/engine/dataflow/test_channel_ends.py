@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from airflow_parallel_provider.engine.dataflow import channel as channel_module
+from airflow_parallel_provider.engine.dataflow.allowance import Allowance
 from airflow_parallel_provider.engine.dataflow.channel import END, Channel, ChannelBroken
 from tests.support.fakes import FakeTime, batches, calls, taken, up_to, watch_readers, watch_writers
 from tests.support.sync import WAIT_SECONDS, in_background
@@ -180,7 +181,7 @@ def test_as_many_workers_end_as_were_retired() -> None:
     channel = Channel(5)
     channel.retire(2)
 
-    assert [channel.try_retire() for _ in range(4)] == [True, True, False, False]
+    assert [channel.take_retirements() for _ in range(4)] == [1, 1, 0, 0]
 
 
 def test_who_only_looks_is_not_the_one_to_leave() -> None:
@@ -196,7 +197,7 @@ def test_who_only_looks_is_not_the_one_to_leave() -> None:
 
 
 def test_a_rate_is_kept_whatever_is_asked_for(clock: FakeTime) -> None:
-    channel, gone = Channel(100, rate=10.0), []
+    channel, gone = Channel(100, allowance=Allowance(10.0)), []
     channel.put(calls(*range(50)))
 
     for _ in range(100):
@@ -209,7 +210,7 @@ def test_a_rate_is_kept_whatever_is_asked_for(clock: FakeTime) -> None:
 
 
 def test_batches_are_charged_by_their_items(clock: FakeTime) -> None:
-    channel = Channel(100, batched=True, rate=10.0)
+    channel = Channel(100, batched=True, allowance=Allowance(10.0, batched=True))
     channel.put(batches([1, 2, 3, 4, 5], [6]))
 
     assert taken(channel.get(ALL, block=False)) == [[1, 2, 3, 4, 5]]
@@ -220,7 +221,7 @@ def test_batches_are_charged_by_their_items(clock: FakeTime) -> None:
 
 
 def test_a_second_attempt_is_charged_too(clock: FakeTime) -> None:
-    channel = Channel(100, rate=10.0)
+    channel = Channel(100, allowance=Allowance(10.0))
     channel.requeue(calls(1))
     channel.requeue(calls(2))
 
@@ -238,7 +239,7 @@ class CountingCondition(threading.Condition):
 
     def wait(self, timeout: float | None = None) -> bool:
         self.timeouts.append(timeout)
-        self.channel._closed = len(self.timeouts) == 3
+        self.channel.closed = len(self.timeouts) == 3
         return True
 
 
@@ -246,7 +247,7 @@ class CountingCondition(threading.Condition):
 # starved worker of a stage with a rate_limit looped without waiting.
 @pytest.mark.parametrize("rate", [None, 10.0])
 def test_a_starved_worker_waits_until_it_is_woken(rate: float | None) -> None:
-    channel = Channel(10, rate=rate)
+    channel = Channel(10, allowance=Allowance(rate))
     condition = channel._readable = CountingCondition(channel)
 
     assert channel.get(ALL) is END

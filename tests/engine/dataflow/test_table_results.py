@@ -32,3 +32,24 @@ def test_the_items_of_a_table_that_is_taken_apart_are_all_committed(kind: Any) -
     assert (report.items_committed, report.items_filtered, report.items_dead_lettered) == (16, 0, 0)
     assert [row for table in sink.rows for row in table["number"].to_pylist()] == list(range(16))
     assert [table.num_rows for table in sink.rows] == [2] * 8
+    assert [(stage.items_out, stage.rows_out) for stage in report.stages] == [(4, 16), (8, 16)]
+    assert "4 (16 rows)" in str(report)
+
+
+def test_rows_are_counted_where_a_table_stays_pickled_between_two_processes() -> None:
+    stages = [
+        Stage(
+            lambda numbers: pa.table({"text": ["x" * 10_000] * len(numbers)}), batch_size=8, kind="process", workers=1
+        ),
+        Stage(lambda table: table.num_rows, kind="process", workers=1),
+    ]
+
+    report = Pipeline(range(64), stages, ListSink(), chunk_size=8).run()
+
+    assert [(stage.items_out, stage.rows_out) for stage in report.stages] == [(8, 64), (8, 0)]
+
+
+def test_what_is_no_table_has_no_rows() -> None:
+    report = Pipeline(range(4), [Stage(lambda number: [number])], ListSink()).run()
+
+    assert (report.stages[0].items_out, report.stages[0].rows_out) == (4, 0)

@@ -86,7 +86,9 @@ class TwoSides:
             receives_serialized=False, returns_serialized=False, batched=batched, retry=Retry(1)
         )
         # One page of memory each: nothing here is large enough for an arena.
-        worker = WorkerMain(code, None, self.page, mmap.mmap(-1, 4096), mmap.mmap(-1, 4096))  # type: ignore[arg-type]
+        arenas = mmap.mmap(-1, 4096), mmap.mmap(-1, 4096)
+        worker = WorkerMain(lambda: code, None, self.page, *arenas)  # type: ignore[arg-type]
+        worker.function = code
         worker.send = self._answer  # type: ignore[method-assign]
         for message in list(self.flight):
             values = flat(message.dispatch)

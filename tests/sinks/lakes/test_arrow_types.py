@@ -205,6 +205,32 @@ def test_values_that_do_not_fit_the_table(found: Any, kind: Any) -> None:
         fitted(pa.table({"c": found}), pa.schema([("c", kind)]), "chunk 1")
 
 
+NO_NULLS = pa.list_(pa.field("element", pa.int64(), nullable=False))
+NO_NULL_VALUES = pa.map_(pa.string(), pa.field("value", pa.int64(), nullable=False))
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (NO_NULLS, [[1], None, []], [[1], [None]]),
+        (pa.list_(NO_NULLS), [[[1], None], None], [[[None]]]),
+        (pa.struct([("x", NO_NULLS)]), [{"x": [1]}, {"x": None}, None], [{"x": [None]}]),
+        (NO_NULL_VALUES, [[("a", 1)], None, []], [[], [("a", None)]]),
+    ],
+)
+def test_nulls_inside_that_the_table_does_not_take(kind: Any, good: list[Any], bad: list[Any]) -> None:
+    """Arrow casts them without a word."""
+    schema = pa.schema([("c", kind)])
+
+    def array(values: list[Any]) -> Any:
+        return pa.array(values, pa.map_(pa.string(), pa.int64()) if pa.types.is_map(kind) else None)
+
+    assert fitted(pa.table({"c": array(good)}), schema, "chunk 1").column("c").to_pylist() == good
+    with pytest.raises(SchemaMismatch, match=r"chunk 1: column 'c' .* takes no NULL in its values"):
+        fitted(pa.table({"c": array(bad)}), schema, "chunk 1")
+    assert fitted(pa.table({"c": array([*bad, None]).slice(len(bad))}), schema, "chunk 1").num_rows == 1
+
+
 def an_encoder(columns: Any = None) -> LakeEncoder:
     return LakeEncoder(columns, DELTA, DeltaPublisher("nowhere", "a table", dict, lambda _: False))
 

@@ -165,16 +165,37 @@ def test_another_load_commits_just_before(lake: Lake, existing: bool) -> None:
 def test_commits_that_always_lose_end_in_an_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_parallel_provider.sinks.lakes import publisher
 
-    def lose(*_: Any, **__: Any) -> None:
-        raise publisher.Overtaken("Metadata changed")
+    class Faster(Exception):
+        pass
+
+    def lose(*_: Any) -> None:
+        raise Faster("Metadata changed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(publisher_class(lake), "_try_to_publish", lose)
-        patch.setattr(publisher, "_TRIES", 3)
-        with pytest.raises(RunFailed, match=r"other commits were faster 3 times \(Metadata changed\)"):
+        patch.setattr(publisher_class(lake), "_commit", lose)
+        patch.setattr(publisher_class(lake), "_conflicts", lambda _: (Faster,))
+        patch.setattr(publisher, "_TRIES", 7)
+        with pytest.raises(RunFailed, match=r"other commits were faster 7 times \(Faster: Metadata changed\)"):
             lake.load()
     assert lake.load().items_skipped == ROWS
     assert lake.rows() == all_rows()
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
+def test_commits_that_nobody_knows_of_are_looked_for(lake: Lake, monkeypatch: pytest.MonkeyPatch, done: bool) -> None:
+    commit, calls = publisher_class(lake)._commit, []
+
+    def lost(self: Any, *args: Any) -> None:
+        calls.append(1)
+        if done or len(calls) > 4:
+            commit(self, *args)
+        if len(calls) < 5:
+            raise OSError("the line is dead")
+
+    monkeypatch.setattr(publisher_class(lake), "_commit", lost)
+
+    assert lake.load().rows_committed == ROWS
+    assert (len(calls), lake.rows(), lake.version()) == (1 if done else 5, all_rows(), 0)
 
 
 def test_parts_that_were_deleted_are_written_again(lake: Lake) -> None:

@@ -16,6 +16,7 @@ from airflow_parallel_provider import PlanError, SqlSource
 from airflow_parallel_provider.errors import LoadMismatch
 from tests.support.databases import TestDatabase
 from tests.support.given import examples
+from tests.support.turns import in_turn
 
 pytestmark = pytest.mark.airflow
 
@@ -55,6 +56,7 @@ def ordered(database: TestDatabase, key: tuple[str, ...]) -> list[tuple[Any, ...
 
 @pytest.mark.hypothesis
 @pytest.mark.parametrize("key", KEYS, ids=["number-text", "text-number", "three", "number-day"])
+@in_turn("sqlite", "postgres", "mariadb")
 def test_ranges_hold_each_row_once(database: TestDatabase, key: tuple[str, ...]) -> None:
     table(database, {name: COLUMNS[name] for name in key} | {"note": "INTEGER"}, constraint(database, key))
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Publication in a Delta table: one commit with all parts and the load's id, under optimistic concurrency.
 
 The id is an application transaction of the table (``txn``), which outlives compaction, checkpoints and old versions.
@@ -14,11 +15,14 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_parallel_provider.errors import SinkError
+from airflow_parallel_provider.sinks.lakes.delta.delta_merge import merge_parts
 from airflow_parallel_provider.sinks.lakes.lake_part import EncodedFile, PartFile
 from airflow_parallel_provider.sinks.lakes.parquet_files import parquet_file, statistics_of
-from airflow_parallel_provider.sinks.lakes.publisher import Overtaken, Publication, Publisher
+from airflow_parallel_provider.sinks.lakes.publisher import Publication, Publisher
 
 _APP = "airflow-parallel-provider/"
+_COPIED = "/copied"
+"""After the id of a load whose rows were merged: then its parts are no files of the table."""
 _FEATURES = frozenset(
     {
         "appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "timestampNtz",
@@ -35,12 +39,19 @@ class DeltaPublisher(Publisher):
     :param name: for people.
     :param options: returns the storage options of ``deltalake``; called before each look, as credentials may expire.
     :param stopped: waits so many seconds; returns whether the run was asked to stop.
+    :param merges: whether rows take the place of rows with the same keys.
     """
 
     def __init__(
-        self, uri: str, name: str, options: Callable[[], Mapping[str, str]], stopped: Callable[[float], bool]
+        self,
+        uri: str,
+        name: str,
+        options: Callable[[], Mapping[str, str]],
+        stopped: Callable[[float], bool],
+        *,
+        merges: bool = False,
     ) -> None:
-        super().__init__(name, stopped)
+        super().__init__(name, stopped, merges=merges)
         self._uri = uri
         self._options = options
         self._version: int | None = None
@@ -65,32 +76,23 @@ class DeltaPublisher(Publisher):
         data, footer = parquet_file(table)
         return [EncodedFile(data, table.num_rows, {"statistics": statistics_of(footer, table.schema)})]
 
-    def published(self, load: str) -> int | None:
-        """The number of the try that has published a load."""
+    def names_parts(self, load: str) -> bool:
+        """Whether the files of the parts belong to the table; a merge copies their rows."""
         table = self._table()
-        return None if table is None else _attempt_in(table, load)
+        return table is None or table.transaction_version(_APP + load + _COPIED) is None
 
     def version(self) -> int | None:
         """The version that was last seen."""
         return self._version
 
-    def _try_to_publish(self, publication: Publication) -> int:
-        from deltalake.exceptions import CommitFailedError, DeltaError
+    def _attempt_in(self, table: Any, load: str) -> int | None:
+        found = table.transaction_version(_APP + load)
+        return None if found is None else int(found)
 
-        table = self._table()
-        found = None if table is None else _attempt_in(table, publication.load)
-        if found is not None:
-            return found
-        try:
-            self._commit(table, publication)
-        except CommitFailedError as error:
-            raise Overtaken(str(error)) from error
-        except DeltaError as error:
-            if table is not None or self._table() is None:
-                raise self._failed(error) from error
-            raise Overtaken("another attempt has created the table") from error
-        self._table()
-        return publication.attempt
+    def _conflicts(self) -> tuple[type[Exception], ...]:
+        from deltalake.exceptions import CommitFailedError
+
+        return (CommitFailedError,)
 
     def _commit(self, table: Any, publication: Publication) -> None:
         """Commit the parts. Columns that the table lacks are added before, in a commit of their own."""
@@ -98,11 +100,15 @@ class DeltaPublisher(Publisher):
         from deltalake import CommitProperties, Schema, Transaction
         from deltalake.transaction import create_table_with_add_actions
 
-        schema = publication.schema
+        schema, merge = publication.schema, publication.merge if table is not None else None
         adds = [_add_action(part) for part in publication.files]
+        app = _APP + publication.load
+        marks = [app] if merge is None else [app, app + _COPIED]
         properties = CommitProperties(
             custom_metadata={"parallel.load": publication.load},
-            app_transactions=[Transaction(_APP + publication.load, publication.attempt)],
+            # A merge may go through only from the newest version: any other one may have got rows with its keys.
+            max_commit_retries=None if merge is None else 0,
+            app_transactions=[Transaction(each, publication.attempt) for each in marks],
         )
         if table is None:
             if schema is None:
@@ -116,12 +122,16 @@ class DeltaPublisher(Publisher):
                 commit_properties=properties,
             )
             return
-        if publication.replace and (table.metadata().configuration or {}).get("delta.appendOnly") == "true":
-            raise SinkError(f"{self.name} is append-only (delta.appendOnly): write_disposition='replace' cannot be")
+        changes = "replace" if publication.replace else "merge" if merge is not None else None
+        if changes and (table.metadata().configuration or {}).get("delta.appendOnly") == "true":
+            raise SinkError(f"{self.name} is append-only (delta.appendOnly): write_disposition={changes!r} cannot be")
         found = self._schema_of(table)
         new = [] if schema is None else self._missing(schema, found, publication)
         if new:
             table.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields))
+        if merge is not None:
+            merge_parts(table, publication, merge, properties, self.name)
+            return
         mode = "overwrite" if publication.replace else "append"
         table.create_write_transaction(adds, mode, table.schema(), commit_properties=properties)
 
@@ -146,7 +156,8 @@ class DeltaPublisher(Publisher):
         import pyarrow as pa
 
         metadata, protocol = table.metadata(), table.protocol()
-        asked = _what_it_asks(metadata, protocol, table.schema())
+        features = _FEATURES - {"deletionVectors"} if self._merges else _FEATURES
+        asked = _what_it_asks(metadata, protocol, table.schema(), features)
         if asked:
             raise SinkError(
                 f"{self.name} {asked}, which SinkDelta does not do: use a table without it, or write with SinkFiles "
@@ -155,8 +166,11 @@ class DeltaPublisher(Publisher):
         return pa.schema(table.schema().to_arrow())
 
 
-def _what_it_asks(metadata: Any, protocol: Any, schema: Any) -> str:
-    """What a table asks of the files of a writer; empty if nothing."""
+def _what_it_asks(metadata: Any, protocol: Any, schema: Any, features: frozenset[str]) -> str:
+    """What a table asks of the files of a writer; empty if nothing.
+
+    :param features: that are no matter.
+    """
     configuration = metadata.configuration or {}
     if metadata.partition_columns:
         return f"is partitioned by {', '.join(metadata.partition_columns)}"
@@ -170,13 +184,8 @@ def _what_it_asks(metadata: Any, protocol: Any, schema: Any) -> str:
         found += [name for name in each.metadata or {} if name.startswith("delta.identity")]
         if found:
             return f"computes or checks column {each.name!r} ({found[0]})"
-    unknown = sorted(set(protocol.writer_features or ()) - _FEATURES)
+    unknown = sorted(set(protocol.writer_features or ()) - features)
     return f"has the feature {unknown[0]}" if unknown else ""
-
-
-def _attempt_in(table: Any, load: str) -> int | None:
-    found = table.transaction_version(_APP + load)
-    return None if found is None else int(found)
 
 
 def _add_action(part: PartFile) -> Any:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``SinkDelta``: a Delta table that receives all rows of a load in one version, once."""
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ class SinkDelta(LakeSink):
     a load is in the table once, whatever dies and however many attempts overlap. A retry skips the chunks that were
     noted; a load whose id is in the table skips all. A table that does not exist is created from the first chunk.
 
-    Known limitations: nothing is seen before the load is complete. No merge by key; columns that are added are a commit
-    of their own, before that of the rows. Partitioned tables, tables that check or compute columns, and tables with
+    A merge takes the keys of the whole load into memory, and the library rewrites the files of the table that have one.
+
+    Known limitations: nothing is seen before the load is complete. Columns that are added are a commit of their own,
+    before that of the rows. Partitioned tables, tables that check or compute columns, and tables with
     column mapping are refused. Some types become others, and some are refused: docs/sinks/delta.md has the list. Dead
     letters and rejected rows are files next to the table, and cannot be replayed. Local folders and S3 (moto) were run;
     Azure and Google's storage were not. The file of a chunk is built in memory.
@@ -86,7 +89,13 @@ class SinkDelta(LakeSink):
         def options() -> Mapping[str, str]:
             return storage_options(store) if given is None else given
 
-        publisher = DeltaPublisher(table_uri(store, self.path), f"Delta table {self.path}", options, stopped.wait)
+        publisher = DeltaPublisher(
+            table_uri(store, self.path),
+            f"Delta table {self.path}",
+            options,
+            stopped.wait,
+            merges=bool(self.primary_key),
+        )
         return store, publisher, DELTA, stopped
 
 

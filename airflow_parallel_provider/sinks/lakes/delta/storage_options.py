@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The options of ``deltalake`` for a storage, from the fsspec file system of an Airflow connection."""
 
 from __future__ import annotations

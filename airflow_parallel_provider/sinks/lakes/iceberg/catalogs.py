@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Catalogues of Iceberg tables: their properties, of what an author declares and of an Airflow connection."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Schemas of Iceberg tables as Arrow schemas that carry the numbers of the columns, and back.
 
 Iceberg finds a column in a file by its number, not by its name. A new table numbers its columns from 1, each column

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Publication in an Iceberg table: one commit with all parts and the load's id, unless the load is in already.
 
 pyiceberg tries a commit that was overtaken again by adding the same files to what is there now, so a load that another
@@ -9,11 +10,11 @@ The id is in the summary of the snapshot, and in a property of the table, which 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch, SinkError
+from airflow_parallel_provider.sinks.lakes.iceberg.data_files import data_file, notes_of
 from airflow_parallel_provider.sinks.lakes.iceberg.field_ids import (
     FIELD_ID,
     add_columns,
@@ -23,9 +24,15 @@ from airflow_parallel_provider.sinks.lakes.iceberg.field_ids import (
     numbered,
 )
 from airflow_parallel_provider.sinks.lakes.iceberg.partitions import Partitions
+from airflow_parallel_provider.sinks.lakes.iceberg.rewrites import (
+    Rewritten,
+    remove_files,
+    require_rewritable,
+    rewritten,
+)
 from airflow_parallel_provider.sinks.lakes.lake_part import EncodedFile, PartFile
 from airflow_parallel_provider.sinks.lakes.parquet_files import parquet_file
-from airflow_parallel_provider.sinks.lakes.publisher import Overtaken, Publication, Publisher, brief
+from airflow_parallel_provider.sinks.lakes.publisher import Publication, Publisher, brief
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -34,10 +41,6 @@ if TYPE_CHECKING:
 _MARK = "parallel.load."
 """Beginning of the property of a load; its value is the number of the try, in hexadecimal digits."""
 _SUMMARY = ("parallel.load", "parallel.try")
-_UNCLEAR = 5
-"""After how many errors in a row that do not say whether a commit was done the publication ends in an error."""
-_BOUNDS = ("lower_bounds", "upper_bounds")
-_COUNTS = ("column_sizes", "value_counts", "null_value_counts", "nan_value_counts")
 
 
 class IcebergPublisher(Publisher):
@@ -47,18 +50,24 @@ class IcebergPublisher(Publisher):
     :param identifier: its name there.
     :param location: of a new table.
     :param stopped: waits so many seconds; returns whether the run was asked to stop.
+    :param merges: whether rows take the place of rows with the same keys.
     """
 
     def __init__(
-        self, catalog: Catalog, identifier: str, location: str | None, stopped: Callable[[float], bool]
+        self,
+        catalog: Catalog,
+        identifier: str,
+        location: str | None,
+        stopped: Callable[[float], bool],
+        *,
+        merges: bool = False,
     ) -> None:
-        super().__init__(f"Iceberg table {identifier}", stopped)
+        super().__init__(f"Iceberg table {identifier}", stopped, merges=merges)
         self._catalog = catalog
         self._identifier = identifier
         self._version: int | None = None
         self._known: Table | None = None
         """The table as it was last loaded."""
-        self._errors = 0
         self._planned = _plan(_one_column(), {})
         self._location = location
         self._location = self._find_location()
@@ -103,6 +112,8 @@ class IcebergPublisher(Publisher):
 
     def new_schema(self, schema: Any) -> Any:
         """With the numbers that the columns of a new table get."""
+        if self._merges:
+            require_rewritable(schema, self.name)
         return numbered(schema)
 
     def with_columns(self, schema: Any, fields: Sequence[Any]) -> Any:
@@ -114,6 +125,8 @@ class IcebergPublisher(Publisher):
         there = set(transaction.table_metadata.schema().column_names)
         add_columns(transaction, [field for field in [*schema, *fields] if field.name not in there])
         now = arrow_schema(transaction.table_metadata.schema())
+        if self._merges:
+            require_rewritable(now, self.name)
         return pa.schema([*schema, *(now.field(field.name) for field in fields)])
 
     def _new_table(self, schema: Any) -> Transaction:
@@ -141,8 +154,7 @@ class IcebergPublisher(Publisher):
         for values, rows in partitions.split(table):
             data, footer = parquet_file(rows, store_decimal_as_integer=True, **_compression(properties))
             found = data_file_statistics_from_parquet_metadata(footer, plan, ids).to_serialized_dict()
-            notes = {"spec": spec, "partition": partitions.noted(values), "statistics": _as_json(found)}
-            encoded.append(EncodedFile(data, rows.num_rows, notes))
+            encoded.append(EncodedFile(data, rows.num_rows, notes_of(found, spec, partitions.noted(values))))
         return encoded
 
     def _partitions(self, table: Table | None) -> Partitions:
@@ -153,11 +165,6 @@ class IcebergPublisher(Publisher):
             return Partitions(UNPARTITIONED_PARTITION_SPEC, Schema(), self.name)
         return Partitions(table.spec(), table.schema(), self.name)
 
-    def published(self, load: str) -> int | None:
-        """The number of the try that has published a load."""
-        table = self._table()
-        return None if table is None else _attempt_in(table, load)
-
     def version(self) -> int | None:
         """The number of the snapshot that was last seen."""
         return self._version
@@ -166,26 +173,18 @@ class IcebergPublisher(Publisher):
         """Let go of the catalogue's connections."""
         self._catalog.close()
 
-    def _try_to_publish(self, publication: Publication) -> int:
+    def _attempt_in(self, table: Table, load: str) -> int | None:
+        mark = table.properties.get(_MARK + load)
+        for snapshot in () if mark is not None else table.snapshots():
+            found = {} if snapshot.summary is None else snapshot.summary.additional_properties
+            if found.get(_SUMMARY[0]) == load:
+                mark = found[_SUMMARY[1]]
+        return None if mark is None else int(mark, 16)
+
+    def _conflicts(self) -> tuple[type[Exception], ...]:
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 
-        table = self._table()
-        found = None if table is None else _attempt_in(table, publication.load)
-        if found is not None:
-            return found
-        try:
-            self._commit(table, publication)
-        except (CommitFailedException, TableAlreadyExistsError) as error:
-            raise Overtaken(brief(error)) from error
-        except (SinkError, SchemaMismatch):
-            raise
-        except Exception as error:  # of any library that a catalogue is reached through: it may or may not be in
-            self._errors += 1
-            if self._errors >= _UNCLEAR:
-                raise self._failed(error) from error
-            raise Overtaken(brief(error)) from error
-        self._table()
-        return publication.attempt
+        return CommitFailedException, TableAlreadyExistsError
 
     def _commit(self, table: Table | None, publication: Publication) -> None:
         schema = publication.schema
@@ -208,11 +207,22 @@ class IcebergPublisher(Publisher):
             from pyiceberg.expressions import AlwaysTrue
 
             transaction.delete(AlwaysTrue(), snapshot_properties=summary)
-        files = self._data_files(publication.files, table)
-        with transaction.update_snapshot(snapshot_properties=summary).fast_append() as append:
-            for file in files:
-                append.append_data_file(file)
-        transaction.commit_transaction()
+        merge, replaced = publication.merge, list[Rewritten]()
+        if merge is not None and table is not None:
+            replaced = rewritten(transaction, table, merge, self.encode, schema=schema, name=self.name)
+        made = [file for each in replaced for file in each.files]
+        update = transaction.update_snapshot(snapshot_properties=summary)
+        with update.overwrite() if replaced else update.fast_append() as snapshot:
+            if replaced:
+                remove_files(snapshot, replaced)
+            for each in self._data_files([*made, *publication.files], table):
+                snapshot.append_data_file(each)
+        try:
+            transaction.commit_transaction()
+        except self._conflicts():
+            if merge is not None:
+                merge.folder.remove(made)
+            raise
 
     def _require_ids(self, parts: Any, transaction: Transaction) -> None:
         """Check that columns have the numbers in the table that they have in the parts.
@@ -227,32 +237,13 @@ class IcebergPublisher(Publisher):
                 raise self._changed(field, "would be another column now")
 
     def _data_files(self, files: Sequence[PartFile], table: Table | None) -> list[Any]:
-        from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-        from pyiceberg.typedef import Record
-
         spec, partitions = 0 if table is None else table.spec().spec_id, self._partitions(table)
-        made = []
-        for each in files:
-            if each.notes["spec"] != spec:
-                raise SchemaMismatch(
-                    f"{self.name}: its partitions were changed since the parts of the load were written. Delete the "
-                    "load's _progress file to write its parts again"
-                )
-            made.append(
-                DataFile.from_args(
-                    content=DataFileContent.DATA,
-                    file_path=f"{self.data_path}/{each.file}",
-                    file_format=FileFormat.PARQUET,
-                    partition=Record(*partitions.values(each.notes["partition"])),
-                    file_size_in_bytes=each.bytes,
-                    sort_order_id=None,
-                    spec_id=spec,
-                    equality_ids=None,
-                    key_metadata=None,
-                    **_of_json(each.notes["statistics"]),
-                )
+        if any(each.notes["spec"] != spec for each in files):
+            raise SchemaMismatch(
+                f"{self.name}: its partitions were changed since the parts of the load were written. Delete the "
+                "load's _progress file to write its parts again"
             )
-        return made
+        return [data_file(each, self.data_path, partitions) for each in files]
 
     def _table(self) -> Table | None:
         from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
@@ -278,7 +269,10 @@ class IcebergPublisher(Publisher):
                 "table of version 2"
             )
         self._partitions(table)
-        return arrow_schema(table.schema())
+        schema = arrow_schema(table.schema())
+        if self._merges:
+            require_rewritable(schema, self.name)
+        return schema
 
 
 def _plan(schema: Any, properties: Any) -> tuple[Any, Any, Any]:
@@ -295,15 +289,6 @@ def _one_column() -> Any:
     return pa.schema([pa.field("n", pa.int64(), metadata={FIELD_ID: "1"})])
 
 
-def _attempt_in(table: Table, load: str) -> int | None:
-    mark = table.properties.get(_MARK + load)
-    for snapshot in () if mark is not None else table.snapshots():
-        found = {} if snapshot.summary is None else snapshot.summary.additional_properties
-        if found.get(_SUMMARY[0]) == load:
-            mark = found[_SUMMARY[1]]
-    return None if mark is None else int(mark, 16)
-
-
 def _compression(properties: Any) -> dict[str, Any]:
     """As the table's properties say, and Iceberg's default."""
     codec = properties.get("write.parquet.compression-codec", "zstd")
@@ -312,19 +297,3 @@ def _compression(properties: Any) -> dict[str, Any]:
         "compression": "none" if codec == "uncompressed" else codec,
         "compression_level": None if level is None else int(level),
     }
-
-
-def _as_json(statistics: dict[str, Any]) -> dict[str, Any]:
-    bounds = {
-        name: {column: base64.b64encode(value).decode() for column, value in statistics[name].items()}
-        for name in _BOUNDS
-    }
-    return {**statistics, **bounds}
-
-
-def _of_json(statistics: dict[str, Any]) -> dict[str, Any]:
-    counts = {name: {int(column): count for column, count in statistics[name].items()} for name in _COUNTS}
-    bounds = {
-        name: {int(column): base64.b64decode(text) for column, text in statistics[name].items()} for name in _BOUNDS
-    }
-    return {**statistics, **counts, **bounds}

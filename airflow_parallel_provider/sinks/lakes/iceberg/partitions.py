@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows of a chunk by the partitions of an Iceberg table, as its spec says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Column types whose values are read by a function of our own instead of by SQLAlchemy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns of JSON, read as the texts that they are: drivers would round numbers, and read the null of JSON as NULL."""
 
 from __future__ import annotations

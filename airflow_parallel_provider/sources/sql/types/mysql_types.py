@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Types of MySQL and MariaDB whose values SQLAlchemy changes when it reads or compares them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Types of PostgreSQL that are read by functions of our own: what drivers make of them cannot be written as it was."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns of SQLite, which keep any value, whatever their declared type."""
 
 from __future__ import annotations

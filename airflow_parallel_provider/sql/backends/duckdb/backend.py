@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DuckDB: each chunk is an Arrow table that an INSERT ... SELECT reads; executemany would be 400 times slower.
 
 A DuckDB file belongs to one process at a time. DuckDB refuses a second process that opens it; the provider waits for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DuckDB's catalog, read through its own catalog functions."""
 
 from __future__ import annotations

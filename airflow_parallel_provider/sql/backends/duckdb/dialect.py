@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A SQLAlchemy dialect of DuckDB: as much as the ledger needs.
 
 The published dialect (duckdb-engine) derives from PostgreSQL's and does not work with SQLAlchemy 2.1. DuckDB's own

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DuckDB's errors, by their classes."""
 
 from __future__ import annotations

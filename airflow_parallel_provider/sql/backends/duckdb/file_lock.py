@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A DuckDB file belongs to one process at a time: which error says that another process has it, and which process."""
 
 from __future__ import annotations

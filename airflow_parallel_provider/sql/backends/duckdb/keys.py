@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which keys DuckDB takes for equal in a merge.
 
 A unique index distinguishes 'a' from 'A' whatever the collation of the column. ON CONFLICT does not, where the column

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows into DuckDB: one scan of the chunk as an Arrow table."""
 
 from __future__ import annotations

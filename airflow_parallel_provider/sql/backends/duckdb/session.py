@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DuckDB's connections and transactions."""
 
 from __future__ import annotations

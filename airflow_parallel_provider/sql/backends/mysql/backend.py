@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MySQL and MariaDB: the driver's connection and INSERTs of many rows.
 
 These servers lose data silently in several ways. The backend switches them off, or checks before: a session outside

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors of MySQL and MariaDB, by their numbers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Identifiers as MySQL and MariaDB quote them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows into MySQL and MariaDB: INSERTs of many rows, none larger than a packet."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PostgreSQL through psycopg 3: COPY, in binary where every column's type is known to survive it, else as text.
 
 Arrow tables go as CSV, which Arrow writes without a Python object per value.

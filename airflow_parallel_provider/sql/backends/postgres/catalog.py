@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PostgreSQL's catalog, where SQLAlchemy's inspector would ask five times as much.
 
 SQLAlchemy builds and compiles its queries anew for every engine, and each takes longer to compile than to run.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Type numbers (OIDs) of the columns that a COPY writes to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows in the format of COPY BINARY, as fast as psycopg 3 can write them.
 
 ``copy.write_row`` makes two Python calls for each row around the C function that does the work; together they take as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """COPY ... (FORMAT CSV) of an Arrow table.
 
 Arrow quotes every text, also an empty one, but no missing value: so PostgreSQL can distinguish the two.

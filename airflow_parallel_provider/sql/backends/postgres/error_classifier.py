@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PostgreSQL's errors, by their SQLSTATE."""
 
 from __future__ import annotations

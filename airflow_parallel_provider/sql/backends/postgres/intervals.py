@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How psycopg 3 sends spans of time, part by part: its own way makes days of hours, and knows no months."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which rows of a chunk have the same key in a merge, as the table's unique index sees it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PostgreSQL through psycopg 2, which Airflow's hook uses with SQLAlchemy 1.4: COPY as text."""
 
 from __future__ import annotations

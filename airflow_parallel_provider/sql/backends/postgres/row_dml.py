@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows into PostgreSQL: COPY, in binary, as text, or from an Arrow table.
 
 Binary COPY is what a driver sends fastest, but the client does the conversions: psycopg would write 70000 into a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SQLite: the driver's own executemany inside BEGIN IMMEDIATE.
 
 Kinds that SQLite has no type for are stored in a form that can be read back: Decimal and integers beyond 64 bit as text

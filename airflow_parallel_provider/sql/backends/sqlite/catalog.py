@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SQLite's catalog: types are the words of the CREATE TABLE, and mean what SQLite's rules of affinity make of them."""
 
 from __future__ import annotations

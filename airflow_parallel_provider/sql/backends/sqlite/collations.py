@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How values compare that SQLite holds as texts: numbers by value, times by the moment they mean.
 
 SQLite itself compares their characters: '9.5' would be more than '10.0', and '2026-11-02 10:00' less than

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows into SQLite: one prepared statement for all rows of a chunk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SQLite's transactions and its lock.
 
 Two facts decide how. A transaction that begins with a read and writes later fails at once with "database is locked"

@@ -160,9 +160,22 @@ def test_append_only_table_is_not_replaced(tmp_path: Path) -> None:
     deltalake.DeltaTable.create(str(tmp_path), schema, configuration={"delta.appendOnly": "true"})
     load(tmp_path)
 
-    with pytest.raises(RunFailed, match="is append-only"):
+    with pytest.raises(RunFailed, match=r"is append-only .*write_disposition='replace' cannot be"):
         load(tmp_path, key="two", write_disposition="replace")
+    with pytest.raises(RunFailed, match=r"is append-only .*write_disposition='merge' cannot be"):
+        load(tmp_path, key="three", write_disposition="merge", primary_key="id")
     assert rows_of(tmp_path) == all_rows()
+
+
+def test_table_with_deletion_vectors_takes_rows_but_no_merge(tmp_path: Path) -> None:
+    load(tmp_path)
+    deltalake.DeltaTable(tmp_path).alter.add_feature(
+        deltalake.TableFeatures.DeletionVectors, allow_protocol_versions_increase=True
+    )
+
+    load(tmp_path, key="two", items=range(3))
+    with pytest.raises(RunFailed, match="has the feature deletionVectors, which SinkDelta does not do"):
+        load(tmp_path, key="three", write_disposition="merge", primary_key="id")
 
 
 def test_table_that_was_changed_while_the_load_ran(tmp_path: Path) -> None:
@@ -204,7 +217,7 @@ def test_statistics_let_readers_skip_files(tmp_path: Path) -> None:
     ("options", "field"),
     [
         ({"path": ""}, "path"),
-        ({"write_disposition": "merge"}, "write_disposition"),
+        ({"write_disposition": "upsert"}, "write_disposition"),
         ({"on_rerun": "replace"}, "on_rerun"),
         ({"columns": "id"}, "columns"),
         ({"validate": 3}, "validate"),

@@ -69,3 +69,12 @@ def test_the_options_of_the_author_come_first(bucket: Bucket) -> None:
             storage_options={"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "max_retries": "0"},
         )
     assert SinkDelta("s3://lake@a/b").dataset == ("s3://a", "b")
+
+
+def test_merge(bucket: Bucket) -> None:
+    load(bucket.url("d"), items=range(3), conn_id="lake")
+    rows = [{"id": 1, "name": "old"}, {"id": 7, "name": "y"}, {"id": 1, "name": "x"}]
+    load(bucket.url("d"), None, rows, key="two", conn_id="lake", write_disposition="merge", primary_key="id")
+
+    found = sorted(table_at(bucket, "d").to_pyarrow_table().to_pylist(), key=lambda row: row["id"])
+    assert [row["name"] for row in found] == ["name 0", "x", "name 2", "y"]

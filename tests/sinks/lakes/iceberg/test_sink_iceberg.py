@@ -178,6 +178,92 @@ def test_table_of_a_version_that_was_never_run_is_refused(lake: Lake) -> None:
         lake.load()
 
 
+@pytest.mark.parametrize("existing", [True, False], ids=["a table", "no table"])
+def test_merge_where_values_would_not_be_the_same_when_written_again(lake: Lake, existing: bool) -> None:
+    kind = pa.list_(pa.struct([("x", pa.int64())]))
+    rows = pa.table({"id": [1], "tags": pa.array([None], kind)})
+    if existing:
+        lake.load(None, [rows], key="first")
+
+    with pytest.raises(RunFailed, match=r"column 'tags' is list.*A merge writes rows of the table again"):
+        lake.load(None, [rows], write_disposition="merge", primary_key="id")
+
+
+def test_nested_values_of_rows_that_stay_are_the_same_after_a_merge(lake: Lake) -> None:
+    kinds = {
+        "list": pa.list_(pa.int64()),
+        "lists": pa.list_(pa.list_(pa.int64())),
+        "struct": pa.struct([("x", pa.struct([("y", pa.int64())]))]),
+        "map": pa.map_(pa.string(), pa.int64()),
+        "time": pa.time64("us"),
+        "uuid": pa.uuid(),
+    }
+    values: list[tuple[Any, ...]] = [
+        ([1, None], [[1], None], {"x": {"y": 1}}, [("a", None)], 5, b"0" * 16),
+        ([], [], {"x": None}, [], None, None),
+        (None, None, None, None, None, None),
+    ]
+    arrays = {name: pa.array([row[n] for row in values], kind) for n, (name, kind) in enumerate(kinds.items())}
+    before = pa.table({"id": [1, 2, 3], **arrays})
+    lake.load(None, [before], key="first")
+
+    lake.load(
+        None, [before.slice(0, 1).set_column(0, "id", [[4]])], key="new", write_disposition="merge", primary_key="id"
+    )
+    lake.load(None, [before.slice(0, 1)], key="same", write_disposition="merge", primary_key="id")
+
+    expected = before.to_pylist()
+    assert lake.rows() == [*expected, {**expected[0], "id": 4}]
+    assert lake.version() == 2
+
+
+def test_merge_takes_a_row_from_one_partition_to_another(lake: Lake) -> None:
+    """Also within a chunk, whose rows are in a file for each partition."""
+    with create(lake).update_spec() as spec:
+        spec.add_identity("name")
+    merge: Any = {"write_disposition": "merge", "primary_key": "id"}
+    lake.load(None, [{"id": n, "name": name} for n, name in enumerate("abab")], key="first")
+
+    rows = [{"id": 0, "name": "b"}, {"id": 1, "name": "c"}, {"id": 0, "name": "a"}, {"id": 0, "name": "c"}]
+    lake.load(None, rows, key="second", **merge)
+
+    assert [row["name"] for row in lake.rows()] == ["c", "c", "a", "b"]
+    files = iceberg_table(lake.path).inspect.files().to_pylist()
+    assert sorted((each["partition"]["name"], each["record_count"]) for each in files) == [("a", 1), ("b", 1), ("c", 2)]
+
+
+@pytest.mark.parametrize("size", [0, 3000, 10**9])
+def test_merge_makes_one_file_of_small_ones(lake: Lake, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Whatever is read at once, the rows that stay are those that have no key of the load."""
+    from airflow_parallel_provider.sinks.lakes.iceberg import rewrites
+
+    monkeypatch.setattr(rewrites, "_BYTES", size)
+    lake.load()
+    rows = [{"id": n, "name": "x"} for n in (3, 4, 41, 90, 91, 92, 93, 94, 500)]
+    lake.load(None, rows, key="two", write_disposition="merge", primary_key="id")
+
+    changed = {row["id"]: row for row in [*all_rows(), *rows]}
+    assert lake.rows() == sorted(changed.values(), key=lambda row: row["id"])
+    files = {0: 7 + 2, 10**9: 7 + 1}  # those without a hit, and those of the rows that stay: of 90 to 94 none does
+    assert len(iceberg_table(lake.path).inspect.files()) - 1 in ([files[size]] if size in files else [8, 9])
+
+
+def test_merge_reads_only_files_that_may_have_a_key(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_parallel_provider.sinks.lakes.iceberg import rewrites
+
+    lake.load()
+    read, tasks = rewrites._read, set[str]()
+
+    def noted(transaction: Any, table: Any, some: Any, columns: Any) -> Any:
+        tasks.update(task.file.file_path for task in some)
+        return read(transaction, table, some, columns)
+
+    monkeypatch.setattr(rewrites, "_read", noted)
+    lake.load(None, [{"id": 33, "name": "x"}], key="two", write_disposition="merge", primary_key="id")
+
+    assert (len(tasks), len(lake.rows())) == (1, ROWS)
+
+
 def test_parts_go_where_the_table_says(lake: Lake, tmp_path: Path) -> None:
     create(lake, properties={"write.data.path": f"file://{tmp_path}/elsewhere"})
 
@@ -245,7 +331,7 @@ def test_a_catalogue_in_postgresql_by_an_airflow_connection(tmp_path: Path, monk
     [
         ({"table": ""}, "table"),
         ({"table": "orders"}, "table"),
-        ({"write_disposition": "merge"}, "write_disposition"),
+        ({"write_disposition": "upsert"}, "write_disposition"),
         ({"on_rerun": "replace"}, "on_rerun"),
         ({"on_schema_change": "drop"}, "on_schema_change"),
         ({"columns": "id"}, "columns"),
