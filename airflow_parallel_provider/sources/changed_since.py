@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Incremental requests: only what has changed since the last complete load into the same table began."""
 
 from __future__ import annotations
