@@ -112,7 +112,10 @@ def test_a_load_without_rows(lake: Lake, how: Any) -> None:
     [
         ("after_part", "append"),
         ("after_progress", "append"),  # the way of writing matters from the publication on
-        *[(point, how) for point in ("before_publication", "after_publication") for how in ("append", "replace")],
+        ("before_publication", "append"),
+        ("after_publication", "replace"),
+        pytest.param("before_publication", "replace", marks=pytest.mark.slow),
+        pytest.param("after_publication", "append", marks=pytest.mark.slow),
     ],
 )
 def test_killed_attempt_is_gone_on_with(lake: Lake, point: str, how: Any) -> None:
