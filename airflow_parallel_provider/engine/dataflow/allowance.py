@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from airflow_parallel_provider.engine.dataflow.bundle import Bundle
 from airflow_parallel_provider.engine.dataflow.rate_limit import RateLimit
 
 Cost = Callable[[Any], float]
@@ -14,7 +15,7 @@ Cost = Callable[[Any], float]
 
 
 class Allowance:
-    """The allowance of one stage. Its channel calls it with its lock held, but for :meth:`hold`.
+    """The allowance of one stage. Its channel calls it with its lock held, but for :meth:`hold` and :meth:`price`.
 
     :param rate: per second: items, or their cost; None: no limit.
     :param budget: of all calls together: items, or their cost; None: no limit.
@@ -67,9 +68,8 @@ class Allowance:
         if self._rate is not None:
             self._rate.spend(items)
 
-    def take(self, value: Any) -> bool:
+    def take(self, cost: float) -> bool:
         """Spend what a call costs; False, and nothing is spent, where that is more than is left of the budget."""
-        cost = self.cost_of(value)
         if self.budget is not None and self.spent + cost > self.budget * (1 + 1e-9):
             self.refused = cost
             return False
@@ -78,11 +78,20 @@ class Allowance:
             self._rate.spend(cost)
         return True
 
-    def give_back(self, value: Any) -> None:
+    def give_back(self, cost: float) -> None:
         """A call that was taken has not been made."""
         if self.budget is not None:
-            self.spent = max(0.0, self.spent - self.cost_of(value))
+            self.spent = max(0.0, self.spent - cost)
             self.refused = None
+
+    def price(self, bundle: Bundle) -> None:
+        """Note what each call of a bundle costs, where that counts and is not known.
+
+        ``cost`` is code of the author and may take any time or hang. Under the channel's lock it would hold up all
+        workers of the stage, and a stop.
+        """
+        if self.weighted and bundle.costs is None:
+            bundle.costs = [self.cost_of(value) for value in bundle.values]
 
     def cost_of(self, value: Any) -> float:
         """What a call with this value costs."""

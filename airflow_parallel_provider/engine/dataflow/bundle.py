@@ -26,7 +26,7 @@ class Bundle:
     In a stage with ``batch_size`` each element of ``keys`` and ``values`` is a list, one batch; elsewhere one item.
     """
 
-    __slots__ = ("alone", "attempt", "bytes", "chunk", "keys", "size", "splitting", "values")
+    __slots__ = ("alone", "attempt", "bytes", "chunk", "costs", "keys", "size", "splitting", "values")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Bundle:
         self.attempt = attempt
         self.splitting = splitting  # part of a batch that is being bisected: no further retries
         self.alone = alone  # suspected of killing its worker process: sent in a message of its own
+        self.costs: list[float] | None = None  # of each call, where a rate or a budget weighs them
 
     def cut(self, calls: int, size: int) -> Bundle:
         """Remove the first ``calls`` calls (``size`` items) and return them as a bundle of their own."""
@@ -59,6 +60,8 @@ class Bundle:
             splitting=self.splitting,
             alone=self.alone,
         )
+        if self.costs is not None:
+            head.costs, self.costs = self.costs[:calls], self.costs[calls:]
         self.keys = self.keys[calls:]
         del self.values[:calls]
         self.size -= size
@@ -68,7 +71,7 @@ class Bundle:
     def one(self, index: int, *, batched: bool) -> Bundle:
         """A copy of one call as a bundle of its own."""
         size = len(self.values[index]) if batched else 1
-        return Bundle(
+        one = Bundle(
             self.chunk,
             [self.keys[index]],
             [self.values[index]],
@@ -77,3 +80,6 @@ class Bundle:
             splitting=self.splitting,
             alone=self.alone,
         )
+        if self.costs is not None:
+            one.costs = [self.costs[index]]
+        return one

@@ -83,6 +83,7 @@ class Channel:
         :raises ChannelBroken: when the run is being torn down.
         """
         waited = 0.0
+        self.allowance.price(bundle)
         with self._lock:
             while True:
                 if self._broken:
@@ -147,10 +148,11 @@ class Channel:
 
         :param made: whether its calls were made, and so have cost something.
         """
+        self.allowance.price(bundle)
         with self._lock:
             if not made:
-                for value in bundle.values if self.allowance.weighted else ():
-                    self.allowance.give_back(value)
+                for cost in bundle.costs or ():
+                    self.allowance.give_back(cost)
             self._requeues += 1
             heapq.heappush(self._requeued, (time.monotonic() + delay, self._requeues, bundle))
             self._readable.notify()
@@ -224,7 +226,7 @@ class Channel:
         if not self.allowance.weighted:
             self.allowance.spend(bundle.size)
             return [bundle]
-        if not self.allowance.take(bundle.values[0]):
+        if not self.allowance.take(_first_cost(bundle)):
             heapq.heappush(self._requeued, (due, tie, bundle))
             return []
         if len(bundle.values) == 1:
@@ -236,7 +238,7 @@ class Channel:
     def _take_weighted(self, limit: int) -> Dispatch:
         """Call by call, as long as the rate and the budget allow."""
         dispatch: Dispatch = []
-        while self._bundles and len(dispatch) < limit and self.allowance.take(self._bundles[0].values[0]):
+        while self._bundles and len(dispatch) < limit and self.allowance.take(_first_cost(self._bundles[0])):
             dispatch += self._pop(1)
             if self.allowance.pause(time.monotonic()) > 0:
                 break
@@ -303,3 +305,8 @@ class Channel:
             self._broken = True
             self._readable.notify_all()
             self._writable.notify_all()
+
+
+def _first_cost(bundle: Bundle) -> float:
+    assert bundle.costs is not None, "the channel prices each bundle that comes in"
+    return bundle.costs[0]

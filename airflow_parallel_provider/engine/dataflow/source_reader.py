@@ -86,7 +86,8 @@ class SourceReader:
         self._router = router
         self._sink_writer = sink_writer
         self._in_flight = in_flight
-        self._channel = channel
+        # A channel that weighs its calls takes none from here: the author's ``cost`` must not run under its lock.
+        self._channel = channel = None if channel is not None and channel.allowance.weighted else channel
         self._call_size = call_size
         self.shard = shard
         self._helps = helps
@@ -311,8 +312,7 @@ class SourceReader:
     def _take_collected(self) -> list[Bundle]:
         """What has been collected, for a worker that found the channel empty; called under the channel's lock.
 
-        The items are registered with the router before the lock is released: otherwise the chunk could be complete
-        while some of its items are counted nowhere.
+        It registers them with the router under that lock: else the chunk could be complete with items not counted.
         """
         with self._lock:
             if not self._collected or self._chunk is None:
