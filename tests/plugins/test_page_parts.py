@@ -26,6 +26,7 @@ ORIGIN = "http://pipeline.test"
 SHEET = '<!doctype html><link rel="stylesheet" href="/pipeline.css">'
 HEADER = '<header class="pp-header"><span class="pp-state"></span></header>'
 PAGE = f'{SHEET}<body><div class="pp">{HEADER}<div class="pp-body"></div></div>'
+DASH = "\N{EN DASH}"
 TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
@@ -255,6 +256,23 @@ def test_sizes_have_round_ticks() -> None:
     found = call("chart", "tops.map((top) => chart.nice(top, 1024))", tops=[166 * 2**20, 3 * 2**30, 900])
 
     assert found == [200 * 2**20, 4 * 2**30, 1000]
+
+
+def test_a_snapshot_of_an_earlier_version_is_shown(page: Page) -> None:
+    """With as little as there can be: what it lacks is left out or a dash."""
+    old = snapshot(stage("fetch"))
+    for name in ("max_in_flight", "sink", "cpu_seconds", "peak_rss_bytes"):
+        del old[name]
+    for name in ("queue_peak", "queue_size", "starved_fraction", "p99_ms"):
+        del old["stages"][0][name]
+    old["history"] = {"seconds": [0, 2, 4], "stages": {"fetch": {"items_out": [0, 1, 2]}}}
+    draw(page, old)
+
+    text = page.locator(".pp").inner_text()
+    assert "NaN" not in text
+    assert "undefined" not in text
+    assert page.locator("[data-figure=cpu_seconds]").inner_text() == DASH
+    assert page.locator("[data-figure='items_out:fetch']").inner_text() == "90"
 
 
 def test_log_report_and_page_say_the_same(page: Page) -> None:
