@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import SchemaMismatch, WriteRefused
 from airflow_parallel_provider.rows import narrow_floats
 from airflow_parallel_provider.rows.block import Block
+from airflow_parallel_provider.rows.column_bounds import without_bounds
 from airflow_parallel_provider.rows.texts.database_texts import database_text
 from airflow_parallel_provider.rows.texts.notations import from_text
 from airflow_parallel_provider.values.convert import (
@@ -89,9 +90,7 @@ def fit_block(
             column, present, values or block.column(number), len(block.rows)
         )
         adapter = adapters.get(column.kind, unchanged)
-        if column.kind is Kind.FLOAT and column.bits < 64 and present <= _FLOATS:
-            floats = [value for value in values or block.column(number) if value is not None]
-            column = replace(column, bits=64) if narrow_floats.need_no_look(floats) else column
+        column = without_bounds(column, present, values or block.column(number))
         convert = _converter(column, present, adapter, table, context, in_zone=in_zone)
         if convert is not None:
             changed[number] = _apply(convert, values or list(block.column(number)), column, table, context, first=first)

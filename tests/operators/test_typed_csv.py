@@ -121,6 +121,7 @@ def test_a_sink_that_two_operators_share_stays_as_it_is() -> None:
 
     task = FilesToTableOperator(task_id="load", files="/in/*.csv", sink=sink)
 
+    assert isinstance(task.sink, SinkTable)
     assert (sink.parse_texts, task.sink.parse_texts) == (None, True)
 
 

@@ -15,7 +15,7 @@ from airflow_parallel_provider.errors import SourceError
 from airflow_parallel_provider.sources.files.csv_options import CsvOptions
 from airflow_parallel_provider.sources.files.csv_rows import csv_rows
 from airflow_parallel_provider.sources.files.csv_tables import CsvTables
-from airflow_parallel_provider.sources.files.json_records import json_records
+from airflow_parallel_provider.sources.files.json_records import flat_object, json_records
 from airflow_parallel_provider.sources.files.row_shapes import flat, partitions_of, records_in, with_partitions
 from airflow_parallel_provider.sources.files.text_lines import LARGEST_TEXT, TextLines
 from airflow_parallel_provider.values import json_text
@@ -187,8 +187,12 @@ class _Shape:
 
 def _json_lines(lines: TextLines, shape: _Shape) -> Iterator[Any]:
     lines.begin_record()
+    whole = shape.records is None and shape.flatten is None
     for line in lines:
-        if line.strip():
+        row = flat_object(line) if whole and not lines.undecoded else None
+        if row is not None:
+            yield shape.with_partitions(row) if shape.partitions else row
+        elif line.strip():
             try:
                 row = json_text.loads(line)
                 rows = [shape.of(each) for each in ([row] if shape.records is None else records_in(row, shape.records))]
