@@ -190,6 +190,18 @@ def test_time_between_calls_is_not_left_out(page: Page) -> None:
     assert "busy 24% · starved 2% · blocked 0% · between calls 74%" in page.locator("[data-stage=burn]").inner_text()
 
 
+def test_what_the_source_has_counted_is_shown(page: Page) -> None:
+    counted = {"pages_requested": 1200, "retries": 3, "retries_by_status": {"429": 2, "503": 1}, "seconds_waited": 4.25}
+    draw(page, snapshot(source={**counted, "seconds_rate_limited": 0}, rows_rejected=7))
+
+    assert page.locator("[data-figure=source]").inner_text() == (
+        "pages requested 1,200 · retries 3 · retries by status 429: 2, 503: 1 · seconds waited 4.3"
+    )
+    assert "and 7 rows rejected" in page.locator(".pp-figures").inner_text()
+    draw(page, snapshot())
+    assert page.locator("[data-figure=source]").count() == 0
+
+
 def test_a_failed_run_marks_what_failed(page: Page) -> None:
     draw(page, snapshot(stage("fetch"), state="failed", failed_at="sink"))
 

@@ -35,7 +35,8 @@ ON_PAGE = {
 HEAD = re.compile(
     r"Pipeline(?: \S.*?)?: (?P<state>\w+) in (?P<seconds>.+?), (?P<items_read>\S+) items, "
     r"(?P<rows_committed>\S+) rows, (?P<items_per_second>\S+) items/s\n"
-    r"  items: (?P<fates>.+?); (?P<chunks_committed>\S+) chunks? committed(?:, (?P<chunks_skipped>\S+) skipped)?.*\n"
+    r"  items: (?P<fates>.+?); (?P<chunks_committed>\S+) chunks? committed(?:, (?P<chunks_skipped>\S+) skipped)?"
+    r"(?:; (?P<rows_rejected>\S+) rows rejected)?\n"
     r"  (?P<cpu_seconds>.+?) of CPU, (?P<peak_rss_bytes>.+?) at most; "
     r"(?:one worker.* so (?P<speedup>\S+)x|not compared)"
 )
@@ -49,6 +50,7 @@ def of_report(report: Mapping[str, Any]) -> dict[str, Any]:
     shown |= {name: f"{report[name]:,}" for name in FATES if report[name]}
     shown["state"] = report["state"]
     shown["chunks_skipped"] = f"{report['chunks_skipped']:,}" if report["chunks_skipped"] else None
+    shown["rows_rejected"] = f"{report['rows_rejected']:,}" if report["rows_rejected"] else None
     shown["seconds"], shown["cpu_seconds"] = (format_duration(report[each]) for each in ("seconds", "cpu_seconds"))
     shown["items_per_second"] = format_number(report["items_per_second"])
     shown["peak_rss_bytes"] = format_bytes(report["peak_rss_bytes"])
@@ -127,8 +129,10 @@ def of_page(page: Locator, stages: list[str]) -> dict[str, Any]:
     legend = page.locator(".pp-box > .pp-legend").first.inner_text().splitlines()
     shown |= {name: count for name, label in ON_PAGE.items() for count in _before(label, legend)}
     numbers = page.locator(".pp-figures").first.inner_text()
-    skipped, speedup = re.search(r"(\S+) skipped: already", numbers), re.search(r"(\S+) times faster", numbers)
-    shown["chunks_skipped"], shown["speedup"] = (each and each[1] for each in (skipped, speedup))
+    notes = {"chunks_skipped": "skipped: already", "speedup": "times faster", "rows_rejected": "rows rejected"}
+    for name, words in notes.items():
+        said = re.search(rf"(\S+) {words}", numbers)
+        shown[name] = said and said[1]
     advice = figure("advice")
     shown["advice"] = advice.locator("p").inner_text() if advice.count() else None
     marked = page.locator("[data-stage]:has(.pp-chip-warn)")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The stages in a row with the channel in front of each, as an ordered list.
-import { count, cutMiddle, el, milliseconds, named, percent, rate } from "./dom.js";
+import { count, cutMiddle, el, milliseconds, named, percent, rate, short } from "./dom.js";
 
 export const COLORS = ["#2f7de1", "#e8890c", "#1f9d6b", "#9b5de5", "#d6336c", "#0c9aa8", "#a98307", "#6b7a90"];
 export const colorOf = (at) => COLORS[at % COLORS.length];
@@ -77,7 +77,7 @@ function end(name, title, lines, busy, mark) {
     "div",
     { class: `pp-stage pp-end${frameOf(mark)}`, "data-stage": name },
     el("div", { class: "pp-stage-head" }, el("strong", {}, title), chip(mark)),
-    lines,
+    ...[lines].flat(),
     busy === null ? null : shares([["busy", busy]]),
   );
 }
@@ -104,10 +104,18 @@ function keepRowsMarked(list) {
   observer.observe(list);
 }
 
+/** What a source has counted, such as the retries of an HTTP API: `retries 3 (429: 2, 503: 1)`. */
+function countedBy(source) {
+  const parts = Object.entries(source ?? {}).filter(([, value]) => value !== 0 && value !== null);
+  const text = (value) => (typeof value === "number" ? short(value) : typeof value === "object" ? Object.entries(value).map(([key, each]) => `${key}: ${short(each)}`).join(", ") : String(value));
+  const shown = parts.map(([name, value]) => [name.replaceAll("_", " "), text(value)]).filter(([, value]) => value);
+  return shown.length ? el("div", { class: "pp-note", "data-figure": "source" }, shown.map(([name, value]) => `${name} ${value}`).join(" · ")) : null;
+}
+
 export function flow(snapshot, curves) {
   const stages = snapshot.stages ?? [];
   const final = Boolean(snapshot.final);
-  const source = el("div", {}, el("b", {}, count(snapshot.items_read)), " read");
+  const source = [el("div", {}, el("b", {}, count(snapshot.items_read)), " read"), countedBy(snapshot.source)];
   const steps = [el("li", {}, end("source", "Source", source, snapshot.source_busy_fraction ?? null, markOf(snapshot, "source")))];
   stages.forEach((stage, at) => {
     const curve = curves.stages.find((each) => each.name === stage.name);

@@ -15,7 +15,7 @@ export function progress(snapshot, live) {
     ["committed", snapshot.items_committed],
     ["skipped", snapshot.items_skipped],
     ["filtered", snapshot.items_filtered],
-    ["dead", snapshot.items_dead_lettered],
+    ["dead", snapshot.items_dead_lettered, snapshot.rows_rejected ? `and ${count(snapshot.rows_rejected)} rows rejected` : null],
     ["flying", snapshot.items_unfinished],
   ].filter(([, number]) => number > 0);
   const names = { committed: "committed", skipped: "already committed", filtered: "filtered", dead: "failed", flying: live ? "in flight" : "unfinished" };
@@ -48,7 +48,7 @@ export function numbers(snapshot) {
     ["Rows committed", count(snapshot.rows_committed), "rows_committed", snapshot.rows_committed],
     ["Chunks committed", count(snapshot.chunks_committed), "chunks_committed", snapshot.chunks_committed, skipped],
     ["Items read", count(snapshot.items_read), "items_read", snapshot.items_read],
-    ["Dead letters", count(snapshot.items_dead_lettered), "items_dead_lettered", snapshot.items_dead_lettered],
+    ["Dead letters", count(snapshot.items_dead_lettered), "items_dead_lettered", snapshot.items_dead_lettered, snapshot.rows_rejected ? `and ${count(snapshot.rows_rejected)} rows rejected` : null],
     ["Items per second", short(snapshot.items_per_second), "items_per_second", snapshot.items_per_second],
     ["Time", seconds(snapshot.seconds), "seconds", snapshot.seconds, snapshot.shards > 1 || snapshot.part === "finish" ? "from the first start to the last end" : snapshot.speedup ? `${short(snapshot.speedup)} times faster than one worker` : null],
     ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, snapshot.shards > 1 || snapshot.part === "finish" ? null : `${short(Math.round(cores * 100) / 100)} cores on average`],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sums of shards: one snapshot for all of them.
 const SUMMED = [
-  "items_read", "items_committed", "items_filtered", "items_dead_lettered", "items_skipped", "items_unfinished",
+  "items_read", "items_committed", "items_filtered", "items_dead_lettered", "items_skipped", "items_unfinished", "rows_rejected",
   "rows_committed", "chunks_committed", "chunks_skipped", "cpu_seconds", "peak_rss_bytes", "estimated_serial_seconds",
 ];
 
