@@ -166,8 +166,8 @@ class Pipeline(PipelinePlan):
         :raises PlanError: see :meth:`begin`; for what is no executor, and for one whose calls are threads or forks.
         :raises NotPicklable: if source, stages or sink cannot travel.
 
-        Known limitations: a list as the source travels with each shard; give a function, files or a table. Live figures
-        come from the ledger of a ``SinkTable``; with other sinks they come when shards end.
+        Known limitation: a list as the source travels with each shard; give a function, files or a table. Live figures
+        come from the sink's ledger or notes; other sinks' come when shards end.
         """
         from airflow_parallel_provider.engine.shards.coordinator import Coordinator
 
