@@ -230,12 +230,27 @@ class Pipeline(PipelinePlan):
 
     @staticmethod
     def simulate(
-        report: RunReport, *, workers: Mapping[str, int] | None = None, machines: int = 1, cpus: int | None = None
+        report: RunReport,
+        *,
+        workers: Mapping[str, int] | None = None,
+        machines: int = 1,
+        cpus: int | None = None,
+        shards: int | None = None,
+        shard_start: float = 0.0,
+        rereads: bool = False,
     ) -> Prediction:
-        """Predict how long a reported run would take with other numbers of workers.
+        """Predict how long a reported run would take with other numbers of workers, or as one load of several shards.
 
         See :func:`airflow_parallel_provider.engine.analysis.simulate.simulate` for the method and its limits.
         """
         from airflow_parallel_provider.engine.analysis.simulate import simulate
 
-        return simulate(report, workers=workers, machines=machines, cpus=cpus)
+        return simulate(
+            report,
+            workers=workers,
+            machines=machines,
+            cpus=cpus,
+            shards=shards,
+            shard_start=shard_start,
+            rereads=rereads,
+        )
