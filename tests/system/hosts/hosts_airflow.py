@@ -83,9 +83,9 @@ class HostsRun:
         """The task instances of all shards; none before they are mapped."""
         return self.site.client.mapped(self.dag_id, self.run_id, "load.shard")
 
-    def at_work(self, host: str) -> list[int]:
-        """The shards that run on a host now."""
-        return [each["map_index"] for each in self.shards() if (each["state"], each["hostname"]) == ("running", host)]
+    def at_work(self) -> list[str]:
+        """The hosts of the shards that run now, one entry for each shard."""
+        return [each["hostname"] for each in self.shards() if each["state"] == "running"]
 
     def summary(self, task: str = "load.finish", index: int = -1) -> Any:
         return self.site.client.xcom(self.dag_id, self.run_id, task, "return_value", index)

@@ -21,10 +21,15 @@ def both_at_work(site: HostsSite, table: str) -> tuple[HostsRun, list[int]]:
     site.gate.unlink(missing_ok=True)
     site.start_workers(h1=2, h2=4)
     run = HostsRun(site, "hosts_lost", table)
-    poll("shards on both hosts", lambda: len(run.at_work("h1")) == 2 and len(run.at_work("h2")) == 4, timeout=240)
-    found = run.at_work("h1")
+
+    def both() -> bool:
+        at_work = run.at_work()
+        return (at_work.count("h1"), at_work.count("h2")) == (2, 4)
+
+    poll("shards on both hosts", both, timeout=480, every=0.5)
+    found = [each["map_index"] for each in run.shards() if each["hostname"] == "h1"]
     key = run.load_key()
-    poll("chunks of theirs", lambda: all(site.chunks(key, shard) for shard in found), timeout=120)
+    poll("chunks of theirs", lambda: all(site.chunks(key, shard) for shard in found), timeout=240, every=0.5)
     return run, found
 
 
@@ -38,7 +43,7 @@ def check_whole(run: HostsRun, on_h1: list[int]) -> None:
     assert {"h1", "h2"} == {host for _, _, host in rows}
     for shard in on_h1:
         again = run.shards()[shard]
-        assert (again["state"], again["hostname"], again["try_number"]) == ("success", "h2", 2)
+        assert (again["state"], again["hostname"], again["try_number"] >= 2) == ("success", "h2", True)
         assert run.summary("load.shard", shard)["chunks_skipped"] > 0
 
 
@@ -47,5 +52,5 @@ def lose(site: HostsSite, table: str, how: Callable[[], object]) -> tuple[HostsR
     run, on_h1 = both_at_work(site, table)
     how()
     began = time.monotonic()
-    poll("Airflow to miss the shards", lambda: lost(run, on_h1), timeout=120)
+    poll("Airflow to miss the shards", lambda: lost(run, on_h1), timeout=240, every=0.5)
     return run, on_h1, time.monotonic() - began

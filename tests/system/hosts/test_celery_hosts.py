@@ -16,7 +16,7 @@ from tests.system.hosts.lost_host import CHUNK, NUMBERS, SHARDS, check_whole, lo
 if TYPE_CHECKING:
     from tests.system.hosts.hosts_airflow import HostsSite
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 CUT = 60.0
 """Seconds without a link."""

@@ -12,7 +12,7 @@ from tests.system.hosts.lost_host import check_whole, lose
 if TYPE_CHECKING:
     from tests.system.hosts.hosts_airflow import HostsSite
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def test_edge_host_that_dies(edge_hosts: HostsSite) -> None:
