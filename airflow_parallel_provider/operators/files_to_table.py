@@ -12,9 +12,9 @@ from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.operators._arguments import ONE_STAGE, refuse_set_arguments, transform_stages
 from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
-from airflow_parallel_provider.sources.files.csv_options import CsvOptions
 from airflow_parallel_provider.sources.files.files_source import FilesSource, as_files
-from airflow_parallel_provider.sources.files.row_readers import FORMATS, read_rows
+from airflow_parallel_provider.sources.files.formats.csv_options import CsvOptions
+from airflow_parallel_provider.sources.files.formats.row_readers import FORMATS, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,8 +11,8 @@ from functools import partial
 from typing import IO, Any
 
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources.files.json_records import json_records
-from airflow_parallel_provider.sources.files.text_lines import MARK, is_wide
+from airflow_parallel_provider.sources.files.formats.json_records import json_records
+from airflow_parallel_provider.sources.files.formats.text_lines import MARK, is_wide
 from airflow_parallel_provider.sources.places import Places
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
 from airflow_parallel_provider.values.items import SourceFile

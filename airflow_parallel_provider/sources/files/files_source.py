@@ -16,6 +16,7 @@ from airflow_parallel_provider.engine.interfaces.source import ChunkReader, slic
 from airflow_parallel_provider.errors import LoadMismatch, PlanError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.files.file_items import FileLines, FileRecords, Reading, row_groups
+from airflow_parallel_provider.sources.files.formats.text_lines import LARGEST_TEXT
 from airflow_parallel_provider.sources.files.listing import (
     FileList,
     check_period,
@@ -26,7 +27,6 @@ from airflow_parallel_provider.sources.files.listing import (
     shown_paths,
 )
 from airflow_parallel_provider.sources.files.new_files import check_only_new, new_files
-from airflow_parallel_provider.sources.files.text_lines import LARGEST_TEXT
 from airflow_parallel_provider.sources.places import Places
 from airflow_parallel_provider.sources.read_ahead import StopReading
 from airflow_parallel_provider.values.items import SourceFile

@@ -11,11 +11,11 @@ from typing import Any
 
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources.files.csv_options import CsvOptions
-from airflow_parallel_provider.sources.files.csv_rows import csv_rows
-from airflow_parallel_provider.sources.files.json_records import json_records
-from airflow_parallel_provider.sources.files.row_shapes import flat, partitions_of, records_in, with_partitions
-from airflow_parallel_provider.sources.files.text_lines import LARGEST_TEXT, TextLines
+from airflow_parallel_provider.sources.files.formats.csv_options import CsvOptions
+from airflow_parallel_provider.sources.files.formats.csv_rows import csv_rows
+from airflow_parallel_provider.sources.files.formats.json_records import json_records
+from airflow_parallel_provider.sources.files.formats.row_shapes import flat, partitions_of, records_in, with_partitions
+from airflow_parallel_provider.sources.files.formats.text_lines import LARGEST_TEXT, TextLines
 from airflow_parallel_provider.values import json_text
 from airflow_parallel_provider.values.items import SourceFile, SourceLine
 from airflow_parallel_provider.values.unpack import PACKED_SUFFIXES, compression_of

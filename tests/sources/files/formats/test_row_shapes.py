@@ -12,8 +12,8 @@ import pytest
 from airflow_parallel_provider import FilesToTableOperator, ListSink
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import PlanError, SourceError
-from airflow_parallel_provider.sources.files.row_shapes import flat, partitions_of
-from tests.sources.files.test_row_readers import read
+from airflow_parallel_provider.sources.files.formats.row_shapes import flat, partitions_of
+from tests.sources.files.formats.test_row_readers import read
 
 pytestmark = pytest.mark.airflow
 
