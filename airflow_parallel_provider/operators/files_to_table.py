@@ -12,7 +12,7 @@ from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.operators._arguments import ONE_STAGE, refuse_set_arguments, transform_stages
 from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
-from airflow_parallel_provider.sources.files.files_source import FilesSource, as_files
+from airflow_parallel_provider.sources.files.as_files import as_files
 from airflow_parallel_provider.sources.files.formats.csv_options import CsvOptions
 from airflow_parallel_provider.sources.files.formats.row_readers import FORMATS, read_rows
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_parallel_provider.engine.interfaces.sink import Sink
     from airflow_parallel_provider.engine.plan.stage import Template, Workers
+    from airflow_parallel_provider.sources.files.files_source import FilesSource
 
 
 CHUNK_BYTES = 8 << 20

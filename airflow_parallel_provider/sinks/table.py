@@ -17,7 +17,7 @@ from uuid import uuid4
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
 from airflow_parallel_provider.engine.interfaces.sink import Choice, Sink, SinkContext
 from airflow_parallel_provider.errors import PlanError, SinkError
-from airflow_parallel_provider.sinks.spec.table_checks import check_narrow
+from airflow_parallel_provider.sinks.spec.table_checks import check_cleaned, check_narrow
 from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
 
 if TYPE_CHECKING:
@@ -162,6 +162,15 @@ class SinkTable(Sink):
         spec = self._spec
         dispositions = {"write_disposition": spec.write_disposition, "on_rerun": spec.on_rerun}
         check_narrow(dispositions, spec.load_id_column, f"{field}={value!r}", again)
+
+    def check_cleaned(self, field: str, value: Any, *, knows: bool) -> None:
+        """Rows whose source is gone must stay, and what is left of it must not be added again.
+
+        :raises PlanError: with ``replace``; with ``append``, if the source does not ask the ledger.
+        """
+        spec = self._spec
+        dispositions = {"write_disposition": spec.write_disposition, "on_rerun": spec.on_rerun}
+        check_cleaned("SinkTable", dispositions, spec.load_id_column, f"{field}={value!r}", knows=knows)
 
     def finish_shard(self, chunks: int) -> None:
         """Store how many chunks the source has."""
