@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of one file: CSV, JSON lines, JSON or Parquet."""
+"""The rows of one file of any format."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import SourceError
+from airflow_parallel_provider.sources.files.formats.arrow_files import orc_tables, parquet_tables
+from airflow_parallel_provider.sources.files.formats.avro import avro_records
 from airflow_parallel_provider.sources.files.formats.csv_options import CsvOptions
 from airflow_parallel_provider.sources.files.formats.csv_rows import csv_rows
+from airflow_parallel_provider.sources.files.formats.excel import ExcelOptions, excel_rows, rows_of_line
+from airflow_parallel_provider.sources.files.formats.fixed_width import FixedWidthOptions, fixed_width_rows
 from airflow_parallel_provider.sources.files.formats.json_records import json_records
 from airflow_parallel_provider.sources.files.formats.row_shapes import flat, partitions_of, records_in, with_partitions
 from airflow_parallel_provider.sources.files.formats.text_lines import LARGEST_TEXT, TextLines
@@ -20,7 +24,7 @@ from airflow_parallel_provider.values import json_text
 from airflow_parallel_provider.values.items import SourceFile, SourceLine
 from airflow_parallel_provider.values.unpack import PACKED_SUFFIXES, compression_of
 
-FORMATS = ("auto", "csv", "jsonl", "json", "parquet")
+FORMATS = ("auto", "csv", "jsonl", "json", "parquet", "excel", "fixed_width", "avro", "orc")
 
 _BY_SUFFIX = {
     ".csv": "csv",
@@ -30,9 +34,14 @@ _BY_SUFFIX = {
     ".json": "json",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
+    ".avro": "avro",
+    ".orc": "orc",
 }
 
-_PACKED_PARQUET = "a Parquet file cannot be read from within a packed one: unpack it first"
+_JUMPING = ("parquet", "orc", "excel")
+"""Formats whose readers jump in the file."""
 
 
 def format_of(name: str) -> str | None:
@@ -63,8 +72,10 @@ def read_rows(
     hive_partitioning: bool = False,
     columns: Sequence[str] | None = None,
     filters: Any = None,
+    excel_options: Mapping[str, Any] | None = None,
+    fixed_width: Mapping[str, Any] | None = None,
 ) -> Iterator[Any]:
-    """Yield the rows of a file: dicts, or Arrow tables (one for each row group of a Parquet file).
+    """Yield the rows of a file: dicts, or Arrow tables (one for each row group of Parquet, or stripe of ORC).
 
     A line that cannot be read is a failed part of its own, which holds a :class:`SourceLine`.
 
@@ -75,33 +86,39 @@ def read_rows(
     :param compression: as :class:`FilesSource` takes it.
     :param members: of a zip archive, as :class:`FilesSource` takes it.
     :param largest_text: as :class:`FilesSource` takes it.
-    :param records: as :class:`FilesToTableOperator` takes it, and ``flatten``, ``hive_partitioning``, ``columns`` and
-        ``filters``.
+    :param records: as :class:`FilesToTableOperator` takes it, and ``flatten``, ``hive_partitioning``, ``columns``,
+        ``filters``, ``excel_options`` and ``fixed_width``.
     :raises SourceError: if the file cannot be read; names it, and the line where it is known.
     """
-    options = CsvOptions.of(csv_options or {})
-    shape = _Shape(records, flatten, partitions_of(item.path) if hive_partitioning else {})
+    how = _How(
+        csv=CsvOptions.of(csv_options or {}),
+        excel=ExcelOptions.of(excel_options or {}),
+        fixed_width=None if fixed_width is None else FixedWidthOptions.of(fixed_width),
+        encoding=encoding,
+        shape=_Shape(records, flatten, partitions_of(item.path) if hive_partitioning else {}),
+        columns=columns,
+        filters=filters,
+        largest_text=largest_text,
+    )
     if isinstance(item, SourceLine):
-        yield from _rows_of_line(item, encoding, options, shape)
+        yield from how.rows_of_line(item)
         return
     shown = item.path
     try:
         of_file = format_of(item.name) if format == "auto" else format
-        if of_file == "parquet":
-            for table in _parquet_tables(item, compression, columns, filters):
-                yield with_partitions(table, shape.partitions)
+        if columns is not None and of_file not in ("parquet", "orc", None):
+            raise SourceError("columns= is for Parquet and ORC; drop columns in transform=")
+        if filters is not None and of_file not in ("parquet", None):
+            raise SourceError("filters= is for Parquet; drop rows in transform=")
+        if of_file in _JUMPING:
+            if compression_of(item.name, compression) is not None:
+                raise SourceError(_packed(of_file))
+            yield from how.rows_of_file(item, of_file)
             return
-        if columns is not None or filters is not None:
-            raise SourceError(f"{shown}: columns= and filters= are for Parquet; drop columns in transform=")
-        longest_line = None if of_file == "json" else largest_text
+        longest_line = None if of_file in ("json", "avro") else largest_text
         with closing(item.parts(compression=compression, members=members, longest_line=longest_line)) as parts:
             for shown, stream in parts:  # read where an error is named
-                kind = _kind_of(shown, item, format)
-                if kind == "json":
-                    yield from map(shape.of, json_records(stream, encoding, records, max(largest_text, item.size)))
-                else:
-                    suffix = _suffix_of(shown) or _suffix_of(item.name)
-                    yield from _records(TextLines.of_stream(stream, encoding, shown), kind, options, shape, suffix)
+                yield from how.rows_of_stream(stream, _kind_of(shown, item, format), shown, item)
     except Exception as error:
         raise _named(error, shown) from error
 
@@ -118,26 +135,72 @@ def _kind_of(shown: str, file: SourceFile, given: str) -> str:
         return given
     kind = format_of(shown) or format_of(file.name)  # of the member, else of the archive
     if kind is None:
-        raise SourceError(f"{shown}: the suffix names no known format; give format='csv', 'jsonl', 'json' or 'parquet'")
+        known = ", ".join(repr(each) for each in FORMATS[1:])
+        raise SourceError(f"{shown}: the suffix names no known format; give format=, one of {known}")
     return kind
 
 
-def _records(lines: TextLines, kind: str, options: CsvOptions, shape: _Shape, suffix: str | None) -> Iterator[Any]:
-    if kind == "csv":
-        rows = csv_rows(lines, options, delimiter="\t" if suffix == ".tsv" else None)
-        return map(shape.with_partitions, rows) if shape.partitions else rows
-    if kind == "jsonl":
-        return _json_lines(lines, shape)
-    raise SourceError(_PACKED_PARQUET)
+def _packed(kind: str) -> str:
+    return f"a file of {kind} cannot be read from within a packed one: unpack it first"
 
 
-def _rows_of_line(item: SourceLine, encoding: str, options: CsvOptions, shape: _Shape) -> Iterator[Any]:
-    lines = TextLines.of_item(item, encoding)
-    if item.format == "csv":
-        rows = csv_rows(lines, options, delimiter=item.delimiter, columns=item.columns)
-        yield from map(shape.with_partitions, rows)
-    else:
-        yield from _json_lines(lines, shape)
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How files are read."""
+
+    csv: CsvOptions
+    excel: ExcelOptions
+    fixed_width: FixedWidthOptions | None
+    encoding: str
+    shape: _Shape
+    columns: Sequence[str] | None
+    filters: Any
+    largest_text: int
+
+    def rows_of_file(self, file: SourceFile, kind: str | None) -> Iterator[Any]:
+        """The rows of a file that its reader jumps in."""
+        if kind == "parquet":
+            rows = parquet_tables(file, self.columns, self.filters)
+        elif kind == "orc":
+            rows = orc_tables(file, self.columns)
+        else:
+            rows = excel_rows(file, self.excel)
+        return map(self.shape.with_partitions, rows)
+
+    def rows_of_stream(self, stream: IO[bytes], kind: str, shown: str, file: SourceFile) -> Iterator[Any]:
+        """The rows of a file, or of a member of an archive, that is read from its beginning to its end."""
+        if kind == "json":
+            most = max(self.largest_text, file.size)
+            return map(self.shape.of, json_records(stream, self.encoding, self.shape.records, most))
+        if kind == "avro":
+            return map(self.shape.of, avro_records(stream))
+        if kind in _JUMPING:
+            raise SourceError(_packed(kind))
+        lines = TextLines.of_stream(stream, self.encoding, shown)
+        if kind == "jsonl":
+            return _json_lines(lines, self.shape)
+        if kind == "fixed_width":
+            return map(self.shape.with_partitions, fixed_width_rows(lines, self._fixed_width()))
+        tabs = (_suffix_of(shown) or _suffix_of(file.name)) == ".tsv"
+        return map(self.shape.with_partitions, csv_rows(lines, self.csv, delimiter="\t" if tabs else None))
+
+    def rows_of_line(self, item: SourceLine) -> Iterator[Any]:
+        """The rows of a line, or of a row of a sheet, that a dead letter holds."""
+        if item.format == "excel":
+            return map(self.shape.with_partitions, rows_of_line(item, self.excel))
+        lines = TextLines.of_item(item, self.encoding)
+        if item.format == "jsonl":
+            return _json_lines(lines, self.shape)
+        if item.format == "fixed_width":
+            rows = fixed_width_rows(lines, self._fixed_width(), skip=False)
+        else:
+            rows = csv_rows(lines, self.csv, delimiter=item.delimiter, columns=item.columns)
+        return map(self.shape.with_partitions, rows)
+
+    def _fixed_width(self) -> FixedWidthOptions:
+        if self.fixed_width is None:
+            raise SourceError("format='fixed_width' needs fixed_width={'columns': {'id': 8, 'name': 20}}")
+        return self.fixed_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +213,11 @@ class _Shape:
 
     def of(self, row: Any) -> Any:
         """The row of a record of JSON."""
-        row = row if self.flatten is None else flat(row, self.flatten)
-        return self.with_partitions(row) if self.partitions else row
+        return self.with_partitions(row if self.flatten is None else flat(row, self.flatten))
 
     def with_partitions(self, row: Any) -> Any:
         """The row with the columns of the path; a record that could not be read has none."""
-        return with_partitions(row, self.partitions)
+        return with_partitions(row, self.partitions) if self.partitions else row
 
 
 def _json_lines(lines: TextLines, shape: _Shape) -> Iterator[Any]:
@@ -181,39 +243,3 @@ def _failed(lines: TextLines, reason: str) -> FailedPart:
     line = SourceLine(lines.shown, lines.first_line, "".join(lines.record), "jsonl", lines.encoding)
     reason = lines.undecoded_text() if lines.undecoded else reason
     return FailedPart(line, "ValueError", f"{lines.shown}, line {line.line}: {reason}")
-
-
-def _parquet_tables(
-    file: SourceFile, compression: str | None, columns: Sequence[str] | None, filters: Any
-) -> Iterator[Any]:
-    """The row groups of a file, but those in which the statistics say that no row passes the filters."""
-    import pyarrow.parquet as pq
-
-    if compression_of(file.name, compression) is not None:
-        raise SourceError(_PACKED_PARQUET)
-    with file.open("rb") as raw:
-        groups = pq.ParquetFile(raw)
-        chosen = None if columns is None else _present(columns, groups.schema_arrow.names)
-        if filters is None:
-            for number in range(groups.metadata.num_row_groups):
-                yield groups.read_row_group(number, columns=chosen, use_threads=False)
-            return
-        import pyarrow as pa
-        import pyarrow.dataset as ds
-
-        raw.seek(0)
-        passing = pq.filters_to_expression(filters)
-        whole = ds.ParquetFileFormat().make_fragment(pa.PythonFile(raw, mode="r"))
-        for group in whole.split_by_row_group(passing, schema=groups.schema_arrow):
-            names = groups.schema_arrow.names if chosen is None else chosen
-            table = group.to_table(schema=groups.schema_arrow, columns=names, filter=passing, use_threads=False)
-            if len(table):
-                yield table
-
-
-def _present(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Pyarrow leaves out what a file does not have, without a word."""
-    missing = next((name for name in columns if name not in names), None)
-    if missing is not None:
-        raise SourceError(f"there is no column {missing!r} of columns=; there are {', '.join(map(repr, names[:20]))}")
-    return list(columns)
