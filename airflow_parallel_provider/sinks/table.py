@@ -18,7 +18,7 @@ from uuid import uuid4
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
 from airflow_parallel_provider.engine.interfaces.sink import Choice, Sink, SinkContext
 from airflow_parallel_provider.errors import PlanError, SinkError
-from airflow_parallel_provider.sinks.spec.table_checks import check_narrow
+from airflow_parallel_provider.sinks.spec.table_checks import check_cleaned, check_narrow
 from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
 
 if TYPE_CHECKING:
@@ -174,6 +174,15 @@ class SinkTable(Sink):
     def forgets(self) -> Sequence[str]:
         """Without a table of dead letters or of rejected rows."""
         return [f"SinkTable.{name}" for name in ("dead_letters", "rejected") if getattr(self._spec, name) is None]
+
+    def check_cleaned(self, field: str, value: Any, *, knows: bool) -> None:
+        """Rows whose source is gone must stay, and what is left of it must not be added again.
+
+        :raises PlanError: with ``replace``; with ``append``, if the source does not ask the ledger.
+        """
+        spec = self._spec
+        dispositions = {"write_disposition": spec.write_disposition, "on_rerun": spec.on_rerun}
+        check_cleaned("SinkTable", dispositions, spec.load_id_column, f"{field}={value!r}", knows=knows)
 
     def finish_shard(self, chunks: int) -> None:
         """Store how many chunks the source has."""

@@ -87,6 +87,16 @@ class Sink:
         """The arguments by which an item that is given up, or a row that is refused, leaves no more than a count."""
         return ()
 
+    def check_cleaned(self, field: str, value: Any, *, knows: bool) -> None:  # noqa: ARG002 - other sinks
+        """Check that no later run needs the items again, for a source that removes them after the load.
+
+        :param field: the argument of the source that asks for it.
+        :param value: its value.
+        :param knows: whether the source leaves out what earlier loads have committed.
+        :raises PlanError: if one may, as with any sink but tables.
+        """
+        raise PlanError(field, value, "what is in must be known for good: use a SinkTable, SinkDelta or SinkIceberg")
+
     def finish_shard(self, chunks: int) -> None:
         """Every chunk of this shard is committed. The load goes on.
 

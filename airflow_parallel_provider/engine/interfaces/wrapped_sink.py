@@ -53,6 +53,10 @@ class WrappedSink(Sink):
         """Of the inner sink."""
         return self.inner.forgets
 
+    def check_cleaned(self, field: str, value: Any, *, knows: bool) -> None:
+        """Of the inner sink."""
+        self.inner.check_cleaned(field, value, knows=knows)
+
     def finish_shard(self, chunks: int) -> None:
         """Of the inner sink."""
         self.inner.finish_shard(chunks)

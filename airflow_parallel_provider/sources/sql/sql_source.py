@@ -211,8 +211,7 @@ class SqlSource(DeclaredSource):
             reader.window = None
             self._window = reader.window = reader.next_window(database, before, merges=earlier.merges)
             self._ranges = reader.walk(database, earlier.chunk_size)
-        text = "%s: the first load, of %d rows" if before is None else "%s: %d rows to read since the last load"
-        log.info(text, query.identity, self._ranges.rows)
+        log.info("%s: %d rows to read%s", query.identity, self._ranges.rows, "" if before is None else " since then")
         return self.get_state() or {}
 
     def get_state(self) -> Mapping[str, Any] | None:

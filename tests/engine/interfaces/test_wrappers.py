@@ -50,6 +50,9 @@ def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None
         def check_narrow(self, field: str, value: Any, again: str | None = None) -> None:
             pass
 
+        def check_cleaned(self, field: str, value: Any, *, knows: bool) -> None:
+            pass
+
         def finish_shard(self, chunks: int) -> None:
             pass
 
@@ -68,6 +71,7 @@ def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None
     spec = LoadSpec(None, 1, "list")
     sink.check_shards()
     sink.check_narrow("since", True)
+    sink.check_cleaned("clean_source", "move", knows=True)
     sink.bind(None)  # type: ignore[arg-type]
     sink.prepare(spec)
     sink.open()
