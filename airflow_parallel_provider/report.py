@@ -103,6 +103,7 @@ class RunReport:
     chunks_skipped: int
     seconds: float
     items_per_second: float
+    """Items that this try has finished, by ``seconds``: without those that are skipped or unfinished."""
     cpu_seconds: float
     """CPU time of the task process and all workers."""
     peak_rss_bytes: int

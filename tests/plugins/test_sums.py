@@ -61,3 +61,8 @@ def test_the_sum_of_one_end_of_a_load_is_one() -> None:
     shards = [shard(2, part="shard"), shard(3, part="shard")]
     assert call("sums", "sums.sumOf(shards).part", shards=[shard(1, part="finish")]) == "finish"
     assert call("sums", "sums.sumOf(shards).part", shards=[*shards, shard(1)]) is None
+
+
+def test_the_rate_counts_what_is_finished() -> None:
+    shards = [shard(10, "running", items_read=300, items_skipped=50, items_unfinished=150)]
+    assert call("sums", "sums.sumOf(shards).items_per_second", shards=shards) == 10

@@ -75,6 +75,7 @@ def build_report(parts: RunParts, state: State) -> RunReport:
     # Items that failed in chunks that are not committed (yet): in a run that ended early they are the reason.
     left = read - fates - skipped
     failed_there = 0 if state == "success" else max(0, min(left, run.tolerance.given_up - writer.items_dead_lettered))
+    unfinished = left - failed_there
     source_busy = reader.busy
     serial = _serial_seconds(parts, source_busy)
     cpu_seconds = _cpu_seconds(parts, state)
@@ -94,12 +95,12 @@ def build_report(parts: RunParts, state: State) -> RunReport:
         items_filtered=writer.items_filtered,
         items_dead_lettered=writer.items_dead_lettered + failed_there,
         items_skipped=skipped,
-        items_unfinished=left - failed_there,
+        items_unfinished=unfinished,
         rows_committed=writer.rows_committed,
         chunks_committed=writer.chunks_committed,
         chunks_skipped=reader.chunks_skipped + writer.chunks_skipped,
         seconds=round(seconds, 4),
-        items_per_second=round((read - skipped) / seconds, 2) if seconds else 0.0,
+        items_per_second=round((read - skipped - unfinished) / seconds, 2) if seconds else 0.0,
         cpu_seconds=round(cpu_seconds, 4),
         peak_rss_bytes=parts.memory.peak,
         estimated_serial_seconds=round(serial, 4),

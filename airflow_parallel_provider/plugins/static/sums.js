@@ -25,7 +25,7 @@ export function sumOf(shards) {
     final: state !== "running",
     seconds,
     items_total: totals.every((each) => typeof each === "number") ? total(totals, (each) => each) : null,
-    items_per_second: seconds > 0 ? (sum.items_read - sum.items_skipped) / seconds : 0,
+    items_per_second: seconds > 0 ? (sum.items_read - sum.items_skipped - sum.items_unfinished) / seconds : 0,
     recent_items_per_second: total(running, (each) => each.recent_items_per_second),
     seconds_left: remaining.length && remaining.every((each) => typeof each === "number") ? Math.max(...remaining) : null,
     speedup: null,
