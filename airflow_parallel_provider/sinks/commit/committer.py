@@ -3,6 +3,7 @@
 
 ::
 
+    rows sent ahead            (Snowflake: as a file, which nothing reads yet)
     BEGIN                      (IMMEDIATE on SQLite)
       lock the load, look      only where the database does not enforce the ledger's key (ledger/keys.py)
       INSERT ledger row        the claim: waits for any other claim on this chunk, and fails if that one commits
@@ -151,6 +152,7 @@ class ChunkCommitter:
                 return self._committed_before(chunk)
             except _InAlready as known:
                 self.database.rollback()
+                self.writer.forget_sent(self.database.connection())
                 require_same_chunk(known.receipt, chunk.receipt, self.load_key)
                 return replace(known.receipt, already_committed=not chunk.may_have_committed(known.receipt))
             except NonUniformRows:
@@ -209,10 +211,13 @@ class ChunkCommitter:
             self.target.require_columns(shape, block.names)
         rows = self.writer.fit(block, shape, chunk.name) if shape is not None and block.rows else None
         receipt, partials = chunk.prepared(block)
+        if rows is not None and shape is not None:
+            rows = self.writer.send_ahead(connection, shape, block.names, rows)
         self._claim(connection, chunk, receipt, partials, self.writer.claim_statement(shape, block))
         if rows is not None and shape is not None:
             self.writer.write(connection, shape, block.names, rows, chunk.name)
         self._finish(connection, chunk, receipt.rows)
+        self.writer.forget_sent(connection)
         return receipt
 
     def _attempt_row_by_row(self, chunk: PendingChunk) -> ChunkReceipt:
