@@ -8,6 +8,7 @@ documentation:
 * An UPDATE, DELETE or MERGE waits for the transaction that has changed the same table, for LOCK_TIMEOUT at most. (The
   service locks parts of a table; that loads wait for each other is what the ledger relies on.)
 * A field of a CSV file is text. NULL is an empty field without quotes.
+* To describe a table that does not exist fails, and leaves the transaction as it is.
 * There is a stage of the user, and REMOVE removes a file of it. Settings of a session are taken.
 * A session whose client died keeps its transaction and its locks: ``POST /end_sessions`` rolls them back, which the
   service does by itself after minutes.
@@ -30,6 +31,8 @@ _ENDS = re.compile(r"\s*(COMMIT|ROLLBACK|CREATE|DROP|ALTER\s+TABLE)\b", re.IGNOR
 _REMOVE = re.compile(r"\s*REMOVE\s+@user_stage/(\S+)", re.IGNORECASE)
 _OF_A_SCHEMA = re.compile(r'"\w+"\."airflow_parallel_chunk"')
 """A temporary table of DuckDB is in no schema."""
+_DESCRIBE = re.compile(r"\s*DESC(?:RIBE)?\s+TABLE\s+(.*)", re.IGNORECASE | re.DOTALL)
+_QUOTED = re.compile(r'"((?:[^"]|"")+)"')
 _SETTING = re.compile(r"\s*ALTER\s+SESSION\s+SET\b(?!\s+AUTOCOMMIT)", re.IGNORECASE)
 
 _changed = threading.Condition()
@@ -68,6 +71,20 @@ def _with_user_stage(connection: Any, command: str, execute: Any) -> str:
     return command.replace("@~", "@user_stage")
 
 
+def _require_table(connection: Any, described: str) -> None:
+    """Refuse a table that does not exist: to DuckDB such a statement would break the transaction."""
+    schema, table = _QUOTED.findall(described)[-2:] if described.count('"') >= 4 else (None, None)
+    if table is None:
+        return
+    found = connection._duck_conn.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?", (schema, table)
+    ).fetchone()
+    if not found[0]:
+        from snowflake.connector.errors import ProgrammingError
+
+        raise ProgrammingError(msg=f"Table '{table}' does not exist or not authorized.", errno=2003, sqlstate="42S02")
+
+
 def install() -> Any:  # noqa: C901  # all that is changed, in one place
     """Change fakesnow; return its application."""
     import duckdb
@@ -103,6 +120,8 @@ def install() -> Any:  # noqa: C901  # all that is changed, in one place
             for found in Path(server.stage.LOCAL_BUCKET_PATH).rglob(f"USER_STAGE/{removed[1]}*"):
                 found.unlink()
             return execute(self, "SELECT 1", *args, **kwargs)
+        if described := _DESCRIBE.match(command):
+            _require_table(connection, described[1])
         if change := _CHANGES.match(command):
             _lock(change[2], connection)
         try:

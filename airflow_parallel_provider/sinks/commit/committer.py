@@ -180,7 +180,8 @@ class ChunkCommitter:
 
     def _committed_before(self, chunk: PendingChunk) -> ChunkReceipt:
         """The receipt of a chunk of a load that is closed: the attempt that swapped it in may have had this chunk."""
-        with self.database.session():
+        with self.database.session() as connection:
+            self.writer.forget_sent(connection)
             found = self._recovery.find(chunk.receipt)
         return replace(found, already_committed=True) if found is not None else self._refuse_late()
 
