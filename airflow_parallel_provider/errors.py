@@ -195,6 +195,11 @@ class SourceError(ParallelError):
 class SinkError(ParallelError):
     """A problem with the table of a sink or with its ledger."""
 
+    position: int | None = None
+    """Of the item in the source whose row is to blame, where that is known."""
+    line: int | None = None
+    """Of its file that the row is from, where that is known."""
+
 
 class LoadMismatch(SinkError, TerminalError):
     """This load began with another chunk size or source: its chunks would not be the same chunks."""

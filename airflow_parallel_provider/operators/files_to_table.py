@@ -12,6 +12,7 @@ from airflow_parallel_provider.engine.plan.stage import Stage
 from airflow_parallel_provider.errors import PlanError
 from airflow_parallel_provider.operators._arguments import ONE_STAGE, refuse_set_arguments, transform_stages
 from airflow_parallel_provider.operators.parallel_pipeline import ParallelPipelineOperator
+from airflow_parallel_provider.sinks.table import SinkTable
 from airflow_parallel_provider.sources.files.csv_options import CsvOptions
 from airflow_parallel_provider.sources.files.files_source import FilesSource, as_files
 from airflow_parallel_provider.sources.files.row_readers import FORMATS, read_rows
@@ -127,11 +128,21 @@ class FilesToTableOperator(ParallelPipelineOperator):
             largest_text=source.largest_text,
             **_checked_shape(format, records, flatten, columns, filters),
             hive_partitioning=hive_partitioning,
+            for_table=transform is None and isinstance(sink, SinkTable),
         )
         stages = [Stage(read, name="read", workers=workers), *transform_stages(transform)]
+        if format in ("auto", "csv"):
+            sink = _parsing_texts(sink)
         if chunk_size == "auto":
             source, chunk_size = _grouped(source), _most_files(kwargs.get("max_in_flight"))
         super().__init__(source=source, stages=stages, sink=sink, chunk_size=chunk_size, **kwargs)
+
+
+def _parsing_texts(sink: Any) -> Any:
+    """A sink that reads numbers in texts, unless its author says otherwise: CSV has nothing but texts."""
+    if not isinstance(sink, SinkTable) or sink.spec.parse_texts is not None:
+        return sink
+    return sink.with_parsed_texts()
 
 
 def _grouped(source: FilesSource) -> FilesSource:

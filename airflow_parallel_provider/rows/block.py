@@ -16,7 +16,9 @@ from typing import Any
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows, concat
 from airflow_parallel_provider.rows.frames import arrow_of
+from airflow_parallel_provider.rows.texts.arrow_texts import lines_of
 from airflow_parallel_provider.values.annotations import field_names, has_extra_fields
+from airflow_parallel_provider.values.items import FileRow
 from airflow_parallel_provider.values.plain import own_pairs, own_parts
 
 _TABLE_LIBRARIES = frozenset({"pandas", "polars", "pyarrow"})
@@ -62,8 +64,8 @@ class NonUniformRows(Exception):
     """The rows of an unchecked block are not all tuples of one length: they need :func:`to_block`."""
 
 
-NumberedRow = tuple[Any, "int | None"]
-"""A row, and its number in the chunk; None for a row of a data frame or an Arrow table."""
+NumberedRow = tuple[Any, int]
+"""A row, and its number in the chunk; of a row of a data frame or an Arrow table the number of that."""
 
 
 def unchecked_block(rows: Sequence[Any], names: tuple[str, ...] | None, more_than: int) -> Block | None:
@@ -99,15 +101,26 @@ def to_block(rows: Sequence[Any], declared: tuple[str, ...] | None = None, *, ar
     return _merge([block for block in blocks if block.rows])
 
 
-def enumerate_rows(rows: Sequence[Any]) -> Iterator[tuple[Any, int | None]]:
-    """Each row with its number in the chunk; for a data frame or an Arrow table its rows, as dicts without a number."""
+def enumerate_rows(rows: Sequence[Any]) -> Iterator[NumberedRow]:
+    """Each row with its number in the chunk; for a data frame or an Arrow table its rows, as dicts, with its number."""
     tables = {kind for kind in set(map(type, rows)) if _is_table(kind)}
     for at, row in enumerate(rows):
         if type(row) in tables:
-            block = _from_table(row, type(row), arrow=False)
-            yield from ((dict(zip(block.names, values, strict=True)), None) for values in block.rows)
+            yield from ((each, at) for each in _rows_of_table(row))
         else:
             yield row, at
+
+
+def _rows_of_table(table: Any) -> Iterator[dict[str, Any]]:
+    block = _from_table(table, type(table), arrow=False)
+    lines = lines_of(table)
+    if lines is None:
+        yield from (dict(zip(block.names, values, strict=True)) for values in block.rows)
+        return
+    for values, line in zip(block.rows, lines, strict=True):
+        row = FileRow(zip(block.names, values, strict=True))
+        row.line = line
+        yield row
 
 
 def _is_table(kind: type) -> bool:
@@ -115,7 +128,7 @@ def _is_table(kind: type) -> bool:
 
 
 def _block_of(kind: type, rows: list[Any], declared: tuple[str, ...] | None, start: int, *, arrow: bool) -> Block:
-    if kind is dict:
+    if kind is dict or kind is FileRow:
         return _from_dicts(rows)
     if _is_table(kind):
         return _merge([_from_table(table, kind, arrow=arrow) for table in rows])

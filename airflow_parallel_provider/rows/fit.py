@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_parallel_provider.errors import SchemaMismatch, WriteRefused
 from airflow_parallel_provider.rows import narrow_floats
 from airflow_parallel_provider.rows.block import Block
-from airflow_parallel_provider.rows.database_texts import database_text
+from airflow_parallel_provider.rows.column_bounds import without_bounds
+from airflow_parallel_provider.rows.texts.database_texts import database_text
+from airflow_parallel_provider.rows.texts.notations import from_text
 from airflow_parallel_provider.values.convert import (
     CONVERTERS,
     UNIQUE_KEYS,
@@ -88,8 +90,7 @@ def fit_block(
             column, present, values or block.column(number), len(block.rows)
         )
         adapter = adapters.get(column.kind, unchanged)
-        if _need_no_look(column, present, values or block.column(number)):
-            column = replace(column, bits=64)
+        column = without_bounds(column, present, values or block.column(number))
         convert = _converter(column, present, adapter, table, context, in_zone=in_zone)
         if convert is not None:
             changed[number] = _apply(convert, values or list(block.column(number)), column, table, context, first=first)
@@ -236,13 +237,6 @@ def _is_in_zone(column: TableColumn, present: frozenset[type], values: Iterable[
     return countOf(map(attrgetter("tzinfo"), values), zone) == count
 
 
-def _need_no_look(column: TableColumn, present: frozenset[type], values: Iterable[Any]) -> bool:
-    """Whether all values fit a column of four-byte floats, to judge by the column as a whole, which is faster."""
-    if column.kind is not Kind.FLOAT or column.bits == 64 or not present <= _FLOATS:
-        return False
-    return narrow_floats.need_no_look([value for value in values if value is not None])
-
-
 def _conversion(column: TableColumn, kind: type) -> Converter | None:
     if kind is Unreadable:
         return partial(database_text, column.takes_texts_of)
@@ -252,10 +246,12 @@ def _conversion(column: TableColumn, kind: type) -> Converter | None:
         return None
     if column.takes_spans and issubclass(kind, timedelta):
         return unchanged
-    if column.unique_keys and kind in UNIQUE_KEYS:
-        return UNIQUE_KEYS[kind]
+    parse = None
+    if column.parse_texts and kind is str:
+        parse = from_text(column.kind, bits=column.bits, unique_keys=column.unique_keys)
+    checked = UNIQUE_KEYS.get(kind) if column.unique_keys else None
     by_type = CONVERTERS[Kind.INT if column.kind is Kind.HUGEINT else column.kind]
-    return by_type.get(kind) or _refuse
+    return parse or checked or by_type.get(kind) or _refuse
 
 
 def _bound_check(column: TableColumn, kind: type) -> Converter:
@@ -300,7 +296,7 @@ def _apply(
         row = first + _first_unconvertible(convert, values)
         raise SchemaMismatch(
             f"{table}, column {column.name!r} ({column.type_name()}) cannot take {reason} ({context}, row {row}): "
-            f"{getattr(reason, 'cure', None) or _cure(column)}"
+            f"{getattr(reason, 'cure', None) or _cure(column, str(reason))}"
         ) from None
 
 
@@ -317,7 +313,11 @@ def _refuse(value: Any) -> Any:
     raise ConversionError(f"a value of type {type(value).__qualname__}")
 
 
-def _cure(column: TableColumn) -> str:
+def _cure(column: TableColumn, reason: str) -> str:
+    if reason.endswith("type str") and not column.parse_texts and from_text(column.kind) is not None:
+        return f"convert {column.name!r} in a stage, or have texts read as numbers: SinkTable(parse_texts=True)"
+    if reason.startswith("a text that is not") and column.parse_texts:
+        return f"correct it, or say how {column.name!r} is written (CSV: formats= or na_values= of csv_options)"
     if column.declared:
         return (
             f"convert {column.name!r} in a stage, or change the type of the column in the table: what "

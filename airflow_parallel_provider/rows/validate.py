@@ -48,7 +48,7 @@ def check_validate(validate: object) -> None:
 
 def validate_rows(
     validate: Any, rows: Sequence[Any], names: tuple[str, ...] | None
-) -> tuple[list[Any], list[int | None], list[RejectedRow]]:
+) -> tuple[list[Any], list[int], list[RejectedRow]]:
     """The valid rows, their numbers in the chunk, and the rejected rows.
 
     :param names: columns of rows that have no names of their own.
@@ -58,7 +58,7 @@ def validate_rows(
 
     check = _model_check(validate, names) if _is_model(validate) else _function_check(validate)
     valid: list[Any] = []
-    numbers: list[int | None] = []  # not pairs: so many objects would start the garbage collector
+    numbers: list[int] = []  # not pairs: so many objects would start the garbage collector
     rejected: list[RejectedRow] = []
     for row, at in enumerate_rows(rows):
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from copy import copy
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +22,7 @@ from airflow_parallel_provider.sinks.spec.table_checks import check_narrow
 from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing import Self, Unpack
 
     from airflow_parallel_provider.sinks.load.table_loader import TableLoader
     from airflow_parallel_provider.sinks.spec.options import SinkTableOptions
@@ -103,6 +104,12 @@ class SinkTable(Sink):
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or copy has: the declaration, never a connection."""
         return {**self.__dict__, "_context": None, "_run": None}
+
+    def with_parsed_texts(self) -> Self:
+        """The same sink with ``parse_texts=True``."""
+        sink = copy(self)
+        sink._spec = replace(self._spec, parse_texts=True)
+        return sink
 
     def describe(self) -> str:
         """Where the rows go."""

@@ -82,7 +82,7 @@ def _float_from_json(value: JsonNumber) -> float:
     if math.isinf(value):
         raise ConversionError("a number beyond the range of a float")
     if value.wants_decimals:
-        raise ConversionError("a number of JSON with more digits than a float holds")
+        raise ConversionError("a number with more digits than a float holds")
     return float(value)
 
 

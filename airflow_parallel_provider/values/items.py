@@ -148,6 +148,15 @@ class SourceLine:
     """Of CSV: what the file itself says; None: nothing."""
 
 
+class FileRow(dict[Any, Any]):
+    """A row of a file that knows where it is from, for the error of a sink that cannot take it."""
+
+    __slots__ = ("line",)
+
+    line: int
+    """Number of its first line in the file, from 1."""
+
+
 def storage_path(path: str, conn_id: str | None) -> Any:
     """The ``ObjectStoragePath`` of a path.
 

@@ -321,3 +321,5 @@ def _with_place(text: str, reason: str, at: int = 0, path: str = "") -> str:
 
 _decoder = json.JSONDecoder(parse_float=_number, object_pairs_hook=_object)
 _decode, _decode_part = _decoder.decode, _decoder.raw_decode
+scan_unchecked = json.JSONDecoder(parse_float=_number).scan_once  # type: ignore[attr-defined]  # typeshed lacks it
+"""The value at a place, and its end; of a key that occurs twice it keeps the last. StopIteration: there is none."""

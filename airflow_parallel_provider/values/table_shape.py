@@ -45,6 +45,8 @@ class TableColumn:
     """Texts that differ may be equal as keys. Only set by backends that need to know."""
     declared: bool = False
     """The author has declared its type, so no error advises to."""
+    parse_texts: bool = False
+    """A text is what the type reads in it: ``"12"`` is a number in a column of numbers."""
 
     def type_name(self) -> str:
         """The type as an error text shows it."""

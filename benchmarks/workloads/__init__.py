@@ -30,6 +30,12 @@ _WHERE = {
     "sink-postgres-arrow": "sink_arrow",
     "sink-delta": "lakes",
     "sink-iceberg": "lakes",
+    "job-csv-postgres": "jobs",
+    "job-csv-duckdb": "jobs",
+    "job-jsonl-postgres": "jobs",
+    "job-parquet-postgres": "jobs",
+    "job-table-postgres": "jobs",
+    "job-pages": "jobs",
 }
 NAMES = tuple(_WHERE)
 

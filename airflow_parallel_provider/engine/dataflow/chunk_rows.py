@@ -18,7 +18,7 @@ def rows_in_order(chunk: Chunk) -> list[Any]:
     if all(type(run) is range for run in runs):
         return _runs_in_order(chunk, runs)  # type: ignore[arg-type]
     keys: list[Any] = [key for run in runs for key in run]
-    if set(map(type, keys)) - {int}:
+    if len({kind is int for kind in set(map(type, keys))}) > 1:  # numbers and paths do not compare
         keys = [sort_key(key) for key in keys]
     if all(map(operator.le, keys, itertools.islice(keys, 1, None))):
         return chunk.rows
@@ -50,6 +50,8 @@ def committed_items(chunk: Chunk) -> int:
     for run in chunk.row_keys:
         if type(run) is range and chunk.dead.isdisjoint(run):
             in_ranges += len(run)  # the only rows of these items: no other run names them
+        elif set(map(type, run)) == {tuple}:  # results of single items, each with its path
+            positions.update(path[0] for path in run)  # type: ignore[index]  # just checked
         else:
             positions.update(position for key in run for position in item_positions(key))
     return in_ranges + len(positions - chunk.dead)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Self
@@ -96,6 +97,8 @@ def concat_batches(batches: Sequence[Keys]) -> Keys:
 
 def child_keys(key: Key, count: int) -> list[Key]:
     """Keys of ``count`` results of the one item or result ``key``."""
+    if type(key) is int:
+        return list(zip(itertools.repeat(key), range(count)))  # the first has no end
     return [_numbered(key, number, count) for number in range(count)]
 
 

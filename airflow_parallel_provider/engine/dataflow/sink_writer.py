@@ -20,7 +20,7 @@ from airflow_parallel_provider.engine.interfaces.records import ChunkResult, Com
 from airflow_parallel_provider.engine.interfaces.run_context import RunContext
 from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.resources.limits import with_cure
-from airflow_parallel_provider.errors import SinkFailed
+from airflow_parallel_provider.errors import SinkError, SinkFailed
 from airflow_parallel_provider.foreign.calls import Conversion, convert, type_name
 from airflow_parallel_provider.foreign.errors import raisable
 from airflow_parallel_provider.foreign.fork_guard import end_child, guarded
@@ -192,15 +192,19 @@ class SinkWriter:
             self._shard_finished = True
 
     def _failed(self, error: BaseException) -> None:
-        failed = SinkFailed(f"the sink {self._name()} failed: {with_cure(error)}{self._places()}")
+        failed = SinkFailed(f"the sink {self._name()} failed: {with_cure(error)}{self._places(error)}")
         failed.__cause__ = raisable(error)
         self._context.fail(failed)
 
-    def _places(self) -> str:
-        """Where the items of the chunk that failed come from."""
+    def _places(self, error: BaseException) -> str:
+        """Where the row comes from that is to blame; else the items of the chunk that failed."""
         chunk, self._committing = self._committing, None
         if chunk is None or not chunk.size:
             return ""
+        if isinstance(error, SinkError) and error.position is not None:
+            place = self._place_of(error.position)
+            line = "" if error.line is None else f"line {error.line} of "
+            return f". The row is from {line}{place}" if place else ""
         first, last = map(self._place_of, (chunk.first_position, chunk.first_position + chunk.size - 1))
         return f". The chunk holds {first if first == last else f'{first} to {last}'}" if first and last else ""
 

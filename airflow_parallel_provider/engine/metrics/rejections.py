@@ -22,7 +22,8 @@ class RejectionTracker:
         # All that differs between the rows of a chunk, for the sum over them, is how many there are.
         self._share = 1.0
         if len(chunk.rows) > chunk.items or any(map(is_table, chunk.rows[:1])):
-            rows = sum(len(row) if is_table(row) and hasattr(row, "__len__") else 1 for row in chunk.rows)
+            tables = [row for row in chunk.rows if type(row) is not dict and is_table(row) and hasattr(row, "__len__")]
+            rows = len(chunk.rows) - len(tables) + sum(map(len, tables))
             self._share = share_of_row(chunk.items, rows)
 
     def may_reject(self, rows: int) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.rows.block import enumerate_rows
+from airflow_parallel_provider.rows.reject import line_of, row_named_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from airflow_parallel_provider.engine.interfaces.records import DeadLetter
+    from airflow_parallel_provider.errors import SinkError
     from airflow_parallel_provider.rows.block import Block, NumberedRow
     from airflow_parallel_provider.rows.reject import RejectedRow
     from airflow_parallel_provider.sinks.aggregates.declare import Aggregate
@@ -47,7 +49,9 @@ class PendingChunk:
     """An attempt has reached the COMMIT."""
     non_uniform: bool = False
     """The rows are not all tuples of one length."""
-    _numbers: list[int | None] | None = None
+    partly_written: frozenset[int] = frozenset()
+    """Numbers of the rows, or tables of rows, of which the last attempt, row by row, has written something."""
+    _numbers: list[int] | None = None
     _block: Block | None = None
     _partials: str | None = None
 
@@ -85,6 +89,16 @@ class PendingChunk:
             return list(enumerate_rows(self.rows))
         return list(zip(self.rows, self._numbers, strict=True))
 
+    def locate(self, error: SinkError) -> None:
+        """Note in an error where the row is from that it names."""
+        number = row_named_in(error)
+        rows = self.numbered() if number is not None else []
+        if number is None or number >= len(rows):
+            return
+        row, at = rows[number]
+        positions = self.item_positions()
+        error.line, error.position = line_of(row), positions[at] if at < len(positions) else None
+
     def may_have_committed(self, found: ChunkReceipt) -> bool:
         """Whether the chunk in the ledger may be this one: it was sent, and this attempt's name is on it."""
         mine = (self.receipt.attempt, self.receipt.labels)
@@ -102,8 +116,7 @@ class PendingChunk:
     def unwritten_positions(self, rows_written: int) -> frozenset[int]:
         """Positions of the items of which the table has refused rows and taken none; empty if unknown.
 
-        What ``validate`` refuses is settled by that. The rows of a data frame have no numbers: its item counts only if
-        nothing of the chunk was written.
+        What ``validate`` refuses is settled by that.
         """
         refused = {row.at for row in self.rejected_by_database}
         if not refused:
@@ -112,7 +125,7 @@ class PendingChunk:
         positions = [(at, position) for at, position in enumerate(self.item_positions()) if at not in settled]
         if not rows_written:
             return frozenset(position for _, position in positions)
-        written = {position for at, position in positions if at not in refused}
+        written = {position for at, position in positions if at not in refused or at in self.partly_written}
         return frozenset(position for _, position in positions) - written
 
     def prepared(self, block: Block) -> tuple[ChunkReceipt, str | None]:

@@ -123,9 +123,11 @@ class ChunkCommitter:
         try:
             return self._commit_within_limit(chunk)
         except SchemaMismatch as error:
+            chunk.locate(error)
             if not self.mapped or self.target.is_declared:
                 raise
-            raise SchemaMismatch(f"{error}. {TYPES_HINT}") from error
+            error.args = (f"{error}. {TYPES_HINT}",)
+            raise
 
     def _commit_within_limit(self, chunk: PendingChunk) -> ChunkReceipt:
         if self.swapped:
@@ -210,6 +212,7 @@ class ChunkCommitter:
         shape = self.target.create_or_alter(connection, block, chunk.name)
         if shape is not None:
             self.target.require_columns(shape, block.names)
+            block = self.writer.parsed(block, shape, chunk.name)
         rows = self.writer.fit(block, shape, chunk.name) if shape is not None and block.rows else None
         receipt, partials = chunk.prepared(block)
         if rows is not None and shape is not None:
@@ -243,7 +246,9 @@ class ChunkCommitter:
         self._claim(connection, chunk, chunk.receipt, None)
         isolation = RowIsolation(connection, self.database, self.writer, shape, chunk.name, claim_again)
         written = isolation.write(rows, names, refuse)
-        receipt, partials = chunk.prepared(self.writer.block([row for row, _ in written]))
+        chunk.partly_written = frozenset(at for _, at in written)
+        block = self.writer.block([row for row, _ in written])
+        receipt, partials = chunk.prepared(self.writer.parsed(block, shape, chunk.name))
         self.control_tables.ledger.update(connection, self.load, receipt, partials)
         self._finish(connection, chunk, receipt.rows)
         return receipt

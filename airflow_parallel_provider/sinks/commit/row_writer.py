@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows, takes_without_loss
 from airflow_parallel_provider.rows.block import Block, to_block, unchecked_block
 from airflow_parallel_provider.rows.fit import RowSlices, check_columns, fit_block
+from airflow_parallel_provider.rows.texts.arrow_texts import parsed_texts
 from airflow_parallel_provider.sinks.commit.blame import rows_dropped
 from airflow_parallel_provider.sinks.commit.target_checks import missing_key, require_key
 from airflow_parallel_provider.values.annotations import dumps_as_annotated
@@ -98,6 +100,7 @@ class RowWriter:
                 f"table {shape.display_name!r}: the rows have no column {newest!r}, which newest names ({where}): "
                 "return it from the last stage"
             )
+        block = self._with_parsed_columns(block, shape)
         if self._goes_as_arrow(block, shape):
             check_columns(block, shape, where)
             return block.rows
@@ -106,6 +109,22 @@ class RowWriter:
             return fit_block(block, shape, self._backend.adapters, where)
         check_columns(block, shape, where)  # before anything is sent
         return RowSlices(block, shape, self._backend.adapters, where, size)
+
+    def _with_parsed_columns(self, block: Block, shape: TableShape) -> Block:
+        """The columns of texts of an Arrow table parsed as a whole, where that is possible."""
+        if not self._spec.parse_texts or not isinstance(block.rows, ArrowRows) or block.rows.materialized:
+            return block
+        return replace(block, rows=ArrowRows(parsed_texts(block.rows.table, shape)))
+
+    def parsed(self, block: Block, shape: TableShape, where: str) -> Block:
+        """A block with the values that the table reads in its texts, for aggregates: these are of values, not texts.
+
+        :raises SchemaMismatch: if a column does not take them.
+        """
+        if not self._spec.parse_texts or not self._spec.aggregates or not block.rows:
+            return block
+        block = self._with_parsed_columns(block, shape)
+        return Block(block.names, fit_block(block, shape, {}, where), block.sources)
 
     def _goes_as_arrow(self, block: Block, shape: TableShape) -> bool:
         """Whether the backend gets the Arrow table itself, because no value of it needs to be looked at."""

@@ -106,11 +106,15 @@ def require_key(block: Block, shape: TableShape, name: str, where: str) -> None:
     if not column.has_default or column.default is not None or column.computed:
         return
     number = block.names.index(name)
-    if isinstance(block.rows, ArrowRows) and not block.rows.table.column(number).null_count:
+    if isinstance(block.rows, ArrowRows) and not (block.rows.table.column(number).null_count or column.parse_texts):
         return
     values, present = plain_column(block, number)
-    if type(None) in present:
-        row = next(row for row, value in enumerate(values or block.column(number)) if value is None)
+    empty = {None, ""} if column.parse_texts else {None}
+    if present.isdisjoint(map(type, empty)):
+        return
+    found = enumerate(values or block.column(number))
+    row = next((row for row, value in found if (value.strip() if type(value) is str else value) in empty), None)
+    if row is not None:
         raise SchemaMismatch(
             f"table {shape.display_name!r}, column {name!r} cannot take None ({where}, row {row}): it is in "
             "primary_key, and the database would make up a number. Return a value for every row, or drop the item in a "

@@ -102,9 +102,11 @@ class TargetTable:
 
     def _with_declared(self, shape: TableShape) -> TableShape:
         declared = {column.name for column in self._spec.declared_columns or () if column.kind is not None}
-        if not declared:
+        parse = bool(self._spec.parse_texts)
+        if not declared and not parse:
             return shape
-        return replace(shape, columns=tuple(replace(each, declared=each.name in declared) for each in shape.columns))
+        columns = (replace(each, declared=each.name in declared, parse_texts=parse) for each in shape.columns)
+        return replace(shape, columns=tuple(columns))
 
     def create_or_alter(self, connection: Connection, block: Block, where: str) -> TableShape | None:
         """The table, created from the declaration and these rows if it does not exist.

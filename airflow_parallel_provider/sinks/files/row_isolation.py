@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.block import enumerate_rows
 from airflow_parallel_provider.rows.fit import WrongColumns
-from airflow_parallel_provider.rows.reject import RejectedRow, cause_of
+from airflow_parallel_provider.rows.reject import RejectedRow, cause_of, with_line, without_line
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.rows.block import NumberedRow
@@ -28,7 +28,7 @@ def encode_good_rows(
     where: str,
     limit: RejectionLimit,
     *,
-    numbers: Sequence[int | None] | None = None,
+    numbers: Sequence[int] | None = None,
     rejected: Sequence[RejectedRow] = (),
 ) -> tuple[Any, list[RejectedRow]]:
     """Encode rows; those that cannot be encoded are rejected one by one, if the load may have rejected rows.
@@ -93,7 +93,7 @@ def _good_rows(
             reason = str(error)
             if isinstance(error, WrongColumns):
                 misfits.append(reason)
-            refuse(RejectedRow(row, at, "table", reason, cause_of(reason)))
+            refuse(RejectedRow(without_line(row), at, "table", with_line(row, reason), cause_of(reason)))
         else:
             good += part
     if len(rows) > 1 and len(misfits) == len(rows):

@@ -176,7 +176,7 @@ class LakeLoad(FileLoad):
                 "has changed. Use another load_key"
             )
 
-    def _valid(self, chunk: ChunkResult) -> tuple[Sequence[Any], list[int | None] | None, list[RejectedRow]]:
+    def _valid(self, chunk: ChunkResult) -> tuple[Sequence[Any], list[int] | None, list[RejectedRow]]:
         """The valid rows of a chunk, their numbers (None: they are all of its rows), and the rejected rows."""
         if self._options.validate is None:
             return chunk.rows, None, []

@@ -24,6 +24,7 @@ class SinkTableOptions(TypedDict, total=False):
     columns: Mapping[str, Any] | Iterable[str | Column] | type | None
     on_rerun: Literal["resume", "replace", "append"] | None
     load_column: str | None
+    parse_texts: bool | None
     on_schema_change: Literal["fail", "add_columns"]
     dead_letters: str | DeadLetterFiles | None
     ledger_table: str

@@ -70,6 +70,10 @@ class TableSpec:
     load_column: str | None = None
     """Column that receives the id of the load (32 characters), which tells the rows of different loads apart. None: no
     such column, but ``_load_id`` where ``on_rerun="replace"`` needs one."""
+    parse_texts: bool | None = None
+    """Whether a text in a column of numbers or booleans is read as one: ``"12"``, ``"1.50"``, ``"true"``; an empty text
+    is NULL in every column that has another type than text. Texts that are none are refused. None: what the operator
+    says, which is True where it reads CSV, whose values are all texts; else False."""
     on_schema_change: Literal["fail", "add_columns"] = "fail"
     """What to do when rows have a column that the table does not have. ``add_columns`` adds it: nullable, with the type
     that the rows of that chunk give it."""
@@ -116,6 +120,8 @@ class TableSpec:
         check_whole("SinkTable.dead_letter_length", self.dead_letter_length, 200, 60_000)
         if not isinstance(self.dead_letter_pickle, bool):
             raise PlanError("SinkTable.dead_letter_pickle", self.dead_letter_pickle, "write True or False")
+        if self.parse_texts not in (True, False, None):
+            raise PlanError("SinkTable.parse_texts", self.parse_texts, "write True or False, or leave it out")
         if self.max_rejected is not None:
             check_whole("SinkTable.max_rejected", self.max_rejected, 0, 2**63 - 1)
         check_validate(self.validate)

@@ -13,7 +13,7 @@ from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import SourceError
 from airflow_parallel_provider.sources.files.csv_options import CsvOptions
 from airflow_parallel_provider.sources.files.text_lines import TextLines
-from airflow_parallel_provider.values.items import SourceLine
+from airflow_parallel_provider.values.items import FileRow, SourceLine
 
 _CHANGING_LIMIT = threading.Lock()
 
@@ -22,13 +22,19 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
 def csv_rows(
-    lines: TextLines, options: CsvOptions, *, delimiter: str | None, columns: Sequence[str] | None = None
+    lines: TextLines,
+    options: CsvOptions,
+    *,
+    delimiter: str | None,
+    columns: Sequence[str] | None = None,
+    numbered: bool = False,
 ) -> Iterator[dict[Any, Any] | FailedPart]:
     """Yield the rows as dicts, and a failed part for each record that cannot be read.
 
     :param options: strict unless they say otherwise.
     :param delimiter: what the file's name says, unless the options say otherwise.
-    :param columns: of a record that a dead letter holds; None: the header is read.
+    :param columns: of a record that a dead letter holds, or behind the header; None: the header is read.
+    :param numbered: whether rows know their lines, as a :class:`FileRow` does.
     :raises SourceError: for a header whose columns would hide each other, and for a value in a column without a name.
     """
     _allow_fields_of(options.field_size_limit)
@@ -49,7 +55,8 @@ def csv_rows(
         names = list(options.fieldnames) or (head if options.header else [f"column{at}" for at in range(len(head))])
         first = None if options.header or options.fieldnames else head
     _require_names(names, lines)
-    yield from _Records(reader, lines, names, options=options, delimiter=delimiter, first=first)
+    records = _Records(reader, lines, names, options=options, delimiter=delimiter, first=first)
+    yield from records.numbered() if numbered else records
 
 
 def _allow_fields_of(characters: int) -> None:
@@ -174,6 +181,16 @@ class _Records:
             return
         for row in self._rows():
             yield row if isinstance(row, FailedPart) else self._finished(row)
+
+    def numbered(self) -> Iterator[FileRow | FailedPart]:
+        """The rows, each with its line."""
+        for row in self:
+            if isinstance(row, FailedPart):
+                yield row
+            else:
+                known = FileRow(row)
+                known.line = self._lines.first_line
+                yield known
 
     def _finished(self, row: dict[Any, Any]) -> dict[Any, Any] | FailedPart:
         """The row with values in place of texts, and the columns that say where it is from."""

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import SourceError
 from airflow_parallel_provider.sources.files.csv_options import CsvOptions
 from airflow_parallel_provider.sources.files.csv_rows import csv_rows
-from airflow_parallel_provider.sources.files.json_records import json_records
+from airflow_parallel_provider.sources.files.csv_tables import CsvTables
+from airflow_parallel_provider.sources.files.json_records import flat_object, json_records
 from airflow_parallel_provider.sources.files.row_shapes import flat, partitions_of, records_in, with_partitions
 from airflow_parallel_provider.sources.files.text_lines import LARGEST_TEXT, TextLines
 from airflow_parallel_provider.values import json_text
@@ -63,6 +65,7 @@ def read_rows(
     hive_partitioning: bool = False,
     columns: Sequence[str] | None = None,
     filters: Any = None,
+    for_table: bool = False,
 ) -> Iterator[Any]:
     """Yield the rows of a file: dicts, or Arrow tables (one for each row group of a Parquet file).
 
@@ -77,6 +80,8 @@ def read_rows(
     :param largest_text: as :class:`FilesSource` takes it.
     :param records: as :class:`FilesToTableOperator` takes it, and ``flatten``, ``hive_partitioning``, ``columns`` and
         ``filters``.
+    :param for_table: whether the rows go into a table as they are: then plain CSV becomes Arrow tables of texts, and
+        all rows of CSV know their lines.
     :raises SourceError: if the file cannot be read; names it, and the line where it is known.
     """
     options = CsvOptions.of(csv_options or {})
@@ -100,8 +105,13 @@ def read_rows(
                 if kind == "json":
                     yield from map(shape.of, json_records(stream, encoding, records, max(largest_text, item.size)))
                 else:
-                    suffix = _suffix_of(shown) or _suffix_of(item.name)
-                    yield from _records(TextLines.of_stream(stream, encoding, shown), kind, options, shape, suffix)
+                    delimiter = "\t" if (_suffix_of(shown) or _suffix_of(item.name)) == ".tsv" else None
+                    as_lines = functools.partial(TextLines.of_stream, encoding=encoding, shown=shown)
+                    if kind == "csv" and for_table:
+                        tables = CsvTables(stream, encoding, options, delimiter)
+                        yield from _csv_for_table(tables, as_lines, options, shape, delimiter)
+                    else:
+                        yield from _records(as_lines(stream), kind, options, shape, delimiter)
     except Exception as error:
         raise _named(error, shown) from error
 
@@ -122,9 +132,26 @@ def _kind_of(shown: str, file: SourceFile, given: str) -> str:
     return kind
 
 
-def _records(lines: TextLines, kind: str, options: CsvOptions, shape: _Shape, suffix: str | None) -> Iterator[Any]:
+def _csv_for_table(
+    tables: CsvTables,
+    as_lines: Callable[[IO[bytes]], TextLines],
+    options: CsvOptions,
+    shape: _Shape,
+    delimiter: str | None,
+) -> Iterator[Any]:
+    """Tables as long as the text is plain, then rows."""
+    for table in tables:
+        yield with_partitions(table, shape.partitions)
+    if tables.rest is not None:
+        lines = as_lines(tables.rest.stream)
+        lines.number = tables.rest.lines
+        for row in csv_rows(lines, options, delimiter=delimiter, columns=tables.rest.columns, numbered=True):
+            yield shape.with_partitions(row) if shape.partitions else row
+
+
+def _records(lines: TextLines, kind: str, options: CsvOptions, shape: _Shape, delimiter: str | None) -> Iterator[Any]:
     if kind == "csv":
-        rows = csv_rows(lines, options, delimiter="\t" if suffix == ".tsv" else None)
+        rows = csv_rows(lines, options, delimiter=delimiter)
         return map(shape.with_partitions, rows) if shape.partitions else rows
     if kind == "jsonl":
         return _json_lines(lines, shape)
@@ -160,8 +187,12 @@ class _Shape:
 
 def _json_lines(lines: TextLines, shape: _Shape) -> Iterator[Any]:
     lines.begin_record()
+    whole = shape.records is None and shape.flatten is None
     for line in lines:
-        if line.strip():
+        row = flat_object(line) if whole and not lines.undecoded else None
+        if row is not None:
+            yield shape.with_partitions(row) if shape.partitions else row
+        elif line.strip():
             try:
                 row = json_text.loads(line)
                 rows = [shape.of(each) for each in ([row] if shape.records is None else records_in(row, shape.records))]

@@ -82,11 +82,14 @@ def with_partitions(row: Any, partitions: Mapping[str, str | None]) -> Any:
     """
     if isinstance(row, dict):
         _require_new(row, partitions)
-        return {**row, **partitions}
+        row.update(partitions)
+        return row
     if not hasattr(row, "column_names"):
         return row
     import pyarrow as pa
 
+    if not partitions:
+        return row
     _require_new(row.column_names, partitions)
     for name, value in partitions.items():
         row = row.append_column(pa.field(name, pa.string()), pa.array([value] * len(row), pa.string()))

@@ -89,7 +89,7 @@ def test_model_takes_rows_of_many_shapes(database: TestDatabase) -> None:
         )
 
     assert database.rows() == [(1, 1.5), (2, 2.5), (3, 3.5), (9, 9.0)]
-    assert rejected(database, "position, raw") == [(None, '{"id": 4, "price": -4.0}')]
+    assert rejected(database, "position, raw") == [(4, '{"id": 4, "price": -4.0}')]
 
 
 @on_two_databases

@@ -198,3 +198,47 @@ def test_record_that_fails_is_named_with_its_file(tmp_path: Path) -> None:
 def test_records_are_for_records() -> None:
     with pytest.raises(PlanError, match=r"FilesSource\.records.*items=\"record\""):
         FilesSource("/data/*", records="data")
+
+
+@quick
+@given(
+    st.dictionaries(
+        st.text(max_size=3), st.one_of(st.integers(), st.floats(), st.text(max_size=5), st.none()), max_size=4
+    )
+    | st.lists(st.integers(), max_size=2)
+    | st.dictionaries(st.text(max_size=2), st.dictionaries(st.text(max_size=2), st.integers(), max_size=1), max_size=2),
+    st.sampled_from(["", "\n", "\r\n", " \n", "x\n"]),
+    st.sampled_from(["", " "]),
+)
+def test_flat_objects_are_those_of_the_other_decoder(value: Any, end: str, begin: str) -> None:
+    line = begin + json.dumps(value) + end
+
+    found = json_records.flat_object(line)
+
+    if found is not None:
+        assert repr(found) == repr(json_text.loads(line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"a": 1, "a": 2}',
+        '{"a" :1,"a":2}',
+        '{"a": {"b": 1}}',
+        '{"at": "10:00"}',
+        '{"a": 1} {"b": 2}',
+        '{"a": 1',
+        "[1]",
+        "5",
+        "",
+        "[" * 100_000,
+    ],
+)
+def test_other_lines_are_left_to_the_other_decoder(line: str) -> None:
+    assert json_records.flat_object(line) is None
+
+
+def test_numbers_of_flat_objects_stay_exact() -> None:
+    assert repr(json_records.flat_object('{"a": 12345678901234567.89, "b": 1.5, "c": 1}\n')) == (
+        "{'a': 12345678901234567.89, 'b': 1.5, 'c': 1}"
+    )
