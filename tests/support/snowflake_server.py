@@ -90,9 +90,9 @@ def install() -> Any:  # noqa: C901  # all that is changed, in one place
     import duckdb
     from sqlglot import exp
 
-    copy_into, cursor, server = (
-        importlib.import_module(f"fakesnow.{each}") for each in ("copy_into", "cursor", "server")
-    )
+    copy_into: Any = importlib.import_module("fakesnow.copy_into")
+    cursor: Any = importlib.import_module("fakesnow.cursor")
+    server: Any = importlib.import_module("fakesnow.server")
 
     transform, execute, run = (
         cursor.FakeSnowflakeCursor._transform,

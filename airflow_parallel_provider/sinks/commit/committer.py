@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError, WriteRefused
 from airflow_parallel_provider.rows.block import NonUniformRows
+from airflow_parallel_provider.sinks.commit.answers import InAlready, LoadClosed
 from airflow_parallel_provider.sinks.commit.recovery import Recovery, require_same_chunk
 from airflow_parallel_provider.sinks.commit.row_isolation import RowIsolation
 from airflow_parallel_provider.sinks.ledger.entry_table import ChunkKey
@@ -59,18 +60,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 _WAIT_FOR_IT = "another attempt may hold its lock, or the database is down. Wait for that"
 _FREE_SPACE = "free space there"
-
-
-class _LoadClosed(LoadMismatch):
-    """Another attempt at the load has swapped it in meanwhile."""
-
-
-class _InAlready(Exception):  # not an error: the look has found what the claim would have been refused for
-    """The chunk has committed."""
-
-    def __init__(self, receipt: ChunkReceipt) -> None:
-        super().__init__(receipt.chunk_id)
-        self.receipt = receipt
 
 
 @dataclass(slots=True)
@@ -148,11 +137,11 @@ class ChunkCommitter:
         while True:
             try:
                 return self._attempt(chunk)
-            except _LoadClosed:
+            except LoadClosed:
                 self.database.invalidate()
                 self.swapped = True
                 return self._committed_before(chunk)
-            except _InAlready as known:
+            except InAlready as known:
                 self.database.rollback()
                 self.writer.forget_sent(self.database.connection())
                 require_same_chunk(known.receipt, chunk.receipt, self.load_key)
@@ -272,7 +261,7 @@ class ChunkCommitter:
         if not self.control_tables.keys_hold:
             found = self.control_tables.ledger.find(connection, self.load, receipt.chunk_id)
             if found is not None:
-                raise _InAlready(found)
+                raise InAlready(found)
         self.control_tables.ledger.claim(connection, self.load, receipt, partials, execute)
         self._claimed = True
         self.reached("after_claim")
@@ -329,7 +318,7 @@ class ChunkCommitter:
             self._refuse_late()
 
     def _refuse_late(self) -> NoReturn:
-        raise _LoadClosed(
+        raise LoadClosed(
             f"load {self.load_key!r} has already been swapped in as table {self.target.display_name!r}, and this chunk "
             "was not in it: the source has changed. Use another load_key"
         )
