@@ -1,4 +1,4 @@
-"""Whole loads into Snowflake: shards, reruns, templates of names aside: what a pipeline can combine with it."""
+"""Whole loads into Snowflake: shards, reruns, dead letters, aggregates and processes."""
 
 from __future__ import annotations
 
