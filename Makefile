@@ -115,10 +115,19 @@ test-snowflake: .venv-snowflake/.installed ## the writer for Snowflake on fakesn
 		apache-airflow-providers-snowflake==6.20.0
 	@touch $@
 
+.PHONY: test-edge
+test-edge: .venv-edge/.installed ## shards over two hosts of this machine with the Edge executor (as root)
+	.venv-edge/bin/python -m pytest -q -s tests/system/hosts/test_edge_hosts.py $(ARGS)
+
+.PHONY: test-hosts
+test-hosts: $(STAMP) ## shards over two hosts of this machine with Celery: one dies, one is cut off, one is slow (as root)
+	$(BIN)/python -m pytest -q -s tests/system/hosts/test_celery_hosts.py $(ARGS)
+
 # Engines that shards may run on: nothing else needs them, and one of them is large. With their own pins beside ours.
 .venv-dask/.installed: ENGINE := dask==2026.8.0 distributed==2026.8.0
 .venv-ray/.installed: ENGINE := ray==2.60.0
-.venv-dask/.installed .venv-ray/.installed: pyproject.toml constraints.txt $(STAMP)
+.venv-edge/.installed: ENGINE := apache-airflow-providers-edge3==5.1.0 retryhttp==1.5.0
+.venv-dask/.installed .venv-ray/.installed .venv-edge/.installed: pyproject.toml constraints.txt $(STAMP)
 	@$(@D)/bin/python -c '' 2>/dev/null || $(BIN)/python -m venv --clear $(@D)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python -c constraints.txt -b constraints.txt -e '.[dev]' $(ENGINE)
 	@touch $@
@@ -198,5 +207,5 @@ constraints: $(STAMP) ## write constraints.txt again for what pyproject.toml ask
 
 .PHONY: clean
 clean: ## remove everything that make creates: .venv, .airflow, caches, builds
-	rm -rf $(VENV) $(BENCH) $(MATRIX) .venv-dask .venv-ray .venv-snowflake .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(BENCH) $(MATRIX) .venv-dask .venv-ray .venv-snowflake .venv-edge .airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,8 +5,10 @@ are medians, in seconds of wall time, with the smallest and the largest, and the
 processes: on a machine with other work that is the number to compare.
 
 * ``overhead``: one load as one run, and as ``begin``, one shard, ``finish``.
-* ``scale``: the same load over 1, 2 and 4 shards.
+* ``scale``: the same load over 1, 2, 4 and 8 shards.
 * ``balance``: four shards, one of them ten times slower, with and without help of the others.
+* ``simulation``: ``Pipeline.simulate`` predicts from a run of a minute without shards what 2, 4 and 8 shards take, and
+  8 of which four run at a time; then these are run. Printed is the error.
 """
 
 from __future__ import annotations
@@ -39,20 +41,23 @@ def pipeline(key: str, seconds: float, chunks: int, *, helps: bool = True) -> Pi
     return Pipeline(source, [stage], sink, chunk_size=CHUNK, max_in_flight=4 * CHUNK, load_key=key, balance=helps)
 
 
-def shard(made: Pipeline, index: int, of: int, gate: Any) -> None:
+def shard(made: Pipeline, index: int, of: int, gate: Any, slots: Any) -> None:
     """One shard, as a process."""
     gate.wait()
-    made.run(shard=(index, of))
+    with slots:
+        made.run(shard=(index, of))
 
 
-def over_shards(of: int, seconds: float, chunks: int, *, slow: float = 1.0, helps: bool = True) -> float:
+def over_shards(
+    of: int, seconds: float, chunks: int, *, slow: float = 1.0, helps: bool = True, at_a_time: int | None = None
+) -> float:
     """Seconds from the start of the shards to the end of the last one."""
     context, key = multiprocessing.get_context("fork"), uuid4().hex
     pipeline(key, 0, chunks).begin()
-    gate = context.Barrier(of + 1)
+    gate, slots = context.Barrier(of + 1), context.Semaphore(at_a_time or of)
     every = [seconds * (slow if index == 0 else 1) for index in range(of)]
     shards = [
-        context.Process(target=shard, args=(pipeline(key, each, chunks, helps=helps), index, of, gate))
+        context.Process(target=shard, args=(pipeline(key, each, chunks, helps=helps), index, of, gate, slots))
         for index, each in enumerate(every)
     ]
     for each in shards:
@@ -82,9 +87,39 @@ def as_one_shard(seconds: float, chunks: int) -> float:
     return time.monotonic() - began
 
 
+def simulation(rounds: int, seconds: float = 0.05, chunks: int = 640) -> None:
+    """Print how far predictions are off; and the overhead of one shard, for a load of a minute."""
+    ways = ((2, 2), (4, 4), (8, 8), (8, 4))
+    errors: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
+    pipeline(uuid4().hex, 0, 2).run()  # what it imports, the shards find there
+    for _ in range(rounds):
+        began = time.monotonic()
+        report = pipeline(uuid4().hex, seconds, chunks).run()
+        whole = time.monotonic() - began
+        sharded = as_one_shard(seconds, chunks)
+        print(
+            f"  no shards {whole:.2f} s, one shard {sharded:.2f} s: {100 * (sharded / whole - 1):.1f} % more",
+            flush=True,
+        )
+        for of, machines in ways:
+            predicted = Pipeline.simulate(report, shards=of, machines=machines).seconds
+            measured = over_shards(of, seconds, chunks, at_a_time=machines)
+            errors[of, machines].append(100 * (predicted / measured - 1))
+            print(
+                f"  {of} shards, {machines} at a time: predicted {predicted:.2f} s, measured {measured:.2f} s",
+                flush=True,
+            )
+    for (of, machines), found in errors.items():
+        span = f"{min(found):.1f} to {max(found):.1f}"
+        middle, load = statistics.median(found), os.getloadavg()[0]
+        print(
+            f"simulation: {of} shards, {machines} at a time: error {middle:.1f} % ({span}); load {load:.0f}", flush=True
+        )
+
+
 WORKLOADS: dict[str, dict[str, Callable[[], float]]] = {
     "overhead": {"no shards": lambda: alone(0.02, 200), "one shard": lambda: as_one_shard(0.02, 200)},
-    "scale": {f"{of} shards": lambda of=of: over_shards(of, 0.05, 160) for of in (1, 2, 4)},  # type: ignore[misc]
+    "scale": {f"{of} shards": lambda of=of: over_shards(of, 0.05, 160) for of in (1, 2, 4, 8)},  # type: ignore[misc]
     "balance": {
         "one slow, no help": lambda: over_shards(4, 0.02, 160, slow=10, helps=False),
         "one slow, help": lambda: over_shards(4, 0.02, 160, slow=10),
@@ -92,6 +127,9 @@ WORKLOADS: dict[str, dict[str, Callable[[], float]]] = {
         "all alike, help": lambda: over_shards(4, 0.02, 160),
     },
 }
+
+
+NAMES = (*WORKLOADS, "simulation")
 
 
 def cpu_seconds() -> float:
@@ -103,16 +141,19 @@ def cpu_seconds() -> float:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shards", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("workloads", nargs="*", metavar="workload", help=f"of {', '.join(WORKLOADS)} (default: all)")
+    parser.add_argument("workloads", nargs="*", metavar="workload", help=f"of {', '.join(NAMES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--user", default="root", help="of PostgreSQL (default: root)")
     parser.add_argument("--database", default="test", help="of PostgreSQL (default: test)")
     given = parser.parse_args()
     where = {"conn_type": "postgres", "host": "127.0.0.1", "login": given.user, "schema": given.database}
     os.environ["AIRFLOW_CONN_BENCH"] = json.dumps(where)
-    if strange := [name for name in given.workloads if name not in WORKLOADS]:
+    if strange := [name for name in given.workloads if name not in NAMES]:
         parser.error(f"no such workload: {', '.join(strange)}")
-    for name in given.workloads or WORKLOADS:
+    for name in given.workloads or NAMES:
+        if name == "simulation":
+            simulation(given.rounds)
+            continue
         ways = WORKLOADS[name]
         taken: dict[str, list[float]] = {way: [] for way in ways}
         cpu: dict[str, list[float]] = {way: [] for way in ways}

@@ -151,6 +151,12 @@ class AirflowClient:
         instance: dict[str, Any] = self.request("GET", path)
         return instance
 
+    def mapped(self, dag_id: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
+        """The task instances of a mapped task, in order; none before it is expanded."""
+        found = self.request("GET", f"{_run(dag_id, run_id)}/taskInstances", params={"task_id": task_id, "limit": 100})
+        mapped = [each for each in found["task_instances"] if each["task_id"] == task_id and each["map_index"] >= 0]
+        return sorted(mapped, key=lambda each: int(each["map_index"]))
+
     def wait_for_task(
         self, dag_id: str, run_id: str, task_id: str, states: Collection[str], *, timeout: float = 60.0, tries: int = 0
     ) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class LocalAirflow:
     :param env: more variables for Airflow, e.g. ``{"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}``.
     :param parallelism: most tasks at a time.
     :param celery_worker: also start a Celery worker; ``env`` sets the executor and the broker.
+    :param api_workers: processes of the API server.
     :param tell: is called with what the start waits for, when that changes and every five seconds.
     :param database: a migrated SQLite file, of which a new home gets a copy; None: the home's own is migrated.
     :raises AirflowStartError: when Airflow does not start, or another one already uses ``home``.
@@ -74,6 +75,7 @@ class LocalAirflow:
         env: Mapping[str, str] | None = None,
         parallelism: int = 4,
         celery_worker: bool = False,
+        api_workers: int = 1,
         database: Path | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -82,6 +84,7 @@ class LocalAirflow:
         self.dags = dags.resolve()
         self.port = port or _free_port()
         self.parallelism = parallelism
+        self.api_workers = api_workers
         self.connections = dict(connections or {})
         self.extra_env = dict(env or {})
         self.url = f"http://127.0.0.1:{self.port}"
@@ -199,7 +202,7 @@ class LocalAirflow:
         options = {
             # The log server would need a second free port; the API server reads the log files of this machine itself.
             "scheduler": ["--skip-serve-logs"],
-            "api-server": ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"],
+            "api-server": ["--host", "127.0.0.1", "--port", str(self.port), "--workers", str(self.api_workers)],
             "celery-worker": ["--concurrency", str(self.parallelism), "--skip-serve-logs", "--without-mingle"],
         }
         command = ["celery", "worker"] if program == "celery-worker" else [program]

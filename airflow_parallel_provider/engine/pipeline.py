@@ -166,8 +166,8 @@ class Pipeline(PipelinePlan):
         :raises PlanError: see :meth:`begin`; for what is no executor, and for one whose calls are threads or forks.
         :raises NotPicklable: if source, stages or sink cannot travel.
 
-        Known limitations: a list as the source travels with each shard; give a function, files or a table. Live figures
-        come from the ledger of a ``SinkTable``; with other sinks they come when shards end.
+        Known limitation: a list as the source travels with each shard; give a function, files or a table. Live figures
+        come from the sink's ledger or notes; other sinks' come when shards end.
         """
         from airflow_parallel_provider.engine.shards.coordinator import Coordinator
 
@@ -230,12 +230,27 @@ class Pipeline(PipelinePlan):
 
     @staticmethod
     def simulate(
-        report: RunReport, *, workers: Mapping[str, int] | None = None, machines: int = 1, cpus: int | None = None
+        report: RunReport,
+        *,
+        workers: Mapping[str, int] | None = None,
+        machines: int = 1,
+        cpus: int | None = None,
+        shards: int | None = None,
+        shard_start: float = 0.0,
+        rereads: bool = False,
     ) -> Prediction:
-        """Predict how long a reported run would take with other numbers of workers.
+        """Predict how long a reported run would take with other numbers of workers, or as one load of several shards.
 
         See :func:`airflow_parallel_provider.engine.analysis.simulate.simulate` for the method and its limits.
         """
         from airflow_parallel_provider.engine.analysis.simulate import simulate
 
-        return simulate(report, workers=workers, machines=machines, cpus=cpus)
+        return simulate(
+            report,
+            workers=workers,
+            machines=machines,
+            cpus=cpus,
+            shards=shards,
+            shard_start=shard_start,
+            rereads=rereads,
+        )

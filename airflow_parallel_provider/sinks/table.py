@@ -195,6 +195,10 @@ class SinkTable(Sink):
         """From the beginning of the load to its last commit, by the ledger."""
         return self._running().loader.load.seconds()
 
+    def takes_lines(self) -> object | None:
+        """Of a table of PostgreSQL that is there: lines of COPY."""
+        return self._running().loader.load.takes_lines()
+
     def known_messages(self) -> frozenset[str]:
         """Ids of the queue's messages that have committed."""
         return self._running().loader.load.known_messages()

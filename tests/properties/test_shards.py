@@ -16,19 +16,22 @@ from hypothesis import strategies as st
 
 from airflow_parallel_provider import (
     DROP,
+    FilesSource,
     Pipeline,
     RunFailed,
     RunReport,
     Sink,
     SinkDelta,
     SinkFiles,
+    SinkIceberg,
     SinkTable,
     Source,
+    SqlSource,
     Stage,
 )
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult
 from tests.support.given import examples
-from tests.support.lakes import rows_of
+from tests.support.lakes import Lake
 from tests.support.parts import rows_of_parts
 from tests.support.running import check_report
 
@@ -91,6 +94,10 @@ class MortalDelta(Mortal, SinkDelta):
     """A lake table."""
 
 
+class MortalIceberg(Mortal, SinkIceberg):
+    """Another one."""
+
+
 class Generated(Source):
     """A source of its own kind, without a length."""
 
@@ -101,18 +108,26 @@ class Generated(Source):
         yield from range(self.items)
 
 
-def fate(number: int) -> Any:
+def number_of(item: Any) -> int:
+    """Of an item of any source: a number, a line, a row, a file."""
+    if isinstance(item, (int, str)):
+        return int(item)
+    return int(item["id"]) if isinstance(item, dict) else int(item.name.removesuffix(".txt"))
+
+
+def fate(item: Any) -> Any:
+    number = number_of(item)
     if number % 13 == 5:
         raise ValueError(f"no {number % 3}")
     return DROP if number % 7 == 3 else {"id": number, "value": number % 10}
 
 
-async def fate_later(number: int) -> Any:
-    return fate(number)
+async def fate_later(item: Any) -> Any:
+    return fate(item)
 
 
-def fates(numbers: list[int]) -> list[Any]:
-    return [fate(number) for number in numbers]
+def fates(items: list[Any]) -> list[Any]:
+    return [fate(item) for item in items]
 
 
 STAGES: dict[str, Callable[[], Stage]] = {
@@ -121,16 +136,36 @@ STAGES: dict[str, Callable[[], Stage]] = {
     "async": lambda: Stage(fate_later, kind="async", workers=1, name="fate"),
     "batch": lambda: Stage(fates, batch_size=4, name="fate"),
 }
-FORMS: dict[str, tuple[str, ...]] = {"table": ("append", "merge", "replace")}
-FORMS |= dict.fromkeys(("jsonl", "parquet", "delta"), ("append", "replace"))
+FORMS: dict[str, tuple[str, ...]] = dict.fromkeys(("table", "delta", "iceberg"), ("append", "merge", "replace"))
+FORMS |= dict.fromkeys(("jsonl", "parquet"), ("append", "replace"))
+KINDS = ("range", "list", "function", "source", "files", "lines", "rows")
 
 
-def source_of(load: Load) -> Any:
-    if load.kind == "range":
-        return range(load.items)
-    if load.kind == "list":
-        return list(range(load.items))
-    return Generated(load.items) if load.kind == "source" else lambda: iter(range(load.items))
+def make_source(load: Load, place: Path) -> None:
+    """What the source reads, where that is something outside."""
+    if load.kind == "files":
+        (place / "in").mkdir()
+        for number in range(load.items):
+            (place / "in" / f"{number:04}.txt").touch()
+    elif load.kind == "lines":
+        (place / "in.txt").write_text("".join(f"{number}\n" for number in range(load.items)))
+    elif load.kind == "rows":
+        with closing(sqlite3.connect(place / "w.db")) as connection:
+            connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+            connection.executemany("INSERT INTO orders VALUES (?)", [(number,) for number in range(load.items)])
+            connection.commit()
+
+
+def source_of(load: Load, place: Path) -> Any:
+    return {
+        "range": lambda: range(load.items),
+        "list": lambda: list(range(load.items)),
+        "function": lambda: lambda: iter(range(load.items)),
+        "source": lambda: Generated(load.items),
+        "files": lambda: FilesSource(str(place / "in" / "*.txt"), at_least=0),
+        "lines": lambda: FilesSource(str(place / "in.txt"), items="line"),
+        "rows": lambda: SqlSource("orders", conn_id="w", key="id", range_size=100, readers=1),
+    }[load.kind]()
 
 
 def sink_of(load: Load, place: Path, table: str) -> Any:
@@ -138,10 +173,12 @@ def sink_of(load: Load, place: Path, table: str) -> Any:
     if load.to in ("jsonl", "parquet"):
         return MortalFiles(str(place / table), format=load.to, **how)
     how |= {"aggregates": {"n": "count", "sum": "sum(value)"}}
-    if load.to == "delta":
-        return MortalDelta(str(place / table), **how)
     if load.disposition == "merge":
-        how |= {"primary_key": "id", "newest": "value"}
+        how |= {"primary_key": "id"}
+    if load.to in ("delta", "iceberg"):
+        return Lake(load.to, place / table).sink(MortalDelta if load.to == "delta" else MortalIceberg, **how)
+    if load.disposition == "merge":
+        how |= {"newest": "value"}
     return MortalTable(table, conn_id="w", columns={"id": int, "value": int}, **how)
 
 
@@ -149,16 +186,16 @@ def pipeline(load: Load, place: Path, table: str, visit: Visit | None = None) ->
     sink = sink_of(load, place, table)
     sink._visit = visit
     stages = [STAGES[load.stage]()]
-    return Pipeline(source_of(load), stages, sink, chunk_size=load.chunk_size, tolerance=0.5, load_key=table)
+    return Pipeline(source_of(load, place), stages, sink, chunk_size=load.chunk_size, tolerance=0.5, load_key=table)
 
 
 @st.composite
 def loads(draw: st.DrawFn) -> Load:
-    to = draw(st.sampled_from(["table", "table", "table", "jsonl", "parquet", "delta"]))
+    to = draw(st.sampled_from(["table", "table", "table", "jsonl", "parquet", "delta", "iceberg"]))
     return Load(
         items=draw(st.integers(0, 90)),
         chunk_size=draw(st.integers(1, 20)),
-        kind=draw(st.sampled_from(["range", "list", "function", "source"])),
+        kind=draw(st.sampled_from(KINDS)),
         disposition=draw(st.sampled_from(FORMS[to])),
         stage=draw(st.sampled_from(sorted(STAGES))),
         to=to,
@@ -192,10 +229,12 @@ def ended(load: Load, place: Path, table: str) -> tuple[Any, ...]:
             letters = connection.execute(f"SELECT position, stage, cause FROM {table}__dead_letters ORDER BY position")
             return rows, letters.fetchall()
     folder = place / table
-    failed = [json.loads(line) for file in sorted(folder.glob("_dead_*")) for line in file.read_text().splitlines()]
+    lake = Lake(load.to, folder) if load.to in ("delta", "iceberg") else None
+    notes = sorted((folder if lake is None else lake.folder).glob("_dead_*"))
+    failed = [json.loads(line) for file in notes for line in file.read_text().splitlines()]
     fates = [(each["position"], each["stage"], each["cause"]) for each in failed]
-    if load.to == "delta":
-        return rows_of(folder) if (folder / "_delta_log").exists() else [], fates
+    if lake is not None:
+        return lake.rows() if lake.exists else [], fates
     (manifest,) = folder.glob("_manifest-*")
     record = json.loads(manifest.read_text())
     record["parts"] = [part for part in record["parts"] if part["file"] is not None]
@@ -216,6 +255,7 @@ def test_any_sequence_of_shards_and_kills_ends_as_one_undisturbed_run(
     place = tmp_path_factory.mktemp("shards")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_W", json.dumps({"conn_type": "sqlite", "host": str(place / "w.db")}))
+        make_source(load, place)
         undisturbed = pipeline(load, place, "undisturbed").run()
         pipeline(load, place, "shards").begin()
         for visit in before:

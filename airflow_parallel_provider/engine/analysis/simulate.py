@@ -6,18 +6,19 @@ and Analysis*, ch. 2): each stage has its workers and its bound, service times a
 run of many items is simulated with fewer and scaled up.
 
 Known limitation: it knows nothing of what the workers share except the CPUs (a database, a rate limit, the interpreter
-lock of threads that compute), and it predicts the steady part of a run, not its start.
+lock of threads that compute), and it predicts the steady part of a run, not its start. With ``shards`` it adds what the
+reported run took for its start and end, and does not count on shards that help each other.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from airflow_parallel_provider.checks import check_whole
+from airflow_parallel_provider.checks import check_seconds, check_whole
 from airflow_parallel_provider.engine.resources.cpus import usable_cpus
 from airflow_parallel_provider.errors import PlanError
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 MOST_TOKENS = 3000
 """Items simulated; a longer run is scaled from them."""
 
+_EXACT = 0.01
+"""A share of the time, rounded to 0.0001, that is exact enough to divide by."""
+
 _SEED = 20_130_101  # the same prediction every time
 
 
@@ -35,7 +39,7 @@ class Prediction:
     """The result of a simulation."""
 
     seconds: float
-    """Duration of the whole run."""
+    """Duration of the whole run, or of all shards."""
     bottleneck: str
     """The stage whose workers are busiest."""
     busy: dict[str, float]
@@ -66,14 +70,31 @@ class _Line:
 
 
 def simulate(
-    report: RunReport, *, workers: Mapping[str, int] | None = None, machines: int = 1, cpus: int | None = None
+    report: RunReport,
+    *,
+    workers: Mapping[str, int] | None = None,
+    machines: int = 1,
+    cpus: int | None = None,
+    shards: int | None = None,
+    shard_start: float = 0.0,
+    rereads: bool = False,
 ) -> Prediction:
-    """Predict the duration of the reported run with other numbers of workers.
+    """Predict the duration of the reported run with other numbers of workers, or as one load of several shards.
 
     :param workers: number of workers by stage name; stages that are left out keep theirs.
-    :param machines: the items are spread over so many machines of the same size.
+    :param machines: the items are spread over so many machines of the same size. With ``shards``: so many shards run at
+        a time, each on CPUs of its own.
     :param cpus: CPUs of one machine; default: those of this task.
+    :param shards: the load is written by so many shards, each with every n-th chunk. The report must be of a run
+        without shards, or of a whole load; the prediction goes from the start of the first shard to the end of the
+        last one, what a run takes for its start and its end counted for each shard. None: one run, its steady part.
+    :param shard_start: seconds until a shard begins, for what starts it: 2 for a task of Airflow.
+    :param rereads: each shard reads the whole source, as of functions, generators and lines; False: each jumps to its
+        own chunks, as in lists, whole files and ``SqlSource``.
     :raises PlanError: for an unknown stage, a number below 1, or a report without measured calls.
+
+    What shards share (the database, a rate limit, their CPUs if several are on one machine) is taken to be without
+    limit; ``docs/machines.md`` says what breaks first.
     """
     wanted = dict(workers or {})
     known = {stage.name for stage in report.stages}
@@ -85,12 +106,70 @@ def simulate(
     stages = [stage for stage in report.stages if stage.calls]
     if not stages:
         raise PlanError("simulate(report)", report.state, "the report has no measured calls to simulate from")
-    items = max(1, (report.items_read - report.items_skipped) // machines)
-    tokens = min(items, MOST_TOKENS)
-    lines = _lines(stages, wanted, tokens, report, cpus or usable_cpus())
-    seconds, scale = _Simulation(lines, tokens).run(), items / tokens
-    busy = {line.name: line.busy / max(1e-12, seconds * line.workers) for line in lines}
-    return Prediction(seconds * scale, max(busy, key=lambda name: busy[name]), busy)
+
+    def steady(items: float, counts: Mapping[str, int] = wanted) -> Prediction:
+        count = max(1, round(items))
+        tokens = min(count, MOST_TOKENS)
+        lines = _lines(stages, counts, tokens, report, cpus or usable_cpus())
+        seconds, scale = _Simulation(lines, tokens).run(), count / tokens
+        busy = {line.name: line.busy / max(1e-12, seconds * line.workers) for line in lines}
+        return Prediction(seconds * scale, max(busy, key=lambda name: busy[name]), busy)
+
+    if shards is None:
+        return steady((report.items_read - report.items_skipped) // machines)
+    check_whole("simulate(shards)", shards)
+    check_seconds("simulate(shard_start)", shard_start)
+    return _over_shards(report, steady, machines, shards, shard_start, rereads=rereads)
+
+
+def _over_shards(
+    report: RunReport,
+    steady: Callable[..., Prediction],
+    machines: int,
+    shards: int,
+    shard_start: float,
+    *,
+    rereads: bool,
+) -> Prediction:
+    """So many shards, of which as many run at a time as there are machines; a free one takes the next in line."""
+    items = max(1, report.items_read - report.items_skipped)
+    chunks = max(1, report.chunks_committed)
+    whole = steady(items, {})
+    # What the simulation does not know (waits for a commit, for a processor) takes its share of a shard, too.
+    simulated = max(whole.seconds, report.sink_busy_seconds, report.source_busy_seconds)
+    working = max(simulated, min(report.seconds, _seconds_with_workers(report)))
+    fixed, stretch = max(0.0, report.seconds - working), working / max(1e-12, simulated)
+
+    def shard(own: int) -> Prediction:
+        share = own / chunks
+        found = steady(items * share)
+        reading = report.source_busy_seconds * (1.0 if rereads else share)
+        seconds = max(found.seconds, report.sink_busy_seconds * share, reading)
+        return replace(found, seconds=shard_start + fixed + stretch * seconds)
+
+    most, least, extra = -(-chunks // shards), chunks // shards, chunks % shards
+    largest = shard(most)
+    smallest = shard(least) if least else replace(whole, seconds=shard_start + fixed)
+    free = [0.0] * min(machines, shards)
+    for number in range(shards):
+        heapq.heappush(free, heapq.heappop(free) + (largest if number < extra else smallest).seconds)
+    return replace(largest, seconds=max(free))
+
+
+def _seconds_with_workers(report: RunReport) -> float:
+    """Seconds of the reported run from the start of its workers on."""
+    busy = [
+        (report.sink_busy_fraction, report.sink_busy_seconds),
+        (report.source_busy_fraction, report.source_busy_seconds),
+    ]
+    fraction, seconds = max(busy)
+    if fraction >= _EXACT:
+        return seconds / fraction
+    times = [
+        (each.busy_seconds + each.starved_seconds + each.blocked_seconds) / max(1, each.workers)
+        for each in report.stages
+    ]
+    return max(times, default=0.0)
 
 
 def _lines(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_parallel_provider.engine.analysis.bottleneck import MACHINE_BUSY, Advice, BusyTime, RunTimes, advise
+from airflow_parallel_provider.engine.analysis.bottleneck import Advice, BusyTime, RunTimes, advise, disturbed_by
 from airflow_parallel_provider.engine.analysis.serial_estimate import Contention
 from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
@@ -26,6 +26,7 @@ from airflow_parallel_provider.engine.stages.autoscaler import Decision
 from airflow_parallel_provider.engine.stages.stage_run import StageRun
 from airflow_parallel_provider.errors import RunFailed, SinkFailed, SourceFailed, ToleranceExceeded
 from airflow_parallel_provider.foreign.text import clean
+from airflow_parallel_provider.formats import format_share
 from airflow_parallel_provider.report import RunReport, StageReport, State, failure_line
 
 
@@ -179,8 +180,8 @@ def _failed_at(run: RunState) -> str | None:
 
 def _speedup(serial: float, seconds: float, elsewhere: float | None) -> tuple[float | None, str]:
     """The speed-up against one worker; None and the reason where the number would mislead (issue 17, A4)."""
-    if elsewhere is not None and elsewhere >= MACHINE_BUSY:
-        return None, f"other programs used {elsewhere:.0%} of this machine's CPUs"
+    if elsewhere is not None and disturbed_by(elsewhere):
+        return None, f"other programs used {format_share(elsewhere)} of this machine's CPUs"
     if seconds <= 0 or serial < seconds:
         return None, "start-up and transport took longer than the work itself"
     return round(serial / seconds, 3), ""

@@ -119,14 +119,13 @@ class LoadWatch:
             self._requests.put(self._look)
 
     def end(self, *, dismiss: bool) -> None:
-        """Close the sink, within a few seconds.
+        """Look once more, so that the report says what is in, and close the sink, within a few seconds.
 
-        :param dismiss: tell the shards to stop first, and look once more: the report of a run that failed says what is
-            in.
+        :param dismiss: tell the shards to stop first.
         """
         if dismiss:
             self._requests.put(self._sink.dismiss_shards)
-            self._requests.put(self._look)
+        self._requests.put(self._look)
         self._requests.put(None)
         if not self._visit.wait(_INTERRUPTED):
             self._visit.interrupt()

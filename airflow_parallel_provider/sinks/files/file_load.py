@@ -76,7 +76,7 @@ class FileLoad:
         self._parts: dict[str, WrittenPart] = {}
         self._own_parts: dict[str, WrittenPart] = {}  # that this run has written
         self._is_shard, self._shared = load_spec.part == "shard", load_spec.part != "whole"
-        self.notes = SharedNotes(store, self._load, self._load_key, load_spec.coordinator)
+        self.notes = SharedNotes(store, self._load, self._load_key, load_spec)
         self._begun: dict[str, Any] = {}
         """Of a shard: the load as it was begun."""
         self.source_chunks: int | None = None
@@ -312,17 +312,17 @@ class FileLoad:
         self._store.remove(sorted(others, key=lambda name: (not name.startswith("_manifest-"), name)))
 
     def _record(self, state: str, parts_by_chunk: Mapping[str, WrittenPart]) -> bytes:
-        source_state = self.source_state if self.source_state is not None else self._load_spec.source_state
         parts = sorted(parts_by_chunk.values(), key=lambda part: part.chunk_id)
         record = {
             "load_key": self._load_key,
             "state": state,
             "rows": sum(part.rows for part in parts),
             "labels": self._labels,
+            "written_by": dict(self._load_spec.labels),
             "generation": self._load_spec.generation,
             "coordinator": self._coordinator,
             "begun_with": self._terms,
-            "source_state": source_state,
+            "source_state": self._load_spec.source_state if self.source_state is None else self.source_state,
             "source_chunks": self.source_chunks,
             "columns": self._columns.state(),
             **self.span.as_dict(),

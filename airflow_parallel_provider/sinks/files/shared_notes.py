@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError
+from airflow_parallel_provider.sinks.files.written_part import NotedPart
 from airflow_parallel_provider.sinks.ledger.load_lock import dismissed
 from airflow_parallel_provider.sinks.ledger.loads import SHARDED
 
 if TYPE_CHECKING:
+    from airflow_parallel_provider.engine.interfaces.records import CommittedChunk, LoadSpec
     from airflow_parallel_provider.sinks.files.store import FileStore
     from airflow_parallel_provider.sinks.files.written_part import ColumnState
 
@@ -31,12 +33,13 @@ class SharedNotes:
 
     :param load: its id.
     :param load_key: its name, for error texts.
-    :param coordinator: see ``LoadSpec.coordinator``.
+    :param load_spec: of the run that reads and writes them.
     """
 
-    def __init__(self, store: FileStore, load: str, load_key: str, coordinator: str | None) -> None:
+    def __init__(self, store: FileStore, load: str, load_key: str, load_spec: LoadSpec) -> None:
         self._store = store
-        self._coordinator = coordinator
+        self._coordinator = load_spec.coordinator
+        self._watches = load_spec.part == "finish"
         self._load_key = load_key
         self._beginning = f"_progress-{load}-"
         self._begun_name = f"_progress-{load}.json"
@@ -67,6 +70,17 @@ class SharedNotes:
         own = sorted(name for name in names if name.startswith(self._beginning))
         notes = [note for name in own if (note := self.read(name)) is not None]
         return [note for note in notes if _same_beginning(note, begun)]
+
+    def chunks(self) -> dict[str, CommittedChunk] | None:
+        """The chunks that are noted by now, for a run that watches shards; None: not known."""
+        begun = self.read(self._begun_name) if self._watches else None
+        if begun is None:  # complete, or discarded
+            return None
+        found: dict[str, CommittedChunk] = {}
+        notes = self.of_shards(begun, set(self._store.names()))
+        for note in (begun, *sorted(notes, key=lambda note: note.get("written_at") or "")):
+            found.update(NotedPart.of(note))
+        return found
 
     def columns(self) -> dict[str, Any] | None:
         """The columns that all parts have; None as long as no chunk has been encoded."""

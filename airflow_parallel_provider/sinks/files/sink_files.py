@@ -128,6 +128,10 @@ class SinkFiles(Sink):
         """How many chunks the source has, as its shards have found."""
         return self._running().source_chunks
 
+    def committed_now(self) -> Mapping[str, CommittedChunk] | None:
+        """The chunks that shards have noted by now, for who watches them; a shard notes its parts once a second."""
+        return self._running().notes.chunks()
+
     def dismiss_shards(self) -> None:
         """Take the coordinator out of the load's note."""
         self._running().notes.dismiss()

@@ -27,6 +27,24 @@ class WrittenPart(CommittedChunk):
         return json.dumps({each.name: getattr(self, each.name) for each in fields(self)})
 
 
+@dataclass(frozen=True)
+class NotedPart(CommittedChunk):
+    """A chunk that a shard says it has written, for those who watch the load."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of the shard's run; empty if an earlier version has written the note."""
+    committed_at: str = ""
+    """When the shard wrote its last part."""
+
+    @classmethod
+    def of(cls, note: Mapping[str, Any]) -> dict[str, CommittedChunk]:
+        """The chunks in a note, by their ids."""
+        names = [each.name for each in fields(CommittedChunk)]
+        labels, when = note.get("written_by") or {}, note.get("written_at") or ""
+        parts = ({name: part[name] for name in names if name in part} for part in note["parts"])
+        return {part["chunk_id"]: cls(**part, labels=labels, committed_at=when) for part in parts}
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 

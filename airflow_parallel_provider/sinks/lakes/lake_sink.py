@@ -167,6 +167,10 @@ class LakeSink(Sink):
         """How many chunks the source has, as its shards have found."""
         return self._running().load.source_chunks
 
+    def committed_now(self) -> Mapping[str, CommittedChunk] | None:
+        """The chunks that shards have noted by now, for who watches them; a shard notes its parts once a second."""
+        return self._running().load.notes.chunks()
+
     def dismiss_shards(self) -> None:
         """Take the coordinator out of the load's note."""
         self._running().load.notes.dismiss()

@@ -297,6 +297,11 @@ class SqlSource(DeclaredSource):
                 yield chunk, [row for part in needed(chunk) for row in read[part]][first : first + chunk_size]
         return count
 
+    def send_lines(self, offer: Any) -> None:
+        """Lines of COPY, where the rows go from PostgreSQL to PostgreSQL into columns of the same types."""
+        if self._reader is not None and self.key_columns:
+            self._reader.send_lines(offer)
+
     def _found_ranges(self) -> Ranges:
         if self._reader is None or self._ranges is None:
             self.prepare()
@@ -306,10 +311,7 @@ class SqlSource(DeclaredSource):
         return self._ranges
 
     def _read(self, numbers: Sequence[int], *, loose: bool = False) -> Generator[tuple[int, list[Any]], None, None]:
-        """The rows of some ranges.
-
-        :param loose: a range may have more or fewer rows than it had.
-        """
+        """The rows of some ranges; a ``loose`` one may have more or fewer rows than it had."""
         reader, ranges = self._reader, self._ranges
         assert reader is not None
         assert ranges is not None

@@ -23,6 +23,7 @@ from airflow_parallel_provider.sources.sql.key_conditions import (
     up_to,
 )
 from airflow_parallel_provider.sources.sql.lenient_driver import make_lenient, prepare, reason_in
+from airflow_parallel_provider.sources.sql.line_reading import line_fetcher
 from airflow_parallel_provider.sources.sql.ranges import Ranges
 from airflow_parallel_provider.sources.sql.row_dicts import fetch_dicts, stream_dicts
 from airflow_parallel_provider.sources.sql.since import Window, above_bound, lower_bound, within
@@ -68,6 +69,7 @@ class TableReader:
         self._cursor_is_unique = False
         self.window: Window | None = None
         """Which values of the cursor are read; None: all rows are."""
+        self.fetch = fetch_dicts
         self._dialect = ""
         self._open: set[Database] = set()
         self._interrupted = threading.Event()
@@ -158,10 +160,7 @@ class TableReader:
         return shape
 
     def _require_values(self, connection: Any, shape: TableShape) -> None:
-        """Check that no column of the key is NULL in a row that is read: no range contains NULL.
-
-        :raises PlanError: naming the column.
-        """
+        """Check that no column of the key is NULL in a row that is read: no range contains NULL."""
         import sqlalchemy as sa
 
         for name, column in zip(self._query.key_columns, self._key, strict=True):
@@ -232,6 +231,11 @@ class TableReader:
                 raise PlanError("SqlSource.since", cursor.column, cure)
             high = found[0] if high is None or not cursor.lag else max(high, found[0])
         return Window(low, high, inclusive, is_first=before is None)
+
+    def send_lines(self, offer: Any) -> None:
+        """Read lines of COPY in place of dicts, if the columns have the types that are offered."""
+        with self.opened() as database:
+            self.fetch = line_fetcher(database, self._query, self._names, offer) or self.fetch
 
     def walk(self, database: Database, size: int) -> Ranges:
         """The bounds of all ranges, and the number of rows up to the last. Reads the key's index once.
@@ -310,7 +314,7 @@ class TableReader:
                 with database.session() as connection:
                     if self._interrupted.is_set():  # interrupt() came before the statement and could not cancel it
                         raise SinkError("the range was not read: the run was asked to stop")
-                    return fetch_dicts(connection, statement, self._names, first=first, key=self._query.key_text)
+                    return self.fetch(connection, statement, self._names, first=first, key=self._query.key_text)
             except SinkError:
                 if attempt == TRIES or self._interrupted.wait(PAUSE * 2 ** (attempt - 1)):
                     raise

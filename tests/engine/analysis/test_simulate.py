@@ -95,6 +95,55 @@ def test_machines_share_the_items() -> None:
     assert seconds(stage(ms=10), machines=10 * ITEMS) == pytest.approx(0.010)
 
 
+@pytest.mark.parametrize(
+    ("shards", "machines", "expected"),
+    [
+        (1, 1, 10.5),
+        (4, 4, 3.0),
+        (4, 2, 6.0),  # two rounds, and each shard has a start and an end
+        (8, 4, 3.5),
+        (3, 3, 3.9),  # 34 of 100 chunks
+        (200, 100, 1.1),  # half of them have a chunk, the others find out that they have none
+    ],
+)
+def test_shards_have_whole_chunks_and_a_start_each(shards: int, machines: int, expected: float) -> None:
+    long = report(stage(ms=10), chunks_committed=100, seconds=10.5)
+
+    assert simulate(long, shards=shards, machines=machines).seconds == pytest.approx(expected)
+
+
+def test_start_of_a_shard_is_counted_once_a_round() -> None:
+    long = report(stage(ms=10), chunks_committed=100, seconds=10.0)
+
+    assert simulate(long, shards=8, machines=4, shard_start=2.0).seconds == pytest.approx(2 * (2.0 + 1.3), rel=0.05)
+
+
+def test_a_source_that_each_shard_reads_anew_bounds_them() -> None:
+    long = report(stage(ms=10), chunks_committed=100, seconds=10.0, source_busy_seconds=4.0)
+
+    assert simulate(long, shards=10, machines=10).seconds == pytest.approx(1.0)
+    assert simulate(long, shards=10, machines=10, rereads=True).seconds == pytest.approx(4.0)
+
+
+def test_waits_that_cannot_be_simulated_are_shared_too() -> None:
+    """20 s with the workers, of which 10 were calls; 1 s before."""
+    long = report(stage(ms=10), chunks_committed=100, seconds=21.0, sink_busy_seconds=2.0, sink_busy_fraction=0.1)
+
+    assert simulate(long, shards=4, machines=4).seconds == pytest.approx(1.0 + 5.0)
+
+
+def test_a_shard_commits_its_share() -> None:
+    long = report(stage(ms=10, workers=10), chunks_committed=100, seconds=6.5, sink_busy_seconds=6.0)
+
+    assert simulate(long, shards=4, machines=4).seconds == pytest.approx(0.5 + 1.5)
+
+
+def test_other_numbers_of_workers_do_not_change_the_start_of_shards() -> None:
+    long = report(stage(ms=10), chunks_committed=100, seconds=10.5)
+
+    assert simulate(long, shards=4, machines=4, workers={"work": 5}).seconds == pytest.approx(0.5 + 0.5)
+
+
 def test_items_of_an_earlier_try_are_not_simulated() -> None:
     half = report(stage(ms=10, calls=ITEMS // 2), items_skipped=ITEMS // 2)
 
@@ -151,6 +200,9 @@ def test_stages_that_were_never_called_take_no_time() -> None:
         ({"workers": {"work": 1.5}}, "simulate(workers['work'])"),
         ({"machines": 0}, "simulate(machines)"),
         ({"machines": 1.5}, "simulate(machines)"),
+        ({"shards": 0}, "simulate(shards)"),
+        ({"shards": 2.5}, "simulate(shards)"),
+        ({"shards": 2, "shard_start": -1}, "simulate(shard_start)"),
     ],
     ids=str,
 )

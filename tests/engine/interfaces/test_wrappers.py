@@ -11,8 +11,9 @@ import pytest
 from airflow_parallel_provider import ListSink, QueueSource
 from airflow_parallel_provider.cli.counting import CountingSink
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, LoadSpec
-from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
+from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.source import Source
+from airflow_parallel_provider.engine.interfaces.wrapped_sink import WrappedSink
 from airflow_parallel_provider.engine.interfaces.wrapped_source import WrappedSource
 from airflow_parallel_provider.sources.queue.broker import Broker
 from airflow_parallel_provider.testing.fault_ends import BareSink, TaggingSource
@@ -72,6 +73,7 @@ def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None
     sink.open()
     sink.source_state()
     sink.known_messages()
+    sink.takes_lines()
     sink.commit(ChunkResult("00000000", 0, 0, 0, 0, []))
     sink.finish_shard(1)
     sink.chunks_of_source()

@@ -21,6 +21,8 @@ import pytest
 
 from airflow_parallel_provider import Pipeline, PlanError, SinkFiles, SinkTable, Stage, StopToken
 from airflow_parallel_provider.errors import HopelessShard, NotPicklable, RunStopped, ShardFailed, SinkFailed
+from tests.support.lakes import Lake
+from tests.support.parts import rows_of_parts
 from tests.support.sync import WAIT_SECONDS
 
 pytestmark = pytest.mark.airflow
@@ -157,14 +159,87 @@ def test_stages_in_processes_too(database: Path) -> None:
     assert report.peak_rss_bytes > 0
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_folder_is_written_too(tmp_path: Path, kind: Any) -> None:
-    sink = SinkFiles(str(tmp_path / "out"), format=kind, write_disposition="replace")
+def waits_for(file: str) -> Callable[[int], dict[str, int]]:
+    """A function whose last items wait until there is a file."""
 
-    report = pipeline(sink=sink).run_sharded(2, pool)
+    def work(number: int) -> dict[str, int]:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while number >= 160 and not Path(file).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return row(number)
+
+    return work
+
+
+def sink_of(kind: str, place: Path, how: Any) -> Any:
+    if kind in ("jsonl", "parquet"):
+        return SinkFiles(str(place), format=kind, write_disposition=how)
+    options = {"primary_key": "id"} if how == "merge" else {}
+    return Lake(kind, place).sink(write_disposition=how, **options)
+
+
+LONG_FORMS = [
+    ("jsonl", "append"),
+    ("parquet", "append"),
+    ("parquet", "replace"),
+    ("delta", "append"),
+    ("delta", "replace"),
+]
+LONG_FORMS += [("iceberg", "append"), ("iceberg", "merge")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("jsonl", "replace"),
+        ("delta", "merge"),
+        ("iceberg", "replace"),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in LONG_FORMS),
+    ],
+)
+def test_folders_and_lakes_are_written_too_and_seen_while_they_are(tmp_path: Path, kind: str, how: str) -> None:
+    place, seen = tmp_path / "out", tmp_path / "seen"
+    shown: list[dict[str, Any]] = []
+
+    def observe(snapshot: dict[str, Any]) -> None:
+        if not snapshot["final"] and all(shard["chunks"] and shard["host"] for shard in snapshot["shards"]):
+            shown.append(snapshot)
+            seen.touch()
+
+    options = {"ordered": False} if how == "merge" else {}
+    made = pipeline(waits_for(str(seen)), sink=sink_of(kind, place, how), **options)
+    report = made.run_sharded(2, pool, observe=observe, observe_every=0.1)
 
     assert (report.rows_committed, report.chunks_committed, report.seconds > 0) == (200, 20, True)
-    assert len(list((tmp_path / "out").glob("part-*"))) == 20
+    assert seen.exists()
+    assert 0 < shown[0]["rows_committed"] == shown[0]["items_read"] < 200
+    assert [each["state"] for each in shown[0]["shards"]] == ["running", "running"]
+    assert sum(each["rows"] for each in shown[0]["shards"]) == shown[0]["rows_committed"]
+    assert [(each["state"], each["chunks"], each["rows"]) for each in report.shards] == [("success", 10, 100)] * 2
+    if kind in ("jsonl", "parquet"):
+        assert len(list(place.glob("part-*"))) == 20
+    else:
+        assert [each["id"] for each in Lake(kind, place).rows()] == list(range(200))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "delta", "iceberg"])
+def test_folders_and_lakes_stay_exact_while_workers_are_killed(tmp_path: Path, kind: str) -> None:
+    place, marks = tmp_path / "out", tmp_path / "marks"
+    marks.mkdir()
+    made = pipeline(killed_once(str(marks)), sink=sink_of(kind, place, "replace"))
+
+    report = made.run_sharded(3, pool, tries=9)
+
+    assert len(list(marks.iterdir())) == 4
+    assert (report.rows_committed, report.chunks_committed, report.items_read) == (200, 20, 200)
+    if kind in ("jsonl", "parquet"):
+        (manifest,) = place.glob("_manifest-*")
+        record = json.loads(manifest.read_text())
+        found = rows_of_parts(record, lambda name: (place / name).read_bytes())
+    else:
+        found = Lake(kind, place).rows()
+    assert sorted(each["id"] for each in found) == list(range(200))
 
 
 def fails(number: int) -> dict[str, int]:
