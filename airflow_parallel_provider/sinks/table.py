@@ -7,7 +7,7 @@ Importing this module is cheap, because DAG files are parsed over and over. The 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from copy import copy
 from dataclasses import dataclass, replace
@@ -170,6 +170,11 @@ class SinkTable(Sink):
         spec = self._spec
         dispositions = {"write_disposition": spec.write_disposition, "on_rerun": spec.on_rerun}
         check_narrow(dispositions, spec.load_id_column, f"{field}={value!r}", again)
+
+    @property
+    def forgets(self) -> Sequence[str]:
+        """Without a table of dead letters or of rejected rows."""
+        return [f"SinkTable.{name}" for name in ("dead_letters", "rejected") if getattr(self._spec, name) is None]
 
     def finish_shard(self, chunks: int) -> None:
         """Store how many chunks the source has."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
@@ -76,13 +76,16 @@ class Sink:
     def check_narrow(self, field: str, value: Any, again: str | None = None) -> None:  # noqa: ARG002 - other sinks
         """Check that the sink knows what earlier loads have committed, for a source that leaves that out.
 
-        :param field: the argument of the source that asks for it.
-        :param value: its value.
-        :param again: the argument by which items come again all the same, so that their rows must be merged; None: none
-            do.
+        :param field: the argument of the source that asks for it, with its value.
+        :param again: the argument by which items come again all the same, so that rows must be merged; None: none do.
         :raises PlanError: if it does not, as any sink but a table.
         """
         raise PlanError(field, value, "the ledger of a SinkTable knows what is in: use one")
+
+    @property
+    def forgets(self) -> Sequence[str]:
+        """The arguments by which an item that is given up, or a row that is refused, leaves no more than a count."""
+        return ()
 
     def finish_shard(self, chunks: int) -> None:
         """Every chunk of this shard is committed. The load goes on.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -47,6 +47,11 @@ class WrappedSink(Sink):
     def check_narrow(self, field: str, value: Any, again: str | None = None) -> None:
         """Of the inner sink."""
         self.inner.check_narrow(field, value, again)
+
+    @property
+    def forgets(self) -> Sequence[str]:
+        """Of the inner sink."""
+        return self.inner.forgets
 
     def finish_shard(self, chunks: int) -> None:
         """Of the inner sink."""

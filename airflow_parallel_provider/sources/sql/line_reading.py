@@ -27,6 +27,8 @@ def line_fetcher(database: Database, query: TableQuery, names: Sequence[str], of
     :param names: the columns that are read.
     :param offer: of the table that receives the rows. Its ``names`` are set if there is such a function.
     """
+    if query.query is not None:  # the catalog knows no types of a query
+        return None
     with database.session() as connection:
         raw = driver_connection(connection)
         if connection.dialect.name != "postgresql" or not driver_copies(raw):
