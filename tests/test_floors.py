@@ -146,6 +146,7 @@ LAZY = {
         "sql.backends.registry -> sql.backends.duckdb.backend",
         "sql.backends.registry -> sql.backends.mysql.backend",
         "sql.backends.registry -> sql.backends.postgres.backend",
+        "sql.backends.registry -> sql.backends.snowflake.backend",
         "sql.backends.registry -> sql.backends.postgres.psycopg2",
         "sql.backends.registry -> sql.backends.sqlite.backend",
     ),

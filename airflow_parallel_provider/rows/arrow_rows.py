@@ -137,6 +137,8 @@ def takes_without_loss(column: TableColumn, arrow: Any, values: Any = None) -> b
         return column.scale is None and (name == "float" or (name == "double" and _fit_four_bytes(values)))
     if column.kind is Kind.INT:
         return _holds_integers(column, name)
+    if column.kind is Kind.HUGEINT:
+        return name in _INTEGERS or name in _UNSIGNED
     if column.kind is Kind.DECIMAL:
         return name.startswith("decimal128") and _holds_decimals(column, arrow.precision, arrow.scale)
     if column.kind in (Kind.DATETIME, Kind.DATETIMETZ):

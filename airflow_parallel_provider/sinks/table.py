@@ -45,7 +45,8 @@ class SinkTable(Sink):
     else depends on the old table decides how the swap is done, see docs/sinks/rerun.md. Arrow tables and frames become
     Python rows where ``validate`` or ``aggregates`` needs them; else DuckDB and PostgreSQL take them as they are. The
     sink keeps no promise across two databases (the ledger is in the database of the table). The functions of the stages
-    may run more than once: a retry runs them again for chunks that had not committed.
+    may run more than once: a retry runs them again for chunks that had not committed. Snowflake has a writer that was
+    never run against the service, see docs/sinks/snowflake.md.
 
     :param table: name of the table, without its schema.
     :param conn_id: Airflow connection of any SQL database with transactions.

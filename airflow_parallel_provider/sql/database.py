@@ -38,6 +38,7 @@ _DIALECTS: Mapping[str, str] = {
     "pymysql": "mysql+pymysql",
     "duckdb": DUCKDB,
     "_duckdb": DUCKDB,
+    "snowflake": "snowflake",
 }
 """Top module of a driver's connection -> SQLAlchemy dialect. A hook's URL does not decide: the URL and the connection
 of one hook can belong to different drivers."""

@@ -3,6 +3,7 @@
 
 ::
 
+    rows sent ahead            (Snowflake: as a file, which nothing reads yet)
     BEGIN                      (IMMEDIATE on SQLite)
       lock the load, look      only where the database does not enforce the ledger's key (ledger/keys.py)
       INSERT ledger row        the claim: waits for any other claim on this chunk, and fails if that one commits
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_parallel_provider.errors import LoadMismatch, SchemaMismatch, SinkError, WriteRefused
 from airflow_parallel_provider.rows.block import NonUniformRows
+from airflow_parallel_provider.sinks.commit.answers import InAlready, LoadClosed
 from airflow_parallel_provider.sinks.commit.recovery import Recovery, require_same_chunk
 from airflow_parallel_provider.sinks.commit.row_isolation import RowIsolation
 from airflow_parallel_provider.sinks.ledger.entry_table import ChunkKey
@@ -58,18 +60,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 _WAIT_FOR_IT = "another attempt may hold its lock, or the database is down. Wait for that"
 _FREE_SPACE = "free space there"
-
-
-class _LoadClosed(LoadMismatch):
-    """Another attempt at the load has swapped it in meanwhile."""
-
-
-class _InAlready(Exception):  # not an error: the look has found what the claim would have been refused for
-    """The chunk has committed."""
-
-    def __init__(self, receipt: ChunkReceipt) -> None:
-        super().__init__(receipt.chunk_id)
-        self.receipt = receipt
 
 
 @dataclass(slots=True)
@@ -147,12 +137,13 @@ class ChunkCommitter:
         while True:
             try:
                 return self._attempt(chunk)
-            except _LoadClosed:
+            except LoadClosed:
                 self.database.invalidate()
                 self.swapped = True
                 return self._committed_before(chunk)
-            except _InAlready as known:
+            except InAlready as known:
                 self.database.rollback()
+                self.writer.forget_sent(self.database.connection())
                 require_same_chunk(known.receipt, chunk.receipt, self.load_key)
                 return replace(known.receipt, already_committed=not chunk.may_have_committed(known.receipt))
             except NonUniformRows:
@@ -180,7 +171,8 @@ class ChunkCommitter:
 
     def _committed_before(self, chunk: PendingChunk) -> ChunkReceipt:
         """The receipt of a chunk of a load that is closed: the attempt that swapped it in may have had this chunk."""
-        with self.database.session():
+        with self.database.session() as connection:
+            self.writer.forget_sent(connection)
             found = self._recovery.find(chunk.receipt)
         return replace(found, already_committed=True) if found is not None else self._refuse_late()
 
@@ -212,10 +204,13 @@ class ChunkCommitter:
             block = self.writer.parsed(block, shape, chunk.name)
         rows = self.writer.fit(block, shape, chunk.name) if shape is not None and block.rows else None
         receipt, partials = chunk.prepared(block)
+        if rows is not None and shape is not None:
+            rows = self.writer.send_ahead(connection, shape, block.names, rows)
         self._claim(connection, chunk, receipt, partials, self.writer.claim_statement(shape, block))
         if rows is not None and shape is not None:
             self.writer.write(connection, shape, block.names, rows, chunk.name)
         self._finish(connection, chunk, receipt.rows)
+        self.writer.forget_sent(connection)
         return receipt
 
     def _attempt_row_by_row(self, chunk: PendingChunk) -> ChunkReceipt:
@@ -266,7 +261,7 @@ class ChunkCommitter:
         if not self.control_tables.keys_hold:
             found = self.control_tables.ledger.find(connection, self.load, receipt.chunk_id)
             if found is not None:
-                raise _InAlready(found)
+                raise InAlready(found)
         self.control_tables.ledger.claim(connection, self.load, receipt, partials, execute)
         self._claimed = True
         self.reached("after_claim")
@@ -323,7 +318,7 @@ class ChunkCommitter:
             self._refuse_late()
 
     def _refuse_late(self) -> NoReturn:
-        raise _LoadClosed(
+        raise LoadClosed(
             f"load {self.load_key!r} has already been swapped in as table {self.target.display_name!r}, and this chunk "
             "was not in it: the source has changed. Use another load_key"
         )

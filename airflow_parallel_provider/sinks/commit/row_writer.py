@@ -165,6 +165,15 @@ class RowWriter:
 
         return execute
 
+    def send_ahead(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> Rows:
+        """Called with the rows of a chunk before its transaction begins; returns what :meth:`write` gets for them."""
+        merge = self._spec.write_disposition == "merge"
+        return self._backend.dml.send_ahead(connection, shape, names, rows, merge=merge)
+
+    def forget_sent(self, connection: Connection) -> None:
+        """Called when the chunk has committed."""
+        self._backend.dml.forget_sent(connection)
+
     def write(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows, where: str) -> None:
         """Write rows that fit, in the transaction that is open.
 

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.values.table_shape import TableShape
 
 
-def check_shape(shape: TableShape, spec: TableSpec) -> None:
+def check_shape(shape: TableShape, spec: TableSpec, *, needs_key: bool = True) -> None:
     """Check that an existing table has what its declaration names.
 
+    :param needs_key: whether a merge needs a unique key on the table.
     :raises SchemaMismatch: if it does not fit.
     """
     columns, table = spec.declared_columns or (), shape.display_name
@@ -49,7 +50,7 @@ def check_shape(shape: TableShape, spec: TableSpec) -> None:
             f"table {table!r}: column {spec.newest!r} ({sequence.type_name()}) cannot say which of two rows is newer: "
             "name a column of times, dates, numbers or texts as newest"
         )
-    if spec.write_disposition == "merge" and frozenset(spec.key) not in shape.unique_keys:
+    if needs_key and spec.write_disposition == "merge" and frozenset(spec.key) not in shape.unique_keys:
         raise SchemaMismatch(
             f"table {table!r} has no primary key or unique index on ({', '.join(spec.key)}), which "
             "write_disposition='merge' needs: add one, or name the table's own key in primary_key"

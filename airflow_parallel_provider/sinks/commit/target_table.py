@@ -96,7 +96,7 @@ class TargetTable:
         if shape is not None:
             self._backend.catalog.check_transactional(connection, name, schema)
             connection.rollback()
-            check_shape(shape, self._spec)
+            check_shape(shape, self._spec, needs_key=not self._backend.merges_without_key)
             shape = self._with_declared(shape)
         return shape
 

@@ -16,7 +16,8 @@ database, subclass those whose general way is wrong or slow there, and name them
     ├── PostgresBackend   COPY, binary where the column types allow it
     │   └── Psycopg2Backend  COPY as text, for psycopg 2
     ├── MysqlBackend      the driver's INSERT of many rows
-    └── DuckBackend       INSERT ... SELECT from an Arrow table
+    ├── DuckBackend       INSERT ... SELECT from an Arrow table
+    └── SnowflakeBackend  COPY INTO of a file in a stage
 
 Each of these has a package here, with one module per class: ``mysql/session.py`` holds ``MysqlSession``, and so on.
 :mod:`~airflow_parallel_provider.sql.backends.registry` chooses the backend of a connection.
@@ -61,6 +62,8 @@ class Backend:
 
     merges = False
     """Whether :attr:`dml` has :meth:`~airflow_parallel_provider.sql.backends.row_dml.RowDml.merge`."""
+    merges_without_key = False
+    """Whether a merge needs no unique key on the table, since the database enforces none."""
     folds_case = False
     """Whether column names that differ only in case are the same column."""
     savepoints = True
@@ -97,5 +100,5 @@ class Backend:
         if disposition == "merge" and not self.merges:
             raise SinkError(
                 f"SinkTable.write_disposition={disposition!r} is not supported on this database: write 'append', "
-                "or use a connection to PostgreSQL, MySQL, MariaDB, SQLite or DuckDB"
+                "or use a connection to PostgreSQL, MySQL, MariaDB, SQLite, DuckDB or Snowflake"
             )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow_parallel_provider.sql.backends.base import Backend
 
 
-def backend_class(dialect: str, driver: str) -> type[Backend]:
+def backend_class(dialect: str, driver: str) -> type[Backend]:  # noqa: PLR0911  # one for each database
     """The backend of a database.
 
     :param dialect: name of the SQLAlchemy dialect.
@@ -38,6 +38,10 @@ def backend_class(dialect: str, driver: str) -> type[Backend]:
         from airflow_parallel_provider.sql.backends.duckdb.backend import DuckBackend
 
         return DuckBackend
+    if driver == "snowflake":
+        from airflow_parallel_provider.sql.backends.snowflake.backend import SnowflakeBackend
+
+        return SnowflakeBackend
     from airflow_parallel_provider.sql.backends.base import Backend
 
     return Backend

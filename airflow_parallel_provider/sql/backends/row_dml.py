@@ -63,6 +63,24 @@ class RowDml:
         """
         connection.execute(statement, [row])
 
+    def send_ahead(
+        self,
+        connection: Connection,  # noqa: ARG002  # most send them inside the transaction
+        shape: TableShape,  # noqa: ARG002
+        names: Sequence[str],  # noqa: ARG002
+        rows: Rows,
+        *,
+        merge: bool,  # noqa: ARG002
+    ) -> Rows:
+        """Called with the rows of a chunk before its transaction begins.
+
+        :return: what :meth:`insert` or :meth:`merge` is called with in their place.
+        """
+        return rows
+
+    def forget_sent(self, connection: Connection) -> None:
+        """Called when what :meth:`send_ahead` has sent is not needed any more, outside a transaction."""
+
     def insert(self, connection: Connection, shape: TableShape, names: Sequence[str], rows: Rows) -> int:
         """Append rows.
 
