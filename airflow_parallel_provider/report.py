@@ -9,6 +9,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from airflow_parallel_provider.foreign.text import one_line
+from airflow_parallel_provider.formats import (
+    cut_middle,
+    format_bytes,
+    format_duration,
+    format_milliseconds,
+    format_number,
+    format_share,
+)
 
 State = Literal["running", "success", "failed", "stopped"]
 
@@ -95,6 +103,7 @@ class RunReport:
     chunks_skipped: int
     seconds: float
     items_per_second: float
+    """Items that this try has finished, by ``seconds``: without those that are skipped or unfinished."""
     cpu_seconds: float
     """CPU time of the task process and all workers."""
     peak_rss_bytes: int
@@ -225,7 +234,7 @@ def _headline(report: RunReport) -> str:
     name = f" {report.name}" if report.name else ""
     return (
         f"Pipeline{name}: {report.state} in {format_duration(report.seconds)}, {report.items_read:,} items, "
-        f"{report.rows_committed:,} rows, {report.items_per_second:,.0f} items/s"
+        f"{report.rows_committed:,} rows, {format_number(report.items_per_second)} items/s"
     )
 
 
@@ -260,28 +269,28 @@ def _aggregate(value: Any) -> str:
 
 def _effort(report: RunReport) -> str:
     cpu, serial = format_duration(report.cpu_seconds), format_duration(report.estimated_serial_seconds)
-    memory = f"{report.peak_rss_bytes / 2**20:,.0f} MiB at most"
+    memory = f"{format_bytes(report.peak_rss_bytes)} at most"
     if report.speedup is None:
         return f"  {cpu} of CPU, {memory}; not compared with one worker: {report.no_speedup}"
-    return f"  {cpu} of CPU, {memory}; one worker alone about {serial}, so {report.speedup:.1f}x"
+    return f"  {cpu} of CPU, {memory}; one worker alone about {serial}, so {format_number(report.speedup)}x"
 
 
 def _stage_table(stages: Sequence[StageReport], width: int | None) -> list[str]:
     rows = [("stage", "workers", "in", "out", "failed", "retried", "busy", "starved", "blocked", "queue", "p50", "p99")]
     rows += [
         (
-            stage.name[:24],
+            cut_middle(stage.name, 24),
             f"{stage.workers} {stage.kind}",
             f"{stage.items_in:,}",
             f"{stage.items_out:,} ({stage.rows_out:,} rows)" if stage.rows_out else f"{stage.items_out:,}",
             f"{stage.failed:,}",
             f"{stage.retried:,}",
-            f"{stage.busy_fraction:.0%}",
-            f"{stage.starved_fraction:.0%}",
-            f"{stage.blocked_fraction:.0%}",
+            format_share(stage.busy_fraction),
+            format_share(stage.starved_fraction),
+            format_share(stage.blocked_fraction),
             f"{stage.queue_peak:,}/{stage.queue_size:,}",
-            _milliseconds(stage.p50_ms),
-            _milliseconds(stage.p99_ms),
+            format_milliseconds(stage.p50_ms),
+            format_milliseconds(stage.p99_ms),
         )
         for stage in stages
     ]
@@ -293,7 +302,7 @@ def _stage_table(stages: Sequence[StageReport], width: int | None) -> list[str]:
 
 
 def _halves(stage: StageReport) -> str:
-    share = f"{stage.halved:,} calls ({stage.halved / max(1, stage.calls):.0%})"
+    share = f"{stage.halved:,} calls ({format_share(stage.halved / max(1, stage.calls))})"
     return f"  {stage.name}: {share} with halves of batches, to find the items that fail"
 
 
@@ -306,25 +315,3 @@ def _aligned(rows: Sequence[Sequence[str]], texts: int) -> list[str]:
         cells += [cell.rjust(width) for cell, width in zip(row[texts:], widths[texts:], strict=True)]
         lines.append("  " + "  ".join(cells).rstrip())
     return lines
-
-
-def _milliseconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    if value < 1:
-        return f"{value * 1000:.0f} us"
-    return f"{value:.1f} ms" if value < 1000 else f"{value / 1000:.1f} s"
-
-
-def format_duration(seconds: float, *, estimate: bool = False) -> str:
-    """Seconds as text: ``0.52 s``, ``41.3 s``, ``4 min 10 s``, ``2 h 05 min``.
-
-    :param estimate: without fractions of a second: ``41 s``.
-    """
-    if seconds < 120:
-        digits = 0 if estimate else 2 if seconds < 10 else 1
-        return f"{seconds:.{digits}f} s"
-    whole = round(seconds)
-    if whole < 7200:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

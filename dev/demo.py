@@ -22,7 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from airflow_parallel_provider.report import format_duration
+from airflow_parallel_provider.formats import format_duration
 from dev.airflow_client import AirflowTimeoutError
 from dev.local_airflow import AirflowStartError, LocalAirflow
 from dev.progress import progress_on, report_of

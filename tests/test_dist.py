@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -95,6 +96,24 @@ def test_metadata_has_the_addresses_and_the_version(wheel: Path) -> None:
     assert set(found.get_all("License-File", [])) == {"LICENSE", "NOTICE"}
     addresses = {text.partition(",")[0] for text in found.get_all("Project-URL", [])}
     assert addresses == {"Homepage", "Documentation", "Source", "Changelog", "Issues"}
+
+
+def test_links_of_the_long_description_lead_somewhere(wheel: Path) -> None:
+    """The package index shows it at another address, where links of the repository would lead nowhere."""
+    found = metadata(wheel)
+    text = found.get_payload()
+    assert isinstance(text, str)
+    assert found["Description-Content-Type"] == "text/markdown"
+
+    targets = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    ours = [
+        re.fullmatch(rf"https://(?:raw\.)?github[^/]*/.+?/v{found['Version']}/([^#]+)(?:#.*)?", each)
+        for each in targets
+    ]
+
+    assert len(targets) > 20
+    assert [each for each, there in zip(targets, ours, strict=True) if there is None] == []
+    assert [there[1] for there in ours if there is not None and not (ROOT / there[1]).exists()] == []
 
 
 def test_it_installs_and_imports_without_airflow(uv: Path, wheel: Path, tmp_path: Path) -> None:

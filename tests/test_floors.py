@@ -16,6 +16,7 @@ TOP = "__init__"
 
 FLOORS = {
     "foreign": -1,
+    "formats": -1,
     "report": 0,
     "lazy_exports": 0,
     "on_ray": 0,
@@ -372,7 +373,7 @@ def test_the_engine_uses_no_multiprocessing() -> None:
 
 def is_engine(module: str) -> bool:
     """The engine and what it stands on."""
-    return module.partition(".")[0] in {"engine", "errors", "foreign", "report"}
+    return module.partition(".")[0] in {"engine", "errors", "foreign", "formats", "report"}
 
 
 def test_the_engine_stands_on_errors_and_reports_only() -> None:

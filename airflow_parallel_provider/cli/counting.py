@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from airflow_parallel_provider.engine.functions.calls import is_table
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult
-from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
+from airflow_parallel_provider.engine.interfaces.sink import Sink
+from airflow_parallel_provider.engine.interfaces.wrapped_sink import WrappedSink
 
 
 class CountingSink(WrappedSink):

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
+from airflow_parallel_provider.formats import format_done, format_duration, format_number, format_share
 from airflow_parallel_provider.monitoring.history import items_done
 from airflow_parallel_provider.monitoring.progress import Progress
-from airflow_parallel_provider.report import format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -88,7 +88,9 @@ class Speeds:
             return 0.0, float(stage["busy_fraction"])
         seconds = snapshot["seconds"] - before["seconds"]
         then = before["stages"][number]
-        busy = (stage["busy_seconds"] - then["busy_seconds"]) / seconds / max(1, stage["workers"])
+        busy = (
+            (stage["busy_seconds"] - then["busy_seconds"]) / seconds / max(1, stage["workers_now"] or stage["workers"])
+        )
         return (stage["items_out"] - then["items_out"]) / seconds, min(1.0, busy)
 
 
@@ -121,15 +123,17 @@ class LineView:
         for number, stage in enumerate(snapshot["stages"]):
             _, busy = self._speeds.of(snapshot, number)
             failed = f", {stage['failed']:,} failed" if stage["failed"] else ""
-            parts.append(f"{stage['name']} queue {stage['queue_now']}/{stage['queue_size']} busy {busy:.0%}{failed}")
+            parts.append(
+                f"{stage['name']} queue {stage['queue_now']}/{stage['queue_size']} busy {format_share(busy)}{failed}"
+            )
         return "; " + "; ".join(parts) if parts else ""
 
 
 def headline(snapshot: Snapshot, progress: Progress) -> str:
     """Items done, the rate, and the time left."""
     done, total = items_done(snapshot), snapshot.get("items_total")
-    parts = [f"{done:,} of {total:,} items ({done / total:.0%})" if total else f"{done:,} items"]
-    parts.append(f"{progress.rate:,.0f}/s")
+    parts = [f"{done:,} of {total:,} items ({format_done(done, total)})" if total else f"{done:,} items"]
+    parts.append(f"{format_number(progress.rate)}/s")
     left = progress.seconds_left(snapshot)
     if left is not None and not snapshot.get("final"):
         parts.append(f"about {format_duration(left, estimate=True)} left")
@@ -194,10 +198,10 @@ class LiveView:
                 f"{stage['workers']} {stage['kind']}",
                 f"{stage['items_in']:,}",
                 f"{stage['items_out']:,}",
-                f"{rate:,.0f}",
+                format_number(rate),
                 Text(f"{stage['failed']:,}", style="red" if stage["failed"] else ""),
                 *([] if narrow else [f"{stage['retried']:,}"]),
-                Text(f"{busy:.0%}", style="green" if busy > 0.8 else ""),
+                Text(format_share(busy), style="green" if busy > 0.8 else ""),
                 fill(stage["queue_now"], stage["queue_size"], 0 if narrow else 10),
             )
         return Group(Text(headline(snapshot, self._progress)), bar, table)

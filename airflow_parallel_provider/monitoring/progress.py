@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from airflow_parallel_provider.formats import format_done, format_duration, format_number
 from airflow_parallel_provider.monitoring.history import items_done
-from airflow_parallel_provider.report import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,8 +49,8 @@ class Progress:
         done, total = items_done(snapshot), snapshot.get("items_total")
         parts = [f"{done:,} items"]
         if total:
-            parts = [f"{done:,} of {total:,} items ({done * 100 // total}%)"]
-        parts.append(f"{round(self.rate):,}/s")
+            parts = [f"{done:,} of {total:,} items ({format_done(done, total)})"]
+        parts.append(f"{format_number(self.rate)}/s")
         if (left := self.seconds_left(snapshot)) is not None:
             parts.append(f"about {format_duration(left, estimate=True)} left")
         if skipped := snapshot.get("items_skipped"):

@@ -29,5 +29,5 @@ def summary_of(report: RunReport, facts: Mapping[str, Any]) -> dict[str, Any]:
     short = {**full, "failures": full["failures"][:_CAUSES], "stages": full["stages"][:_STAGES]}
     if rest := full["failures"][_CAUSES:]:
         short["failures_omitted"] = {"causes": len(rest), "items": sum(each["count"] for each in rest)}
-    plain: dict[str, Any] = to_json_value({**facts, **short}, text_limit=300)
+    plain: dict[str, Any] = to_json_value({**facts, **short}, text_limit=500)
     return plain

@@ -127,7 +127,7 @@ class ReplayDeadLettersOperator(BaseOperator):
             if waiting.get(stage.name, (0, 0))[1]:
                 runs[stage.name] = self._replay(context, number, stage.name)
         result = _result(waiting, runs)
-        log.info("Replay: %s", {name: each for name, each in result.items() if name != "stages"})
+        log.info("Replay: %s", _in_words(result))
         return result
 
     def _waiting(self) -> dict[str, tuple[int, int]]:
@@ -218,3 +218,12 @@ def _result(waiting: dict[str, tuple[int, int]], runs: dict[str, dict[str, Any]]
         "rows_rejected": sum(run["rows_rejected"] for run in runs.values()),
         "stages": runs,
     }
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    """``3 dead letters: 2 replayed, 1 failed again; 2 rows``."""
+    parts = [f"{result['replayed']:,} replayed"]
+    more = [name for name in ("failed_again", "not_replayable") if result[name]]
+    parts += [f"{result[name]:,} {name.replace('_', ' ')}" for name in more]
+    rejected = f", {result['rows_rejected']:,} rejected" if result["rows_rejected"] else ""
+    return f"{result['waiting']:,} dead letters: {', '.join(parts)}; {result['rows']:,} rows{rejected}"

@@ -17,6 +17,7 @@ from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows, concat
 from airflow_parallel_provider.rows.frames import arrow_of
 from airflow_parallel_provider.rows.texts.arrow_texts import lines_of
+from airflow_parallel_provider.rows.texts.line_rows import LineRows
 from airflow_parallel_provider.values.annotations import field_names, has_extra_fields
 from airflow_parallel_provider.values.items import FileRow
 from airflow_parallel_provider.values.plain import own_pairs, own_parts
@@ -29,7 +30,7 @@ class Block:
     """Rows with the same columns."""
 
     names: tuple[str, ...]
-    rows: list[tuple[Any, ...]] | ArrowRows
+    rows: list[tuple[Any, ...]] | ArrowRows | LineRows
     sources: tuple[Any, ...] = field(default=(), compare=False, repr=False)
     """Classes, Arrow tables and data frames that the rows come from: they say more about columns than values do."""
     unchecked: bool = False

@@ -314,16 +314,17 @@ def _refuse(value: Any) -> Any:
 
 
 def _cure(column: TableColumn, reason: str) -> str:
-    if reason.endswith("type str") and not column.parse_texts and from_text(column.kind) is not None:
-        return f"convert {column.name!r} in a stage, or have texts read as numbers: SinkTable(parse_texts=True)"
     if reason.startswith("a text that is not") and column.parse_texts:
         return f"correct it, or say how {column.name!r} is written (CSV: formats= or na_values= of csv_options)"
+    parse = ""
+    if reason.endswith("type str") and not column.parse_texts and from_text(column.kind) is not None:
+        parse = "; SinkTable(parse_texts=True) reads numbers in texts"
     if column.declared:
         return (
             f"convert {column.name!r} in a stage, or change the type of the column in the table: what "
-            "SinkTable(columns=...) declares is used only when the table is created"
+            f"SinkTable(columns=...) declares is used only when the table is created{parse}"
         )
     return (
         f"convert {column.name!r} in a stage, or declare its type before the table is created: "
-        f"SinkTable(columns={{{column.name!r}: ...}})"
+        f"SinkTable(columns={{{column.name!r}: ...}}){parse}"
     )

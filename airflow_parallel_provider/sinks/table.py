@@ -7,7 +7,7 @@ Importing this module is cheap, because DAG files are parsed over and over. The 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from copy import copy
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from uuid import uuid4
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
 from airflow_parallel_provider.engine.interfaces.sink import Choice, Sink, SinkContext
 from airflow_parallel_provider.errors import PlanError, SinkError
-from airflow_parallel_provider.sinks.spec.table_checks import check_narrow
+from airflow_parallel_provider.sinks.spec.table_checks import check_cleaned, check_narrow
 from airflow_parallel_provider.sinks.spec.table_spec import TableSpec
 
 if TYPE_CHECKING:
@@ -170,6 +170,20 @@ class SinkTable(Sink):
         dispositions = {"write_disposition": spec.write_disposition, "on_rerun": spec.on_rerun}
         check_narrow(dispositions, spec.load_id_column, f"{field}={value!r}", again)
 
+    @property
+    def forgets(self) -> Sequence[str]:
+        """Without a table of dead letters or of rejected rows."""
+        return [f"SinkTable.{name}" for name in ("dead_letters", "rejected") if getattr(self._spec, name) is None]
+
+    def check_cleaned(self, field: str, value: Any, *, knows: bool) -> None:
+        """Rows whose source is gone must stay, and what is left of it must not be added again.
+
+        :raises PlanError: with ``replace``; with ``append``, if the source does not ask the ledger.
+        """
+        spec = self._spec
+        dispositions = {"write_disposition": spec.write_disposition, "on_rerun": spec.on_rerun}
+        check_cleaned("SinkTable", dispositions, spec.load_id_column, f"{field}={value!r}", knows=knows)
+
     def finish_shard(self, chunks: int) -> None:
         """Store how many chunks the source has."""
         self._running().loader.load.finish_shard(chunks)
@@ -193,6 +207,10 @@ class SinkTable(Sink):
     def seconds_of_load(self) -> float | None:
         """From the beginning of the load to its last commit, by the ledger."""
         return self._running().loader.load.seconds()
+
+    def takes_lines(self) -> object | None:
+        """Of a table of PostgreSQL that is there: lines of COPY."""
+        return self._running().loader.load.takes_lines()
 
     def known_messages(self) -> frozenset[str]:
         """Ids of the queue's messages that have committed."""

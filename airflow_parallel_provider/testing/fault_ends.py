@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, DeadLetter
-from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
+from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.source import Source
+from airflow_parallel_provider.engine.interfaces.wrapped_sink import WrappedSink
 from airflow_parallel_provider.engine.interfaces.wrapped_source import WrappedSource
 from airflow_parallel_provider.testing.fault_wrap import Tagged, bare
 

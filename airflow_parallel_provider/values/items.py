@@ -137,13 +137,13 @@ class SourceLine:
     line: int
     """Number of its first line in the file, from 1."""
     text: str
-    """As it stands in the file, with the line ends."""
+    """As it stands in the file, with the line ends; of a sheet, its values as JSON."""
     format: str
-    """``csv`` or ``jsonl``."""
+    """``csv``, ``jsonl``, ``fixed_width`` or ``excel``."""
     encoding: str
     """It was decoded with this one; bytes that could not be decoded are lone surrogates (``surrogateescape``)."""
     columns: tuple[str, ...] | None = None
-    """Of CSV: the header."""
+    """Of CSV and Excel: the header."""
     delimiter: str | None = None
     """Of CSV: what the file itself says; None: nothing."""
 

@@ -15,6 +15,7 @@ def snapshot(seconds: float, done: int, *, total: int | None = 400, final: bool 
         "name": "fetch",
         "kind": "thread",
         "workers": 4,
+        "workers_now": 4,
         "items_in": done + 25,
         "items_out": done,
         "failed": 2,

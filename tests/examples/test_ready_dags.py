@@ -162,3 +162,25 @@ def test_orders_of_a_table(bag: Any, postgres: PostgresDatabase, monkeypatch: py
         causes = raw.execute(f"SELECT cause FROM {postgres.place('orders_in_euro__dead_letters')}").fetchall()
     assert len(causes) == 1
     assert "KeyError: 'XXX'" in causes[0][0]
+
+
+def test_each_tenant_has_a_pipeline_of_its_own(
+    bag: Any, database: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of one are broken: it fails alone, and the next run merges its rows among the others."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    counted = "SELECT tenant, count(*), count(DISTINCT meter || '/' || hour) FROM meter_readings GROUP BY 1 ORDER BY 1"
+
+    failed = bag.dags["tenants_mapped"].test(run_conf={"meters": 30, "broken": 1})
+
+    states = {each.map_index: str(each.state) for each in failed.get_task_instances() if each.task_id == "load"}
+    assert states == {0: "success", 1: "success", 2: "failed"}
+    assert [each for each in database.execute(counted) if each[0] != "west"] == [
+        ("north", 720, 720),
+        ("south", 720, 720),
+    ]
+
+    mended = bag.dags["tenants_mapped"].test(run_conf={"meters": 30, "broken": 0})
+
+    assert str(mended.state) == "success"
+    assert database.execute(counted).fetchall() == [(name, 720, 720) for name in ("north", "south", "west")]

@@ -30,7 +30,7 @@ from airflow_parallel_provider import (
     Stage,
     TableToTableOperator,
 )
-from airflow_parallel_provider.sources.files.row_readers import format_of
+from airflow_parallel_provider.sources.files.formats.row_readers import format_of
 
 pytestmark = pytest.mark.airflow
 

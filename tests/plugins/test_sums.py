@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import airflow_parallel_provider.plugins
-
-STATIC = Path(airflow_parallel_provider.plugins.__file__).parent / "static"
-
-
-def call(expression: str, **values: Any) -> Any:
-    """The JSON of an expression over ``sums`` and some values."""
-    from playwright._impl._driver import compute_driver_executable
-
-    found = compute_driver_executable()
-    node = found[0] if isinstance(found, tuple) else found
-    names = "".join(f"const {name} = {json.dumps(value)};" for name, value in values.items())
-    module = f"const sums = await import({json.dumps((STATIC / 'sums.js').as_uri())}); {names}"
-    command = [node, "--input-type=module", "-e", f"{module} console.log(JSON.stringify({expression}))"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+from tests.support.javascript import call
 
 
 def shard(seconds: float, state: str = "success", **snapshot: Any) -> dict[str, Any]:
@@ -42,7 +23,7 @@ def test_the_end_of_a_sharded_load_is_not_counted_again() -> None:
         ["other", [shard(1, items_read=7)]],
         ["alone.finish", [shard(1, part="finish", items_read=100)]],
     ]
-    assert call("sums.sumOf(sums.withoutEnds(new Map(tasks))).items_read", tasks=tasks) == 157
+    assert call("sums", "sums.sumOf(sums.withoutEnds(new Map(tasks))).items_read", tasks=tasks) == 157
 
 
 @pytest.mark.parametrize(
@@ -55,5 +36,33 @@ def test_the_end_of_a_sharded_load_is_not_counted_again() -> None:
     ],
 )
 def test_the_shard_that_holds_up_the_others_is_marked(shards: list[Any], slowest: int | None) -> None:
-    found = call("shards.indexOf(sums.slowestOf(shards))", shards=shards)
+    found = call("sums", "shards.indexOf(sums.slowestOf(shards))", shards=shards)
     assert found == (-1 if slowest is None else slowest)
+
+
+def test_tasks_stand_as_they_ran() -> None:
+    """The end of a load is not before its shards, whatever order Airflow answers in."""
+    begun = {"load.finish": "12:00:30", "second": "12:00:20", "first": "12:00:10"}
+    found: list[dict[str, Any]] = [
+        {"taskId": name, "mapIndex": -1, "snapshot": {"seconds": 5, "updated_at": f"2026-11-30T{time}Z", "part": part}}
+        for (name, time), part in zip(begun.items(), ("finish", "shard", None), strict=True)
+    ]
+    found[0]["snapshot"]["seconds"] = 40  # those of the whole load
+
+    assert call("sums", "sums.inOrder(found).map((each) => each.taskId)", found=found) == [
+        "first",
+        "second",
+        "load.finish",
+    ]
+
+
+def test_the_sum_of_one_end_of_a_load_is_one() -> None:
+    """So that the page says the same of its time and memory as the page of the task does."""
+    shards = [shard(2, part="shard"), shard(3, part="shard")]
+    assert call("sums", "sums.sumOf(shards).part", shards=[shard(1, part="finish")]) == "finish"
+    assert call("sums", "sums.sumOf(shards).part", shards=[*shards, shard(1)]) is None
+
+
+def test_the_rate_counts_what_is_finished() -> None:
+    shards = [shard(10, "running", items_read=300, items_skipped=50, items_unfinished=150)]
+    assert call("sums", "sums.sumOf(shards).items_per_second", shards=shards) == 10

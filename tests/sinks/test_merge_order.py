@@ -24,7 +24,7 @@ from airflow_parallel_provider import (
     Stage,
 )
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult
-from airflow_parallel_provider.engine.interfaces.sink import WrappedSink
+from airflow_parallel_provider.engine.interfaces.wrapped_sink import WrappedSink
 from airflow_parallel_provider.errors import SinkFailed
 from airflow_parallel_provider.sinks.replay import Replay
 from tests.support.children import KILLED, Child, killing_hook

@@ -124,9 +124,9 @@ class Run:
     def log(self, number: int = 1) -> str:
         return "\n".join(self.site.client.log_lines(self.dag_id, self.run_id, TASK, number))
 
-    def logged(self, text: str) -> None:
-        """Wait until this is in the log of the first try: its supervisor may write the last lines after the end."""
-        poll(f"{text!r} in the log", lambda: text in self.log(), timeout=120)
+    def logged(self, text: str, number: int = 1) -> None:
+        """Wait until this is in the log of a try: its supervisor may write the last lines after the end."""
+        poll(f"{text!r} in the log", lambda: text in self.log(number), timeout=120)
 
     def load_key(self, number: int) -> str:
         """The load that a try worked on, from its log."""

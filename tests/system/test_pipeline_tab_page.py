@@ -15,6 +15,7 @@ import jwt
 import pytest
 
 from dev.airflow_client import poll
+from tests.support.shown_figures import of_page, of_report, of_text
 from tests.system.browser import Browser, frame_of
 from tests.system.conftest import seconds_until_gone
 
@@ -67,9 +68,19 @@ def numbers_are_those_of(report: dict[str, object], tab: Tab) -> None:
         card = tab.page.locator(f"[data-stage={quoted(stage['name'])}]")
         out = card.locator(f"[data-figure={quoted('items_out:' + stage['name'])}]")
         assert out.inner_text() == f"{stage['items_out']:,}"
-        assert (card.locator(".pp-chip").count() == 1) is (report["bottleneck"] == stage["name"])
+        assert (card.locator(".pp-chip-warn").count() == 1) is (report["bottleneck"] == stage["name"])
     for cause in report["failures"]:  # type: ignore[attr-defined]
         assert tab.figure(f"failures:{cause['cause']}".replace('"', '\\"')) == cause["count"]
+
+
+def everybody_says_the_same(run: Run, tab: Tab, report: dict[str, Any], number: int = 1) -> None:
+    """The log of a try, its report, its last snapshot and the page, figure by figure and as people read them."""
+    stages = [each["name"] for each in report["stages"]]
+    expected = of_report(report)
+    assert of_report(run.xcom("pipeline_metrics")) == expected
+    assert of_page(tab.page.locator(".pp"), stages) == expected
+    run.logged("Pipeline pipeline: ", number)
+    assert of_text(run.log(number), stages) == expected
 
 
 def address(link: Locator) -> str:
@@ -117,6 +128,7 @@ def test_live_then_complete_and_the_numbers_are_those_of_the_report(site: Site, 
         assert len(json.dumps(metrics, ensure_ascii=False).encode()) <= 30_000
         assert 0 < metrics["metrics_cpu_seconds"] <= metrics["cpu_seconds"]
         numbers_are_those_of(report, tab)
+        everybody_says_the_same(run, tab, report)
         assert tab.figure("advice") == report["advice"]
         assert tab.figure("items_done") == ITEMS
         assert f"{ITEMS} of {ITEMS} items" in tab.shown("items_done")
@@ -187,6 +199,7 @@ def test_every_try_can_be_chosen_and_failures_are_shown_by_cause(site: Site, bro
     with browser.open(tab_of(run), theme="dark") as tab:
         tab.wait(".pp-state[data-state=failed]")
         numbers_are_those_of(report, tab)
+        everybody_says_the_same(run, tab, report, 2)
         assert report["chunks_skipped"] > 0
         assert f"{report['chunks_skipped']} skipped: already committed" in tab.text()
         assert "the source raised OSError: the source went away" in tab.text()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_parallel_provider.sources.files.row_readers import read_rows
+from airflow_parallel_provider.sources.files.formats.row_readers import read_rows
 from airflow_parallel_provider.values import items
 from airflow_parallel_provider.values.items import SourceFile, storage_path
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_parallel_provider.engine.interfaces.records import CommittedChunk, LoadSpec
-from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
+from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.source import Source
+from airflow_parallel_provider.engine.interfaces.wrapped_sink import WrappedSink
 from airflow_parallel_provider.engine.interfaces.wrapped_source import WrappedSource
 
 _NEVER_FULL = 2**62

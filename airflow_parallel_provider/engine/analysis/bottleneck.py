@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_parallel_provider.engine.resources.cpus import usable_cpus
+from airflow_parallel_provider.formats import format_duration, format_share
 
 INTERPRETER_FULL = 0.85
 """Share of one CPU from which the interpreter lock limits the task process. Above ``INTERPRETER_FREE`` its threads run
@@ -109,6 +110,8 @@ def advise(parts: Sequence[BusyTime], times: RunTimes) -> Advice:
     top = ranked[0]
     share = f"{disturbed}{_share(top)}"
     if top.bound() / times.working < 0.5:
+        if _interpreter_starved(times) and top.kind != "process":
+            return _interpreter_advice(ranked, times, disturbed)
         text = f"{share}: most of the run is start-up and transport, so more workers would not help"
         return Advice(top.name, text)
     found = _forecast(top, ranked[1:], times)
@@ -117,14 +120,28 @@ def advise(parts: Sequence[BusyTime], times: RunTimes) -> Advice:
 
 
 def _disturbance(other_load: float | None) -> str:
-    if other_load is None or other_load < MACHINE_BUSY:
+    if other_load is None or not disturbed_by(other_load):
         return ""
-    return f"other programs used {other_load:.0%} of this machine's CPUs, so all times are longer than they need be; "
+    used = f"other programs used {format_share(other_load)} of this machine's CPUs"
+    return f"{used}, so all times are longer than they need be; "
+
+
+def _interpreter_starved(times: RunTimes) -> bool:
+    """Whether the task process used what other programs left of one CPU: then its threads waited for their turn."""
+    if not disturbed_by(times.other_load):
+        return False
+    left = min(1.0, usable_cpus() * (1 - (times.other_load or 0.0)))
+    return times.task_cpu / times.working >= INTERPRETER_FULL * left
+
+
+def disturbed_by(other_load: float | None) -> bool:
+    """Whether other programs used so much of the machine that durations say little."""
+    return other_load is not None and other_load >= MACHINE_BUSY
 
 
 def _share(part: BusyTime) -> str:
     of = "of the time" if part.kind in ("source", "sink", "inline") else "of its workers' time"
-    return f"{part.name} is busy {part.fraction:.0%} {of}"
+    return f"{part.name} is busy {format_share(part.fraction)} {of}"
 
 
 def _interpreter_advice(parts: Sequence[BusyTime], times: RunTimes, disturbed: str) -> Advice:
@@ -132,7 +149,7 @@ def _interpreter_advice(parts: Sequence[BusyTime], times: RunTimes, disturbed: s
     rest = max(0.0, times.task_cpu - sum(each.cpu for each in inside))
     used = [(each.name, each.cpu) for each in inside[:3] if each.cpu >= 0.05 * times.task_cpu]
     used.append(("passing items on", rest))
-    shares = ", ".join(f"{name} {seconds / times.task_cpu:.0%}" for name, seconds in used)
+    shares = ", ".join(f"{name} {format_share(seconds / times.task_cpu)}" for name, seconds in used)
     top = inside[0]
     if rest > top.cpu:
         cure = "fewer and larger items, or batch_size=, so that less passes between threads"
@@ -141,10 +158,11 @@ def _interpreter_advice(parts: Sequence[BusyTime], times: RunTimes, disturbed: s
             "source": "let the source yield cheaper items (names, ids, Arrow tables) and read them in a process stage",
             "sink": "let the last stage return Arrow tables or data frames instead of rows",
         }.get(top.kind, 'give it kind="process", or batch_size= with vectorized code')
+    own = format_share(min(1.0, times.task_cpu / times.working))
     return Advice(
         top.name,
-        f"{disturbed}the task process uses {min(1.0, times.task_cpu / times.working):.0%} of one CPU, and Python runs "
-        f"one of its threads at a time ({shares}): {cure}",
+        f"{disturbed}the task process uses {own} of one CPU, and Python runs one of its threads at a time ({shares}): "
+        f"{cure}",
     )
 
 
@@ -189,9 +207,13 @@ def _cure(top: BusyTime, forecast: Forecast | None, source_advice: str) -> str:
         return f"more workers would gain nothing: then {_limiting(forecast.limit)} limits"
     keeps_up = "" if top.kind == "process" else " if what it waits for keeps up"
     return (
-        f"with workers={forecast.more_workers} the run would take about {forecast.seconds:.1f} s"
-        f"{keeps_up} ({forecast.fixed_seconds:.1f} s do not shrink), then {_limiting(forecast.limit)} limits"
+        f"with workers={forecast.more_workers} the run would take about {_about(forecast.seconds)}"
+        f"{keeps_up} ({_about(forecast.fixed_seconds)} do not shrink), then {_limiting(forecast.limit)} limits"
     )
+
+
+def _about(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 120 else format_duration(seconds)
 
 
 def _limiting(limit: str) -> str:

@@ -80,6 +80,8 @@ class EarlierLoad:
     """Its key, for error texts."""
     is_own: bool = False
     """Whether it is the load that runs now, in an earlier try."""
+    failed: Sequence[tuple[int, int]] = ()
+    """Those of ``committed`` that have dead letters or rejected rows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
@@ -76,13 +76,26 @@ class Sink:
     def check_narrow(self, field: str, value: Any, again: str | None = None) -> None:  # noqa: ARG002 - other sinks
         """Check that the sink knows what earlier loads have committed, for a source that leaves that out.
 
-        :param field: the argument of the source that asks for it.
-        :param value: its value.
-        :param again: the argument by which items come again all the same, so that their rows must be merged; None: none
-            do.
+        :param field: the argument of the source that asks for it, with its value.
+        :param again: the argument by which items come again all the same, so that rows must be merged; None: none do.
         :raises PlanError: if it does not, as any sink but a table.
         """
         raise PlanError(field, value, "the ledger of a SinkTable knows what is in: use one")
+
+    @property
+    def forgets(self) -> Sequence[str]:
+        """The arguments by which an item that is given up, or a row that is refused, leaves no more than a count."""
+        return ()
+
+    def check_cleaned(self, field: str, value: Any, *, knows: bool) -> None:  # noqa: ARG002 - other sinks
+        """Check that no later run needs the items again, for a source that removes them after the load.
+
+        :param field: the argument of the source that asks for it.
+        :param value: its value.
+        :param knows: whether the source leaves out what earlier loads have committed.
+        :raises PlanError: if one may, as with any sink but tables.
+        """
+        raise PlanError(field, value, "what is in must be known for good: use a SinkTable, SinkDelta or SinkIceberg")
 
     def finish_shard(self, chunks: int) -> None:
         """Every chunk of this shard is committed. The load goes on.
@@ -94,6 +107,13 @@ class Sink:
     def chunks_of_source(self) -> int | None:
         """After ``open``: the number that the shards have given to :meth:`finish_shard`; None: none has."""
         raise NotImplementedError
+
+    def takes_lines(self) -> object | None:
+        """What a source must know to send rows in a form of the sink's own database; None: there is none.
+
+        Asked for after :meth:`open`, where no stage looks at the rows.
+        """
+        return None
 
     def committed_now(self) -> Mapping[str, CommittedChunk] | None:
         """The chunks of this load that are committed by now, by any of its runs; None: the sink cannot say.
@@ -155,96 +175,6 @@ class Sink:
     def __repr__(self) -> str:
         # Part of a serialized DAG: an address in it would make a new DAG version with every parse.
         return self.describe()
-
-
-class WrappedSink(Sink):
-    """A wrapper around another sink: every method that a subclass does not override is the inner sink's."""
-
-    # All methods of a sink.
-
-    def __init__(self, inner: Sink) -> None:
-        self.inner = inner
-
-    @property
-    def order_matters(self) -> bool:
-        """Of the inner sink."""
-        return self.inner.order_matters
-
-    def bind(self, run: SinkContext) -> None:
-        """Of the inner sink."""
-        self.inner.bind(run)
-
-    def prepare(self, spec: LoadSpec) -> None:
-        """Of the inner sink."""
-        self.inner.prepare(spec)
-
-    def open(self) -> Mapping[str, CommittedChunk]:
-        """Of the inner sink."""
-        return self.inner.open()
-
-    def source_state(self) -> Mapping[str, Any] | None:
-        """Of the inner sink."""
-        return self.inner.source_state()
-
-    def check_shards(self) -> None:
-        """Of the inner sink."""
-        self.inner.check_shards()
-
-    def check_narrow(self, field: str, value: Any, again: str | None = None) -> None:
-        """Of the inner sink."""
-        self.inner.check_narrow(field, value, again)
-
-    def finish_shard(self, chunks: int) -> None:
-        """Of the inner sink."""
-        self.inner.finish_shard(chunks)
-
-    def chunks_of_source(self) -> int | None:
-        """Of the inner sink."""
-        return self.inner.chunks_of_source()
-
-    def committed_now(self) -> Mapping[str, CommittedChunk] | None:
-        """Of the inner sink."""
-        return self.inner.committed_now()
-
-    def take_over(self, choose: Choice) -> AbstractSet[str]:
-        """Of the inner sink."""
-        return self.inner.take_over(choose)
-
-    def dismiss_shards(self) -> None:
-        """Of the inner sink."""
-        self.inner.dismiss_shards()
-
-    def seconds_of_load(self) -> float | None:
-        """Of the inner sink."""
-        return self.inner.seconds_of_load()
-
-    def known_messages(self) -> frozenset[str]:
-        """Of the inner sink."""
-        return self.inner.known_messages()
-
-    def commit(self, chunk: ChunkResult) -> int | None:
-        """Of the inner sink."""
-        return self.inner.commit(chunk)
-
-    def finish(self) -> None:
-        """Of the inner sink."""
-        self.inner.finish()
-
-    def aggregate_values(self) -> Mapping[str, Any]:
-        """Of the inner sink."""
-        return self.inner.aggregate_values()
-
-    def close(self) -> None:
-        """Of the inner sink."""
-        self.inner.close()
-
-    def interrupt(self) -> None:
-        """Of the inner sink."""
-        self.inner.interrupt()
-
-    def describe(self) -> str:
-        """Of the inner sink."""
-        return self.inner.describe()
 
 
 class ListSink(Sink):

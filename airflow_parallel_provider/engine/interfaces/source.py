@@ -154,6 +154,14 @@ class Source:
             deque(chunk, maxlen=0)
         return number
 
+    def send_lines(self, offer: object) -> None:
+        """Send rows in a form that the sink's own database takes, if that is possible: no stage looks at them.
+
+        Called before the source is read.
+
+        :param offer: what :meth:`Sink.takes_lines` returned.
+        """
+
     def place_of(self, position: int) -> str:  # noqa: ARG002  # of those that override it
         """Where an item comes from, for error texts: a page, or a file and its line; empty where that is not known.
 

@@ -68,6 +68,10 @@ class WrappedSource(Source):
         """Of the inner source."""
         self.inner.prepare_shard()
 
+    def send_lines(self, offer: object) -> None:
+        """To the inner source."""
+        self.inner.send_lines(offer)
+
     def place_of(self, position: int) -> str:
         """Of the inner source."""
         return self.inner.place_of(position)

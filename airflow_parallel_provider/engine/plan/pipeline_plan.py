@@ -69,6 +69,7 @@ class PipelinePlan:
         self.chunk_size = chunk_size
         self.ordered = _order_of(self.sink) if ordered is None else bool(ordered)
         self.tolerance = Tolerance(tolerance)
+        _check_kept(self.source, self.sink, self.tolerance)
         self.automatic_in_flight = max_in_flight is None
         self.max_in_flight = CHUNKS_IN_FLIGHT * chunk_size if max_in_flight is None else max_in_flight
         self.timeout = None if timeout is None else float(timeout)
@@ -128,6 +129,15 @@ def _texts(field: str, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(each, str) for pair in value.items() for each in pair):
         raise PlanError(f"Pipeline.{field}", value, "give a dict of texts, or leave it out")
     return dict(value)
+
+
+def _check_kept(source: Source, sink: Sink | None, tolerance: Tolerance) -> None:
+    """Refuse to lose what fails: an incremental source never reads it again, in no later load."""
+    if source.narrow is None or sink is None or not tolerance.value:
+        return
+    for field in sink.forgets:
+        cure = f"with tolerance={tolerance.value} an item may fail, and no later load reads it again: leave this out"
+        raise PlanError(field, None, f"{cure}, so that it is kept in a table, or write tolerance=0")
 
 
 def _checked_key(name: str, value: Any) -> str | None:

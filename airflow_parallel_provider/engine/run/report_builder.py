@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_parallel_provider.engine.analysis.bottleneck import MACHINE_BUSY, Advice, BusyTime, RunTimes, advise
+from airflow_parallel_provider.engine.analysis.bottleneck import Advice, BusyTime, RunTimes, advise, disturbed_by
 from airflow_parallel_provider.engine.analysis.serial_estimate import Contention
 from airflow_parallel_provider.engine.dataflow.in_flight import InFlightLimit
 from airflow_parallel_provider.engine.dataflow.sink_writer import SinkWriter
@@ -26,6 +26,7 @@ from airflow_parallel_provider.engine.stages.autoscaler import Decision
 from airflow_parallel_provider.engine.stages.stage_run import StageRun
 from airflow_parallel_provider.errors import RunFailed, SinkFailed, SourceFailed, ToleranceExceeded
 from airflow_parallel_provider.foreign.text import clean
+from airflow_parallel_provider.formats import format_share
 from airflow_parallel_provider.report import RunReport, StageReport, State, failure_line
 
 
@@ -74,6 +75,7 @@ def build_report(parts: RunParts, state: State) -> RunReport:
     # Items that failed in chunks that are not committed (yet): in a run that ended early they are the reason.
     left = read - fates - skipped
     failed_there = 0 if state == "success" else max(0, min(left, run.tolerance.given_up - writer.items_dead_lettered))
+    unfinished = left - failed_there
     source_busy = reader.busy
     serial = _serial_seconds(parts, source_busy)
     cpu_seconds = _cpu_seconds(parts, state)
@@ -93,12 +95,12 @@ def build_report(parts: RunParts, state: State) -> RunReport:
         items_filtered=writer.items_filtered,
         items_dead_lettered=writer.items_dead_lettered + failed_there,
         items_skipped=skipped,
-        items_unfinished=left - failed_there,
+        items_unfinished=unfinished,
         rows_committed=writer.rows_committed,
         chunks_committed=writer.chunks_committed,
         chunks_skipped=reader.chunks_skipped + writer.chunks_skipped,
         seconds=round(seconds, 4),
-        items_per_second=round((read - skipped) / seconds, 2) if seconds else 0.0,
+        items_per_second=round((read - skipped - unfinished) / seconds, 2) if seconds else 0.0,
         cpu_seconds=round(cpu_seconds, 4),
         peak_rss_bytes=parts.memory.peak,
         estimated_serial_seconds=round(serial, 4),
@@ -179,8 +181,8 @@ def _failed_at(run: RunState) -> str | None:
 
 def _speedup(serial: float, seconds: float, elsewhere: float | None) -> tuple[float | None, str]:
     """The speed-up against one worker; None and the reason where the number would mislead (issue 17, A4)."""
-    if elsewhere is not None and elsewhere >= MACHINE_BUSY:
-        return None, f"other programs used {elsewhere:.0%} of this machine's CPUs"
+    if elsewhere is not None and disturbed_by(elsewhere):
+        return None, f"other programs used {format_share(elsewhere)} of this machine's CPUs"
     if seconds <= 0 or serial < seconds:
         return None, "start-up and transport took longer than the work itself"
     return round(serial / seconds, 3), ""

@@ -282,6 +282,9 @@ class Run:
         """The sink is open: the source may be read. From the sink's thread."""
         self.state.tolerance.resume_after(committed.values())
         self.source_reader.resume_after(committed, self.sink.source_state())
+        offer = self.sink.takes_lines() if not self.stages else None
+        if offer is not None:
+            self.state.plan.source.send_lines(offer)
         self.state.mailbox.put(self._start_reading)
 
     def _start_reading(self) -> None:

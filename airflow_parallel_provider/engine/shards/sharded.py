@@ -57,14 +57,14 @@ def check_sharded(plan: PipelinePlan) -> Sink:
 
 def begin_load(plan: PipelinePlan, stop: StopToken) -> None:
     """See :meth:`Pipeline.begin`."""
-    sink = check_sharded(plan)
+    sink = plan.source.wrap_sink(check_sharded(plan))
     plan.source.prepare()
     visit_sink(plan, sink, "plan", stop, lambda _: None)
 
 
 def finish_load(plan: PipelinePlan, stop: StopToken, shards: Sequence[Mapping[str, Any]] = ()) -> RunReport:
     """See :meth:`Pipeline.finish`."""
-    sink = check_sharded(plan)
+    sink = plan.source.wrap_sink(check_sharded(plan))
     began, cpu = time.monotonic(), time.process_time()
     chunks: dict[str, CommittedChunk] = {}
     aggregates: dict[str, Any] = {}

@@ -1,15 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small charts in SVG: lines, steps and stacked shares, with a cursor for pointer and arrow keys.
-import { el, seconds as asSeconds, svg } from "./dom.js";
+import { el, named, seconds as asSeconds, svg } from "./dom.js";
 
 const [WIDTH, HEIGHT] = [320, 140];
-const PAD = { left: 46, right: 8, top: 8, bottom: 20 };
+const PAD = { left: 52, right: 8, top: 8, bottom: 20 };
 
-/** 1, 2, 4 or 6 times a power of ten, not below `value`: half of it is also a round number. */
-function nice(value) {
+/**
+ * 1, 2, 4 or 6 times a power of ten, not below `value`: half of it is also a round number. `base` 1024 for bytes: times a
+ * power of 1024, too, so that 200 MiB is round and not 191.
+ */
+export function nice(value, base = 1) {
   if (!(value > 0)) return 1;
-  const power = 10 ** Math.floor(Math.log10(value));
+  const unit = base > 1 ? base ** Math.floor(Math.log(value) / Math.log(base)) : 1;
+  const power = unit * 10 ** Math.floor(Math.log10(value / unit));
   return [1, 2, 4, 6, 10].map((step) => step * power).find((each) => each >= value * 0.999);
+}
+
+/** The texts of three ticks; of two that rounding makes the same, only one is shown. */
+export function ticks(top, format) {
+  const texts = [0, top / 2, top].map(format);
+  return texts.map((text, at) => (at === 1 && (text === texts[0] || text === texts[2]) ? "" : at === 0 && text === texts[2] ? "" : text));
 }
 
 const scaled = (x0, x1) => (x) => PAD.left + ((x - x0) / Math.max(1e-9, x1 - x0)) * (WIDTH - PAD.left - PAD.right);
@@ -24,7 +34,8 @@ function path(xs, values, X, Y, step) {
       return;
     }
     const [x, y] = [X(xs[at]).toFixed(1), Y(value).toFixed(1)];
-    drawn += before === null ? `M${x},${y}` : step ? `H${x}V${y}` : `L${x},${y}`;
+    const alone = before === null && (values[at + 1] === null || values[at + 1] === undefined);
+    drawn += alone ? `M${x},${y}h0` : before === null ? `M${x},${y}` : step ? `H${x}V${y}` : `L${x},${y}`;
     before = value;
   });
   return drawn;
@@ -38,11 +49,10 @@ function area(xs, low, high, X, Y) {
 
 function grid(X, Y, x0, x1, top, format) {
   const parts = [0, 0.5, 1];
-  const texts = parts.map((part) => format(top * part));
+  const texts = ticks(top, format);
   const lines = parts.map((part, at) => [
     svg("line", { class: "pp-grid", x1: PAD.left, x2: WIDTH - PAD.right, y1: Y(top * part), y2: Y(top * part) }),
-    // Rounding may give two of them the same text: then the middle one has none.
-    at === 1 && texts.indexOf(texts[at]) !== texts.lastIndexOf(texts[at]) ? null : svg("text", { class: "pp-axis", x: PAD.left - 6, y: Y(top * part) + 3.5, "text-anchor": "end" }, texts[at]),
+    texts[at] ? svg("text", { class: "pp-axis", x: PAD.left - 6, y: Y(top * part) + 3.5, "text-anchor": "end" }, texts[at]) : null,
   ]);
   const ends = [
     svg("text", { class: "pp-axis", x: PAD.left, y: HEIGHT - 6 }, asSeconds(x0)),
@@ -59,10 +69,10 @@ const lastOf = (values) => values.findLast((value) => value !== null && value !=
  * stacked: the lines are shares that are stacked up to `top`; step: a value holds until the next one;
  * marks: `{ at, text }`, moments to mark.
  */
-export function chart({ key, title, xs, lines, format, axis = format, top, step = false, stacked = false, marks = [], note = "" }) {
+export function chart({ key, title, xs, lines, format, axis = format, base = 1, top, step = false, stacked = false, marks = [], note = "" }) {
   const values = lines.flatMap((line) => line.values).filter((value) => value !== null);
   const [x0, x1] = [Math.min(0, xs[0] ?? 0), xs[xs.length - 1] ?? 1];
-  const height = top ?? nice(Math.max(0, ...values));
+  const height = top ?? nice(Math.max(0, ...values), base);
   const [X, Y] = [scaled(x0, x1), heights(height)];
   const last = lines.map((line) => `${line.name}: ${format(lastOf(line.values))}`).join(", ");
   const image = svg("svg", {
@@ -91,9 +101,9 @@ export function chart({ key, title, xs, lines, format, axis = format, top, step 
   const legend = el("ul", { class: "pp-legend" }, lines.map((line) => {
     const swatch = el("i", { class: line.dash ? "pp-dashed" : null });
     swatch.style.color = line.color;
-    return el("li", {}, swatch, line.name);
+    return el("li", {}, swatch, named(line.name));
   }));
-  return el("figure", { class: "pp-chart" }, el("figcaption", {}, title, note ? el("span", { class: "pp-note" }, note) : null), image, readout, legend);
+  return el("figure", { class: "pp-chart" }, el("figcaption", {}, named(title, 40), note ? el("span", { class: "pp-note" }, note) : null), image, readout, legend);
 }
 
 function cursor(image, readout, { xs, lines, X, x0, x1, format }) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page of a DAG run: its pipelines, with the sums of the shards of mapped ones. Also the page of all shards of a task.
 import { entriesOf, forEachLimited, instanceOf, mappedCount, deniedStatus, pageOf, poll, runOf, errorText, xcom } from "./api.js";
-import { count, el, percent, rate, section, swap, table } from "./dom.js";
+import { count, el, percent, percentDone, rate, section, swap, table } from "./dom.js";
 import { numbers, failures, progress } from "./sections.js";
 import { itemsDone, itemsTotal } from "./series.js";
-import { slowestOf, sumOf, sumOfStages, withoutEnds } from "./sums.js";
+import { inOrder, slowestOf, sumOf, sumOfStages, withoutEnds } from "./sums.js";
 
 const [LIVE, ENDED, FETCHED_AT_ONCE, SILENT, SHOWN] = [4000, 20_000, 60, 20_000, 200];
 
@@ -37,7 +37,7 @@ async function updateOnce(view) {
   const run = await runOf(view.at);
   const running = run && ["running", "queued"].includes(run.state);
   await refresh(view, found);
-  const tasks = Map.groupBy(view.shards.values(), (shard) => shard.taskId);
+  const tasks = Map.groupBy(inOrder(view.shards.values()), (shard) => shard.taskId);
   await forEachLimited([...tasks.keys()], 4, async (taskId) => {
     if ([...tasks.get(taskId)].some((shard) => shard.mapIndex >= 0)) view.counts.set(taskId, await mappedCount({ ...view.at, taskId }).catch(() => null));
   });
@@ -131,7 +131,7 @@ function shardTable(taskId, shards) {
       el("a", { href: pageOf(shard, "plugin", "pipeline"), "data-key": `shard:${taskId}:${shard.mapIndex}` }, `${taskId} [${shard.mapIndex}]`),
       el("span", {}, el("span", { class: "pp-state", "data-state": shard.state }, shard.state === "lost" ? "killed" : shard.state), " ", shard === slowest ? el("span", { class: "pp-chip pp-chip-warn" }, "slowest") : null),
       shard.snapshot.host ?? "–", count((shard.snapshot.chunks_committed ?? 0) + (shard.snapshot.chunks_skipped ?? 0)),
-      total ? percent(done / Math.max(1, total)) : count(done), count(shard.snapshot.rows_committed), rate(shard.snapshot.items_per_second), count(shard.snapshot.items_dead_lettered), shard.snapshot.bottleneck ?? "–",
+      total ? percentDone(done, total) : count(done), count(shard.snapshot.rows_committed), rate(shard.snapshot.items_per_second), count(shard.snapshot.items_dead_lettered), shard.snapshot.bottleneck ?? "–",
     ];
   });
   const heads = ["Shard", "State", "Host", number("Chunks"), number("Done"), number("Rows"), number("Items per second"), number("Dead letters"), "Bottleneck"];

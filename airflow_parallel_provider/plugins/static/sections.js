@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sections of the page of one try, each made from a snapshot.
 import { chart } from "./chart.js";
-import { brief, bytes, count, el, figures, milliseconds, percent, rate, seconds, section, short, table } from "./dom.js";
+import { brief, bytes, count, el, figures, milliseconds, percent, percentDone, rate, seconds, section, short, table } from "./dom.js";
 import { colorOf } from "./flow.js";
 import { itemsDone, itemsTotal } from "./series.js";
 
@@ -15,7 +15,7 @@ export function progress(snapshot, live) {
     ["committed", snapshot.items_committed],
     ["skipped", snapshot.items_skipped],
     ["filtered", snapshot.items_filtered],
-    ["dead", snapshot.items_dead_lettered],
+    ["dead", snapshot.items_dead_lettered, snapshot.rows_rejected ? `and ${count(snapshot.rows_rejected)} rows rejected` : null],
     ["flying", snapshot.items_unfinished],
   ].filter(([, number]) => number > 0);
   const names = { committed: "committed", skipped: "already committed", filtered: "filtered", dead: "failed", flying: live ? "in flight" : "unfinished" };
@@ -30,10 +30,10 @@ export function progress(snapshot, live) {
     { class: "pp-progress", role: "progressbar", "aria-label": "Items that are done", "aria-valuetext": text, "aria-valuemin": "0", "aria-valuemax": whole, "aria-valuenow": done },
     pieces,
   );
-  const left = live && typeof snapshot.seconds_left === "number" ? `about ${seconds(snapshot.seconds_left)} left` : null;
+  const left = live && typeof snapshot.seconds_left === "number" ? `about ${seconds(snapshot.seconds_left, true)} left` : null;
   const line = [
     el("strong", { "data-figure": "items_done", "data-value": done }, text),
-    total ? percent(Math.min(1, done / Math.max(1, total))) : null,
+    total ? percentDone(done, total) : null,
     live ? rate(snapshot.recent_items_per_second) : `${rate(snapshot.items_per_second)} on average`,
     left ? el("span", { "data-figure": "seconds_left", "data-value": snapshot.seconds_left }, left) : null,
   ].filter(Boolean);
@@ -48,10 +48,10 @@ export function numbers(snapshot) {
     ["Rows committed", count(snapshot.rows_committed), "rows_committed", snapshot.rows_committed],
     ["Chunks committed", count(snapshot.chunks_committed), "chunks_committed", snapshot.chunks_committed, skipped],
     ["Items read", count(snapshot.items_read), "items_read", snapshot.items_read],
-    ["Dead letters", count(snapshot.items_dead_lettered), "items_dead_lettered", snapshot.items_dead_lettered],
+    ["Dead letters", count(snapshot.items_dead_lettered), "items_dead_lettered", snapshot.items_dead_lettered, snapshot.rows_rejected ? `and ${count(snapshot.rows_rejected)} rows rejected` : null],
     ["Items per second", short(snapshot.items_per_second), "items_per_second", snapshot.items_per_second],
     ["Time", seconds(snapshot.seconds), "seconds", snapshot.seconds, snapshot.shards > 1 || snapshot.part === "finish" ? "from the first start to the last end" : snapshot.speedup ? `${short(snapshot.speedup)} times faster than one worker` : null],
-    ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, snapshot.shards > 1 || snapshot.part === "finish" ? null : `${cores.toFixed(1)} cores on average`],
+    ["CPU time", seconds(snapshot.cpu_seconds), "cpu_seconds", snapshot.cpu_seconds, snapshot.shards > 1 || snapshot.part === "finish" ? null : `${short(Math.round(cores * 100) / 100)} cores on average`],
     ["Memory", bytes(snapshot.peak_rss_bytes), "peak_rss_bytes", snapshot.peak_rss_bytes, snapshot.shards > 1 || snapshot.shards?.length || snapshot.part === "finish" ? "peaks of all shards added up" : "at its peak, all processes"],
   ]);
 }
@@ -86,6 +86,7 @@ export function problems(snapshot) {
 const perStage = (curves, values) => curves.stages.map((stage, at) => ({ name: stage.name, values: values(stage), color: colorOf(at) }));
 
 export function overTime(snapshot, curves) {
+  if (snapshot.part === "finish") return null; // the shards have the curves
   if (!curves.enough) return section("Over time", null, el("p", { class: "pp-note" }, snapshot.omitted?.history ? "The curves do not fit into this page." : snapshot.final ? "The run was too short for curves." : "Curves appear after a few seconds."));
   const between = { xs: curves.between };
   const marks = (snapshot.decisions ?? []).map((each) => ({ at: each.at, text: `${each.stage}: ${each.before} → ${each.after}, ${each.reason}` }));
@@ -96,29 +97,45 @@ export function overTime(snapshot, curves) {
     el(
       "div",
       { class: "pp-charts" },
-      chart({ key: "rate", title: "Throughput", note: "items per second out of each stage", ...between, lines: [...perStage(curves, (stage) => stage.out), { name: "rows committed", values: curves.rows, color: "var(--pp-ink)", dash: "4 3" }], format: rate, axis: (value) => `${brief(value)}/s` }),
-      curves.stages.length && chart({ key: "queue", title: "Queue depth", note: "items waiting in front of each stage", xs: curves.at, lines: perStage(curves, (stage) => stage.queue), format: whole, axis: brief }),
-      curves.stages.length && chart({ key: "workers", title: "Workers", note: marks.length ? `${count(marks.length)} changes` : "", xs: curves.at, step: true, marks, lines: perStage(curves, (stage) => stage.workers), format: whole }),
+      chart({ key: "rate", title: "Throughput", note: curves.stages.length ? "items per second out of each stage" : "rows per second", ...between, lines: [...perStage(curves, (stage) => stage.out), { name: "rows committed", values: curves.rows, color: "var(--pp-ink)", dash: "4 3" }], format: rate, axis: (value) => `${brief(value)}/s` }),
+      curves.stages.length > 0 && chart({ key: "queue", title: "Queue depth", note: "items waiting in front of each stage", xs: curves.at, lines: perStage(curves, (stage) => stage.queue), format: whole, axis: brief }),
+      curves.stages.length > 0 && chart({ key: "workers", title: "Workers", note: marks.length ? `${count(marks.length)} changes` : "", xs: curves.at, step: true, marks, lines: perStage(curves, (stage) => stage.workers), format: whole }),
       chart({ key: "items", title: "Progress", note: "items of the source", xs: curves.at, lines: [{ name: "read", values: curves.read, color: colorOf(0) }, { name: "done", values: curves.done, color: "var(--pp-busy)" }, { name: "failed", values: curves.failed, color: "var(--pp-bad)" }], format: whole, axis: brief }),
       chart({ key: "cpu", title: "CPU", note: "cores in use, all processes", ...between, lines: [{ name: "cores", values: curves.cpus, color: colorOf(0) }], format: short }),
-      chart({ key: "memory", title: "Memory", note: "resident, all processes", xs: curves.at, lines: [{ name: "memory", values: curves.memory, color: colorOf(3) }], format: bytes }),
+      chart({ key: "memory", title: "Memory", note: "resident, all processes", xs: curves.at, lines: [{ name: "memory", values: curves.memory, color: colorOf(3) }], format: bytes, base: 1024 }),
     ),
   );
 }
 
-export function perStageOverTime(curves) {
+const MANY_STAGES = 6; // more of them do not fit beside the rest of the page: then their charts open on request
+
+/** A section of charts, one for each stage that has something to show. */
+function perStageSection(key, title, note, charts) {
+  if (!charts.length) return null;
+  const grid = el("div", { class: "pp-charts" }, charts);
+  if (charts.length <= MANY_STAGES) return section(title, note, grid);
+  const head = el("summary", { "data-key": `${key}-summary` }, `${title}, ${count(charts.length)} stages`);
+  return el("details", { class: "pp-more", "data-key": key }, head, el("p", { class: "pp-note" }, note), grid);
+}
+
+export function perStageOverTime(snapshot, curves) {
   if (!curves.enough || !curves.stages.length) return null;
-  const time = curves.stages.map((stage) => chart({
+  const inline = new Set((snapshot.stages ?? []).filter((stage) => stage.kind === "inline").map((stage) => stage.name));
+  const shown = (values) => values.some((value) => value !== null && value !== undefined);
+  const time = curves.stages.filter((stage) => !inline.has(stage.name) && stage.busy.length > 1).map((stage) => chart({
     key: `time:${stage.name}`, title: stage.name, note: "what its workers do", xs: curves.working, top: 1, stacked: true, format: percent,
     lines: [{ name: "busy", values: stage.busy, color: GOOD }, { name: "starved", values: stage.starved, color: WAIT }, { name: "blocked", values: stage.blocked, color: STOP }],
   }));
-  const latency = curves.stages.map((stage, at) => chart({
-    key: `latency:${stage.name}`, title: stage.name, note: "duration of one call", xs: curves.at, format: milliseconds,
-    lines: [{ name: "p50", values: stage.p50, color: colorOf(at) }, { name: "p95", values: stage.p95, color: colorOf(at), dash: "6 3" }, { name: "p99", values: stage.p99, color: colorOf(at), dash: "2 3" }],
-  }));
+  const latency = curves.stages.filter((stage) => shown(stage.p50)).map((stage) => {
+    const color = colorOf(curves.stages.indexOf(stage));
+    return chart({
+      key: `latency:${stage.name}`, title: stage.name, note: "duration of one call", xs: curves.at, format: milliseconds,
+      lines: [{ name: "p50", values: stage.p50, color }, { name: "p95", values: stage.p95, color, dash: "6 3" }, { name: "p99", values: stage.p99, color, dash: "2 3" }],
+    });
+  });
   return [
-    section("Where the workers' time goes", "starved: waits for items; blocked: waits for the next channel; blank: transport, or not reported yet", el("div", { class: "pp-charts" }, time)),
-    section("Latency", null, el("div", { class: "pp-charts" }, latency)),
+    perStageSection("times", "Where the workers' time goes", "starved: waits for items; blocked: waits for the next channel; blank: between calls (passing items on, waiting for Python's interpreter), or not reported yet", time),
+    perStageSection("latencies", "Latency", "durations of the calls that ended in each interval", latency),
   ];
 }
 

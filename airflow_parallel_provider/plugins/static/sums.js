@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sums of shards: one snapshot for all of them.
 const SUMMED = [
-  "items_read", "items_committed", "items_filtered", "items_dead_lettered", "items_skipped", "items_unfinished",
+  "items_read", "items_committed", "items_filtered", "items_dead_lettered", "items_skipped", "items_unfinished", "rows_rejected",
   "rows_committed", "chunks_committed", "chunks_skipped", "cpu_seconds", "peak_rss_bytes", "estimated_serial_seconds",
 ];
 
@@ -20,11 +20,12 @@ export function sumOf(shards) {
   return {
     ...sum,
     shards: shards.length,
+    part: snapshots.length && snapshots.every((each) => each.part === snapshots[0].part) ? snapshots[0].part ?? null : null,
     state,
     final: state !== "running",
     seconds,
     items_total: totals.every((each) => typeof each === "number") ? total(totals, (each) => each) : null,
-    items_per_second: seconds > 0 ? (sum.items_read - sum.items_skipped) / seconds : 0,
+    items_per_second: seconds > 0 ? (sum.items_read - sum.items_skipped - sum.items_unfinished) / seconds : 0,
     recent_items_per_second: total(running, (each) => each.recent_items_per_second),
     seconds_left: remaining.length && remaining.every((each) => typeof each === "number") ? Math.max(...remaining) : null,
     speedup: null,
@@ -43,6 +44,12 @@ export function withoutEnds(tasks) {
   return [...tasks].filter(([taskId, shards]) => !(isEnd(shards) && sharded.has(group(taskId)))).flatMap(([, shards]) => shards);
 }
 
+/** By their begin, so that the tasks of a load stand as they ran: its shards, then its end. */
+export function inOrder(shards) {
+  const isEnd = (shard) => Number(shard.snapshot.part === "finish");
+  return [...shards].toSorted((one, other) => isEnd(one) - isEnd(other) || beginOf(one.snapshot) - beginOf(other.snapshot) || one.mapIndex - other.mapIndex);
+}
+
 const WELL_BEHIND = 1.2;
 
 /** Seconds of a shard until its end, as far as it can be told. */
@@ -57,9 +64,13 @@ export function slowestOf(shards) {
 
 /** From the first start to the last end: shards may run one after the other, so neither rates nor times add up. */
 function wallSeconds(snapshots) {
-  const spans = snapshots.map((each) => [Date.parse(each.updated_at) - (each.seconds ?? 0) * 1000, Date.parse(each.updated_at)]).filter(([start]) => Number.isFinite(start));
-  return spans.length ? (Math.max(...spans.map(([, end]) => end)) - Math.min(...spans.map(([start]) => start))) / 1000 : 0;
+  const known = snapshots.filter((each) => Number.isFinite(beginOf(each)));
+  if (!known.length) return 0;
+  return (Math.max(...known.map((each) => Date.parse(each.updated_at))) - Math.min(...known.map(beginOf))) / 1000;
 }
+
+/** When the run of a snapshot began, milliseconds. */
+const beginOf = (snapshot) => Date.parse(snapshot.updated_at) - (snapshot.seconds ?? 0) * 1000;
 
 /** What the snapshots left out: added up, so a cause may count once for each shard. */
 function omitted(snapshots) {

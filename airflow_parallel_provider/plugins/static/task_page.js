@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page of one task instance: shows one of its tries, and updates it every two seconds while it runs.
 import { instanceOf, storedTry, linksOf, deniedStatus, poll, triesOf, errorText, xcom } from "./api.js";
-import { count, el, swap } from "./dom.js";
+import { count, el, moment, seconds, swap } from "./dom.js";
 import { flow } from "./flow.js";
 import * as parts from "./sections.js";
 import { curves } from "./series.js";
@@ -135,12 +135,12 @@ function show(view, snapshot, live) {
     view.state.dataset.state = how;
     view.state.textContent = STATE_TEXTS[how] ?? String(how);
   }
-  view.fresh.textContent = live ? `live · ${ago(snapshot.updated_at)}` : new Date(snapshot.updated_at).toLocaleString();
+  view.fresh.textContent = live ? `live · ${ago(snapshot.updated_at)}` : moment(snapshot.updated_at);
   const key = `${snapshot.attempt}/${snapshot.updated_at}/${live}`;
   if (view.shownKey === key && view.shown) return;
   [view.shown, view.shownKey] = [snapshot, key];
   view.root.dataset.attempt = snapshot.attempt;
-  const last = how === "lost" ? el("p", { class: "pp-box pp-problems" }, `The task's process ended without a report: it was killed, or could not reach Airflow. These are the last metrics it sent, after ${Math.round(snapshot.seconds ?? 0)} s.`) : null;
+  const last = how === "lost" ? el("p", { class: "pp-box pp-problems" }, `The task's process ended without a report: it was killed, or could not reach Airflow. These are the last metrics it sent, after ${seconds(snapshot.seconds ?? 0)}.`) : null;
   swap(view.message, last);
   const lines = curves(snapshot);
   swap(
@@ -154,7 +154,7 @@ function show(view, snapshot, live) {
     parts.failures(snapshot, view.links),
     parts.overTime(snapshot, lines),
     parts.decisions(snapshot),
-    parts.perStageOverTime(lines),
+    parts.perStageOverTime(snapshot, lines),
     parts.workers(snapshot),
     parts.foot(snapshot),
   );

@@ -2,7 +2,7 @@
 // Compares the costs of this run with those of the last successful runs of the same task.
 import { forEachLimited, pageOf, runsBefore, xcom } from "./api.js";
 import { bars } from "./chart.js";
-import { bytes, count, el, percent, rate, seconds, section, swap } from "./dom.js";
+import { bytes, count, el, moment, percent, rate, seconds, section, swap } from "./dom.js";
 
 const RUNS = 12;
 
@@ -26,8 +26,8 @@ const median = (values) => {
 
 /** Shows the comparison; fetches the earlier runs once. */
 export async function trend(view, snapshot, instance) {
-  const moment = instance.run_after ?? instance.start_date;
-  if (!view.before && moment) view.before = await before(view.at, moment);
+  const since = instance.run_after ?? instance.start_date;
+  if (!view.before && since) view.before = await before(view.at, since);
   const failed = snapshot.final && snapshot.state !== "success"; // the costs of a part of a run compare with nothing
   if (!view.before?.length || !snapshot.seconds || failed) return swap(view.past);
   const runs = [...view.before, { runId: view.at.runId, label: "this run", current: true, report: snapshot }];
@@ -50,14 +50,14 @@ function compared(mine, usual, snapshot) {
   return Math.abs(change) < 0.02 ? ", as usual" : `, ${percent(Math.abs(change))} ${change > 0 ? "more" : "less"} than usual`;
 }
 
-async function before(at, moment) {
+async function before(at, until) {
   const found = [];
-  const runs = (await runsBefore(at, moment, RUNS).catch(() => [])).filter((run) => run.dag_run_id !== at.runId);
+  const runs = (await runsBefore(at, until, RUNS).catch(() => [])).filter((run) => run.dag_run_id !== at.runId);
   await forEachLimited(runs, 4, async (run) => {
     const there = { ...at, runId: run.dag_run_id };
     const report = await xcom(there, "return_value").catch(() => null);
     if (report?.state !== "success" || !report.seconds) return;
-    const label = new Date(run.run_after ?? run.start_date).toLocaleString();
+    const label = moment(run.run_after ?? run.start_date);
     found.push({ runId: run.dag_run_id, label, when: run.run_after ?? "", href: pageOf(there, "plugin", "pipeline"), report });
   });
   return found.toSorted((one, other) => one.when.localeCompare(other.when));

@@ -19,7 +19,7 @@ from airflow_parallel_provider.errors import SchemaMismatch, WriteRefused
 from airflow_parallel_provider.rows.block import Block, NumberedRow
 from airflow_parallel_provider.rows.diagnose import diagnose
 from airflow_parallel_provider.rows.fit import WrongColumns
-from airflow_parallel_provider.rows.reject import RejectedRow, cause_of, with_line, without_line
+from airflow_parallel_provider.rows.reject import RejectedRow, cause_of, with_line
 from airflow_parallel_provider.sinks.commit.blame import is_fault_of_rows
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class RowIsolation:
                 parts += [part[middle:], part[:middle]]  # the first half is next
             else:
                 row, at = part[0]
-                refuse(RejectedRow(without_line(row), at, "table", with_line(row, reason), cause_of(reason)))
+                refuse(RejectedRow(self.writer.readable(row), at, "table", with_line(row, reason), cause_of(reason)))
         if len(rows) > 1 and len(self._misfits) == len(rows):
             raise SchemaMismatch(f"all {len(rows)} rows of {self.where}: {self._misfits[0]}")
         return written

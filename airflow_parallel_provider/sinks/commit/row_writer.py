@@ -10,7 +10,9 @@ from airflow_parallel_provider.errors import SchemaMismatch
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows, takes_without_loss
 from airflow_parallel_provider.rows.block import Block, to_block, unchecked_block
 from airflow_parallel_provider.rows.fit import RowSlices, check_columns, fit_block
+from airflow_parallel_provider.rows.reject import without_line
 from airflow_parallel_provider.rows.texts.arrow_texts import parsed_texts
+from airflow_parallel_provider.rows.texts.line_rows import CopyLines, LineRows, texts_of
 from airflow_parallel_provider.sinks.commit.blame import rows_dropped
 from airflow_parallel_provider.sinks.commit.target_checks import missing_key, require_key
 from airflow_parallel_provider.values.annotations import dumps_as_annotated
@@ -36,6 +38,8 @@ class RowWriter:
         self._spec = spec
         self._backend = backend
         self._load = load
+        self.lines: CopyLines | None = None
+        """What was offered to the source; with names if its rows are lines of COPY."""
 
     def block(self, rows: Sequence[Any], *, unchecked: bool = False) -> Block:
         """Rows of any shape as a block.
@@ -43,6 +47,8 @@ class RowWriter:
         :param unchecked: do not look at each tuple now, if the backend asks for some rows at a time and nothing but the
             writing depends on what the rows are: to look at all takes longer than to begin the transaction.
         """
+        if self.lines is not None and self.lines.names and set(map(type, rows)) <= {bytes}:
+            return Block(self.lines.names, LineRows(rows) if rows else [])
         names = self._spec.column_names
         if unchecked and self._may_be_unchecked():
             block = unchecked_block(rows, names, self._backend.rows_ahead or 0)
@@ -64,6 +70,12 @@ class RowWriter:
             source = rows_with_id.table.select([load_column])
             return Block((*block.names, load_column), rows_with_id, (*block.sources, source))
         return Block((*block.names, load_column), [(*row, self._load) for row in block.rows], block.sources)
+
+    def readable(self, row: Any) -> Any:
+        """A row as people read it: a line of COPY as a dict of texts, a row of a file without its line."""
+        if type(row) is bytes and self.lines is not None and self.lines.names:
+            return dict(zip(self.lines.names, texts_of(row), strict=True))
+        return without_line(row)
 
     def names(self, rows: Sequence[Any]) -> tuple[str, ...]:
         """Columns of rows of which some may be bad; empty where one of them has no columns at all."""
@@ -101,6 +113,9 @@ class RowWriter:
                 "return it from the last stage"
             )
         block = self._with_parsed_columns(block, shape)
+        if isinstance(block.rows, LineRows):
+            check_columns(block, shape, where)
+            return block.rows
         if self._goes_as_arrow(block, shape):
             check_columns(block, shape, where)
             return block.rows

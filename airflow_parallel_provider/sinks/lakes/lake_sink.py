@@ -16,6 +16,7 @@ from airflow_parallel_provider.engine.interfaces.sink import Sink, SinkContext
 from airflow_parallel_provider.errors import PlanError, SinkError
 from airflow_parallel_provider.rows.validate import check_validate
 from airflow_parallel_provider.sinks.aggregates.declare import Aggregate, declared_aggregates
+from airflow_parallel_provider.sinks.spec.table_checks import check_cleaned
 
 if TYPE_CHECKING:
     from airflow_parallel_provider.sinks.files.store import FileStore
@@ -158,6 +159,14 @@ class LakeSink(Sink):
         if self.on_schema_change == "add_columns":
             cure = "shards cannot agree on new columns: add them to the table first, or run without shards"
             raise PlanError(f"{self.own_name}.on_schema_change", self.on_schema_change, cure)
+
+    def check_cleaned(self, field: str, value: Any, *, knows: bool) -> None:
+        """What is left of a source must not be added again, so the table must merge.
+
+        :raises PlanError: unless it does.
+        """
+        dispositions = {"write_disposition": self.write_disposition, "on_rerun": self.on_rerun}
+        check_cleaned(self.own_name, dispositions, None, f"{field}={value!r}", knows=knows)
 
     def finish_shard(self, chunks: int) -> None:
         """Note how many chunks the source has."""

@@ -14,7 +14,7 @@ from airflow_parallel_provider.sinks.load.load_terms import ONLY_NEW
 from airflow_parallel_provider.sinks.load.rerun import how_to_rerun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -62,15 +62,21 @@ class _Before:
 
         loads, chunks = self.control_tables.loads.loads.c, self.control_tables.loads.chunks.c
         committed: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        failed: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        what = (chunks.load_id, chunks.first_position, chunks["items"], chunks.dead_letters, chunks.rows_rejected)
         with self.database.session() as connection:
             columns = [*self._columns(), loads.source_state]
             found = connection.execute(sa.select(*columns).where(self._mine).order_by(loads.begun_at)).fetchall()
             in_table = sa.select(loads.load_id).where(self._mine)
-            for row in connection.execute(
-                sa.select(chunks.load_id, chunks.first_position, chunks["items"]).where(chunks.load_id.in_(in_table))
-            ).fetchall():
+            for row in connection.execute(sa.select(*what).where(chunks.load_id.in_(in_table))).fetchall():
                 committed[row[0]].append((int(row[1]), int(row[2])))
-        return [self._load(row, row.source_state, committed[row.load_id]) for row in found if row.load_id in committed]
+                if row[3] or row[4]:
+                    failed[row[0]].append((int(row[1]), int(row[2])))
+        return [
+            self._load(row, row.source_state, committed[row.load_id], failed[row.load_id])
+            for row in found
+            if row.load_id in committed
+        ]
 
     def newest_first(self) -> Iterator[EarlierLoad]:
         import sqlalchemy as sa
@@ -98,11 +104,14 @@ class _Before:
         loads = self.control_tables.loads.loads.c
         return [loads.load_id, loads.load_key, loads.family, loads.generation, loads.state]
 
-    def _load(self, row: Any, state: str, committed: list[tuple[int, int]]) -> EarlierLoad:
+    def _load(
+        self, row: Any, state: str, committed: list[tuple[int, int]], failed: Sequence[tuple[int, int]] = ()
+    ) -> EarlierLoad:
         load_spec = self.load_spec
         resumed = row.generation == load_spec.generation or how_to_rerun(self.spec, load_spec) == "resume"
         is_own = row.family == (load_spec.family or load_spec.load_key) and resumed
-        return EarlierLoad(json.loads(state), sorted(committed), row.state == COMPLETE, row.load_key, is_own)
+        complete = row.state == COMPLETE
+        return EarlierLoad(json.loads(state), sorted(committed), complete, row.load_key, is_own, failed)
 
 
 def that_are_remembered(connection: Connection, control_tables: ControlTables, loads: Iterable[str]) -> set[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow_parallel_provider.errors import LoadMismatch, SinkError
+from airflow_parallel_provider.rows.texts.line_rows import CopyLines
 from airflow_parallel_provider.sinks.commit.committer import ChunkCommitter
 from airflow_parallel_provider.sinks.ledger.chunks import LoadSummary
 from airflow_parallel_provider.sinks.ledger.loads import COMPLETE
@@ -20,6 +21,9 @@ from airflow_parallel_provider.sinks.load.shared_loads import (
 )
 from airflow_parallel_provider.sinks.load.table_swap import TableSwap
 from airflow_parallel_provider.sql.backends.core_tables import core_table
+from airflow_parallel_provider.sql.backends.quoting import quote_table
+from airflow_parallel_provider.sql.backends.session import driver_connection
+from airflow_parallel_provider.sql.copy_lines import copied_types, driver_copies
 from airflow_parallel_provider.sql.errors import TransientSinkError
 
 if TYPE_CHECKING:
@@ -75,6 +79,23 @@ class OpenLoad:
                 f"of the load from the table and call SinkTableHook(...).discard({committer.load_key!r}) to start over"
             )
         return found
+
+    def takes_lines(self) -> CopyLines | None:
+        """Lines of COPY in place of rows, which the table takes if nothing has to look at the rows."""
+        committer, spec = self.committer, self.spec
+        looks = spec.validate is not None or spec.aggregates or spec.load_id_column or spec.on_schema_change != "fail"
+        if looks or not committer.database.backend.takes_lines:
+            return None
+        with committer.database.session() as connection:
+            raw = driver_connection(connection)
+            if not driver_copies(raw):
+                return None
+            # A staging table that an earlier attempt has made, or what it will be made like.
+            found = (copied_types(raw, quote_table(name, spec.schema)) for name in (committer.target.name, spec.table))
+            types = next(filter(None, found), None)
+            connection.rollback()
+        committer.writer.lines = CopyLines(types) if types else None
+        return committer.writer.lines
 
     def known_messages(self) -> frozenset[str]:
         """Ids of the messages of its queue that have committed, in this load or another."""

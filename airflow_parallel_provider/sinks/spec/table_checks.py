@@ -126,3 +126,26 @@ def check_narrow(dispositions: Mapping[str, object], load_column: str | None, as
     if again is not None and dispositions["write_disposition"] != "merge":
         cure = f"{again} reads rows again, which would be twice in the table: write 'merge', with a primary_key"
         raise PlanError("SinkTable.write_disposition", dispositions["write_disposition"], cure)
+
+
+def check_cleaned(
+    sink: str, dispositions: Mapping[str, object], load_column: str | None, asked: str, *, knows: bool
+) -> None:
+    """Refuse a table from which rows would be missing, or in which they would be twice, when its files are gone.
+
+    :param sink: name of its class.
+    :param dispositions: ``write_disposition`` and ``on_rerun``.
+    :param asked: the argument of the source, with its value.
+    :param knows: whether the source leaves out what earlier loads have committed.
+    """
+    for field, value in dispositions.items():
+        if value == "replace":
+            cure = f"with {asked} files are gone when a later run would need them: merge, or append with only_new=True"
+            raise PlanError(f"{sink}.{field}", value, cure)
+    if load_column is not None and dispositions["on_rerun"] is None:
+        cure = f"with load_column= a Clear removes what it has loaded, but with {asked} files are gone: on_rerun="
+        raise PlanError(f"{sink}.on_rerun", None, f"{cure}'append'")
+    if dispositions["write_disposition"] == "append" and not knows:
+        cure = f"a run that ends in the middle of {asked} leaves files that the next one would append again: "
+        more = "add FilesSource(only_new=True), or write 'merge'" if sink == "SinkTable" else "write 'merge'"
+        raise PlanError(f"{sink}.write_disposition", "append", cure + more)

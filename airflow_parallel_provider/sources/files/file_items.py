@@ -11,8 +11,9 @@ from functools import partial
 from typing import IO, Any
 
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources.files.json_records import json_records
-from airflow_parallel_provider.sources.files.text_lines import MARK, is_wide
+from airflow_parallel_provider.sources.files.formats.json_records import json_records
+from airflow_parallel_provider.sources.files.formats.libraries import library
+from airflow_parallel_provider.sources.files.formats.text_lines import MARK, is_wide
 from airflow_parallel_provider.sources.places import Places
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
 from airflow_parallel_provider.values.items import SourceFile
@@ -107,11 +108,10 @@ def row_groups(files: Sequence[SourceFile], *, readers: int, halt: StopReading) 
     """
 
     def groups() -> Iterator[tuple[SourceFile, int]]:
-        import pyarrow.parquet
-
+        parquet = library("pyarrow.parquet", "Parquet", "arrow")
         for file in files:
             with _errors_name(_Place(file.path).shown), file.open("rb") as raw:
-                count = pyarrow.parquet.ParquetFile(raw).metadata.num_row_groups
+                count = parquet.ParquetFile(raw).metadata.num_row_groups
             yield from ((file, number) for number in range(count))
 
     return read_ahead(_group_reader, groups(), readers=readers, name="files-source", halt=halt)
@@ -135,12 +135,12 @@ class _Place:
 
 @contextmanager
 def _group_reader() -> Iterator[Callable[[tuple[SourceFile, int]], Any]]:
-    import pyarrow.parquet
+    parquet = library("pyarrow.parquet", "Parquet", "arrow")
 
     def read(group: tuple[SourceFile, int]) -> Any:
         file, number = group
         with _errors_name(lambda: f"{file.path}, row group {number}"), file.open("rb") as raw:
-            return pyarrow.parquet.ParquetFile(raw).read_row_group(number, use_threads=False)
+            return parquet.ParquetFile(raw).read_row_group(number, use_threads=False)
 
     yield read
 

@@ -3,37 +3,38 @@
 
 from __future__ import annotations
 
-import codecs
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
-from airflow_parallel_provider.checks import check_choice, check_text, check_whole
+from airflow_parallel_provider.checks import check_text, check_whole
 from airflow_parallel_provider.engine.interfaces.records import EarlierLoads, Narrow
 from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.source import ChunkReader, slices
-from airflow_parallel_provider.errors import LoadMismatch, PlanError
+from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
-from airflow_parallel_provider.sources.files.file_items import FileLines, FileRecords, Reading, row_groups
-from airflow_parallel_provider.sources.files.listing import (
-    FileList,
+from airflow_parallel_provider.sources.files.clean_source import CleaningSink
+from airflow_parallel_provider.sources.files.declared import (
+    check_encoding,
+    check_items,
     check_period,
     declared_paths,
-    group_lengths,
-    is_upstream,
     rendered_paths,
     shown_paths,
 )
-from airflow_parallel_provider.sources.files.new_files import check_only_new, new_files
-from airflow_parallel_provider.sources.files.text_lines import LARGEST_TEXT
+from airflow_parallel_provider.sources.files.file_items import FileLines, FileRecords, Reading, row_groups
+from airflow_parallel_provider.sources.files.formats.text_lines import LARGEST_TEXT
+from airflow_parallel_provider.sources.files.listing import FileList, group_lengths
+from airflow_parallel_provider.sources.files.lookup import files_at
+from airflow_parallel_provider.sources.files.moving import Mover, check_clean_source
+from airflow_parallel_provider.sources.files.new_files import check_only_new, left_over, new_files
+from airflow_parallel_provider.sources.files.remembered import as_lists, connections_of, files_in, restored
 from airflow_parallel_provider.sources.places import Places
 from airflow_parallel_provider.sources.read_ahead import StopReading
 from airflow_parallel_provider.values.items import SourceFile
 
-ITEMS = ("file", "line", "record", "row_group")
-_NAMED = 5
-"""Most changed files that an error names."""
+_TEMPLATED = ("path", "conn_id", "modified_since", "modified_before", "move_destination")
 
 
 class FilesSource(DeclaredSource):
@@ -78,6 +79,16 @@ class FilesSource(DeclaredSource):
         (``max_active_runs=1``): of two at the same time both would find a file new.
     :param changed_files: with ``only_new``, what a committed file means that has another size or ETag now: ``"error"``
         fails the run and names it; ``"load"`` loads it again, which a merge takes; ``"skip"`` leaves it out.
+    :param manifest: whether ``path`` names files that list the files of the load: one path per line, or JSON: a list of
+        paths, or ``{"entries": [{"url": ..., "mandatory": true}]}`` as for COPY of Redshift. A path without protocol
+        begins at the manifest's folder; none is a pattern. One that does not exist fails the run, unless its entry is
+        an object without ``"mandatory": true``.
+    :param clean_source: what becomes of the files of a load that is complete: ``"move"`` moves them into
+        ``move_destination``, ``"delete"`` deletes them. Those that have changed since they were read stay, and those in
+        chunks with dead letters or rejected rows. A retry goes on with it. Needs files as items, and a table that
+        merges, or ``only_new`` and a ``SinkTable`` that appends.
+    :param move_destination: folder on the same storage. Folders below the last one of ``path`` without a ``*`` are
+        kept. A file whose name is taken there gets another one, with a digest of its version. (templated)
     :param largest_text: bytes of a line, and of a record of JSON, unpacked. A larger one fails: each is in memory as a
         whole. A record in a file that is not packed may be as large as the file.
     :raises PlanError: when the DAG is parsed, for a wrong argument; when the run begins, for too few files.
@@ -86,7 +97,9 @@ class FilesSource(DeclaredSource):
     upload them whole.
     """
 
-    template_fields: ClassVar[tuple[str, ...]] = ("path", "conn_id", "modified_since", "modified_before")
+    # One method for each thing that a run asks of its source.
+
+    template_fields: ClassVar[tuple[str, ...]] = _TEMPLATED
 
     def __init__(
         self,
@@ -105,30 +118,30 @@ class FilesSource(DeclaredSource):
         modified_before: datetime | str | None = None,
         only_new: bool = False,
         changed_files: Literal["error", "load", "skip"] = "error",
+        manifest: bool = False,
+        clean_source: Literal["off", "move", "delete"] = "off",
+        move_destination: str | None = None,
         largest_text: int = LARGEST_TEXT,
     ) -> None:
         check_text("FilesSource.conn_id", conn_id, optional=True)
-        check_choice("FilesSource.items", items, ITEMS)
-        check_text("FilesSource.records", records, optional=True)
-        if records is not None and items != "record":
-            cure = 'it is for items="record"; FilesToTableOperator and read_rows have an argument of that name'
-            raise PlanError("FilesSource.records", records, cure)
-        check_text("FilesSource.encoding", encoding)
-        _check_encoding(encoding)
+        check_items(items, records, chunk_bytes)
+        check_encoding(encoding)
         check_text("FilesSource.compression", compression, optional=True)
         check_text("FilesSource.members", members, optional=True)
         check_whole("FilesSource.readers", readers, 1, 64)
-        check_whole("FilesSource.chunk_bytes", chunk_bytes, unit="bytes", optional=True)
-        if chunk_bytes is not None and items != "file":
-            cure = f"it groups files, but the items are {items}s: leave it out, and give chunk_size= to the pipeline"
-            raise PlanError("FilesSource.chunk_bytes", chunk_bytes, cure)
         check_whole("FilesSource.at_least", at_least, 0, 1_000_000_000)
         check_whole("FilesSource.largest_text", largest_text, 1_000, unit="bytes")
         check_only_new(only_new, changed_files, items)
+        if not isinstance(manifest, bool):
+            raise PlanError("FilesSource.manifest", manifest, "give True, and the manifest as path=; or False")
+        self.path = declared_paths(path)
+        check_clean_source(clean_source, move_destination, self.path, items)
+        check_period(modified_since, modified_before)
         self.only_new = only_new
         self.changed_files = changed_files
-        self.path = declared_paths(path)
-        check_period(modified_since, modified_before)
+        self.manifest = manifest
+        self.clean_source = clean_source
+        self.move_destination = move_destination
         self.modified_since = modified_since
         self.modified_before = modified_before
         self._listed: dict[str, SourceFile] = {}
@@ -143,6 +156,10 @@ class FilesSource(DeclaredSource):
         self.at_least = at_least
         self.largest_text = largest_text
         self._files: tuple[SourceFile, ...] | None = None
+        self._missing: Sequence[str] = ()
+        self._too_few: PlanError | SourceError | None = None
+        self._committed: tuple[Collection[str], int] = ((), 1)
+        self._mover: Mover | None = None
         self._places = Places()
         self._halt = StopReading()
 
@@ -153,9 +170,30 @@ class FilesSource(DeclaredSource):
         :raises SourceError: when the storage cannot be listed.
         """
         self._halt = StopReading()
-        listing = FileList(rendered_paths(self.path), self.conn_id, self.modified_since, self.modified_before)
-        self._files = listing.chosen(self.at_least)
-        self._listed = listing.all
+        since, before = self.modified_since, self.modified_before
+        listing = FileList(rendered_paths(self.path), self.conn_id, since, before, manifest=self.manifest)
+        try:
+            self._files, self._too_few = listing.chosen(self.at_least), None
+        except (PlanError, SourceError) as error:
+            if self._mover is None:
+                raise
+            self._files, self._too_few = listing.chosen(0, strict=False), error  # a complete load has moved them
+        self._listed, self._missing = listing.all, listing.missing
+        if self._mover is not None:
+            self._mover.check_not_found_again(self._files)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Which files of a manifest do not exist and need not."""
+        named = ", ".join(self._missing[:5])
+        return [f"not there, and not mandatory: {len(self._missing)} files of the manifest ({named})"] if named else ()
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """How many files were moved or deleted, and how many of them were not, because they have changed."""
+        if self._mover is None:
+            return {}
+        return {f"files_{self._mover.verb}": self._mover.cleaned, "files_changed": self._mover.left}
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
@@ -182,11 +220,10 @@ class FilesSource(DeclaredSource):
 
     def get_state(self) -> Mapping[str, Any]:
         """Path, size and ETag of each file, and ``chunk_bytes``."""
-        return {
-            "items": self.items,
-            "files": [[file.path, file.size, file.etag] for file in self.files],
-            "chunk_bytes": self.chunk_bytes,
-        }
+        state: dict[str, Any] = {"items": self.items, "files": as_lists(self.files), "chunk_bytes": self.chunk_bytes}
+        if self.clean_source != "off":  # its end does not list the files again
+            state["conn_ids"] = connections_of(self.files, self.conn_id)
+        return state
 
     @property
     def narrow(self) -> Narrow | None:
@@ -197,10 +234,29 @@ class FilesSource(DeclaredSource):
         """With ``only_new``: the sink must know what is in."""
         if self.only_new:
             sink.check_narrow("FilesSource.only_new", True)
+        if self.clean_source != "off":
+            sink.check_cleaned("FilesSource.clean_source", self.clean_source, knows=self.only_new)
+
+    def wrap_sink(self, sink: Sink) -> Sink:
+        """With ``clean_source``: a sink that moves or deletes the files once the load is complete."""
+        if self.clean_source == "off" or type(sink) is Sink:  # which keeps nothing: of a load test
+            return sink
+        paths = rendered_paths(self.path)
+        self._mover = Mover(self.move_destination, self.conn_id, [paths] if isinstance(paths, str) else paths)
+        return CleaningSink(sink, self._mover, self.conn_id, self._may_be_gone)
+
+    def _may_be_gone(self, committed: Collection[str], chunk_size: int) -> None:
+        """The files of these chunks need not be there any more."""
+        if self._too_few is not None and not committed:
+            raise self._too_few
+        self._committed = (committed, chunk_size)
 
     def _without_loaded(self, earlier: EarlierLoads) -> Mapping[str, Any]:
-        files = new_files(self.files, earlier.oldest_first(), self.changed_files)
-        return {**self.get_state(), "files": [[file.path, file.size, file.etag] for file in files]}
+        loads = earlier.oldest_first()
+        state = {**self.get_state(), "files": as_lists(new_files(self.files, loads, self.changed_files))}
+        if self.clean_source != "off":
+            state["left_over"] = as_lists(left_over(self.files, loads))
+        return state
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
         """Read the files of the first try, in the same chunks.
@@ -209,23 +265,17 @@ class FilesSource(DeclaredSource):
         """
         if self._files is None:
             self.prepare()
-        present = self._listed
-        changed: list[str] = []
-        for path, size, etag in state["files"]:
-            now = present.get(path)
-            if now is None:
-                changed.append(f"{path} no longer exists")
-            elif (now.size, now.etag) != (size, etag):
-                changed.append(f"{path} has changed ({size} bytes, etag {etag}; now {now.size} bytes, etag {now.etag})")
-        if changed:
-            more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-            raise LoadMismatch(
-                f"{self.identity()}: since the first try of this load {'; '.join(changed[:_NAMED])}{more}. The "
-                "committed chunks would not be the same: restore the files, or start a new load (another load_key, or "
-                "clear the task)"
-            )
-        self._files = tuple(present[path] for path, _, _ in state["files"])
+        committed, chunk_size = self._committed
+        found, _ = files_in(state, chunk_size, self.conn_id)
+        self._files = restored(found, self._present, committed, self.identity())
         self.chunk_bytes = state.get("chunk_bytes")
+
+    def _present(self, file: SourceFile) -> SourceFile | None:
+        """A file as it is now; of a manifest, which may list others now, also one that it does not list."""
+        if file.path not in self._listed and self.manifest:
+            found = files_at([(file.path, file.conn_id)])[0]
+            return None if found is None else found[0]
+        return self._listed.get(file.path)
 
     def place_of(self, position: int) -> str:
         """The file, and for a line or record its number there, from 1; empty for row groups."""
@@ -278,24 +328,3 @@ class FilesSource(DeclaredSource):
         inside = (FileLines if self.items == "line" else FileRecords)(self.files, reading)
         self._places = inside.places
         return iter(inside)
-
-
-def _check_encoding(encoding: str) -> None:
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise PlanError("FilesSource.encoding", encoding, "Python has no such encoding") from None
-
-
-def as_files(source: object) -> FilesSource:
-    """The given ``FilesSource``, or one for the given pattern.
-
-    :raises PlanError: for any other value.
-    """
-    if isinstance(source, FilesSource):
-        return source
-    if isinstance(source, (str, os.PathLike, list, tuple)) or is_upstream(source):
-        return FilesSource(source)  # type: ignore[arg-type]  # checked there
-    raise PlanError(
-        "source", source, "give a path with a pattern, a list of paths, an upstream task's output, or FilesSource(...)"
-    )

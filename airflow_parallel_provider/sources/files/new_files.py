@@ -66,17 +66,31 @@ def new_files(files: Sequence[SourceFile], earlier: Iterable[EarlierLoad], chang
     return new
 
 
-def _loaded(earlier: Iterable[EarlierLoad]) -> dict[str, tuple[int, str]]:
-    """Size and ETag of each file as it was committed last."""
+def left_over(files: Sequence[SourceFile], earlier: Iterable[EarlierLoad]) -> list[SourceFile]:
+    """The files that earlier loads have committed without any failure, and that are there unchanged."""
+    clean = _loaded(earlier, clean=True)
+    return [file for file in files if clean.get(file.path) == (file.size, file.etag)]
+
+
+def _loaded(earlier: Iterable[EarlierLoad], *, clean: bool = False) -> dict[str, tuple[int, str]]:
+    """Size and ETag of each file as it was committed last.
+
+    :param clean: leave out those whose last chunk has dead letters or rejected rows.
+    """
     found: dict[str, tuple[int, str]] = {}
     for load in earlier:
         files = load.state.get("files")
         if not isinstance(files, list):
             continue  # of another source
+        failed: Sequence[tuple[int, int]] = load.failed
         if load.state.get("items") != "file":  # lines of it: which files are in is known at the end only
             spans: Sequence[tuple[int, int]] = [(0, len(files))] if load.complete else []
+            failed = spans if failed else ()
         else:
             spans = load.committed
         for first, count in spans:
             found.update({path: (size, etag) for path, size, etag in files[first : first + count]})
+        for first, count in failed if clean else ():
+            for path, _, _ in files[first : first + count]:
+                found.pop(path, None)
     return found

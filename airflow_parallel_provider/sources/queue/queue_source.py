@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from airflow_parallel_provider.checks import check_seconds, check_whole
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, CommittedChunk, LoadSpec
-from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
+from airflow_parallel_provider.engine.interfaces.sink import Sink
+from airflow_parallel_provider.engine.interfaces.wrapped_sink import WrappedSink
 from airflow_parallel_provider.errors import PlanError, SourceError
 from airflow_parallel_provider.foreign.fork_guard import guarded
 from airflow_parallel_provider.sources.declared_source import DeclaredSource

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_parallel_provider.checks import check_text
+from airflow_parallel_provider.checks import check_mapping, check_text, check_whole
 from airflow_parallel_provider.errors import PlanError
+from airflow_parallel_provider.sources.sql.queries.query_text import check_query
 
 NO_KEY = (
     "key=None, so one reader reads all rows, sorted by all columns. A retry reads them all again, and needs the same "
@@ -16,6 +17,35 @@ NO_KEY = (
 """What a report warns of."""
 
 _CURE = "None if there is no key: one reader then reads the rows in the order of all columns"
+
+
+def check_place(table: Any, query: Any, schema: Any, conn_id: Any) -> None:
+    """Check what is read: a table or a query.
+
+    :raises PlanError: for both, for neither, or for a query that is not one SELECT.
+    """
+    check_text("SqlSource.conn_id", conn_id)
+    check_text("SqlSource.schema", schema, optional=True)
+    check_text("SqlSource.table", table, optional=True)
+    check_text("SqlSource.query", query, optional=True)
+    if table is None and query is None:
+        raise PlanError("SqlSource.table", table, "name a table or view, or give query='SELECT ...'")
+    if query is None:
+        return
+    for field, value in (("table", table), ("schema", schema)):
+        if value is not None:
+            raise PlanError(f"SqlSource.{field}", value, "query= names its tables itself: leave this out")
+    check_query(query)
+
+
+def check_sizes(parameters: Any, range_size: Any, readers: Any) -> None:
+    """Check the rest of what needs no second look.
+
+    :raises PlanError: for a wrong argument.
+    """
+    check_mapping("SqlSource.parameters", parameters)
+    check_whole("SqlSource.range_size", range_size, 100, 1_000_000)
+    check_whole("SqlSource.readers", readers, 1, 64)
 
 
 def checked_key(key: Any) -> tuple[str, ...]:

@@ -58,6 +58,12 @@ class Ranges:
         return cls(bounds, int(state["range_size"]), int(state["rows"]))
 
 
+def needed_ranges(ranges: Ranges, chunk_size: int, chunk: int) -> range:
+    """Numbers of the ranges that the rows of a chunk are in."""
+    last = min((chunk + 1) * chunk_size, ranges.rows) - 1
+    return range(chunk * chunk_size // ranges.range_size, last // ranges.range_size + 1)
+
+
 def _exact(bound: Any) -> str:
     text, exact = typed_json.dumps(bound, _LONGEST_KEY)
     if not exact:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``SqlSource``: the rows of a table, read in ranges of a unique key."""
+"""``SqlSource``: the rows of a table or query, read in ranges of a unique key."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_parallel_provider.checks import check_mapping, check_text, check_whole
+from airflow_parallel_provider.checks import check_text
 from airflow_parallel_provider.engine.interfaces.records import STREAM, EarlierLoads, Narrow
 from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.source import ChunkReader
 from airflow_parallel_provider.sources.declared_source import DeclaredSource
 from airflow_parallel_provider.sources.read_ahead import StopReading, read_ahead
-from airflow_parallel_provider.sources.sql.arguments import NO_KEY, check_has_key, checked_columns, checked_key
-from airflow_parallel_provider.sources.sql.ranges import Ranges, check_count
+from airflow_parallel_provider.sources.sql import arguments
+from airflow_parallel_provider.sources.sql.ranges import Ranges, check_count, needed_ranges
 from airflow_parallel_provider.sources.sql.since import Window, checked_cursor, last_window
 from airflow_parallel_provider.sources.sql.table_query import TableQuery
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class SqlSource(DeclaredSource):
-    """The rows of a table as dicts, in the order of a unique key.
+    """The rows of a table or query as dicts, in the order of a unique key.
 
     ::
 
@@ -42,17 +43,19 @@ class SqlSource(DeclaredSource):
 
     :param table: name of a table or view; with its schema (``"shop.orders"``) if ``schema`` is not given and no table
         has that whole name. (templated)
+    :param query: instead of a table, one SELECT, which may begin with WITH and have ``:name`` for parameters. Each
+        statement has it in brackets: its ORDER BY counts for LIMIT only. (templated)
     :param conn_id: Airflow connection of any SQL database but DuckDB. (templated)
     :param key: a column that is unique by itself, or the list of columns that are unique together, in the order of
-        their index: ``key=["day", "id"]``. A table must declare them as unique; those of a view, which cannot, are
-        counted first. Columns that may be NULL are checked first: no row that is read may have a NULL there.
+        their index: ``key=["day", "id"]``. A table must declare them as unique; those of a view or query are counted
+        first. So are columns that may be NULL: no row that is read may have a NULL there.
         None: there is no key. One reader then reads all rows in the order of all columns, as the database sorts them,
         and the report warns of it. A retry fails with :class:`LoadMismatch` if there are more or fewer rows by then; it
         does not notice rows that were changed, or replaced by as many others.
     :param schema: schema of the table; None: the connection's default. (templated)
     :param columns: the columns to read; None: all.
-    :param where: a condition in SQL, with ``:name`` for each parameter. It must select the same rows at a retry.
-    :param parameters: values of the parameters in ``where``; they are never put into the text. (templated)
+    :param where: a condition in SQL on what is read. It must select the same rows at a retry.
+    :param parameters: values for each ``:name`` in ``where`` and ``query``, never put into the text. (templated)
     :param range_size: rows per range, 100 to 1 000 000; at most twice ``readers`` ranges are in memory.
     :param readers: threads that read, each with its own connection, 1 to 64.
     :param since: a column that is higher in new and changed rows (``"updated_at"``, ``"id"``): read only the rows above
@@ -78,12 +81,13 @@ class SqlSource(DeclaredSource):
 
     # One method for each thing that a run asks of its source.
 
-    template_fields: ClassVar[tuple[str, ...]] = ("table", "conn_id", "schema", "parameters")
+    template_fields: ClassVar[tuple[str, ...]] = ("table", "query", "conn_id", "schema", "parameters")
 
     def __init__(
         self,
-        table: str,
+        table: str | None = None,
         *,
+        query: str | None = None,
         conn_id: str,
         key: str | Sequence[str] | None,
         schema: str | None = None,
@@ -96,26 +100,23 @@ class SqlSource(DeclaredSource):
         since_lag: timedelta | float | Decimal | None = None,
         since_null: Literal["error", "load", "skip"] = "error",
     ) -> None:
-        for name, text in (("table", table), ("conn_id", conn_id)):
-            check_text(f"SqlSource.{name}", text)
-        check_text("SqlSource.schema", schema, optional=True)
+        arguments.check_place(table, query, schema, conn_id)
         check_text("SqlSource.where", where, optional=True)
-        check_mapping("SqlSource.parameters", parameters)
-        check_whole("SqlSource.range_size", range_size, 100, 1_000_000)
-        check_whole("SqlSource.readers", readers, 1, 64)
+        arguments.check_sizes(parameters, range_size, readers)
         self.table = table
+        self.query = query
         self.conn_id = conn_id
         self.key = key
-        self.key_columns = checked_key(key)
+        self.key_columns = arguments.checked_key(key)
         self.schema = schema
-        self.columns = checked_columns(columns, self.key_columns)
+        self.columns = arguments.checked_columns(columns, self.key_columns)
         self.where = where
         self.parameters = parameters
         self.range_size = range_size
         self.readers = readers
         self._cursor = checked_cursor(since, since_lag, since_null)
         if since is not None:
-            check_has_key("since", since, self.key_columns)
+            arguments.check_has_key("since", since, self.key_columns)
         self.since = since
         self.since_lag = since_lag
         self.since_null = since_null
@@ -153,12 +154,12 @@ class SqlSource(DeclaredSource):
 
         :raises PlanError: then.
         """
-        check_has_key("key", self.key, self.key_columns)
+        arguments.check_has_key("key", self.key, self.key_columns)
 
     @property
     def warnings(self) -> Sequence[str]:
         """Without a key, what that costs."""
-        return () if self.key_columns else (f"{self.identity()}: {NO_KEY}",)
+        return () if self.key_columns else (f"{self.identity()}: {arguments.NO_KEY}",)
 
     @property
     def advice(self) -> str:
@@ -168,13 +169,14 @@ class SqlSource(DeclaredSource):
         return f"more ranges at the same time (readers={self.readers}), or only the columns that are used (columns=)"
 
     def identity(self) -> str:
-        """Connection, table, key and a digest of the rest of the query; the rows are not part of it."""
+        """Connection, table, key and a digest of the rest; the rows are not part of it."""
         return self._query().identity
 
     def _query(self) -> TableQuery:
         return TableQuery(
             conn_id=self.conn_id,
-            table=self.table,
+            table=self.table or "query",
+            query=self.query,
             schema=self.schema,
             key=self.key,
             key_columns=self.key_columns,
@@ -209,8 +211,7 @@ class SqlSource(DeclaredSource):
             reader.window = None
             self._window = reader.window = reader.next_window(database, before, merges=earlier.merges)
             self._ranges = reader.walk(database, earlier.chunk_size)
-        text = "%s: the first load, of %d rows" if before is None else "%s: %d rows to read since the last load"
-        log.info(text, query.identity, self._ranges.rows)
+        log.info("%s: %d rows to read%s", query.identity, self._ranges.rows, "" if before is None else " since then")
         return self.get_state() or {}
 
     def get_state(self) -> Mapping[str, Any] | None:
@@ -279,12 +280,11 @@ class SqlSource(DeclaredSource):
             with closing(self._read(list(filter(wanted, range(len(ranges)))), loose=True)) as parts:
                 yield from parts
             return len(ranges)
-        size, count = ranges.range_size, -(-ranges.rows // chunk_size)
-
-        def needed(chunk: int) -> range:
-            last = min((chunk + 1) * chunk_size, ranges.rows) - 1
-            return range(chunk * chunk_size // size, last // size + 1)
-
+        size, count, needed = (
+            ranges.range_size,
+            -(-ranges.rows // chunk_size),
+            partial(needed_ranges, ranges, chunk_size),
+        )
         chosen = list(filter(wanted, range(count)))
         read: dict[int, list[Any]] = {}
         with closing(self._read(sorted({part for chunk in chosen for part in needed(chunk)}))) as parts:
@@ -297,6 +297,11 @@ class SqlSource(DeclaredSource):
                 yield chunk, [row for part in needed(chunk) for row in read[part]][first : first + chunk_size]
         return count
 
+    def send_lines(self, offer: Any) -> None:
+        """Lines of COPY, where the rows go from PostgreSQL to PostgreSQL into columns of the same types."""
+        if self._reader is not None and self.key_columns:
+            self._reader.send_lines(offer)
+
     def _found_ranges(self) -> Ranges:
         if self._reader is None or self._ranges is None:
             self.prepare()
@@ -306,10 +311,7 @@ class SqlSource(DeclaredSource):
         return self._ranges
 
     def _read(self, numbers: Sequence[int], *, loose: bool = False) -> Generator[tuple[int, list[Any]], None, None]:
-        """The rows of some ranges.
-
-        :param loose: a range may have more or fewer rows than it had.
-        """
+        """The rows of some ranges; a ``loose`` one may have more or fewer rows than it had."""
         reader, ranges = self._reader, self._ranges
         assert reader is not None
         assert ranges is not None

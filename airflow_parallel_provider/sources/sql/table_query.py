@@ -14,7 +14,7 @@ from airflow_parallel_provider.sources.sql.since import Cursor
 
 @dataclass(frozen=True, slots=True)
 class TableQuery:
-    """The rows of a table that a condition selects, in the order of a unique key. All templates are rendered."""
+    """The rows of a table or query that a condition selects, by a unique key. All templates are rendered."""
 
     conn_id: str
     table: str
@@ -30,6 +30,8 @@ class TableQuery:
     """Rows per range."""
     since: Cursor | None = None
     """The column that says which rows are new."""
+    query: str | None = None
+    """The author's SELECT, which then takes the place of the table."""
 
     @property
     def identity(self) -> str:
@@ -37,6 +39,8 @@ class TableQuery:
         digested: list[Any] = [self.columns, self.where, dict(self.parameters), self.range_size]
         if self.since is not None:
             digested += [self.since.column, str(self.since.lag), self.since.nulls]
+        if self.query is not None:
+            digested.append(self.query)
         digest = hashlib.blake2b(json.dumps(digested, default=str).encode(), digest_size=6).hexdigest()
         table = f"{self.schema}.{self.table}" if self.schema else self.table
         return f"sql {self.conn_id}/{table} by {self.key_text} {digest}"
@@ -46,6 +50,8 @@ class TableQuery:
         """What all loads share that go on where another one has ended: table, cursor, condition and its parameters."""
         assert self.since is not None
         digested = [self.conn_id, self.schema, self.table, self.since.column, self.where, dict(self.parameters)]
+        if self.query is not None:
+            digested.append(self.query)
         return hashlib.blake2b(json.dumps(digested, default=str).encode(), digest_size=8).hexdigest()
 
     @property

@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.errors import PlanError, SinkError, SourceError
@@ -23,16 +22,15 @@ from airflow_parallel_provider.sources.sql.key_conditions import (
     up_to,
 )
 from airflow_parallel_provider.sources.sql.lenient_driver import make_lenient, prepare, reason_in
+from airflow_parallel_provider.sources.sql.line_reading import line_fetcher
+from airflow_parallel_provider.sources.sql.queries.relation import found_relation
+from airflow_parallel_provider.sources.sql.queries.result_types import as_compared
 from airflow_parallel_provider.sources.sql.ranges import Ranges
 from airflow_parallel_provider.sources.sql.row_dicts import fetch_dicts, stream_dicts
 from airflow_parallel_provider.sources.sql.since import Window, above_bound, lower_bound, within
 from airflow_parallel_provider.sources.sql.spool import Spool
-from airflow_parallel_provider.sources.sql.types.json_columns import with_json_texts
-from airflow_parallel_provider.sources.sql.types.mysql_types import with_exact_types as with_exact_mysql_types
-from airflow_parallel_provider.sources.sql.types.postgres_types import with_exact_types as with_exact_postgres_types
-from airflow_parallel_provider.sources.sql.types.sqlite_types import as_stored, with_loose_types
+from airflow_parallel_provider.sources.sql.types.sqlite_types import as_stored
 from airflow_parallel_provider.sources.sql.where_clause import WhereClause
-from airflow_parallel_provider.sql.backends.catalog import Catalog
 from airflow_parallel_provider.sql.backends.core_tables import core_table_of
 from airflow_parallel_provider.sql.backends.session import driver_connection
 from airflow_parallel_provider.sql.database import Database, resolved_hook
@@ -58,8 +56,8 @@ class TableReader:
 
     def __init__(self, query: TableQuery) -> None:
         self._query = query
-        self._hook = resolved_hook(query.conn_id, field="SqlSource.conn_id")
         self._where = WhereClause(query)
+        self._hook = resolved_hook(query.conn_id, field="SqlSource.conn_id")
         self._table: Any = None
         self._names: list[str] = []
         self._key: list[Any] = []
@@ -68,6 +66,7 @@ class TableReader:
         self._cursor_is_unique = False
         self.window: Window | None = None
         """Which values of the cursor are read; None: all rows are."""
+        self.fetch = fetch_dicts
         self._dialect = ""
         self._open: set[Database] = set()
         self._interrupted = threading.Event()
@@ -108,60 +107,31 @@ class TableReader:
         import sqlalchemy as sa
 
         with database.session() as connection:
-            # The general reflection, not that of the backend: its types are those SQLAlchemy reads values with.
-            try:
-                shape = self._reflect(database, connection)
-            except NotImplementedError:  # SQLAlchemy cannot reflect this database
-                cure = "tables of this database (DuckDB) cannot be read in ranges; yield its rows from a function"
-                raise PlanError("SqlSource.conn_id", self._query.conn_id, cure) from None
-            query = self._query
-            if shape is None:
-                raise PlanError("SqlSource.table", query.table, f"connection {query.conn_id!r} has no such table")
-            since = () if query.since is None else (query.since.column,)
-            for field, names in (("key", query.key_columns), ("since", since), ("columns", query.columns or ())):
-                for name in names:
-                    if name not in shape.by_name:
-                        raise PlanError(f"SqlSource.{field}", name, f"table {query.table!r} has no such column")
-            dialect = connection.dialect.name
-            reflected = shape
-            shape = with_loose_types(shape, connection, database.backend)
-            shape = with_json_texts(shape, connection, database.backend)
-            shape = with_exact_postgres_types(with_exact_mysql_types(shape, dialect), dialect)
+            relation = found_relation(self._query, self._where, connection, database.backend)
+            relation.require()
+            self._query = query = relation.query
+            shape, reflected, since = relation.shape, relation.reflected, query.since is not None
             self._where.check()
             self._dialect = connection.dialect.name
             self._names = list(query.columns or shape.by_name)
-            self._table, columns = core_table_of(shape, self._names)
+            self._table, columns = relation.columns(self._names)
             key = (self._table.c[columns[self._names.index(name)]] for name in query.key_columns)
-            self._key = [as_stored(column, self._dialect) for column in key]
+            self._key = [as_compared(as_stored(column, self._dialect)) for column in key]
             if since:
                 self._check_cursor(connection, shape, reflected)
             self._is_number = [shape.by_name[name].kind for name in query.key_columns] == [Kind.INT]
             require_comparable(reflected, "key", query.key_columns, connection.dialect.name)
-            counted = bool(query.key_columns) and not is_unique(shape, query) and is_view(connection, query)
+            may_count = query.query is not None or is_view(connection, query)
+            counted = bool(query.key_columns) and not is_unique(shape, query) and may_count
             if query.key_columns and not counted:
                 require_unique(shape, query)
-            self._where.resolve_types(connection, sa.select(sa.literal(1)).select_from(core_table_of(shape, [])[0]))
+            self._where.resolve_types(connection, sa.select(sa.literal(1)).select_from(self._table))
             self._require_values(connection, reflected)
             if counted:
                 self._count_keys(connection)
 
-    def _reflect(self, database: Database, connection: Any) -> TableShape | None:
-        """The table, and, where there is none of that name and no schema is given, the one of ``schema.table``."""
-        query = self._query
-        shape = Catalog.reflect(database.backend.catalog, connection, query.table, query.schema)
-        schema, dot, table = query.table.partition(".")
-        if shape is not None or query.schema is not None or not dot:
-            return shape
-        shape = Catalog.reflect(database.backend.catalog, connection, table, schema)
-        if shape is not None:
-            self._query = replace(query, schema=schema, table=table)
-        return shape
-
     def _require_values(self, connection: Any, shape: TableShape) -> None:
-        """Check that no column of the key is NULL in a row that is read: no range contains NULL.
-
-        :raises PlanError: naming the column.
-        """
+        """Check that no column of the key is NULL in a row that is read: no range contains NULL."""
         import sqlalchemy as sa
 
         for name, column in zip(self._query.key_columns, self._key, strict=True):
@@ -179,10 +149,11 @@ class TableReader:
         """
         import sqlalchemy as sa
 
-        log.info("%s: a view has no unique key, so its keys are counted", self._query.identity)
+        what = "view" if self._query.query is None else "query"
+        log.info("%s: a %s has no unique key, so its keys are counted", self._query.identity, what)
         twice = self._selected(sa.select(sa.literal(1))).group_by(*self._key).having(sa.func.count() > 1).limit(1)
         if connection.execute(twice).fetchone() is not None:
-            cure = "rows of the view have the same key: add columns to the key until it is unique"
+            cure = f"rows of the {what} have the same key: add columns to the key until it is unique"
             raise PlanError("SqlSource.key", self._query.key, cure)
 
     def _check_cursor(self, connection: Any, shape: TableShape, reflected: TableShape) -> None:
@@ -197,7 +168,7 @@ class TableReader:
         require_comparable(reflected, "since", [cursor.column], self._dialect)
         table, (name,) = core_table_of(shape, [cursor.column])
         # The same column as one of the table that is read from: it need not be among those that are read.
-        self._cursor = as_stored(sa.column(table.c[name].name, table.c[name].type), self._dialect)
+        self._cursor = as_compared(as_stored(sa.column(table.c[name].name, table.c[name].type), self._dialect))
         self._cursor_is_unique = any(unique <= {cursor.column} for unique in shape.unique_keys)
         if cursor.nulls != "error" or not reflected.by_name[cursor.column].nullable:
             return
@@ -232,6 +203,11 @@ class TableReader:
                 raise PlanError("SqlSource.since", cursor.column, cure)
             high = found[0] if high is None or not cursor.lag else max(high, found[0])
         return Window(low, high, inclusive, is_first=before is None)
+
+    def send_lines(self, offer: Any) -> None:
+        """Read lines of COPY in place of dicts, if the columns have the types that are offered."""
+        with self.opened() as database:
+            self.fetch = line_fetcher(database, self._query, self._names, offer) or self.fetch
 
     def walk(self, database: Database, size: int) -> Ranges:
         """The bounds of all ranges, and the number of rows up to the last. Reads the key's index once.
@@ -310,7 +286,7 @@ class TableReader:
                 with database.session() as connection:
                     if self._interrupted.is_set():  # interrupt() came before the statement and could not cancel it
                         raise SinkError("the range was not read: the run was asked to stop")
-                    return fetch_dicts(connection, statement, self._names, first=first, key=self._query.key_text)
+                    return self.fetch(connection, statement, self._names, first=first, key=self._query.key_text)
             except SinkError:
                 if attempt == TRIES or self._interrupted.wait(PAUSE * 2 ** (attempt - 1)):
                     raise

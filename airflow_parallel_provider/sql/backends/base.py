@@ -77,6 +77,8 @@ class Backend:
     """Kind of column -> the last conversion of its values before the driver takes them."""
     arrow_kinds: frozenset[Kind] = frozenset()
     """Kinds of columns that :attr:`dml` can fill from an Arrow table as it is (``ArrowRows``)."""
+    takes_lines = False
+    """Whether :attr:`dml` takes the lines of COPY (``LineRows``)."""
     rows_ahead: int | None = None
     """How many rows are converted at a time, while the server works on those before; None: all before the first one."""
 

@@ -197,3 +197,16 @@ def busy(item: int) -> int:
 
     sleep(0.002)  # the work of this stage is to wait
     return item
+
+
+def test_a_busy_machine_does_not_hide_the_interpreter_lock() -> None:
+    """The task process used what others left of one CPU: its threads waited for each other, not for items."""
+    burn = part("burn", "thread", 4, 9.6, cpu=6.6)
+    left = {"other_load": 0.81, "task_cpu": 6.9}  # others left 0.76 of four CPUs
+
+    advice = advised(burn, **left)
+
+    assert advice.text.startswith("other programs used 81% of this machine's CPUs")
+    assert "the task process uses 69% of one CPU, and Python runs one of its threads at a time (burn 96%" in advice.text
+    assert "most of the run is start-up" in advised(burn, other_load=0.5, task_cpu=6.9).text
+    assert "most of the run is start-up" in advised(part("burn", "process", 4, 9.6), **left).text

@@ -11,8 +11,9 @@ import pytest
 from airflow_parallel_provider import ListSink, QueueSource
 from airflow_parallel_provider.cli.counting import CountingSink
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult, LoadSpec
-from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
+from airflow_parallel_provider.engine.interfaces.sink import Sink
 from airflow_parallel_provider.engine.interfaces.source import Source
+from airflow_parallel_provider.engine.interfaces.wrapped_sink import WrappedSink
 from airflow_parallel_provider.engine.interfaces.wrapped_source import WrappedSource
 from airflow_parallel_provider.sources.queue.broker import Broker
 from airflow_parallel_provider.testing.fault_ends import BareSink, TaggingSource
@@ -49,6 +50,9 @@ def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None
         def check_narrow(self, field: str, value: Any, again: str | None = None) -> None:
             pass
 
+        def check_cleaned(self, field: str, value: Any, *, knows: bool) -> None:
+            pass
+
         def finish_shard(self, chunks: int) -> None:
             pass
 
@@ -67,11 +71,13 @@ def test_sink_within_hears_of_everything(around: Callable[[Sink], Sink]) -> None
     spec = LoadSpec(None, 1, "list")
     sink.check_shards()
     sink.check_narrow("since", True)
+    sink.check_cleaned("clean_source", "move", knows=True)
     sink.bind(None)  # type: ignore[arg-type]
     sink.prepare(spec)
     sink.open()
     sink.source_state()
     sink.known_messages()
+    sink.takes_lines()
     sink.commit(ChunkResult("00000000", 0, 0, 0, 0, []))
     sink.finish_shard(1)
     sink.chunks_of_source()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_parallel_provider import PlanError, Stage, get_worker_info
+from airflow_parallel_provider import PlanError, Retry, Stage, get_worker_info
 from airflow_parallel_provider.engine.plan.worker_env import environments
 from tests.engine.functions.test_worker_info import arrivals, meet_in
 from tests.support.running import run_pipeline
+from tests.support.sync import WAIT_SECONDS, Once
 
 
 def look(item: object) -> str:
@@ -119,6 +122,43 @@ def test_each_process_gets_those_of_its_index(tmp_path: Path) -> None:
     assert set(ran.rows) <= {(0, "first"), (1, "second")}
     assert arrivals(tmp_path) == [(0, "first"), (1, "second")]
     assert "DEVICES" not in os.environ
+
+
+@pytest.mark.parametrize("end", ["lifespan", "killed", "fork server killed"])
+def test_a_worker_in_place_of_another_gets_the_same(tmp_path: Path, end: str) -> None:
+    """After ``worker_lifespan``, its death, and the death of the fork server with all workers."""
+    once, begun = Once(str(tmp_path / "killed")), tmp_path / "begun"
+    begun.mkdir()
+
+    def begin() -> None:
+        begun.joinpath(str(os.getpid())).touch()
+
+    def tell(item: int, _: object) -> tuple[int, str]:
+        if end == "lifespan":  # a worker goes on until its successor is ready
+            deadline = time.monotonic() + WAIT_SECONDS
+            while item == 20 and len([*begun.iterdir()]) < 2:
+                assert time.monotonic() < deadline, "no successor came"
+                time.sleep(0.002)
+        elif item == 5 and once():
+            os.kill(os.getppid() if end == "fork server killed" else os.getpid(), signal.SIGKILL)
+            time.sleep(WAIT_SECONDS)
+        return get_worker_info().index, os.environ["DEVICES"]
+
+    stage = Stage(
+        tell,
+        kind="process",
+        workers=(1, 3),
+        setup=begin,
+        worker_env={"DEVICES": "gpu{index}"},
+        worker_lifespan=2 if end == "lifespan" else None,
+        retry=Retry(3, backoff=0),
+    )
+    ran = run_pipeline(range(40), [stage], chunk_size=4)
+
+    assert ran.error is None
+    assert len(ran.rows) == 40
+    assert {*ran.rows} <= {(index, f"gpu{index}") for index in range(3)}
+    assert len([*begun.iterdir()]) > 1
 
 
 def test_they_are_set_before_the_function_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,3 +209,18 @@ def test_cpu_of_programs_that_a_stage_starts_is_not_that_of_others(monkeypatch: 
     Pipeline(range(1), [Stage(start)], ListSink()).run()
 
     assert own[-1] >= 0.2
+
+
+def test_rate_counts_what_is_finished_and_not_what_is_only_read() -> None:
+    """A live page showed 26 items per second beside the 17 that were finished: the others were on their way."""
+
+    def breaks(item: int) -> int:
+        if item == 90:
+            raise ValueError("here")
+        return item
+
+    report = failed(Pipeline(range(100), [Stage(breaks, workers=1)], ListSink(), chunk_size=10, max_in_flight=10))
+
+    assert report.items_unfinished > 0
+    finished = report.items_read - report.items_unfinished
+    assert report.items_per_second == pytest.approx(finished / report.seconds, rel=0.02)

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_parallel_provider import FilesSource, FilesToTableOperator, ListSink
 from airflow_parallel_provider.errors import LoadMismatch, PlanError, SourceError
-from airflow_parallel_provider.sources.files import listing
+from airflow_parallel_provider.sources.files import listing, lookup
 from airflow_parallel_provider.sources.files.listing import FileList
 from airflow_parallel_provider.values.items import SourceFile
 
@@ -103,7 +103,7 @@ def test_retry_reads_the_files_of_the_first_try(folder: Path) -> None:
     ],
 )
 def test_time_as_storages_say_it(details: dict[str, Any], written: datetime | None) -> None:
-    assert listing._written(details) == written
+    assert lookup._written(details) == written
 
 
 def test_storage_that_does_not_say_when_a_file_was_written(monkeypatch: pytest.MonkeyPatch) -> None:

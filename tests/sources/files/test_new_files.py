@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_parallel_provider import FilesSource, ListSink, Pipeline, PlanError, RunFailed, SinkFiles, SinkTable, Stage
-from airflow_parallel_provider.sources.files.listing import rendered_paths
+from airflow_parallel_provider.sources.files.declared import rendered_paths
 from tests.support.databases import TestDatabase
 
 pytestmark = pytest.mark.airflow

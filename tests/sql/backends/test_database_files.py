@@ -12,7 +12,8 @@ import pytest
 
 from airflow_parallel_provider import Pipeline, SinkTable, Stage
 from airflow_parallel_provider.engine.interfaces.records import ChunkResult
-from airflow_parallel_provider.engine.interfaces.sink import Sink, WrappedSink
+from airflow_parallel_provider.engine.interfaces.sink import Sink
+from airflow_parallel_provider.engine.interfaces.wrapped_sink import WrappedSink
 from airflow_parallel_provider.errors import SinkError, SinkFailed
 from airflow_parallel_provider.sql.backends.database_files import DatabaseFiles
 from tests.support.databases import TestDatabase, close_files

@@ -32,6 +32,7 @@ class PostgresBackend(Backend):
     errors_class = PostgresErrorClassifier
 
     merges = True
+    takes_lines = True
     rows_ahead: int | None = 2_000
     transactional_ddl = True
     takes_nul = False

@@ -100,6 +100,7 @@ class Psycopg2Backend(PostgresBackend):
     dml_class = Psycopg2RowDml
 
     arrow_kinds = frozenset()
+    takes_lines = False
     rows_ahead: int | None = None  # all rows become one text first
 
     def _json_adapter(self) -> Converter:

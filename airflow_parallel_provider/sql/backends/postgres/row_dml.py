@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_parallel_provider.rows.arrow_rows import ArrowRows, with_row_numbers
 from airflow_parallel_provider.rows.fit import RowSlices
+from airflow_parallel_provider.rows.texts.line_rows import SETTINGS, LineRows
 from airflow_parallel_provider.sql.backends.postgres.column_types import ColumnTypes
 from airflow_parallel_provider.sql.backends.postgres.copy_binary import send_rows
 from airflow_parallel_provider.sql.backends.postgres.copy_csv import copy_csv
@@ -44,6 +45,7 @@ _BINARY_OIDS = frozenset(
     }
 )  # fmt: skip
 _TEXTS = frozenset({DatabaseText, Unreadable})
+_LINES_AT_ONCE = 2_000
 _STAGE = '"parallel_stage"'
 """The temporary table of a merge, and of a table that COPY cannot write to."""
 
@@ -119,7 +121,7 @@ class PostgresRowDml(RowDml):
             )
             as_text = _has_texts(rows, shape, names)
             staged = [*names, number]
-            self._copy(connection, f"pg_temp.{_STAGE}", staged, with_row_numbers(rows), as_text=as_text)
+            self._copy(connection, f"pg_temp.{_STAGE}", staged, _numbered(rows), as_text=as_text)
             first = "" if newest is None else f"{quote(newest)} DESC NULLS LAST, "
             chosen = (
                 f"SELECT DISTINCT ON ({by}) {columns} FROM pg_temp.{_STAGE} "  # noqa: S608
@@ -154,9 +156,20 @@ class PostgresRowDml(RowDml):
         as_text: bool,
     ) -> int:
         """COPY rows; return how many the server has written."""
+        if isinstance(rows, LineRows):
+            return self._copy_lines(connection, target, names, rows)
         if isinstance(rows, ArrowRows) and not rows.materialized:
             return copy_csv(driver_connection(connection), target, column_list(names), rows.table)
         return self._copy_rows(connection, target, names, rows, as_text=as_text)
+
+    def _copy_lines(self, connection: Connection, target: str, names: Sequence[str], rows: LineRows) -> int:
+        """COPY lines that another table has written."""
+        with driver_connection(connection).cursor() as cursor:
+            cursor.execute(SETTINGS)
+            with cursor.copy(f"COPY {target} ({column_list(names)}) FROM STDIN") as copy:
+                for at in range(0, len(rows), _LINES_AT_ONCE):
+                    copy.write(b"".join(rows.lines[at : at + _LINES_AT_ONCE]))
+            return int(cursor.rowcount)
 
     def _copy_rows(
         self,
@@ -182,10 +195,14 @@ class PostgresRowDml(RowDml):
             return int(cursor.rowcount)
 
 
+def _numbered(rows: Rows) -> Iterable[tuple[Any, ...]]:
+    return rows.numbered() if isinstance(rows, LineRows) else with_row_numbers(rows)
+
+
 def _has_texts(rows: Rows, shape: TableShape, names: Sequence[str]) -> bool:
     """Whether rows have dates or times as texts of a database. The binary format has no place for them."""
     numbers = [number for number, name in enumerate(names) if shape.by_name[name].takes_texts_of is not None]
-    if not numbers or isinstance(rows, ArrowRows):
+    if not numbers or isinstance(rows, (ArrowRows, LineRows)):
         return False
     held: Any = rows.block.rows if isinstance(rows, RowSlices) else rows
     try:

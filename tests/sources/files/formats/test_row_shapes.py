@@ -12,8 +12,8 @@ import pytest
 from airflow_parallel_provider import FilesToTableOperator, ListSink
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import PlanError, SourceError
-from airflow_parallel_provider.sources.files.row_shapes import flat, partitions_of
-from tests.sources.files.test_row_readers import read
+from airflow_parallel_provider.sources.files.formats.row_shapes import flat, partitions_of
+from tests.sources.files.formats.test_row_readers import read
 
 pytestmark = pytest.mark.airflow
 
@@ -91,7 +91,7 @@ def test_columns_and_rows_of_parquet(tmp_path: Path) -> None:
     assert part.to_pylist() == [{"id": 11, "v": "v11", "w": None}]
     with pytest.raises(SourceError, match=r"x\.parquet: there is no column 'x' of columns=; there are 'id', 'v', 'w'"):
         read(path, content, columns=["x"])
-    with pytest.raises(SourceError, match=r"x\.csv: columns= and filters= are for Parquet"):
+    with pytest.raises(SourceError, match=r"x\.csv: columns= is for Parquet and ORC"):
         read(tmp_path / "x.csv", "id\n1\n", columns=["id"])
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from airflow_parallel_provider import FilesSource, ListSink, Pipeline, PlanError, RunFailed, Stage
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources.files import json_records
-from airflow_parallel_provider.sources.files.row_shapes import records_in
+from airflow_parallel_provider.sources.files.formats import json_records
+from airflow_parallel_provider.sources.files.formats.row_shapes import records_in
 from airflow_parallel_provider.values import json_text
 from tests.support.given import quick
 

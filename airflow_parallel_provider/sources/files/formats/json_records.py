@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources.files.text_lines import MARK
+from airflow_parallel_provider.sources.files.formats.text_lines import MARK
 from airflow_parallel_provider.values import json_text
 
 _PIECE = 1 << 20

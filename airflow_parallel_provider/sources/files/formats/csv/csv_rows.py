@@ -11,8 +11,8 @@ from typing import Any
 
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources.files.csv_options import CsvOptions
-from airflow_parallel_provider.sources.files.text_lines import TextLines
+from airflow_parallel_provider.sources.files.formats.csv.csv_options import CsvOptions
+from airflow_parallel_provider.sources.files.formats.text_lines import TextLines
 from airflow_parallel_provider.values.items import FileRow, SourceLine
 
 _CHANGING_LIMIT = threading.Lock()

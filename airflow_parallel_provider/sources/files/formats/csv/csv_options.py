@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_parallel_provider.sources.files.csv_formats import checked_format, converter
+from airflow_parallel_provider.sources.files.formats.csv.csv_formats import checked_format, converter
 
 LARGEST_FIELD = 16 << 20
 """Characters. A quote that is not closed takes in what follows, so there must be a bound."""

@@ -14,10 +14,10 @@ from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import SourceError
 from airflow_parallel_provider.rows.block import enumerate_rows
 from airflow_parallel_provider.rows.reject import line_of
-from airflow_parallel_provider.sources.files.csv_options import CsvOptions
-from airflow_parallel_provider.sources.files.csv_rows import csv_rows
-from airflow_parallel_provider.sources.files.csv_tables import CsvTables
-from airflow_parallel_provider.sources.files.text_lines import TextLines
+from airflow_parallel_provider.sources.files.formats.csv.csv_options import CsvOptions
+from airflow_parallel_provider.sources.files.formats.csv.csv_rows import csv_rows
+from airflow_parallel_provider.sources.files.formats.csv.csv_tables import CsvTables
+from airflow_parallel_provider.sources.files.formats.text_lines import TextLines
 from tests.support.given import examples
 
 Read = list[tuple[int, Any]]

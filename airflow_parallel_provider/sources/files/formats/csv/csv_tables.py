@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""CSV in pieces of some megabytes as Arrow tables of texts: ten times as fast as row by row, and without the GIL.
 
-The values are those of :mod:`~airflow_parallel_provider.sources.files.csv_rows`, which reads strictly, or there are
-none: Arrow's reader forgives what that one refuses (a quote in the middle of a field, a line end inside a line). So
-each piece is looked at first. What is not plain is left to the other reader, from the piece on where it begins.
+The values are those of :mod:`~airflow_parallel_provider.sources.files.formats.csv.csv_rows`, which reads strictly, or
+there are none: Arrow's reader forgives what that one refuses (a quote in the middle of a field, a line end inside a
+line). So each piece is looked at first. What is not plain is left to the other reader, from the piece on where it
+begins.
 
 A piece is plain if
 
@@ -27,7 +28,7 @@ from importlib.util import find_spec
 from typing import IO, Any
 
 from airflow_parallel_provider.rows.texts.arrow_texts import with_lines
-from airflow_parallel_provider.sources.files.csv_options import CsvOptions
+from airflow_parallel_provider.sources.files.formats.csv.csv_options import CsvOptions
 
 PIECE = 8 << 20
 """Bytes that are read and made into a table at a time."""

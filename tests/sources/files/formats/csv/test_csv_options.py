@@ -15,9 +15,9 @@ import pytest
 from airflow_parallel_provider import FilesToTableOperator, ListSink
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import PlanError, SourceError
-from airflow_parallel_provider.sources.files.row_readers import read_rows
+from airflow_parallel_provider.sources.files.formats.row_readers import read_rows
 from airflow_parallel_provider.values.items import SourceLine
-from tests.sources.files.test_row_readers import failed, read
+from tests.sources.files.formats.test_row_readers import failed, read
 
 pytestmark = pytest.mark.airflow
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from airflow_parallel_provider import FilesSource
 from airflow_parallel_provider.engine.interfaces.failed_part import FailedPart
 from airflow_parallel_provider.errors import SourceError
-from airflow_parallel_provider.sources.files.row_readers import read_rows
+from airflow_parallel_provider.sources.files.formats.row_readers import read_rows
 from airflow_parallel_provider.values.items import SourceLine
 from airflow_parallel_provider.values.typed_json import dumps, loads
 from tests.support.given import quick

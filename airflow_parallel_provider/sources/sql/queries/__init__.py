@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``SqlSource`` reads from: a table, a view, or the author's own SELECT."""
